@@ -1,0 +1,116 @@
+"""The errors this package raises, in one tree.
+
+::
+
+    MirosRabbitMQError
+    ├── MirosApiException      an object or argument does not fit the contract of the API
+    ├── SettingsError          a constructor argument has a value that cannot work (a ValueError)
+    │   └── MalformedKey       an encryption key is not a Fernet key
+    ├── BrokerError            a broker cannot be used (a ConnectionError); carries ``host``
+    │   ├── UnknownHost        its name does not resolve
+    │   ├── BrokerUnreachable  nothing answers there, or what answers is not RabbitMQ
+    │   ├── AccessRefused      it refuses the user or the password
+    │   └── VhostNotFound      it has no such virtual host, or not for this user
+    ├── TransmitError          an event was not accepted for sending; nothing of it was sent
+    │   ├── PayloadRefused     the event cannot be serialized, is too large, or would be refused there
+    │   ├── BackPressure       a connected broker took nothing for ``transmit_timeout`` (a TimeoutError)
+    │   └── NetworkStopped     the network is not running: not started yet, stopped, or in a forked child
+    ├── MessageRejected        received bytes are not a message for us; carries ``reason``
+    └── LocalBrokerError       a private RabbitMQ node could not be started or controlled
+
+Exceptions of pika never leave this package: they are translated where they are caught, with
+``raise ... from``. No message contains a password or a key.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class MirosRabbitMQError(Exception):
+    """The base of every error of this package."""
+
+
+class MirosApiException(MirosRabbitMQError):
+    """An object or an argument does not fit the contract of the API."""
+
+
+class SettingsError(MirosRabbitMQError, ValueError):
+    """A constructor argument has a value that cannot work."""
+
+
+class MalformedKey(SettingsError):
+    """An encryption key is not what ``Fernet.generate_key()`` makes."""
+
+
+class BrokerError(MirosRabbitMQError, ConnectionError):
+    """A broker cannot be used.
+
+    Args:
+        message: what happened and what to do about it.
+        host: the ``host:port`` it happened to.
+    """
+
+    def __init__(self, message: str, host: str = "") -> None:
+        super().__init__(message)
+        self.host = host
+
+
+class UnknownHost(BrokerError):
+    """The name of the host does not resolve."""
+
+
+class BrokerUnreachable(BrokerError):
+    """Nothing answers at the address, or what answers is not RabbitMQ."""
+
+
+class AccessRefused(BrokerError):
+    """The broker refuses the user name or the password."""
+
+
+class VhostNotFound(BrokerError):
+    """The broker has no such virtual host, or does not open it to this user."""
+
+
+class TransmitError(MirosRabbitMQError):
+    """An event was not accepted for sending; nothing of it was sent."""
+
+
+class PayloadRefused(TransmitError):
+    """The event cannot be serialized, is too large, or would be refused by its receivers."""
+
+
+class BackPressure(TransmitError, TimeoutError):
+    """A connected broker took nothing from a full backlog within ``transmit_timeout``."""
+
+
+class NetworkStopped(TransmitError):
+    """The network is not running: not started yet, stopped already, or in a forked child."""
+
+
+class RejectReason(enum.Enum):
+    """Why a received message, or one token of it, was not taken."""
+
+    OVERSIZE = "larger than the limit"
+    NOT_AUTHENTIC = "not encrypted with a key of ours"
+    NOT_DESERIALIZABLE = "refused by the deserializer"
+    MALFORMED = "not an envelope of this version"
+    WRONG_NETWORK = "captured on another network"
+    INNER_SIGNAL = "an inner signal of miros"
+
+
+class MessageRejected(MirosRabbitMQError):
+    """Received bytes are not a message for us.
+
+    Args:
+        reason: the step of the receipt that refused them.
+        detail: what that step saw; never a part of the plain text.
+    """
+
+    def __init__(self, reason: RejectReason, detail: str = "") -> None:
+        super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
+        self.reason = reason
+
+
+class LocalBrokerError(MirosRabbitMQError):
+    """A private RabbitMQ node could not be started or controlled."""
