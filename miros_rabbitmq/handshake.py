@@ -1,0 +1,188 @@
+"""The AMQP 0-9-1 dialogue of a probe: is it RabbitMQ, and does it take our credentials and vhost?
+
+The client's side of section 2.2.4 of the specification, over streams that are connected already:
+protocol header, ``Start``, ``StartOk``, ``Tune``, ``TuneOk``, ``Open``, ``OpenOk``, and then
+``Close`` and ``CloseOk``, since RabbitMQ logs a warning about every connection that simply goes
+away. The credentials are in ``StartOk``: nothing secret is sent before the other side's ``Start``
+has said that it is RabbitMQ. ``pika`` encodes and decodes; what is read is bounded in size and
+time, for the other side may be anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+import struct
+from dataclasses import dataclass, field
+from typing import Any
+
+import pika.frame
+from pika import spec
+
+from .outcome import ProbeOutcome
+
+GOODBYE_TIMEOUT_S = 0.5
+"""For the broker's consent to our close. The outcome is known by then."""
+
+MAX_FRAME_BYTES = 16_384
+"""No frame of a handshake is as large: RabbitMQ's ``Start`` has about 500 bytes, and before
+``Tune`` the specification allows 4096."""
+
+_TLS_RECORDS = (0x15, 0x16)  # alert and handshake (RFC 8446, 5.1)
+_REPLY_SUCCESS, _ACCESS_REFUSED, _NOT_ALLOWED = 200, 403, 530  # AMQP 0-9-1, 1.2
+
+_LIMIT_REACHED = re.compile(r"limit \(\d+\) is reached")
+
+
+@dataclass(frozen=True)
+class Login:
+    """What a broker is asked to accept; without the password where it is shown."""
+
+    user: str
+    password: str = field(repr=False)
+    vhost: str = "/"
+
+
+class ProbeEnded(Exception):
+    """Ends a probe before its time; carries what came of it. Never leaves the probe."""
+
+    def __init__(self, outcome: ProbeOutcome, detail: str) -> None:
+        super().__init__(detail)
+        self.outcome = outcome
+        self.detail = detail
+
+
+async def shake_hands(
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    login: Login,
+    answer_timeout_s: float,
+) -> str:
+    """Log in to a broker, log out again, and return what it calls itself.
+
+    Raises:
+        ProbeEnded: it is not RabbitMQ, or refuses; the connection is of no more use.
+        asyncio.TimeoutError: an answer took longer than ``answer_timeout_s``.
+        OSError, asyncio.IncompleteReadError: the other side went away.
+    """
+
+    async def answer() -> Any:
+        return await asyncio.wait_for(_read_method(reader), answer_timeout_s)
+
+    writer.write(pika.frame.ProtocolHeader().marshal())
+    name = _check_start(await answer())
+
+    _write(
+        writer,
+        spec.Connection.StartOk(
+            client_properties={
+                "product": "miros-rabbitmq",
+                "information": "looks which brokers can be used, and goes",
+                # Without it, RabbitMQ answers a wrong password by hanging up, without a word.
+                "capabilities": {"authentication_failure_close": True},
+            },
+            mechanism="PLAIN",
+            response=f"\0{login.user}\0{login.password}",
+        ),
+    )
+    try:
+        tune = await answer()
+    except (asyncio.IncompleteReadError, ConnectionError) as error:
+        # What a broker does that knows no authentication_failure_close: section 2.2.4 lets it.
+        raise ProbeEnded(
+            ProbeOutcome.ACCESS_REFUSED, "it hung up on the credentials, without a word"
+        ) from error
+    await _expect(spec.Connection.Tune, tune, writer)
+
+    _write(writer, spec.Connection.TuneOk(tune.channel_max, tune.frame_max, heartbeat=0))
+    _write(writer, spec.Connection.Open(virtual_host=login.vhost))
+    await _expect(spec.Connection.OpenOk, await answer(), writer)
+
+    _write(
+        writer,
+        spec.Connection.Close(_REPLY_SUCCESS, "nothing more to ask", class_id=0, method_id=0),
+    )
+    # It took the login, which was the question: whatever comes now does not matter.
+    with contextlib.suppress(
+        asyncio.TimeoutError, asyncio.IncompleteReadError, OSError, ProbeEnded
+    ):
+        await asyncio.wait_for(_read_method(reader), GOODBYE_TIMEOUT_S)
+    return name
+
+
+def _check_start(method: Any) -> str:
+    """Return name and version of the RabbitMQ that sent this method; raise if it is none."""
+    if not isinstance(method, spec.Connection.Start):
+        raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it began with {_name_of(method)}")
+    properties = method.server_properties if isinstance(method.server_properties, dict) else {}
+    product = _text(properties.get("product", ""))
+    if product != "RabbitMQ":
+        raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it speaks AMQP and calls itself {product!r}")
+    mechanisms = _text(method.mechanisms).split()
+    if "PLAIN" not in mechanisms:
+        raise ProbeEnded(
+            ProbeOutcome.ACCESS_REFUSED,
+            f"it takes no password (PLAIN), only {', '.join(mechanisms) or 'nothing'}",
+        )
+    return f"RabbitMQ {_text(properties.get('version', ''))}".strip()
+
+
+async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter) -> None:
+    """Raise unless the method is of this kind; consent if it is the broker's close."""
+    if isinstance(method, kind):
+        return
+    if not isinstance(method, spec.Connection.Close):
+        raise ProbeEnded(ProbeOutcome.CLOSED, f"it answered out of turn, by {_name_of(method)}")
+    _write(writer, spec.Connection.CloseOk())
+    await asyncio.wait_for(writer.drain(), GOODBYE_TIMEOUT_S)
+    text = _text(method.reply_text)
+    if method.reply_code == _ACCESS_REFUSED:
+        raise ProbeEnded(ProbeOutcome.ACCESS_REFUSED, text)
+    # RabbitMQ answers 530 for a vhost that does not exist, for one without permission, and for
+    # one, or a user, that has all the connections it may have. The last is no wrong setting.
+    if method.reply_code == _NOT_ALLOWED and not _LIMIT_REACHED.search(text):
+        raise ProbeEnded(ProbeOutcome.NO_SUCH_VHOST, text)
+    raise ProbeEnded(ProbeOutcome.CLOSED, f"{method.reply_code} {text}")
+
+
+def _write(writer: asyncio.StreamWriter, method: Any) -> None:
+    writer.write(pika.frame.Method(0, method).marshal())
+
+
+async def _read_method(reader: asyncio.StreamReader) -> Any:
+    """Read one method of channel 0, passing over heartbeats."""
+    while True:
+        try:
+            head = await reader.readexactly(spec.FRAME_HEADER_SIZE)
+        except asyncio.IncompleteReadError as error:
+            if not error.partial:
+                raise
+            head = error.partial
+        if head[0] in _TLS_RECORDS:
+            raise ProbeEnded(ProbeOutcome.TLS_FAILED, "the port expects TLS; give tls=")
+        if head.startswith(b"AMQP"):
+            raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "it speaks another version of AMQP")
+        if len(head) < spec.FRAME_HEADER_SIZE:
+            raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "it sent a few bytes and hung up")
+        frame_type, channel, size = struct.unpack(">BHL", head)
+        if frame_type not in (spec.FRAME_METHOD, spec.FRAME_HEARTBEAT) or channel != 0:
+            raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "what it sends is not AMQP")
+        if size > MAX_FRAME_BYTES:
+            raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"its frame of {size} bytes is too large")
+        body = await reader.readexactly(size + spec.FRAME_END_SIZE)
+        try:
+            _, frame = pika.frame.decode_frame(head + body)
+        except Exception as error:  # bytes of strangers can make a decoder raise anything
+            raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "its frame cannot be decoded") from error
+        if isinstance(frame, pika.frame.Method):
+            return frame.method
+
+
+def _name_of(method: Any) -> str:
+    return str(getattr(method, "NAME", type(method).__name__))
+
+
+def _text(value: object) -> str:
+    """Read a string of AMQP, which pika gives as str or as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

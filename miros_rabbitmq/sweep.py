@@ -1,0 +1,248 @@
+"""One sweep of a network: make its hosts known to the ARP table, and read them from there.
+
+The kernel asks by ARP for every address that something is sent to, and a host cannot decline to
+answer, as most decline broadcast pings. So one empty UDP datagram goes to each address, which needs
+no privilege and no program; what becomes of the datagram does not matter. A broadcast ping, where
+there is a program for it, costs nothing and reaches what lies beyond the size limit.
+
+A sweep sends to addresses of the interface's own network only, and nothing in it waits for an
+answer: it watches the table grow, and ends when that has ended.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from ipaddress import IPv4Address
+from typing import NamedTuple
+
+from .arp import ArpEntry, read_arp_table
+from .interfaces import Interface, LinkKind
+
+logger = logging.getLogger(__name__)
+
+LARGEST_SWEPT_PREFIX = 22
+"""Networks of up to 1022 hosts get a datagram for each; larger ones the broadcast ping alone, since
+the kernel's table holds 1024 entries (``gc_thresh3``) unless its administrator says otherwise."""
+
+DISCARD_PORT = 9
+"""The port of RFC 863: who listens there throws away what comes."""
+
+BATCH_SIZE = 256
+"""Datagrams sent in one go: a /24."""
+
+BATCH_INTERVAL_S = 1.0
+"""From one batch to the next. An address that nobody has takes up an entry of the table for about
+three seconds, so that at most four batches are in it."""
+
+ADDRESSES_PER_SOCKET = 64
+"""A datagram that waits for an ARP answer counts against its socket's send buffer, and a buffer of
+the usual size holds about 270."""
+
+SETTLE_MIN_S = 1.2
+"""How long after the last batch the table is watched at least. The kernel repeats its question
+after a second, and a host on a sleepy radio link may miss the first."""
+
+SETTLE_QUIET_S = 0.3
+"""After :data:`SETTLE_MIN_S`: the sweep is over once the table has not grown for this long."""
+
+SETTLE_MAX_S = 1.8
+"""How long after the last batch the table is watched at most."""
+
+POLL_INTERVAL_S = 0.1
+"""How often the table is read, where that is reading a file."""
+
+POLL_INTERVAL_PROGRAM_S = 0.4
+"""How often the table is read where that is running a program."""
+
+_LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM})
+
+
+class SweepResult(NamedTuple):
+    """What a sweep came to."""
+
+    addresses: list[str]
+    """The other hosts of the network, in numerical order."""
+
+    duration_s: float
+
+
+def sweep(
+    interface: Interface,
+    *,
+    stop: threading.Event | None = None,
+    read_table: Callable[[], Sequence[ArpEntry]] = read_arp_table,
+) -> SweepResult:
+    """Find the other hosts on the network of an interface.
+
+    Blocks for 1.2 to 1.8 s for up to a /24, and for a second more with each further 256 addresses.
+    May be called from any thread. A point-to-point link or a loopback has nothing to sweep: the
+    result is the peer, or nothing, at once, and nothing is sent.
+
+    Args:
+        interface: where to look. Nothing is sent to an address outside of its network.
+        stop: ends the sweep early when it is set; what is known by then counts.
+        read_table: where the answers are read; the machine's ARP table.
+    """
+    if interface.kind is not LinkKind.BROADCAST:
+        return SweepResult([interface.peer] if interface.peer else [], 0.0)
+    started = time.monotonic()
+    ping = _start_broadcast_ping(interface)
+    try:
+        found = _fill_and_watch(interface, stop or threading.Event(), read_table)
+    finally:
+        _end_ping(ping)
+    return SweepResult(sorted(found, key=IPv4Address), time.monotonic() - started)
+
+
+def targets_of(interface: Interface) -> list[str]:
+    """Every address that gets a datagram: none where the network is too large for that."""
+    if interface.kind is not LinkKind.BROADCAST:
+        return []
+    if interface.network.prefixlen < LARGEST_SWEPT_PREFIX:
+        return []
+    hosts = (str(host) for host in interface.network.hosts())
+    return [host for host in hosts if host != interface.address]
+
+
+def hosts_in(entries: Sequence[ArpEntry], interface: Interface) -> list[ArpEntry]:
+    """Of the lines of an ARP table, those about other hosts on the network of this interface."""
+    network = interface.network
+    no_host = {network.network_address, network.broadcast_address, IPv4Address(interface.address)}
+    device = _device(interface)
+    return [
+        entry
+        for entry in entries
+        if entry.interface in (device, interface.address)
+        and IPv4Address(entry.address) in network
+        and IPv4Address(entry.address) not in no_host
+    ]
+
+
+def _fill_and_watch(
+    interface: Interface, stop: threading.Event, read_table: Callable[[], Sequence[ArpEntry]]
+) -> set[str]:
+    targets = targets_of(interface)
+    if not targets:
+        logger.warning(
+            "%s on %s is larger than a /%d: only hosts that answer a broadcast ping or are known "
+            "to this machine will be found; name the others with addresses=",
+            interface.network,
+            interface.name,
+            LARGEST_SWEPT_PREFIX,
+        )
+    to_send = targets
+    asked: set[str] = set()  # every address with a line in the table, answered or not
+    found: set[str] = set()
+    poll_s = POLL_INTERVAL_S if sys.platform.startswith("linux") else POLL_INTERVAL_PROGRAM_S
+    started = sent_at = grown_at = time.monotonic()
+    spare_batches = -(-len(targets) // BATCH_SIZE) - 1  # as many repetitions as there are batches
+    next_batch_at = started
+    while not stop.is_set():
+        now = time.monotonic()
+        if to_send and now >= next_batch_at:
+            batch, to_send = to_send[:BATCH_SIZE], to_send[BATCH_SIZE:]
+            _send_datagrams(interface, batch)
+            sent_at, next_batch_at = now, now + BATCH_INTERVAL_S
+        lines = hosts_in(read_table(), interface)
+        asked.update(line.address for line in lines)
+        answered = {line.address for line in lines if line.complete}
+        if not answered <= found:
+            found |= answered
+            grown_at = now
+        if not to_send:
+            quiet = now - grown_at >= SETTLE_QUIET_S
+            waited = now - sent_at
+            if spare_batches > 0 and waited >= SETTLE_QUIET_S:
+                # A full table drops what it has no room for, and says so to nobody.
+                to_send = [target for target in targets if target not in asked][:BATCH_SIZE]
+                spare_batches = spare_batches - 1 if to_send else 0
+            elif waited >= SETTLE_MAX_S or (waited >= SETTLE_MIN_S and quiet):
+                break
+        stop.wait(poll_s)
+    return found
+
+
+def _send_datagrams(interface: Interface, addresses: Sequence[str]) -> None:
+    """Send an empty datagram to each address; log once if some cannot be sent."""
+    failure: OSError | None = None
+    for start in range(0, len(addresses), ADDRESSES_PER_SOCKET):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+            sender.setblocking(False)
+            try:
+                sender.bind((interface.address, 0))
+            except OSError as error:  # the address went away since it was read
+                failure = error
+                break
+            _bind_to_device(sender, interface)
+            for address in addresses[start : start + ADDRESSES_PER_SOCKET]:
+                try:
+                    sender.sendto(b"", (address, DISCARD_PORT))
+                except OSError as error:
+                    if error.errno not in _LATER:
+                        failure = error
+    if failure is not None:
+        logger.warning(
+            "some hosts of %s on %s could not be asked (%s) and may not be found",
+            interface.network,
+            interface.name,
+            failure.strerror or failure,
+        )
+
+
+def _bind_to_device(sender: socket.socket, interface: Interface) -> None:
+    """Keep the datagrams on this interface, where two lead into the same network.
+
+    Linux allows it to everyone since 5.7; elsewhere the routing table decides, as it always does.
+    """
+    option = getattr(socket, "SO_BINDTODEVICE", None)
+    if option is None:
+        return
+    try:
+        sender.setsockopt(socket.SOL_SOCKET, option, _device(interface).encode() + b"\0")
+    except OSError as error:
+        logger.debug("the sweep cannot be bound to %s: %s", interface.name, error)
+
+
+def _start_broadcast_ping(interface: Interface) -> subprocess.Popen[bytes] | None:
+    broadcast = str(interface.network.broadcast_address)
+    if sys.platform == "win32":
+        command = ["ping", "-n", "1", "-w", "500", broadcast]
+    elif sys.platform.startswith("linux"):
+        command = ["ping", "-b", "-n", "-q", "-c", "2", "-w", "1", "-I", _device(interface)]
+        command.append(broadcast)
+    else:
+        command = ["ping", "-n", "-q", "-c", "2", "-t", "1", broadcast]
+    try:
+        return subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        logger.info("the broadcast address is not pinged (%s)", error)
+        return None
+
+
+def _end_ping(ping: subprocess.Popen[bytes] | None) -> None:
+    if ping is None:
+        return
+    if ping.poll() is None:
+        ping.kill()
+    elif ping.returncode not in (0, 1):  # 1: nobody answered, which is usual
+        logger.info(
+            "the broadcast address could not be pinged (ping ended with %d)", ping.returncode
+        )
+    ping.wait()
+
+
+def _device(interface: Interface) -> str:
+    """The interface as the kernel knows it: ``eth0`` for the labelled address ``eth0:1``."""
+    return interface.name.partition(":")[0]
