@@ -1,0 +1,470 @@
+"""A private, throw-away RabbitMQ node for demos and tests: ``LocalBroker``.
+
+Starts the RabbitMQ that is installed on this machine as an ordinary child process, with everything
+of its own: node name, data folder, address, ports, users, virtual hosts, Erlang cookie. It has no
+plugins, takes no part in the machine's own RabbitMQ service, and leaves nothing behind. What is
+exchanged with it (pika) is no concern of this module; what it is made of is in ``node_files``.
+
+How the node is held:
+
+- It tells that it is ready by the protocol of ``sd_notify(3)``, as it would tell systemd: after
+  its virtual hosts and users are there and its port is open. Nothing is polled.
+- It runs without ``epmd``: the distribution port that ``rabbitmqctl`` needs is handed to both.
+- A watchdog, a small shell process, reads a pipe whose only writer is this process. When that
+  pipe ends, be it by ``stop()`` or because this process died in any way, the watchdog kills the
+  node and removes its folder.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import ipaddress
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+
+from .exceptions import LocalBrokerError, SettingsError
+from .node_files import NodeFiles, find_rabbitmq
+from .urls import Address, AmqpUrl, amqp_url
+
+START_TIMEOUT_S = 60.0
+"""How long a boot may take: about 4 s on two free cores, many times that on a busy CI machine."""
+
+GRACE_S = 5.0
+"""How long a node may take to close its connections before it is killed; 1 s is usual."""
+
+KILL_TIMEOUT_S = 10.0
+"""How long the kernel may take to end a killed process; only a stuck disk needs so long."""
+
+CTL_TIMEOUT_S = 60.0
+"""How long one rabbitmqctl command may take; half a second is usual."""
+
+_PORTS = range(10_000, 32_768)
+"""Where free ports are looked for: below those that Linux gives to outgoing connections, so that
+none of these takes the port while the node is down."""
+
+_PORT_ATTEMPTS = 3
+"""How often a boot is tried when somebody else was quicker to take a port that was free."""
+
+# $0 is the node's folder. Each process that belongs to the node announces its id on the pipe
+# before it becomes what it is. Ids are used again by the kernel, hence the look at HOME.
+_WATCHDOG = """
+ids=
+while read -r id; do ids="$ids $id"; done
+for id in $ids; do
+    [ ! -d /proc/self ] || grep -qaF "HOME=$0" "/proc/$id/environ" 2>/dev/null || continue
+    kill -KILL -- "-$id" "$id" 2>/dev/null
+done
+tries=0
+while rm -rf -- "$0" 2>/dev/null; [ -e "$0" ] && [ $tries -lt 50 ]; do
+    tries=$((tries + 1))
+    sleep 0.1
+done
+"""
+
+# $0 is the console log. The shell's standard output is the watchdog's pipe, which is let go by
+# the redirection: from then on only the owner holds it.
+_ANNOUNCE = 'echo $$; exec "$@" </dev/null >>"$0" 2>&1'
+
+_brokers: set[LocalBroker] = set()
+"""Those with a folder: to be ended when the interpreter exits, to be forgotten in a fork."""
+
+
+class LocalBroker:
+    """A private RabbitMQ node on a loopback address, for demos and tests.
+
+    1. Make one; nothing happens yet.
+    2. ``start()`` it, or enter it as a context manager; it is ready when that returns.
+    3. Hand ``url()``, or ``host``, ``port``, ``user`` and ``password``, to its clients.
+    4. Hurt it as you like: ``kill()``, ``pause()``, ``resume()``, ``restart()``, ``ctl()``.
+    5. ``stop()`` it, or leave the context; no process, port or file is left.
+
+    ::
+
+        with LocalBroker("127.0.0.2") as broker:
+            print(broker.ctl("list_vhosts"))
+
+    All methods may be called from any thread; they wait for each other. A forked child does not
+    own its parent's broker and cannot end it. When the owning process dies, even by SIGKILL, the
+    node goes with it.
+
+    Args:
+        host: the IPv4 address it listens on, one of this machine: of 127.0.0.0/8, or of a
+            network namespace.
+        port: its AMQP port; a free one is chosen at ``start()`` when None.
+        user: the name of its user, who may do everything in every virtual host.
+        password: of that user; random when None.
+        vhosts: the names of its virtual hosts.
+        users: more users with the same rights, as name to password.
+        name: the part of its Erlang node name before the ``@``; random when None.
+        config: further settings, by their names in ``rabbitmq.conf``.
+
+    Raises:
+        SettingsError: an argument has a value that cannot work.
+    """
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int | None = None,
+        *,
+        user: str = "miros",
+        password: str | None = None,
+        vhosts: Sequence[str] = ("/",),
+        users: Mapping[str, str] | None = None,
+        name: str | None = None,
+        config: Mapping[str, str] | None = None,
+    ) -> None:
+        try:
+            ipaddress.IPv4Address(host)
+        except ValueError as error:
+            raise SettingsError(f"host is an IPv4 address of this machine, not {host!r}") from error
+        if port is not None and not 0 < port < 65536:
+            raise SettingsError(f"port is None or 1 to 65535, not {port!r}")
+        if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
+            raise SettingsError(f"name has letters, digits, '-' and '_' only, not {name!r}")
+        if isinstance(vhosts, str):
+            raise SettingsError(f"vhosts is a sequence of names, not the one name {vhosts!r}")
+        self.host = host
+        self.user = user
+        self.password = secrets.token_urlsafe(16) if password is None else password
+        self.name = name or f"miros-{secrets.token_hex(4)}"
+        self._vhosts = tuple(vhosts)
+        self._users = {**(users or {}), self.user: self.password}
+        self._config = dict(config or {})
+        self._wanted_port = port
+        self._port = port
+        self._files: NodeFiles | None = None
+        self._node: subprocess.Popen[bytes] | None = None
+        self._watchdog: subprocess.Popen[bytes] | None = None
+        self._pipe = -1
+        # Reentrant, as start() and restart() end what they could not finish by stop() and kill().
+        self._lock = threading.RLock()
+
+    def __repr__(self) -> str:
+        state = "running" if self.is_running else "not running"
+        return f"<LocalBroker {self.name} {self.host}:{self._port or '?'} {state}>"
+
+    @property
+    def port(self) -> int:
+        """The AMQP port.
+
+        Raises:
+            LocalBrokerError: it is to be chosen by ``start()``, which was not called yet.
+        """
+        if self._port is None:
+            raise LocalBrokerError(f"{self.name} has no port before start()")
+        return self._port
+
+    @property
+    def address(self) -> Address:
+        """Host and port."""
+        return Address(self.host, self.port)
+
+    @property
+    def log_path(self) -> Path:
+        """The node's log file; it exists from ``start()`` to ``stop()``.
+
+        Raises:
+            LocalBrokerError: the node has no folder, as it is not started.
+        """
+        return self._own_files().log
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the node's process lives, be it paused or not."""
+        node = self._node
+        return node is not None and node.poll() is None
+
+    def url(self, vhost: str = "/") -> AmqpUrl:
+        """The AMQP URL of a virtual host, for the node's user."""
+        return amqp_url(self.user, self.password, self.address, vhost)
+
+    def start(self, timeout: float = START_TIMEOUT_S) -> None:
+        """Start the node, and wait until clients can log in; nothing if it runs already.
+
+        After ``kill()`` this is ``restart()``; after ``stop()`` it is a new, empty node.
+
+        Args:
+            timeout: how long it may take, in seconds.
+
+        Raises:
+            LocalBrokerError: RabbitMQ is not installed, or the node does not start; the message
+                says what to install, or has the end of the node's log.
+        """
+        with self._lock:
+            if self.is_running:
+                return
+            deadline = time.monotonic() + timeout
+            is_new = self._files is None
+            files = self._files or self._make_folder()
+            try:
+                for attempts_left in reversed(range(_PORT_ATTEMPTS)):
+                    if self._wanted_port is None and not files.has_booted:
+                        self._port = _free_port(self.host)
+                    if self._boot(files, deadline, timeout, may_retry=attempts_left > 0):
+                        return
+            except BaseException:
+                if is_new:
+                    self._end(grace=0)
+                else:
+                    self.kill()
+                raise
+
+    def stop(self) -> None:
+        """End the node and remove its data. Idempotent; takes about 1 s, at most some 15 s.
+
+        Its clients are told that it shuts down, as long as it answers.
+        """
+        with self._lock:
+            self._end(grace=GRACE_S)
+
+    def kill(self) -> None:
+        """End the node as a power cut would (SIGKILL); its data stays for ``restart()``."""
+        with self._lock:
+            self._signal(signal.SIGKILL)
+            self._reap(KILL_TIMEOUT_S)
+
+    def restart(self, timeout: float = START_TIMEOUT_S) -> None:
+        """Start the node again, with its data, on the same port; a running one is shut down first.
+
+        Raises:
+            LocalBrokerError: it has no data, as it was never started or was stopped; or it does
+                not come up within ``timeout`` seconds.
+        """
+        with self._lock:
+            self._own_files()
+            self._shut_down(GRACE_S)
+            self.start(timeout)
+
+    def pause(self) -> None:
+        """Freeze the node (SIGSTOP): its connections stay open, and nothing is answered.
+
+        Raises:
+            LocalBrokerError: it is not running.
+        """
+        with self._lock:
+            self._require_running()
+            self._signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let a paused node go on (SIGCONT).
+
+        Raises:
+            LocalBrokerError: it is not running.
+        """
+        with self._lock:
+            self._require_running()
+            self._signal(signal.SIGCONT)
+
+    def ctl(self, *args: str, timeout: float = CTL_TIMEOUT_S) -> str:
+        """Run ``rabbitmqctl`` on this node, as in ``broker.ctl("list_queues", "name")``.
+
+        Args:
+            *args: the command and its arguments.
+            timeout: how long it may take, in seconds.
+
+        Returns:
+            What it wrote to its standard output: data only, no headings.
+
+        Raises:
+            LocalBrokerError: the node is not running, or the command failed; has its complaint.
+        """
+        self._require_running()
+        files = self._own_files()
+        command = [files.rabbitmqctl, "--silent", *args]
+        what = f"rabbitmqctl {args[0] if args else ''} on {self.name}".replace("  ", " ")
+        try:
+            done = subprocess.run(
+                command,
+                env=files.ctl_environment(),
+                cwd=files.folder,
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                timeout=timeout,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise LocalBrokerError(f"{what} gave no answer within {timeout:g} s") from error
+        if done.returncode != 0:
+            complaint = (done.stderr.strip() or done.stdout.strip()) or "no reason given"
+            raise LocalBrokerError(f"{what} failed: {complaint}")
+        return done.stdout
+
+    def __enter__(self) -> LocalBroker:
+        self.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def _own_files(self) -> NodeFiles:
+        if self._files is None:
+            raise LocalBrokerError(f"{self.name} has no data: it is not started, or was stopped")
+        return self._files
+
+    def _require_running(self) -> None:
+        if not self.is_running:
+            raise LocalBrokerError(f"{self.name} is not running")
+
+    def _make_folder(self) -> NodeFiles:
+        """Make the folder, and the watchdog that will remove it."""
+        rabbitmq = find_rabbitmq()
+        folder = tempfile.mkdtemp(prefix="miros-rabbitmq-")
+        reader, self._pipe = os.pipe()
+        try:
+            self._watchdog = subprocess.Popen(
+                ["/bin/sh", "-c", _WATCHDOG, folder],
+                stdin=reader,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+                cwd="/",
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(self._pipe)
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        finally:
+            os.close(reader)
+        self._files = NodeFiles(Path(folder), rabbitmq, self.name, self.host)
+        _brokers.add(self)
+        return self._files
+
+    def _boot(self, files: NodeFiles, deadline: float, timeout: float, *, may_retry: bool) -> bool:
+        """Run the node until it is ready; False if another attempt may succeed."""
+        control_port = _free_port(files.control_host, other_than=self.port)
+        files.write(self.address, control_port, self._users, self._vhosts, self._config)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
+            files.notify.unlink(missing_ok=True)
+            news.bind(os.fspath(files.notify))
+            # A session of its own: Ctrl-C in the terminal is for this process alone.
+            self._node = subprocess.Popen(
+                ["/bin/sh", "-c", _ANNOUNCE, os.fspath(files.console), files.rabbitmq_server],
+                env=files.server_environment(),
+                cwd=files.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=self._pipe,
+                start_new_session=True,
+            )
+            while True:
+                # Short, so that a node which died without a word is noticed soon.
+                news.settimeout(max(0.001, min(0.2, deadline - time.monotonic())))
+                with contextlib.suppress(TimeoutError):
+                    if b"READY=1" in news.recv(4096).splitlines():
+                        files.has_booted = True
+                        return True
+                if self._node.poll() is not None:
+                    if may_retry and "eaddrinuse" in files.log_tail():
+                        return False
+                    raise LocalBrokerError(
+                        f"{self.name} on {self.address} ended with code {self._node.returncode} "
+                        f"while it started; the end of its log:\n{files.log_tail()}"
+                    )
+                if time.monotonic() >= deadline:
+                    raise LocalBrokerError(
+                        f"{self.name} on {self.address} was not ready within {timeout:g} s; "
+                        f"the end of its log:\n{files.log_tail()}"
+                    )
+
+    def _signal(self, number: signal.Signals) -> None:
+        """Send a signal to the node's processes; the group keeps its id until it is reaped."""
+        if self._node is not None and self._node.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._node.pid, number)
+
+    def _reap(self, timeout: float) -> bool:
+        """Whether the node's process ended within ``timeout`` seconds."""
+        if self._node is None:
+            return True
+        try:
+            self._node.wait(timeout)
+        except subprocess.TimeoutExpired:
+            return False
+        self._node = None
+        return True
+
+    def _shut_down(self, grace: float) -> None:
+        """End the node's processes, politely while ``grace`` seconds last."""
+        if grace > 0:
+            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGCONT)  # a paused node takes SIGTERM only when it goes on
+            if self._reap(grace):
+                return
+        self.kill()
+
+    def _end(self, grace: float) -> None:
+        """End the node, its watchdog and its folder."""
+        self._shut_down(grace)
+        if self._pipe >= 0:
+            os.close(self._pipe)
+            self._pipe = -1
+        if self._watchdog is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._watchdog.wait(KILL_TIMEOUT_S)
+            self._watchdog = None
+        self._files = None
+        _brokers.discard(self)
+
+    def _disown(self) -> None:
+        """Forget the node, in a forked child: it is the parent's."""
+        self._lock = threading.RLock()  # whoever held the old one does not exist here
+        for process in (self._node, self._watchdog):
+            if process is not None:
+                process.returncode = 0  # not our child: never to be waited for
+        self._node = self._watchdog = self._files = None
+        if self._pipe >= 0:
+            os.close(self._pipe)  # or the watchdog would wait for this child, too
+            self._pipe = -1
+
+
+def _free_port(host: str, other_than: int = 0) -> int:
+    """A TCP port of ``host`` on which nobody listens now."""
+    choose = secrets.SystemRandom()
+    error: OSError | None = None
+    for _ in range(100):
+        port = choose.choice(_PORTS)
+        if port == other_than:
+            continue
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            # As the node itself does: connections that a dead node left in TIME_WAIT do not matter.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as refused:
+                error = refused
+                continue
+        return port
+    raise LocalBrokerError(f"cannot listen on {host}: {error}") from error
+
+
+def _end_all() -> None:
+    for broker in list(_brokers):
+        broker._end(grace=0)
+
+
+def _disown_all() -> None:
+    for broker in list(_brokers):
+        broker._disown()
+    _brokers.clear()
+
+
+atexit.register(_end_all)
+os.register_at_fork(after_in_child=_disown_all)
