@@ -64,7 +64,7 @@ ids=
 while read -r id; do ids="$ids $id"; done
 for id in $ids; do
     [ ! -d /proc/self ] || grep -qaF "HOME=$0" "/proc/$id/environ" 2>/dev/null || continue
-    kill -KILL -- "-$id" "$id" 2>/dev/null
+    kill -KILL "-$id" 2>/dev/null
 done
 tries=0
 while rm -rf -- "$0" 2>/dev/null; [ -e "$0" ] && [ $tries -lt 50 ]; do

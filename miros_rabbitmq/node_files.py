@@ -24,8 +24,8 @@ PROGRAM_FOLDERS = ("/usr/lib/rabbitmq/bin",)
 """Where packages for Debian, Ubuntu and Fedora keep RabbitMQ's own scripts. They are preferred to
 those on PATH, which there are wrappers that change to the user ``rabbitmq``."""
 
-LOG_TAIL_LINES = 25
-"""How much of a log goes into an error: the crash report and what led to it, still one screen."""
+LOG_TAIL_LINES = 60
+"""How much of a log goes into an error: Erlang's crash reports, and the cause logged before them."""
 
 _VM_FLAGS = "+S 1:1 +SDio 2 +sbwt none +sbwtdcpu none +sbwtdio none"
 """One scheduler, no busy waiting: on a small machine this boots faster than the default of one

@@ -1,0 +1,186 @@
+"""LocalBroker on real nodes. Tests that do not hurt a node share ``broker_a``."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pika
+import pytest
+
+from miros_rabbitmq import node_files
+from miros_rabbitmq.broker import LocalBroker
+from miros_rabbitmq.exceptions import LocalBrokerError, SettingsError
+from miros_rabbitmq.testing import BrokerFactory
+from miros_rabbitmq.urls import AmqpUrl
+from tests.helpers import scaled, wait_until
+
+ANSWER_S = scaled(10)
+
+OWNER = """
+import sys
+from miros_rabbitmq.broker import LocalBroker
+
+broker = LocalBroker("127.0.0.4")
+broker.start()
+print(broker.port, broker.ctl("eval", "os:getpid().").strip().strip('"'), broker.log_path.parent)
+sys.stdout.flush()
+sys.stdin.read()
+"""
+
+
+def connect(url: AmqpUrl) -> pika.BlockingConnection:
+    parameters = pika.URLParameters(url)
+    parameters.socket_timeout = parameters.blocked_connection_timeout = ANSWER_S
+    return pika.BlockingConnection(parameters)
+
+
+def is_listening(host: str, port: int) -> bool:
+    with socket.socket() as probe:
+        probe.settimeout(ANSWER_S)
+        return probe.connect_ex((host, port)) == 0
+
+
+def is_alive(process: int) -> bool:
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return False
+    return state != "Z"
+
+
+def test_its_user_can_log_in_and_only_with_the_password(broker_a: LocalBroker) -> None:
+    connect(broker_a.url()).close()
+    wrong = AmqpUrl(broker_a.url().replace(broker_a.password, "wrong"))
+    with pytest.raises(pika.exceptions.ProbableAuthenticationError):
+        connect(wrong)
+
+
+def test_it_listens_on_its_own_address_alone(broker_a: LocalBroker, broker_b: LocalBroker) -> None:
+    assert is_listening(broker_a.host, broker_a.port)
+    assert not is_listening(broker_b.host, broker_a.port)
+    assert not is_listening("127.0.0.1", broker_a.port)
+
+
+def test_rabbitmqctl_answers_and_its_complaints_are_errors(broker_a: LocalBroker) -> None:
+    assert broker_a.ctl("list_vhosts").split() == ["/"]
+    with pytest.raises(LocalBrokerError, match=r"no_such_command.*not found"):
+        broker_a.ctl("no_such_command")
+
+
+def test_no_password_is_shown(broker_a: LocalBroker) -> None:
+    assert broker_a.password not in repr(broker_a)
+    assert broker_a.password not in broker_a.log_path.read_text()
+
+
+def test_two_boot_at_once_and_one_life_leaves_data_to_the_next(
+    broker_factory: BrokerFactory,
+) -> None:
+    with ThreadPoolExecutor(2) as pool:
+        started = pool.submit(broker_factory, "127.0.0.4", vhosts=("/", "a b/c"))
+        other = pool.submit(broker_factory, "127.0.0.4", users={"guest 2": "p@ss/w:rd"})
+        broker, second = started.result(), other.result()
+    assert broker.port != second.port
+    connect(broker.url("a b/c")).close()
+
+    second.user, second.password = "guest 2", "p@ss/w:rd"
+    connect(second.url()).close()
+
+    connection = connect(broker.url())
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.queue_declare("kept", durable=True)
+    channel.basic_publish(
+        "", "kept", b"persistent", pika.BasicProperties(delivery_mode=2), mandatory=True
+    )
+    broker.ctl("add_user", "late", "comer")
+    port, folder = broker.port, broker.log_path.parent
+    broker.kill()
+    assert not broker.is_running
+    assert not is_listening(broker.host, port)
+    with pytest.raises(LocalBrokerError, match="not running"):
+        broker.ctl("list_vhosts")
+    with pytest.raises(pika.exceptions.AMQPConnectionError):
+        connection.process_data_events(ANSWER_S)
+
+    broker.restart()
+    assert broker.port == port
+    connection = connect(broker.url())
+    _, _, body = connection.channel().basic_get("kept", auto_ack=True)
+    assert body == b"persistent"
+    assert "late" in broker.ctl("list_users")
+
+    # A paused node holds its connections and answers nothing until it goes on.
+    broker.pause()
+    assert broker.is_running
+    with socket.socket() as client:
+        client.settimeout(0.3)
+        client.connect(broker.address)
+        client.sendall(b"AMQP\0\0\x09\x01")
+        with pytest.raises(TimeoutError):
+            client.recv(1)
+        broker.resume()
+        client.settimeout(ANSWER_S)
+        assert client.recv(1) == b"\x01"
+    connection.close()
+
+    broker.pause()
+    broker.stop()
+    broker.stop()
+    assert not folder.exists()
+    assert not is_listening(broker.host, port)
+    with pytest.raises(LocalBrokerError, match="not started"):
+        broker.restart()
+
+
+def test_it_does_not_outlive_an_owner_that_was_killed() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdout is not None
+        port, process, folder = owner.stdout.readline().split()
+        assert is_alive(int(process))
+        owner.send_signal(signal.SIGKILL)
+    wait_until(lambda: not is_alive(int(process)), 10, "the node ends")
+    wait_until(lambda: not Path(folder).exists(), 10, "its folder goes")
+    assert not is_listening("127.0.0.4", int(port))
+
+
+def test_a_forked_child_leaves_the_parents_node_alone(broker_a: LocalBroker) -> None:
+    child = os.fork()
+    if child == 0:  # pragma: no cover
+        running = broker_a.is_running
+        broker_a.stop()
+        os._exit(1 if running else 0)
+    assert os.waitpid(child, 0)[1] == 0
+    connect(broker_a.url()).close()
+
+
+def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(node_files, "PROGRAM_FOLDERS", ())
+    monkeypatch.setenv("PATH", "/nonexistent")
+    with pytest.raises(LocalBrokerError, match="apt-get install rabbitmq-server"):
+        LocalBroker().start()
+
+
+def test_a_node_that_cannot_start_shows_its_log() -> None:
+    broker = LocalBroker("127.0.0.4", config={"no.such.setting": "1"})
+    with pytest.raises(LocalBrokerError, match=r"no\.such\.setting"):
+        broker.start()
+    assert not broker.is_running
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"host": "localhost"}, {"port": 0}, {"name": "a@b"}, {"vhosts": "/"}],
+    ids=lambda arguments: next(iter(arguments)),
+)
+def test_arguments_that_cannot_work_are_refused(arguments: dict[str, object]) -> None:
+    with pytest.raises(SettingsError, match=next(iter(arguments))):
+        LocalBroker(**arguments)  # type: ignore[arg-type]

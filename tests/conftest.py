@@ -1,0 +1,81 @@
+"""Fixtures for every test: the leak check, and private RabbitMQ nodes to share."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import resource_tracker
+
+import pytest
+
+from miros_rabbitmq.broker import LocalBroker
+from miros_rabbitmq.exceptions import LocalBrokerError
+from miros_rabbitmq.node_files import find_rabbitmq
+
+from .helpers import scaled, wait_until
+from .leaks import Holdings
+
+pytest_plugins = ["miros_rabbitmq.testing"]
+
+LEAK_TIMEOUT_S = 5.0
+"""How long a test's threads and processes may take to end after it; bounded joins end sooner."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _multiprocessing_helper() -> None:
+    """Start the helper process that multiprocessing starts once and keeps: it is no test's leak."""
+    resource_tracker.ensure_running()
+
+
+@pytest.fixture(autouse=True)
+def no_leaks(_multiprocessing_helper: None) -> Iterator[None]:
+    """Fail a test which leaves a thread, a file descriptor or a child process behind."""
+    before = Holdings.now()
+    yield
+    if not Holdings.now().since(before):
+        return
+    gc.collect()  # what only a finished test's exception still refers to
+    with contextlib.suppress(AssertionError):
+        wait_until(lambda: not Holdings.now().since(before), LEAK_TIMEOUT_S)
+    leaks = Holdings.now().since(before)
+    if leaks:
+        pytest.fail("the test left behind: " + ", ".join(leaks), pytrace=False)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_installed() -> None:
+    """Skip the tests that need RabbitMQ where there is none; in CI its absence is a failure."""
+    try:
+        find_rabbitmq()
+    except LocalBrokerError as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error), pytrace=False)
+        pytest.skip(str(error))
+
+
+@pytest.fixture(scope="session")
+def _shared_brokers(rabbitmq_installed: None) -> Iterator[tuple[LocalBroker, LocalBroker]]:
+    brokers = LocalBroker("127.0.0.2"), LocalBroker("127.0.0.3")
+    with contextlib.ExitStack() as stack:
+        for broker in brokers:
+            stack.callback(broker.stop)
+        with ThreadPoolExecutor(len(brokers)) as pool:
+            list(pool.map(lambda broker: broker.start(scaled(60)), brokers))
+        yield brokers
+        with ThreadPoolExecutor(len(brokers)) as pool:
+            list(pool.map(LocalBroker.stop, brokers))
+
+
+@pytest.fixture(scope="session")
+def broker_a(_shared_brokers: tuple[LocalBroker, LocalBroker]) -> LocalBroker:
+    """A node on 127.0.0.2 that all tests share: use it, do not hurt it."""
+    return _shared_brokers[0]
+
+
+@pytest.fixture(scope="session")
+def broker_b(_shared_brokers: tuple[LocalBroker, LocalBroker]) -> LocalBroker:
+    """A node on 127.0.0.3 that all tests share: use it, do not hurt it."""
+    return _shared_brokers[1]

@@ -1,0 +1,45 @@
+"""What tests of every kind use: waiting for a condition, scaled to the machine."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+TIME_SCALE = float(os.environ.get("MIROS_TEST_TIME_SCALE", "1"))
+"""Multiplies every timeout of the tests; more than 1 on a slow or busy machine."""
+
+POLL_S = 0.005
+"""Short enough not to be felt, long enough to leave the processor to what is waited for."""
+
+
+def scaled(seconds: float) -> float:
+    """A timeout for this machine."""
+    return seconds * TIME_SCALE
+
+
+def wait_until(
+    condition: Callable[[], T], timeout: float = 5.0, message: str | Callable[[], str] = ""
+) -> T:
+    """Wait until ``condition()`` is true, and return what it returned.
+
+    Args:
+        condition: looked at again and again; it should be quick.
+        timeout: how long to wait, in seconds before scaling.
+        message: what was waited for, for the failure; a callable is asked at the time of failure.
+
+    Raises:
+        AssertionError: it did not become true in time.
+    """
+    deadline = time.monotonic() + scaled(timeout)
+    while not (value := condition()):
+        if time.monotonic() >= deadline:
+            text = message() if callable(message) else message
+            raise AssertionError(
+                f"not within {scaled(timeout):g} s: {text or getattr(condition, '__name__', '')}"
+            )
+        time.sleep(POLL_S)
+    return value

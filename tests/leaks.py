@@ -1,0 +1,80 @@
+"""What a process holds that a test must give back: threads, file descriptors, child processes.
+
+File descriptors and children are read from ``/proc``; where there is none, only threads count.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections import Counter
+from pathlib import Path
+from typing import NamedTuple
+
+_MIROS_SINGLETONS = {"fifo active fabric", "lifo active fabric"}
+"""The event fabric of miros: two threads a process, started with its first chart, never ended."""
+
+_MIROS_WRITER = "thread_runner"
+"""The function of miros's writer thread, of which there is one a process, never ended."""
+
+_KEPT_OPEN = {"/dev/urandom", "/dev/null"}
+"""Opened by the standard library when first needed, and then kept."""
+
+
+class Holdings(NamedTuple):
+    """What the process holds at one moment."""
+
+    threads: frozenset[threading.Thread]
+    descriptors: Counter[str]
+    children: frozenset[int]
+
+    @classmethod
+    def now(cls) -> Holdings:
+        """Take stock."""
+        threads = frozenset(thread for thread in threading.enumerate() if not _is_immortal(thread))
+        return cls(threads, _descriptors(), _children())
+
+    def since(self, before: Holdings) -> list[str]:
+        """Describe what is held now and was not held before."""
+        return [
+            *(f"thread {thread.name!r}" for thread in self.threads - before.threads),
+            *(f"file descriptor of {what}" for what in self.descriptors - before.descriptors),
+            *(
+                f"child process {child} ({_command(child)})"
+                for child in self.children - before.children
+            ),
+        ]
+
+
+def _is_immortal(thread: threading.Thread) -> bool:
+    target = getattr(thread, "_target", None)
+    return thread.name in _MIROS_SINGLETONS or getattr(target, "__name__", "") == _MIROS_WRITER
+
+
+def _descriptors() -> Counter[str]:
+    """What the open descriptors stand for; sockets and pipes by kind, as their ids change."""
+    found: Counter[str] = Counter()
+    with contextlib.suppress(FileNotFoundError):
+        for number in os.listdir("/proc/self/fd"):
+            # The descriptor of the listing itself is gone already.
+            with contextlib.suppress(FileNotFoundError):
+                target = os.readlink(f"/proc/self/fd/{number}")
+                if target not in _KEPT_OPEN and not target.startswith("/proc/"):
+                    found[target.partition(":")[0] if ":[" in target else target] += 1
+    return found
+
+
+def _children() -> frozenset[int]:
+    found = set()
+    for task in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):
+            found.update(int(child) for child in task.read_text().split())
+    return frozenset(found)
+
+
+def _command(process: int) -> str:
+    with contextlib.suppress(OSError):
+        words = Path(f"/proc/{process}/cmdline").read_bytes().split(b"\0")
+        return b" ".join(words).decode(errors="replace").strip()[:80] or "ended, not waited for"
+    return "gone"
