@@ -1,0 +1,86 @@
+"""Statecharts on different machines, talking over RabbitMQ: the networking plugin of miros.
+
+::
+
+    from miros_rabbitmq import NetworkedActiveObject, NetworkedFactory
+"""
+
+from .broker import LocalBroker
+from .codec import Codec, Envelope
+from .consumer import Delivery, PikaTopicConsumer, SimplePikaTopicConsumer
+from .exceptions import (
+    AccessRefused,
+    BackPressure,
+    BrokerError,
+    BrokerUnreachable,
+    LocalBrokerError,
+    MalformedKey,
+    MessageRejected,
+    MirosApiException,
+    MirosRabbitMQError,
+    NetworkStopped,
+    PayloadRefused,
+    RejectReason,
+    SettingsError,
+    TransmitError,
+    UnknownHost,
+    VhostNotFound,
+)
+from .lan import LocalAreaNetwork
+from .limits import Limits
+from .nets import MirosNets
+from .network import NetworkedActiveObject, NetworkedFactory
+from .outcome import ProbeOutcome, ProbeResult, ScoutReport
+from .publisher import PikaTopicPublisher, PublisherStats, SimplePikaTopicPublisher
+from .scout import RabbitScout
+from .session import SessionState
+from .settings import DEFAULT_ROUTING_KEY, Settings
+from .stats import DropReason, NetsStats, NetworkStats
+from .topology import Queue
+from .urls import Address, AmqpUrl
+
+__all__ = [
+    "DEFAULT_ROUTING_KEY",
+    "AccessRefused",
+    "Address",
+    "AmqpUrl",
+    "BackPressure",
+    "BrokerError",
+    "BrokerUnreachable",
+    "Codec",
+    "Delivery",
+    "DropReason",
+    "Envelope",
+    "Limits",
+    "LocalAreaNetwork",
+    "LocalBroker",
+    "LocalBrokerError",
+    "MalformedKey",
+    "MessageRejected",
+    "MirosApiException",
+    "MirosNets",
+    "MirosRabbitMQError",
+    "NetsStats",
+    "NetworkStats",
+    "NetworkStopped",
+    "NetworkedActiveObject",
+    "NetworkedFactory",
+    "PayloadRefused",
+    "PikaTopicConsumer",
+    "PikaTopicPublisher",
+    "ProbeOutcome",
+    "ProbeResult",
+    "PublisherStats",
+    "Queue",
+    "RabbitScout",
+    "RejectReason",
+    "ScoutReport",
+    "SessionState",
+    "Settings",
+    "SettingsError",
+    "SimplePikaTopicConsumer",
+    "SimplePikaTopicPublisher",
+    "TransmitError",
+    "UnknownHost",
+    "VhostNotFound",
+]

@@ -1,0 +1,161 @@
+"""Envelopes to bytes and back: serialize and encrypt, decrypt and check.
+
+Pure: no I/O, no clock of its own beyond the time stamp Fernet writes. What is on the wire:
+
+    message   one or more tokens, one a line
+    token     Fernet (https://github.com/fernet/spec/blob/master/Spec.md): base64 text
+    in it     the serialized envelope: (version, network, sender, epoch, sequence, body)
+
+The body of an event is ``(signal name, payload)``; of a snoop, the line. Signal *numbers* never
+travel, as they differ from process to process. On receipt the order is fixed: size, authenticity,
+deserialization, shape, network; bytes that fail authentication reach no deserializer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from .exceptions import MessageRejected, PayloadRefused, RejectReason
+from .pickling import RestrictedPickle
+from .settings import Deserializer, Serializer
+
+FORMAT_VERSION = 1
+
+MESH = "miros.mesh"
+SNOOP_TRACE = "miros.snoop.trace"
+SNOOP_SPY = "miros.snoop.spy"
+"""The networks, each by the name of its exchange."""
+
+TOKEN_SEPARATOR = b"\n"
+
+_MAX_NAME = 255
+_MAX_SEQUENCE = 2**63 - 1
+
+
+class Envelope(NamedTuple):
+    """What travels inside one token."""
+
+    network: str
+    """The network it was sent on, so that it cannot be replayed on another with the same key."""
+    sender: str
+    """The name of the chart."""
+    epoch: int
+    """A random number of the sender's start: sequence numbers count from 1 within it."""
+    sequence: int
+    """1 for the first envelope of the epoch on this network, one more for each further."""
+    body: Any
+    """``(signal name, payload)`` or a snoop line."""
+
+
+class Codec:
+    """Encrypts envelopes of one network into tokens, and back.
+
+    May be used from any thread.
+
+    Args:
+        network: the name that goes into each envelope and is demanded of each received.
+        keys: Fernet keys; the first encrypts, all decrypt.
+        serializer: turns plain data (a tuple) into bytes; default restricted pickle, protocol 3.
+        deserializer: its inverse; it may give a list where the serializer was given a tuple.
+        allowed_classes: classes of one's own that the default serializer takes.
+        max_bytes: the largest token made or taken.
+        check_body: raises or returns False for a body that is not of this network.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        keys: Sequence[bytes],
+        *,
+        serializer: Serializer | None = None,
+        deserializer: Deserializer | None = None,
+        allowed_classes: Sequence[type] = (),
+        max_bytes: int = 1024 * 1024,
+        check_body: Callable[[Any], bool] | None = None,
+    ) -> None:
+        restricted = RestrictedPickle(allowed_classes)
+        self.network = network
+        self.max_bytes = max_bytes
+        self._serialize = serializer or restricted.dumps
+        self._deserialize = deserializer or restricted.loads
+        self._check_body = check_body
+        self._encrypt = Fernet(keys[0]).encrypt
+        self._decrypt = MultiFernet([Fernet(key) for key in keys]).decrypt
+
+    def encode(self, sender: str, epoch: int, sequence: int, body: Any) -> bytes:
+        """Serialize and encrypt one envelope.
+
+        Raises:
+            PayloadRefused: the body cannot be serialized or is too large; says how to allow it.
+        """
+        fields = (FORMAT_VERSION, self.network, sender, epoch, sequence, body)
+        try:
+            plain = self._serialize(fields)
+        except Exception as error:
+            raise PayloadRefused(f"cannot be serialized: {error}") from error
+        if isinstance(plain, str):
+            plain = plain.encode()
+        if not isinstance(plain, bytes):
+            raise PayloadRefused(f"the serializer made a {type(plain).__name__}, not bytes")
+        token = self._encrypt(plain)
+        if len(token) > self.max_bytes:
+            raise PayloadRefused(
+                f"is {len(token):,} bytes encrypted, more than the {self.max_bytes:,} of "
+                "Limits.event_bytes: send less at once, or raise the limit on every node"
+            )
+        return token
+
+    def decode(self, token: bytes) -> Envelope:
+        """Authenticate, decrypt, deserialize and check one token.
+
+        Raises:
+            MessageRejected: with the reason.
+        """
+        if len(token) > self.max_bytes:
+            raise MessageRejected(RejectReason.OVERSIZE, f"{len(token):,} bytes")
+        try:
+            plain = self._decrypt(token)
+        except (InvalidToken, ValueError, TypeError):
+            raise MessageRejected(RejectReason.NOT_AUTHENTIC) from None
+        try:
+            fields = self._deserialize(plain)
+        except Exception as error:
+            detail = f"{type(error).__name__}: {error}"
+            raise MessageRejected(RejectReason.NOT_DESERIALIZABLE, detail) from error
+        return self._checked(fields)
+
+    def _checked(self, fields: Any) -> Envelope:
+        if type(fields) not in (tuple, list) or len(fields) != 6:
+            raise MessageRejected(RejectReason.MALFORMED, "not six fields")
+        version, network, sender, epoch, sequence, body = fields
+        if type(version) is not int or version != FORMAT_VERSION:
+            raise MessageRejected(RejectReason.MALFORMED, "another format version")
+        if type(sender) is not str or not 0 < len(sender) <= _MAX_NAME:
+            raise MessageRejected(RejectReason.MALFORMED, "no sender's name")
+        if type(epoch) is not int or not 0 <= epoch <= _MAX_SEQUENCE:
+            raise MessageRejected(RejectReason.MALFORMED, "no epoch")
+        if type(sequence) is not int or not 0 < sequence <= _MAX_SEQUENCE:
+            raise MessageRejected(RejectReason.MALFORMED, "no sequence number")
+        if network != self.network:
+            raise MessageRejected(RejectReason.WRONG_NETWORK)
+        if self._check_body is not None and not self._check_body(body):
+            raise MessageRejected(RejectReason.MALFORMED, "not a body of this network")
+        return Envelope(self.network, sender, epoch, sequence, body)
+
+
+def is_event_body(body: Any) -> bool:
+    """Tell whether a body is ``(signal name, payload)``."""
+    return (
+        type(body) in (tuple, list)
+        and len(body) == 2
+        and type(body[0]) is str
+        and 0 < len(body[0]) <= _MAX_NAME
+    )
+
+
+def is_line_body(body: Any) -> bool:
+    """Tell whether a body is a snoop line."""
+    return type(body) is str

@@ -1,0 +1,303 @@
+"""Consumers: a thread that takes messages from a queue at one broker and hands them to a callback.
+
+A message is acknowledged when the callback has had it. Where the callback's side has no room, the
+message is held, unacknowledged, and tried again shortly: the prefetch limit then holds the broker
+back, and the thread never blocks.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import time
+from collections import Counter, deque
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from pika.channel import Channel
+
+from .codec import TOKEN_SEPARATOR, Codec, Envelope
+from .delivery import Arrival, Inbox
+from .exceptions import MessageRejected, RejectReason
+from .limits import Limits
+from .session import Session, SessionState
+from .topology import Queue, declare_exchange
+
+logger = logging.getLogger(__name__)
+
+_LOOK_AGAIN_S = 0.002
+"""Wait before a callback without room is tried again: a chart handles some dozen events in it."""
+
+_WARN_INTERVAL_S = 60.0
+"""A reason for rejecting messages is warned about once in this time."""
+
+
+class Delivery(NamedTuple):
+    """A message as the broker delivered it."""
+
+    body: bytes
+    routing_key: str
+    sender_id: str | None
+    redelivered: bool
+    tag: int
+
+
+class ConsumerStats(NamedTuple):
+    """The counters of one consumer; all but ``messages`` count events."""
+
+    state: SessionState
+    messages: int
+    """AMQP messages that were delivered."""
+    received: int
+    """Handed to the callback."""
+    own: int
+    """Messages of one's own that were skipped."""
+    duplicates: int
+    """Came more than once; handed over once."""
+    gaps: int
+    """Were sent, and never came."""
+    rejected: dict[RejectReason, int]
+    """Not taken, by reason."""
+
+
+class SimplePikaTopicConsumer(Session):
+    """Consumes messages of a topic exchange of one broker.
+
+    Use::
+
+        consumer = SimplePikaTopicConsumer(url, "my.exchange", "my.#", on_message=print)
+        consumer.start_thread()
+        ...
+        consumer.stop_thread()
+
+    Args:
+        amqp_url: the broker, as in ``amqp://user:password@host:5672/%2F``.
+        exchange_name: a durable topic exchange; declared where it does not exist.
+        routing_key: the pattern to bind: ``*`` stands for a word, ``#`` for any number of words.
+        on_message: called in the consumer's thread with each `Delivery`; it returns soon. What it
+            raises is logged, and the message counts as handled.
+        room: called in the consumer's thread: how many messages ``on_message`` can take now;
+            default any number.
+        queue: the queue to declare and consume from; default an exclusive one.
+        skip_sender_id: messages with this ``app_id`` are one's own and skipped.
+        limits: times and sizes.
+        tls: the context of an ``amqps`` URL.
+        role: what the connection is for, as its name at the broker and the thread's.
+        on_change: called when the state has changed, in the thread that changed it.
+    """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        exchange_name: str,
+        routing_key: str,
+        *,
+        on_message: Callable[[Any], object],
+        room: Callable[[], int] | None = None,
+        queue: Queue | None = None,
+        skip_sender_id: str | None = None,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        role: str = "miros consumer",
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(amqp_url, role=role, limits=limits, tls=tls, on_change=on_change)
+        self.exchange_name = exchange_name
+        self.routing_key = routing_key
+        self._on_message = on_message
+        self._room = room
+        self._queue = queue or Queue()
+        self._skip_sender_id = skip_sender_id
+        self._held: deque[Delivery] = deque()
+        self._look_again: Any = None
+        self._messages = self._received = self._own = 0
+        self._rejected: Counter[RejectReason] = Counter()
+        self._warned_s: dict[RejectReason, float] = {}
+
+    def stats(self) -> ConsumerStats:
+        """The counters; from any thread."""
+        return ConsumerStats(
+            self._state,
+            self._messages,
+            self._received,
+            self._own,
+            0,
+            0,
+            dict(self._rejected),
+        )
+
+    # The session's thread.
+
+    def _set_up(self, channel: Channel) -> None:
+        channel.add_on_cancel_callback(lambda _: self._reopen("the queue was deleted"))
+        declare_exchange(channel, self.exchange_name, lambda: self._declare_queue(channel))
+
+    def _declare_queue(self, channel: Channel) -> None:
+        queue = self._queue
+        channel.queue_declare(
+            queue.name,
+            durable=queue.durable,
+            exclusive=queue.exclusive,
+            arguments=dict(queue.arguments),
+            callback=lambda frame: self._bind_queue(channel, frame.method.queue),
+        )
+
+    def _bind_queue(self, channel: Channel, queue_name: str) -> None:
+        channel.basic_qos(prefetch_count=self.limits.prefetch_messages)
+        channel.queue_bind(
+            queue_name,
+            self.exchange_name,
+            self.routing_key,
+            callback=lambda _: channel.basic_consume(
+                queue_name, self._on_delivery, callback=lambda _: self._set_up_done()
+            ),
+        )
+
+    def _tear_down(self, channel: Channel, done: Callable[[], None]) -> None:
+        if self._queue.exclusive:
+            done()
+        else:
+            # A consumer that ends on purpose comes back under another name: nobody needs the queue.
+            channel.queue_delete(self._queue.name, callback=lambda _: done())
+
+    def _on_lost(self) -> None:
+        # The broker delivers what was held, as it was not acknowledged, again.
+        self._held.clear()
+        if self._look_again is not None:
+            self._cancel_call(self._look_again)
+            self._look_again = None
+
+    def _on_delivery(self, channel: Channel, method: Any, properties: Any, body: bytes) -> None:
+        self._messages += 1
+        if self._skip_sender_id is not None and properties.app_id == self._skip_sender_id:
+            self._own += 1
+            channel.basic_ack(method.delivery_tag)
+            return
+        self._held.append(
+            Delivery(
+                body,
+                method.routing_key,
+                properties.app_id,
+                method.redelivered,
+                method.delivery_tag,
+            )
+        )
+        if self._look_again is None:
+            self._hand_over()
+
+    def _hand_over(self) -> None:
+        """Hand held messages over, in order, as far as there is room for them."""
+        self._look_again = None
+        while self._held and self._state is not SessionState.CLOSING:
+            if not self._deliver(self._held[0]):
+                self._look_again = self._call_later(_LOOK_AGAIN_S, self._hand_over)
+                return
+            self._held.popleft()
+
+    def _deliver(self, delivery: Delivery) -> bool:
+        """Hand over one message and acknowledge it, or tell that there is no room for it yet."""
+        if not self._has_room():
+            return False
+        self._call_back(delivery)
+        self._acknowledge(delivery)
+        return True
+
+    def _has_room(self) -> bool:
+        return self._room is None or self._room() > 0
+
+    def _call_back(self, item: object) -> None:
+        self._received += 1
+        try:
+            self._on_message(item)
+        except Exception:
+            logger.exception("%s: the callback for received messages raised", self._name)
+
+    def _acknowledge(self, delivery: Delivery) -> None:
+        if self._channel is not None and self._channel.is_open:
+            self._channel.basic_ack(delivery.tag)
+
+    def _reject(self, delivery: Delivery) -> None:
+        if self._channel is not None and self._channel.is_open:
+            self._channel.basic_reject(delivery.tag, requeue=False)
+
+    def _count_rejected(self, error: MessageRejected) -> None:
+        self._rejected[error.reason] += 1
+        now_s = time.monotonic()
+        if now_s - self._warned_s.get(error.reason, -_WARN_INTERVAL_S) >= _WARN_INTERVAL_S:
+            self._warned_s[error.reason] = now_s
+            logger.warning("%s: rejected a message that is %s", self._name, error)
+
+
+class PikaTopicConsumer(SimplePikaTopicConsumer):
+    """Consumes what a `PikaTopicPublisher` with the same network and key publishes.
+
+    Each envelope reaches the callback once and in its sender's order.
+
+    Args:
+        amqp_url: the broker.
+        exchange_name: a durable topic exchange.
+        routing_key: the pattern to bind.
+        codec: decrypts and deserializes.
+        on_message: called in the consumer's thread with each `Envelope`; it returns soon.
+        own_epoch: envelopes of this epoch are one's own and skipped.
+        options: further arguments of `SimplePikaTopicConsumer`.
+    """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        exchange_name: str,
+        routing_key: str,
+        *,
+        codec: Codec,
+        on_message: Callable[[Envelope], object],
+        own_epoch: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(amqp_url, exchange_name, routing_key, on_message=on_message, **options)
+        self._codec = codec
+        self._own_epoch = own_epoch
+        self._inbox = Inbox(self.limits.duplicate_senders)
+        self._duplicates = 0
+        # The tokens of the message at the head of the held that were not handed over yet.
+        self._tokens: deque[bytes] | None = None
+        self._taken = 0
+
+    def stats(self) -> ConsumerStats:
+        """The counters; from any thread."""
+        return super().stats()._replace(duplicates=self._duplicates, gaps=self._inbox.gaps)
+
+    def _on_lost(self) -> None:
+        super()._on_lost()
+        self._tokens = None
+
+    def _deliver(self, delivery: Delivery) -> bool:
+        if self._tokens is None:
+            self._tokens = deque(delivery.body.split(TOKEN_SEPARATOR))
+            self._taken = 0
+        while self._tokens:
+            if not self._has_room():
+                return False
+            self._take(self._tokens.popleft())
+        self._tokens = None
+        if self._taken:
+            self._acknowledge(delivery)
+        else:
+            self._reject(delivery)
+        return True
+
+    def _take(self, token: bytes) -> None:
+        try:
+            envelope = self._codec.decode(token)
+        except MessageRejected as error:
+            self._count_rejected(error)
+            return
+        self._taken += 1
+        if envelope.epoch == self._own_epoch:
+            self._own += 1
+            return
+        arrival = self._inbox.arrive(envelope.sender, envelope.epoch, envelope.sequence)
+        if arrival is Arrival.DUPLICATE:
+            self._duplicates += 1
+        else:
+            self._call_back(envelope)

@@ -1,0 +1,219 @@
+"""The book-keeping of delivery: what is still to be confirmed, and what was already received.
+
+Pure: no I/O, no clock, no thread. `Outbox` is the sender's half, `Inbox` the receiver's. Together:
+at least once on the wire, exactly once and in order per sender at the receiver.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, deque
+from typing import NamedTuple
+
+
+class Batch(NamedTuple):
+    """Tokens that go out as one AMQP message."""
+
+    tag: int
+    """The delivery tag the channel gives it: messages of a channel are numbered from 1."""
+    tokens: tuple[bytes, ...]
+
+
+class Outbox:
+    """Tokens on their way to one broker: those that wait, and those that are not yet confirmed.
+
+    Not thread-safe: its owner locks.
+
+    Args:
+        max_events: most tokens that wait.
+        max_bytes: the same limit in bytes.
+        window: most messages sent and not yet confirmed.
+        batch_events: most tokens in one message.
+        batch_bytes: most bytes in one message; a single larger token goes alone.
+        resend: what was unconfirmed when the connection was lost is sent again; otherwise it is
+            given up, for traffic that may be lost but never waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_events: int,
+        max_bytes: int,
+        window: int,
+        batch_events: int,
+        batch_bytes: int,
+        resend: bool = True,
+    ) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._window = window
+        self._batch_events = batch_events
+        self._batch_bytes = batch_bytes
+        self._resend = resend
+        self._waiting: deque[bytes] = deque()
+        self._unconfirmed: OrderedDict[int, tuple[bytes, ...]] = OrderedDict()
+        self._next_tag = 1
+        self._bytes = 0
+        self._unconfirmed_events = 0
+
+    @property
+    def depth(self) -> int:
+        """Tokens that wait to be sent."""
+        return len(self._waiting)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Tokens sent and not yet confirmed."""
+        return self._unconfirmed_events
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits and everything sent is confirmed."""
+        return not self._waiting and not self._unconfirmed
+
+    @property
+    def is_full(self) -> bool:
+        """As much waits as may."""
+        return len(self._waiting) >= self._max_events or self._bytes >= self._max_bytes
+
+    def post(self, token: bytes) -> int:
+        """Put a token behind the others; over the limit, the oldest that wait go.
+
+        Returns:
+            how many were dropped.
+        """
+        self._waiting.append(token)
+        self._bytes += len(token)
+        return self._drop_surplus()
+
+    def take(self) -> Batch | None:
+        """Take the next message to send, unless nothing waits or the window is full."""
+        if not self._waiting or len(self._unconfirmed) >= self._window:
+            return None
+        waiting = self._waiting
+        tokens = [waiting.popleft()]
+        size = len(tokens[0])
+        while (
+            waiting
+            and len(tokens) < self._batch_events
+            and size + 1 + len(waiting[0]) <= self._batch_bytes
+        ):
+            token = waiting.popleft()
+            size += 1 + len(token)
+            tokens.append(token)
+        self._bytes -= sum(map(len, tokens))
+        batch = Batch(self._next_tag, tuple(tokens))
+        self._next_tag += 1
+        self._unconfirmed[batch.tag] = batch.tokens
+        self._unconfirmed_events += len(tokens)
+        return batch
+
+    def confirm(self, tag: int, *, multiple: bool = False) -> int:
+        """Note the broker's confirm of one message, or of all up to it.
+
+        Returns:
+            how many tokens that confirms; 0 for a tag that is not under way.
+        """
+        confirmed = 0
+        if multiple:
+            while self._unconfirmed and next(iter(self._unconfirmed)) <= tag:
+                confirmed += len(self._unconfirmed.popitem(last=False)[1])
+        else:
+            confirmed = len(self._unconfirmed.pop(tag, ()))
+        self._unconfirmed_events -= confirmed
+        return confirmed
+
+    def connection_lost(self) -> int:
+        """Prepare for a new channel: what was unconfirmed goes first again, in order.
+
+        Returns:
+            how many tokens were dropped by that.
+        """
+        dropped = 0
+        if self._resend:
+            for tokens in reversed(self._unconfirmed.values()):
+                self._waiting.extendleft(reversed(tokens))
+                self._bytes += sum(map(len, tokens))
+        else:
+            dropped = self._unconfirmed_events
+        self._unconfirmed.clear()
+        self._unconfirmed_events = 0
+        self._next_tag = 1
+        return dropped + self._drop_surplus()
+
+    def _drop_surplus(self) -> int:
+        dropped = 0
+        while len(self._waiting) > self._max_events or (
+            self._bytes > self._max_bytes and len(self._waiting) > 1
+        ):
+            self._bytes -= len(self._waiting.popleft())
+            dropped += 1
+        return dropped
+
+
+class Arrival(enum.Enum):
+    """What a sequence number says of an envelope."""
+
+    NEW = "the next, or after a gap"
+    LATE = "fills a gap that was counted"
+    DUPLICATE = "was here before"
+
+
+class Inbox:
+    """Which envelopes of which sender were here already.
+
+    A sender sends in order, and again in order from the first unconfirmed. So one number a sender
+    tells new from old, and the numbers that were skipped tell what is missing. A sender that is
+    new to this receiver starts at whatever number comes first.
+
+    Not thread-safe: its owner locks. Give it authenticated numbers only.
+
+    Args:
+        max_senders: most (sender, epoch) pairs remembered; the one unheard the longest goes first.
+        max_missing: most skipped numbers remembered for each, so that they may still come late.
+    """
+
+    def __init__(self, max_senders: int = 4_096, max_missing: int = 1_024) -> None:
+        self._max_senders = max_senders
+        self._max_missing = max_missing
+        self._senders: OrderedDict[tuple[str, int], _Heard] = OrderedDict()
+        self.gaps = 0
+        """Envelopes that were skipped and have not come since."""
+
+    def arrive(self, sender: str, epoch: int, sequence: int) -> Arrival:
+        """Note an envelope and say whether it is new."""
+        key = (sender, epoch)
+        heard = self._senders.get(key)
+        if heard is None:
+            self._senders[key] = _Heard(sequence)
+            if len(self._senders) > self._max_senders:
+                self._senders.popitem(last=False)
+            return Arrival.NEW
+        self._senders.move_to_end(key)
+        if sequence == heard.last + 1:
+            heard.last = sequence
+            return Arrival.NEW
+        if sequence > heard.last:
+            self.gaps += sequence - heard.last - 1
+            # Of a wide gap the newest are remembered: the oldest are the least likely to come.
+            first = max(heard.last + 1, sequence - self._max_missing)
+            heard.missing.update(dict.fromkeys(range(first, sequence)))
+            while len(heard.missing) > self._max_missing:
+                heard.missing.pop(next(iter(heard.missing)))
+            heard.last = sequence
+            return Arrival.NEW
+        if sequence in heard.missing:
+            del heard.missing[sequence]
+            self.gaps -= 1
+            return Arrival.LATE
+        return Arrival.DUPLICATE
+
+
+class _Heard:
+    """What one sender sent so far in one epoch."""
+
+    __slots__ = ("last", "missing")
+
+    def __init__(self, first: int) -> None:
+        self.last = first
+        self.missing: dict[int, None] = {}

@@ -1,0 +1,83 @@
+"""What went wrong with a broker, in words a user can act on.
+
+The one place that words the errors of a connection: the session and the scout both use it.
+"""
+
+from __future__ import annotations
+
+from .exceptions import AccessRefused, BrokerUnreachable, UnknownHost, VhostNotFound
+from .urls import Address
+
+
+def unknown_host(address: Address, detail: str = "") -> UnknownHost:
+    """The name does not resolve."""
+    because = f" ({detail})" if detail else ""
+    return UnknownHost(
+        f"the host name {address.host!r} is not known here{because}: check its spelling and the "
+        "name service, or give its IP address",
+        str(address),
+    )
+
+
+def nothing_listens(address: Address) -> BrokerUnreachable:
+    """The host answers, but no program listens on the port."""
+    return BrokerUnreachable(
+        f"nothing listens at {address}: start RabbitMQ there (systemctl start rabbitmq-server), "
+        "or correct the host or the port",
+        str(address),
+    )
+
+
+def no_answer(address: Address, detail: str) -> BrokerUnreachable:
+    """The host does not answer, or not in time, or the connection broke."""
+    return BrokerUnreachable(
+        f"no usable connection to {address}: {detail}; check that the host is up and that no "
+        "firewall is in the way",
+        str(address),
+    )
+
+
+def not_rabbitmq(address: Address, detail: str) -> BrokerUnreachable:
+    """Something else than RabbitMQ answers."""
+    return BrokerUnreachable(
+        f"what listens at {address} is not a RabbitMQ broker for us ({detail}): correct the port, "
+        "and give tls= just where the port expects it",
+        str(address),
+    )
+
+
+def tls_failed(address: Address, detail: str) -> BrokerUnreachable:
+    """The TLS handshake failed."""
+    return BrokerUnreachable(
+        f"TLS with {address} failed ({detail}): check the port, the broker's certificate and the "
+        "authorities of the ssl.SSLContext given as tls=",
+        str(address),
+    )
+
+
+def access_refused(address: Address, user: str) -> AccessRefused:
+    """The broker refuses the user or the password."""
+    return AccessRefused(
+        f"{address} refuses the user {user!r} or its password: correct rabbit_user and "
+        f"rabbit_password, or on the broker run: rabbitmqctl add_user {user} PASSWORD",
+        str(address),
+    )
+
+
+def permission_refused(address: Address, user: str, detail: str) -> AccessRefused:
+    """The broker knows the user, but does not let it do what we need."""
+    return AccessRefused(
+        f"{address} does not give {user!r} the permissions it needs ({detail}): on the broker run: "
+        f'rabbitmqctl set_permissions -p VHOST {user} "^miros" "^miros" "^miros"',
+        str(address),
+    )
+
+
+def vhost_not_found(address: Address, vhost: str, user: str) -> VhostNotFound:
+    """The broker has no such virtual host, or not for this user."""
+    return VhostNotFound(
+        f"{address} has no virtual host {vhost!r} for the user {user!r}: correct rabbit_vhost, or "
+        f"on the broker run: rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions "
+        f'-p {vhost} {user} ".*" ".*" ".*"',
+        str(address),
+    )

@@ -1,0 +1,107 @@
+"""The FIFO of a networked chart: miros's own, made safe for posts from several threads at once.
+
+miros's `LockingDeque` counts its items twice, in a deque and in a queue of wake-ups, and brings
+the two in line after the fact. With several posting threads it can miscount, and a full one
+replaces its newest item silently. This one does both steps under one lock, and counts what a full
+one refuses.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from queue import Empty, SimpleQueue
+from typing import Any
+
+from miros import signals
+from miros.activeobject import LockingDeque
+
+logger = logging.getLogger(__name__)
+
+
+class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
+    """A drop-in for `miros.activeobject.LockingDeque`.
+
+    Every method may be called from any thread; `wait` is for the chart's own.
+
+    Args:
+        capacity: most events it holds.
+        name: the chart, for the log.
+    """
+
+    def __init__(self, capacity: int, name: str) -> None:
+        # miros's constructor is not called: it would make the bounded parts this class replaces.
+        self.deque: deque[Any] = deque()
+        self._capacity = capacity
+        self._name = name
+        # The deque and its wake-ups change together, or a chart sleeps on an event.
+        self._lock = threading.Lock()
+        self._wake_ups: SimpleQueue[None] = SimpleQueue()
+        self._is_overflowing = False
+        self.dropped = 0
+        """Events that were refused because it was full."""
+
+    def wait(self, block: bool = True, timeout: float | None = None) -> None:
+        """Wait for an event; it stays in the deque."""
+        self._wake_ups.get(block, timeout)
+
+    get = wait
+
+    def append(self, item: Any) -> None:
+        """Put an event behind the others."""
+        with self._lock:
+            if self._has_place_for(item):
+                self.deque.append(item)
+                self._wake_ups.put(None)
+
+    def appendleft(self, item: Any) -> None:
+        """Put an event before the others."""
+        with self._lock:
+            if self._has_place_for(item):
+                self.deque.appendleft(item)
+                self._wake_ups.put(None)
+
+    def popleft(self) -> Any:
+        """Take the first event."""
+        with self._lock:
+            return self.deque.popleft()
+
+    def pop(self) -> Any:
+        """Take the last event."""
+        with self._lock:
+            return self.deque.pop()
+
+    def clear(self) -> None:
+        """Forget every event and its wake-up."""
+        with self._lock:
+            self.deque.clear()
+            try:
+                while True:
+                    self._wake_ups.get_nowait()
+            except Empty:
+                pass
+
+    def qsize(self) -> int:
+        """Wake-ups that were not waited for."""
+        return self._wake_ups.qsize()
+
+    def task_done(self) -> None:
+        """Nothing joins this queue, so there is nothing to count."""
+
+    def _has_place_for(self, item: Any) -> bool:
+        if len(self.deque) < self._capacity:
+            self._is_overflowing = False
+            return True
+        if item.signal == signals.STOP_ACTIVE_OBJECT_SIGNAL:
+            return True
+        self.dropped += 1
+        if not self._is_overflowing:
+            self._is_overflowing = True
+            logger.error(
+                "the FIFO of %s is full with %d events: further posts are dropped until it has "
+                "handled some",
+                self._name,
+                self._capacity,
+            )
+        return False

@@ -1,0 +1,75 @@
+"""The limits of the transport: sizes and times, each with its unit and the reason for its default."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+from .exceptions import SettingsError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """What one node may hold, send and wait for.
+
+    Raises:
+        SettingsError: a limit is no number above zero, or two contradict each other.
+    """
+
+    connect_timeout_s: float = 3.0
+    """TCP connect and AMQP handshake; a broker on a LAN answers in milliseconds."""
+    heartbeat_s: int = 10
+    """AMQP heartbeat. pika gives a silent peer this and 5 s more: 15 s until it is noticed."""
+    reconnect_min_s: float = 0.1
+    """First wait before a lost connection is opened again; doubles up to ``reconnect_max_s``."""
+    reconnect_max_s: float = 5.0
+    """Longest wait between two attempts at a broker that does not answer."""
+    refused_retry_s: float = 30.0
+    """Wait between two attempts at a broker that refuses our user, password or vhost."""
+    stop_timeout_s: float = 5.0
+    """How long ``stop()`` flushes and closes politely before it cuts what is left."""
+
+    tempo_fast_s: float = 0.001
+    """Beat of a publisher whose queue is full."""
+    tempo_slow_s: float = 0.1
+    """Beat of a publisher whose queue is empty."""
+    batch_events: int = 256
+    """Most events in one AMQP message: enough that its fixed cost no longer counts."""
+    batch_bytes: int = 64 * 1024
+    """Most bytes of events put together in one AMQP message: below the 128 KiB of one frame."""
+    window_messages: int = 32
+    """Most unconfirmed AMQP messages a publisher has under way."""
+    backlog_events: int = 20_000
+    """Most events that wait in one publisher: above, a connected one makes ``transmit`` wait and
+    an absent one drops the oldest."""
+    backlog_bytes: int = 32 * 1024 * 1024
+    """The same limit in bytes."""
+    snoop_backlog_events: int = 2_000
+    """Most snoop lines that wait in one publisher; above, the oldest are dropped."""
+
+    event_bytes: int = 1024 * 1024
+    """Largest encrypted event, sent or accepted."""
+    prefetch_messages: int = 32
+    """Most messages a broker hands over before the first is acknowledged."""
+    queue_bytes: int = 256 * 1024 * 1024
+    """Most bytes a broker keeps for a chart that does not take them; above, its oldest go."""
+    queue_expires_s: float = 60.0
+    """How long a broker keeps the queue of a chart that is gone: longer than a restart."""
+    snoop_queue_messages: int = 1_000
+    """Most messages a broker keeps for a slow watcher of a snoop; above, its oldest go."""
+    duplicate_senders: int = 4_096
+    """Most senders (process starts) whose sequence numbers a receiver remembers."""
+
+    fifo_remote_events: int = 250
+    """Remote events enter a chart's FIFO while it holds fewer; the rest is for local posts."""
+    fifo_events: int = 10_000
+    """Most events a chart's FIFO holds; above, a post is dropped, counted and logged."""
+
+    def __post_init__(self) -> None:
+        for item in fields(self):
+            value = getattr(self, item.name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
+                raise SettingsError(f"limits: {item.name} is a number above 0, not {value!r}")
+        if self.tempo_fast_s > self.tempo_slow_s or self.reconnect_min_s > self.reconnect_max_s:
+            raise SettingsError("limits: a fast tempo or a minimum is above its slow or maximum")
+        if self.fifo_remote_events > self.fifo_events:
+            raise SettingsError("limits: fifo_remote_events is a part of fifo_events")

@@ -1,0 +1,422 @@
+"""MirosNets: the three topic networks of one statechart, wired together.
+
+The mesh carries events and is always on. The two snoops carry instrumentation lines and are
+enabled one by one, at any time. What a chart transmits goes to every broker; what it hears comes
+from its own.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from miros import Event, signals
+
+from .codec import MESH, Envelope, is_event_body
+from .exceptions import (
+    AccessRefused,
+    MessageRejected,
+    MirosApiException,
+    NetworkStopped,
+    PayloadRefused,
+    RejectReason,
+    VhostNotFound,
+)
+from .identity import Identity
+from .lan import LocalAreaNetwork
+from .membership import Membership
+from .settings import Extras, Keys, Settings, settings_from
+from .snoop import scribble_line, scribble_text, scribbled_trace_text, trace_text
+from .snooping import Snoop, spy_snoop, trace_snoop
+from .stats import DropReason, NetsStats
+from .terminal import SnoopTerminal
+from .topic import TopicNetwork, TopicSpec
+from .topology import mesh_queue
+from .urls import AmqpUrl
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+logger = logging.getLogger(__name__)
+
+INNER_SIGNALS = frozenset(list(signals)[: signals.highest_inner_signal])
+"""The signals by which miros drives a chart: never sent, and never accepted from the network."""
+
+
+class MirosNets:
+    """The networks of one statechart, or of any object with a name and a FIFO.
+
+    Nothing touches the network before `start`. Every method may be called from any thread.
+
+    Args:
+        miros_object: has a text ``name`` and a method ``post_fifo(event)``, which is called with
+            each event from the network unless ``on_mesh_rx`` is given.
+        rabbit_user: see `Settings` for this and all that follow.
+        room: how many events ``miros_object`` can take now; default any number.
+
+    Raises:
+        MirosApiException: ``miros_object`` lacks something.
+        SettingsError: a value that cannot work.
+        TypeError: a value was given twice, or a keyword is unknown.
+    """
+
+    def __init__(
+        self,
+        miros_object: Any,
+        rabbit_user: str,
+        rabbit_password: str,
+        mesh_encryption_key: Keys | None = None,
+        tx_routing_key: str | None = None,
+        rx_routing_key: str | None = None,
+        snoop_spy_encryption_key: Keys | None = None,
+        snoop_trace_encryption_key: Keys | None = None,
+        *,
+        room: Callable[[], int] | None = None,
+        **extras: Unpack[Extras],
+    ) -> None:
+        _check_miros_object(miros_object)
+        self.settings: Settings = settings_from(
+            {
+                "rabbit_user": rabbit_user,
+                "rabbit_password": rabbit_password,
+                "mesh_encryption_key": mesh_encryption_key,
+                "tx_routing_key": tx_routing_key,
+                "rx_routing_key": rx_routing_key,
+                "snoop_spy_encryption_key": snoop_spy_encryption_key,
+                "snoop_trace_encryption_key": snoop_trace_encryption_key,
+            },
+            extras,
+        )
+        self._object = miros_object
+        self._room = room if self.settings.on_mesh_rx is None else None
+        self._deliver = self.settings.on_mesh_rx or miros_object.post_fifo
+        # Held while networks are opened and closed; never while an event passes.
+        self._lifecycle = threading.RLock()
+        self._peers_changed = threading.Condition()
+        self._running = False
+        self._pid = 0
+        self._members: list[AmqpUrl] = []
+        self._membership = Membership(self.settings, miros_object.name, self._add_broker)
+        self._terminal = SnoopTerminal(miros_object.name)
+        self._final: NetsStats | None = None
+        self._mesh, self._trace, self._spy = self._make_networks()
+
+    def __repr__(self) -> str:
+        return f"<MirosNets of {self._object.name} {'running' if self._running else 'not running'}>"
+
+    # Life.
+
+    def start(self) -> None:
+        """Open the mesh, and the snoops that are enabled.
+
+        Returns when the own broker delivers and all candidates were asked once, or after
+        ``start_timeout``. An own broker that does not answer is warned about and tried again.
+
+        Raises:
+            AccessRefused: the own broker refuses user, password or permissions.
+            VhostNotFound: it has no such virtual host.
+            SettingsError: there is no network interface of the given name.
+        """
+        deadline_s = time.monotonic() + self.settings.start_timeout
+        with self._lifecycle:
+            if self._running:
+                return
+            if self._pid:
+                self._renew()
+            own_url = self._membership.scout.this.url
+            self._pid = os.getpid()
+            self._members = [own_url]
+            consumer = self._mesh.start_consumer(own_url)
+            self._mesh.add_broker(own_url)
+            self._running = True
+            _live.add(self)
+            self._open_snoops()
+            self._membership.start()
+        consumer.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
+        fault = consumer.fault
+        if isinstance(fault, (AccessRefused, VhostNotFound)):
+            self.stop()
+            raise fault
+        for snoop in self._snoops:
+            snoop.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
+        self._membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
+        if not consumer.is_connected:
+            logger.warning(
+                "%s runs without its broker at %s, which is tried again and again: %s",
+                self._object.name,
+                consumer.address,
+                fault or "it has not answered yet",
+            )
+
+    def stop_receiving(self) -> None:
+        """Take no more events from the network; `stop` does this too."""
+        with self._lifecycle:
+            self._mesh.stop_consumer()
+
+    def stop(self) -> None:
+        """Send what waits, at most ``limits.stop_timeout_s`` long, and end every thread."""
+        with self._lifecycle:
+            if not self._running or self._pid != os.getpid():
+                return
+            self._running = False
+            _live.discard(self)
+        # Without the lock: a round of the discovery may be about to add a broker.
+        self._membership.stop()
+        with self._lifecycle:
+            self._mesh.stop_consumer()
+            if not self._mesh.flush(self.settings.limits.stop_timeout_s):
+                self._report_undelivered()
+            self._final = self._count()
+            for snoop in self._snoops:
+                snoop.close()
+            self._mesh.stop()
+            self._terminal.stop(1.0)
+
+    # Events.
+
+    def transmit(self, event: Event) -> None:
+        """Send an event to every chart whose pattern matches this node's ``tx_routing_key``.
+
+        Returns when the event is serialized, encrypted and in the FIFO of every broker's
+        publisher. Waits where a connected broker's FIFO is full, at most ``transmit_timeout``.
+
+        Raises:
+            MirosApiException: this is not an event.
+            PayloadRefused: it cannot be serialized, or its receivers would refuse it.
+            BackPressure: a connected broker took nothing for ``transmit_timeout``.
+            NetworkStopped: the networks do not run, or belong to the parent process.
+        """
+        if not isinstance(event, Event):
+            raise MirosApiException(f"transmit takes a miros Event, not a {type(event).__name__}")
+        self._check_running()
+        name = event.signal_name
+        if name in INNER_SIGNALS:
+            raise PayloadRefused(f"{name} is an inner signal of miros and does not travel")
+        try:
+            self._mesh.transmit((name, event.payload), self.settings.transmit_timeout)
+        except PayloadRefused as error:
+            raise PayloadRefused(f"the event {name} {error}") from error.__cause__
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until the brokers have confirmed every event transmitted so far.
+
+        Returns:
+            whether all brokers that were ever reached have, within ``timeout`` seconds.
+        """
+        return self._mesh.flush(timeout)
+
+    def wait_for_peers(self, n: int, timeout: float) -> bool:
+        """Wait until events can be sent to ``n`` brokers besides the own one.
+
+        Returns:
+            whether that is so, within ``timeout`` seconds.
+        """
+        with self._peers_changed:
+            return self._peers_changed.wait_for(lambda: self._connected_peers() >= n, timeout)
+
+    def stats(self) -> NetsStats:
+        """The counters of the three networks, since `start`."""
+        return self._final or self._count()
+
+    def _count(self) -> NetsStats:
+        fifo = getattr(self._object, "queue", None)
+        mesh = self._mesh.stats()
+        dropped = {**mesh.dropped, DropReason.FIFO: getattr(fifo, "dropped", 0)}
+        return NetsStats(
+            mesh=replace(mesh, dropped=dropped),
+            snoop_trace=self._trace.stats(),
+            snoop_spy=self._spy.stats(),
+        )
+
+    # Places.
+
+    @property
+    def lan(self) -> LocalAreaNetwork:
+        """The local network; searched on first use, unless ``addresses`` were given."""
+        return self._membership.lan
+
+    @property
+    def this_url(self) -> AmqpUrl:
+        """The URL of the own broker."""
+        return self._membership.scout.this.url
+
+    @property
+    def other_urls(self) -> list[AmqpUrl]:
+        """The URLs of the other brokers that can be used; looked for on first use."""
+        return self._membership.scout.other.urls
+
+    # Snoops.
+
+    @property
+    def trace_enabled(self) -> bool:
+        """Whether state transitions are shown and sent."""
+        return self._trace.enabled
+
+    @property
+    def spy_enabled(self) -> bool:
+        """Whether spy lines are shown and sent."""
+        return self._spy.enabled
+
+    def enable_snoop_trace(self, *, colour: bool = True) -> None:
+        """Show and send state transitions, and show those of others; at once or from `start` on."""
+        self._enable(self._trace, colour)
+
+    def enable_snoop_spy(self, *, colour: bool = True) -> None:
+        """The same for spy lines."""
+        self._enable(self._spy, colour)
+
+    def disable_snoop_trace(self) -> None:
+        """Neither show nor send state transitions any more."""
+        with self._lifecycle:
+            self._trace.disable()
+
+    def disable_snoop_spy(self) -> None:
+        """The same for spy lines."""
+        with self._lifecycle:
+            self._spy.disable()
+
+    def tell_trace(self, trace: Any) -> None:
+        """Show and send a state transition, as miros records it."""
+        self._trace.tell(trace_text(trace, self._object.name))
+
+    def tell_spy(self, line: str) -> None:
+        """Show and send a spy line."""
+        self._spy.tell(line)
+
+    def scribble(self, message: str, *, colour: bool = True) -> None:
+        """Write a remark into every snoop that is enabled; with none, on the terminal alone."""
+        message = str(message)
+        if self._trace.enabled:
+            text = scribbled_trace_text(message, self._object.name, datetime.now())
+            self._trace.tell(text, colour=colour)
+        if self._spy.enabled:
+            self._spy.tell(scribble_text(message), colour=colour)
+        if not (self._trace.enabled or self._spy.enabled):
+            self._terminal.write(
+                lambda palette: scribble_line(message, palette=palette), colour=colour
+            )
+
+    # Inside.
+
+    def _make_networks(self) -> tuple[TopicNetwork, Snoop, Snoop]:
+        """Make the networks of a new sender, none of them open."""
+        settings = self.settings
+        identity = Identity.new(self._object.name)
+        spec = TopicSpec(
+            name=MESH,
+            tx_key=settings.tx_key,
+            rx_key=settings.rx_key,
+            keys=settings.mesh_keys,
+            queue=mesh_queue(identity, settings.limits, durable=settings.durable),
+            lossy=False,
+            check_body=_check_event_body,
+        )
+        mesh = TopicNetwork(
+            spec,
+            settings,
+            identity,
+            on_envelope=self._receive,
+            room=self._room,
+            on_change=self._notice_change,
+        )
+        trace = trace_snoop(settings, identity, self._terminal)
+        spy = spy_snoop(settings, identity, self._terminal)
+        return mesh, trace, spy
+
+    def _renew(self) -> None:
+        """Become a new sender: a second start begins a new epoch."""
+        before = self._trace.enabled, self._spy.enabled
+        self._mesh, self._trace, self._spy = self._make_networks()
+        self._trace.enabled, self._spy.enabled = before
+        self._final = None
+
+    @property
+    def _snoops(self) -> tuple[Snoop, Snoop]:
+        return self._trace, self._spy
+
+    def _receive(self, envelope: Envelope) -> None:
+        """Take an event from the network; in the mesh consumer's thread."""
+        name, payload = envelope.body
+        # miros compares the names of signals by identity when it cancels events.
+        self._deliver(Event(signal=sys.intern(name), payload=payload))
+
+    def _enable(self, snoop: Snoop, colour: bool) -> None:
+        with self._lifecycle:
+            snoop.enable(colour=colour)
+            if self._running:
+                self._open_snoops()
+
+    def _open_snoops(self) -> None:
+        for snoop in self._snoops:
+            snoop.open(self._members[0], self._members)
+
+    def _add_broker(self, url: AmqpUrl) -> None:
+        with self._lifecycle:
+            if not self._running:
+                return
+            self._members.append(url)
+            self._mesh.add_broker(url)
+            for snoop in self._snoops:
+                snoop.add_broker(url)
+
+    def _notice_change(self) -> None:
+        with self._peers_changed:
+            self._peers_changed.notify_all()
+
+    def _connected_peers(self) -> int:
+        own = self._members[0].address if self._members else None
+        publishers = self._mesh.publishers.items()
+        return sum(at != own and publisher.is_connected for at, publisher in publishers)
+
+    def _check_running(self) -> None:
+        if not self._running:
+            raise NetworkStopped(f"{self._object.name} is not on the network: start it first")
+        if self._pid != os.getpid():
+            raise NetworkStopped(
+                f"{self._object.name} was started before this process was forked, and its "
+                "connections belong to the parent: make and start a chart in each process"
+            )
+
+    def _report_undelivered(self) -> None:
+        for at, publisher in self._mesh.publishers.items():
+            stats = publisher.stats()
+            left = stats.waiting + stats.unconfirmed
+            if left:
+                logger.warning("%s: %d events did not reach %s", self._object.name, left, at)
+
+
+def _check_miros_object(miros_object: Any) -> None:
+    name = getattr(miros_object, "name", None)
+    if not isinstance(name, str) or not 0 < len(name) <= 255:
+        raise MirosApiException(
+            f"a networked object has a name of 1 to 255 characters; this one's is {name!r}"
+        )
+    if not callable(getattr(miros_object, "post_fifo", None)):
+        raise MirosApiException(f"{name} has no method post_fifo to take events from the network")
+
+
+def _check_event_body(body: Any) -> bool:
+    if not is_event_body(body):
+        return False
+    if body[0] in INNER_SIGNALS:
+        raise MessageRejected(RejectReason.INNER_SIGNAL, body[0])
+    return True
+
+
+_live: weakref.WeakSet[MirosNets] = weakref.WeakSet()
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Send what waits, where a program ends without stopping its charts."""
+    for nets in list(_live):
+        nets.stop()

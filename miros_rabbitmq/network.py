@@ -1,0 +1,217 @@
+"""NetworkedActiveObject and NetworkedFactory: miros's classes, on the network.
+
+Both get the same from `NetworkedChart`, and the instrumentation for the snoops from
+`SnoopedHsm`, which stands *below* miros's `ActiveObject` in the order of method resolution: what it
+wraps is the event processor itself, so that a chart's first lines are told before its thread runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from miros import ActiveObject, Event, Factory, HsmWithQueues
+
+from .fifo import ChartFifo
+from .lan import LocalAreaNetwork
+from .nets import MirosNets
+from .settings import Extras, Keys
+from .urls import AmqpUrl
+
+if TYPE_CHECKING:
+    from typing_extensions import Self, Unpack
+
+
+class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hints
+    """An event processor that tells the snoops what it did after each run to completion."""
+
+    nets: MirosNets
+    _told: Any = None  # the last transition that was looked at
+
+    def start_at(self, initial_state: Any) -> None:
+        """Enter the initial state; in the caller's thread, before the chart has one."""
+        super().start_at(initial_state)
+        self._tell_snoops()
+
+    def next_rtc(self) -> bool:
+        """Handle the next event; in the chart's thread."""
+        action_taken: bool = super().next_rtc()
+        self._tell_snoops()
+        return action_taken
+
+    def _tell_snoops(self) -> None:
+        nets = self.nets
+        trace = self.full.trace[-1] if self.full.trace else None
+        is_new = trace is not self._told
+        self._told = trace
+        if not self.instrumented:
+            return
+        # A transition that miros could not date (its states are not spied on) has no line.
+        if nets.trace_enabled and is_new and trace is not None and trace.datetime is not None:
+            nets.tell_trace(trace)
+        if nets.spy_enabled:
+            for line in list(self.rtc.spy):
+                nets.tell_spy(line)
+
+
+class NetworkedChart:
+    """What both networked classes have; not used on its own.
+
+    Args:
+        name: the chart's name, in its instrumentation and inside its messages.
+        rabbit_user: the user name that every broker of the system takes.
+        rabbit_password: its password.
+        mesh_encryption_key: a key of ``Fernet.generate_key()``, the same on every node; or a list.
+        tx_routing_key: the routing key of what this chart transmits.
+        rx_routing_key: the pattern of what it hears; default ``tx_routing_key``.
+        snoop_spy_encryption_key: the key of the spy network; default the mesh key.
+        snoop_trace_encryption_key: the key of the trace network; default the mesh key.
+        extras: the keyword-only arguments, which `Settings` documents.
+
+    Raises:
+        MirosApiException: the name is not a text.
+        SettingsError: a value that cannot work; says what would.
+        TypeError: a value was given twice, or a keyword is unknown.
+    """
+
+    if TYPE_CHECKING:
+        thread: Any
+        name: str
+        queue: Any
+
+    def __init__(
+        self,
+        name: str,
+        rabbit_user: str,
+        rabbit_password: str,
+        mesh_encryption_key: Keys | None = None,
+        tx_routing_key: str | None = None,
+        rx_routing_key: str | None = None,
+        snoop_spy_encryption_key: Keys | None = None,
+        snoop_trace_encryption_key: Keys | None = None,
+        **extras: Unpack[Extras],
+    ) -> None:
+        parent_init: Callable[..., None] = super().__init__
+        parent_init(name=name)
+        self.nets = MirosNets(
+            self,
+            rabbit_user,
+            rabbit_password,
+            mesh_encryption_key,
+            tx_routing_key,
+            rx_routing_key,
+            snoop_spy_encryption_key,
+            snoop_trace_encryption_key,
+            room=self._room_for_remote_events,
+            **extras,
+        )
+        self.queue = self.locking_deque = ChartFifo(self.nets.settings.limits.fifo_events, name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    @property
+    def lan(self) -> LocalAreaNetwork:
+        """The local network; searched on first use, unless ``addresses`` were given."""
+        return self.nets.lan
+
+    def start_at(self, initial_state: Any) -> None:
+        """Start the networks, then the chart.
+
+        Returns when this node's own broker delivers and the first search for others is done, or
+        after ``start_timeout``: a chart runs without its network, too.
+
+        Raises:
+            AccessRefused: the own broker refuses user, password or permissions.
+            VhostNotFound: it has no such virtual host.
+        """
+        self.nets.start()
+        try:
+            super().start_at(initial_state)  # type: ignore[misc]  # of miros's class
+        except BaseException:
+            self.nets.stop()
+            raise
+
+    def stop(self) -> None:
+        """Stop the chart, send what it has transmitted, and end every thread.
+
+        May be called more than once, and from the chart's own thread.
+        """
+        self.nets.stop_receiving()
+        if self.thread is not None:
+            super().stop()  # type: ignore[misc]  # of miros's class
+        self.nets.stop()
+
+    def transmit(self, event: Event) -> None:
+        """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
+
+        Raises:
+            MirosApiException: this is not an event.
+            PayloadRefused: it cannot be serialized, or its receivers would refuse it.
+            BackPressure: a connected broker took nothing for ``transmit_timeout``.
+            NetworkStopped: the chart was not started, or was stopped.
+        """
+        self.nets.transmit(event)
+
+    def this_url(self) -> AmqpUrl:
+        """The URL of this node's own broker."""
+        return self.nets.this_url
+
+    def other_urls(self) -> list[AmqpUrl]:
+        """The URLs of the other brokers that can be used; looked for on first use."""
+        return self.nets.other_urls
+
+    def enable_snoop_trace(self) -> None:
+        """Show the state transitions of every chart that has this enabled, here and there.
+
+        At any time, from any thread. In colour, where the terminal has any.
+        """
+        self.nets.enable_snoop_trace()
+
+    def enable_snoop_trace_no_color(self) -> None:
+        """`enable_snoop_trace`, plain."""
+        self.nets.enable_snoop_trace(colour=False)
+
+    def disable_snoop_trace(self) -> None:
+        """Neither show nor send state transitions any more."""
+        self.nets.disable_snoop_trace()
+
+    def enable_snoop_spy(self) -> None:
+        """Show the spy lines of every chart that has this enabled, here and there."""
+        self.nets.enable_snoop_spy()
+
+    def enable_snoop_spy_no_color(self) -> None:
+        """`enable_snoop_spy`, plain."""
+        self.nets.enable_snoop_spy(colour=False)
+
+    def disable_snoop_spy(self) -> None:
+        """Neither show nor send spy lines any more."""
+        self.nets.disable_snoop_spy()
+
+    def snoop_scribble(self, message: str, enable_color: bool = True) -> None:
+        """Write a remark into every snoop that is enabled; with none, on this terminal alone."""
+        self.nets.scribble(message, colour=enable_color)
+
+    def _room_for_remote_events(self) -> int:
+        """How many events from the network the FIFO takes now; in the consumer's thread."""
+        thread = self.thread
+        if thread is None or not thread.is_alive():
+            return 0  # before the first state is entered, and after the end
+        return self.nets.settings.limits.fifo_remote_events - len(self.queue)
+
+
+class NetworkedActiveObject(NetworkedChart, ActiveObject, SnoopedHsm):  # type: ignore[misc]
+    """A `miros.ActiveObject` whose events travel: state functions, and `transmit`."""
+
+
+class NetworkedFactory(NetworkedChart, Factory, SnoopedHsm):  # type: ignore[misc]
+    """A `miros.Factory` whose events travel: callbacks, and `transmit`."""

@@ -1,0 +1,331 @@
+"""Publishers: a FIFO that any thread posts to, and a thread that sends what is in it to one broker.
+
+A post to an empty FIFO is sent at once. While the FIFO does not run empty, the publisher sends at
+each beat of a tempo that a PID sets (see `pacing`): what has come together goes out together.
+The broker confirms each message; what was not confirmed when a connection is lost is sent again
+on the next, first and in order (see `delivery`).
+"""
+
+from __future__ import annotations
+
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pika
+import pika.channel
+import pika.spec
+
+from .codec import TOKEN_SEPARATOR, Codec
+from .delivery import Outbox
+from .exceptions import BackPressure, NetworkStopped
+from .identity import Identity
+from .limits import Limits
+from .pacing import Tempo
+from .session import Session, SessionState
+from .topology import declare_exchange
+
+_PERSISTENT, _TRANSIENT = 2, 1
+
+
+class PublisherStats(NamedTuple):
+    """The counters of one publisher; all count events, not AMQP messages."""
+
+    state: SessionState
+    waiting: int
+    unconfirmed: int
+    sent: int
+    """Handed to the connection, each resend counted again."""
+    confirmed: int
+    """Taken over by the broker."""
+    unrouted: int
+    """Confirmed, but no queue was bound for them."""
+    dropped: int
+    """Given up because a limit was reached."""
+    tempo_s: float
+    """The present time between two beats."""
+
+
+class SimplePikaTopicPublisher(Session):
+    """Publishes bytes or text to a topic exchange of one broker.
+
+    Use::
+
+        publisher = SimplePikaTopicPublisher(url, "my.exchange", "my.key")
+        publisher.start_thread()
+        publisher.post_fifo(b"hello")
+        publisher.flush(timeout=5)
+        publisher.stop_thread()
+
+    Every method may be called from any thread.
+
+    Args:
+        amqp_url: the broker, as in ``amqp://user:password@host:5672/%2F``.
+        exchange_name: a durable topic exchange; declared where it does not exist.
+        routing_key: the routing key of every message.
+        separator: puts messages that wait together into one AMQP message, with this between
+            them; `None` sends each on its own.
+        durable: messages survive a restart of the broker.
+        lossy: for traffic that may be lost but never waits: what was under way when a connection
+            is lost is not sent again, and a full FIFO always drops its oldest.
+        sender_id: an opaque id for the AMQP property ``app_id``.
+        limits: times and sizes.
+        tls: the context of an ``amqps`` URL.
+        role: what the connection is for, as its name at the broker and the thread's.
+        on_change: called when the state has changed, in the thread that changed it.
+    """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        exchange_name: str,
+        routing_key: str,
+        *,
+        separator: bytes | None = None,
+        durable: bool = True,
+        lossy: bool = False,
+        sender_id: str | None = None,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        role: str = "miros publisher",
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        super().__init__(amqp_url, role=role, limits=limits, tls=tls, on_change=on_change)
+        self.exchange_name = exchange_name
+        self.routing_key = routing_key
+        limits = self.limits
+        self._separator = separator
+        self._lossy = lossy
+        joined = separator is not None
+        self._messages_per_beat = 1 if joined else limits.batch_events
+        self._outbox = Outbox(
+            max_events=limits.snoop_backlog_events if lossy else limits.backlog_events,
+            max_bytes=limits.backlog_bytes,
+            window=limits.window_messages * self._messages_per_beat,
+            batch_events=limits.batch_events if joined else 1,
+            batch_bytes=limits.batch_bytes,
+            resend=not lossy,
+        )
+        self._properties = pika.BasicProperties(
+            app_id=sender_id,
+            delivery_mode=_PERSISTENT if durable and not lossy else _TRANSIENT,
+        )
+        self._wake_pending = False
+        self._was_ready = False
+        self._sent = self._confirmed = self._unrouted = self._dropped = 0
+        self._tempo = Tempo(limits.tempo_fast_s, limits.tempo_slow_s, limits.batch_events)
+        self._beat_timer: Any = None
+
+    def post_fifo(self, message: bytes | str, timeout: float | None = None) -> None:
+        """Put a message into the FIFO.
+
+        While the broker is connected and the FIFO full, waits for room. While it is not
+        connected, never waits: the oldest message is dropped and counted.
+
+        Args:
+            message: what to send; text is sent as UTF-8.
+            timeout: the longest wait in seconds; default 10.
+
+        Raises:
+            BackPressure: there was no room in time.
+            NetworkStopped: the publisher was stopped.
+        """
+        if not self.wait_for_room(time.monotonic() + (10.0 if timeout is None else timeout)):
+            raise BackPressure(f"{self.address} has taken nothing from a full FIFO for too long")
+        self.post_token(message.encode() if isinstance(message, str) else message)
+
+    def wait_for_room(self, deadline_s: float) -> bool:
+        """Wait until a post would neither have to wait nor push out another message.
+
+        Does not wait where the broker is not connected, nor for a lossy publisher.
+
+        Args:
+            deadline_s: a time of `time.monotonic`.
+
+        Returns:
+            whether there is room, or none is needed.
+        """
+        if self._lossy or not self._outbox.is_full:
+            return True
+        with self._changed:
+            return self._changed.wait_for(
+                lambda: not (self._outbox.is_full and self.is_connected) or self._stop_asked,
+                max(0.0, deadline_s - time.monotonic()),
+            )
+
+    @property
+    def is_flushed(self) -> bool:
+        """The broker has confirmed everything that was posted, or was never reached."""
+        return self._outbox.is_empty or not self._was_ready
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until `is_flushed`.
+
+        Returns:
+            whether that is so, within ``timeout`` seconds.
+        """
+        with self._changed:
+            return self._changed.wait_for(lambda: self.is_flushed, timeout)
+
+    def stats(self) -> PublisherStats:
+        """The counters, all of the same moment."""
+        with self._changed:
+            return PublisherStats(
+                self._state,
+                self._outbox.depth,
+                self._outbox.unconfirmed,
+                self._sent,
+                self._confirmed,
+                self._unrouted,
+                self._dropped,
+                self._tempo.current_s,
+            )
+
+    def post_token(self, token: bytes) -> None:
+        """Put bytes into the FIFO without waiting for room; over its limit, the oldest go.
+
+        Raises:
+            NetworkStopped: the publisher was stopped.
+        """
+        with self._changed:
+            if self._stop_asked:
+                raise NetworkStopped(f"the publisher to {self.address} was stopped")
+            was_empty = self._outbox.depth == 0
+            self._dropped += self._outbox.post(token)
+            # One wake-up for all that come before the thread has looked: it costs a system call.
+            wake = was_empty and not self._wake_pending and self._state is SessionState.READY
+            self._wake_pending = self._wake_pending or wake
+        if wake:
+            self._call_soon(self._on_post)
+
+    # The session's thread.
+
+    def _set_up(self, channel: pika.channel.Channel) -> None:
+        channel.add_on_return_callback(self._on_return)
+        declare_exchange(
+            channel,
+            self.exchange_name,
+            lambda: channel.confirm_delivery(self._on_confirm, lambda _: self._set_up_done()),
+        )
+
+    def _on_ready(self) -> None:
+        with self._changed:
+            self._was_ready = True
+        self._beat()
+
+    def _on_lost(self) -> None:
+        self._stop_beating()
+        with self._changed:
+            self._wake_pending = False
+            self._dropped += self._outbox.connection_lost()
+            self._changed.notify_all()
+
+    def _on_post(self) -> None:
+        with self._changed:
+            self._wake_pending = False
+        if self._state is SessionState.READY:
+            self._beat()
+
+    def _on_beat(self) -> None:
+        self._beat_timer = None
+        if self._state is SessionState.READY:
+            self._beat()
+
+    def _beat(self) -> None:
+        """Send what is queued, and set the time of the next beat while something is left."""
+        tempo_s = self._tempo.beat(self._outbox.depth, time.monotonic())
+        for _ in range(self._messages_per_beat):
+            if not self._send_next():
+                break
+        self._stop_beating()
+        if self._outbox.depth:
+            self._beat_timer = self._call_later(tempo_s, self._on_beat)
+
+    def _stop_beating(self) -> None:
+        if self._beat_timer is not None:
+            self._cancel_call(self._beat_timer)
+            self._beat_timer = None
+
+    def _send_next(self) -> bool:
+        channel = self._channel
+        if channel is None or not channel.is_open:
+            return False
+        with self._changed:
+            batch = self._outbox.take()
+            if batch is None:
+                return False
+            self._sent += len(batch.tokens)
+        channel.basic_publish(
+            self.exchange_name,
+            self.routing_key,
+            (self._separator or b"").join(batch.tokens),
+            self._properties,
+            mandatory=True,
+        )
+        return True
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        if isinstance(method, pika.spec.Basic.Nack):
+            # The broker could not take it over. Sending it alone again would put it behind others.
+            self._reopen("the broker refused a message; sending again")
+            return
+        with self._changed:
+            self._confirmed += self._outbox.confirm(method.delivery_tag, multiple=method.multiple)
+            self._changed.notify_all()
+
+    def _on_return(
+        self, _channel: object, _method: object, _properties: object, body: bytes
+    ) -> None:
+        events = 1 if self._separator is None else body.count(self._separator) + 1
+        with self._changed:
+            self._unrouted += events
+
+
+class PikaTopicPublisher(SimplePikaTopicPublisher):
+    """Publishes any value: serializes, numbers and encrypts it first.
+
+    Its counterpart is `PikaTopicConsumer`. Every method may be called from any thread.
+
+    Args:
+        amqp_url: the broker.
+        exchange_name: a durable topic exchange; also the network's name within each envelope.
+        routing_key: the routing key of every message.
+        codec: serializes and encrypts; the consumer needs one with the same network and key.
+        name: the sender's name within each envelope.
+        options: further arguments of `SimplePikaTopicPublisher`, but for ``separator``.
+    """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        exchange_name: str,
+        routing_key: str,
+        *,
+        codec: Codec,
+        name: str,
+        **options: Any,
+    ) -> None:
+        self._identity = Identity.new(name)
+        options.setdefault("sender_id", self._identity.sender_id)
+        super().__init__(amqp_url, exchange_name, routing_key, separator=TOKEN_SEPARATOR, **options)
+        self._codec = codec
+        # Held from numbering a message until the FIFO has it, so that numbers are in its order.
+        self._order = threading.Lock()
+        self._sequence = 0
+
+    def post_fifo(self, message: Any, timeout: float | None = None) -> None:
+        """Serialize, encrypt and post a value; as `SimplePikaTopicPublisher.post_fifo`.
+
+        Raises:
+            PayloadRefused: it cannot be serialized, or is too large.
+            BackPressure: there was no room in time.
+            NetworkStopped: the publisher was stopped.
+        """
+        with self._order:
+            identity = self._identity
+            token = self._codec.encode(identity.name, identity.epoch, self._sequence + 1, message)
+            super().post_fifo(token, timeout)
+            self._sequence += 1

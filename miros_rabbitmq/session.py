@@ -1,0 +1,484 @@
+"""One thread that owns one connection to one broker, and keeps it.
+
+A session connects, opens a channel, and when either is lost waits and connects again, until it
+is stopped. What the channel is used for is its subclasses' business: they publish or consume.
+
+Its life is one table. A step that the table does not have is a bug in this package, raises
+`IllegalStep` and changes nothing::
+
+    NEW ────> CONNECTING ──> OPENING ──> READY <──> BLOCKED      the broker lets nobody publish
+                 ^  │           │          │           │
+                 │  v           v          v           v
+                WAITING / REFUSED <──────── (lost / refused)     again after a while / a long while
+                       any ──> CLOSING ──> STOPPED ──> CONNECTING (started anew)
+
+Every method of pika is called by the session's own thread. Other threads reach it through
+`_call_soon`, or through state that `_changed` guards. Exceptions of pika end here.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import logging
+import random
+import socket
+import ssl
+import threading
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika
+import pika.channel
+import pika.exceptions
+from pika.adapters.select_connection import IOLoop
+
+from . import faults
+from .exceptions import AccessRefused, BrokerError, SettingsError, VhostNotFound
+from .limits import Limits
+from .urls import AmqpUrl
+
+logger = logging.getLogger(__name__)
+
+_STABLE_S = 2.0
+"""A connection that was ready this long is a good one: after it, the back-off starts anew."""
+
+
+class SessionState(enum.Enum):
+    """Where a session stands; `READY` and `BLOCKED` are connected."""
+
+    NEW = "new"
+    CONNECTING = "connecting"
+    OPENING = "opening"
+    READY = "ready"
+    BLOCKED = "blocked"
+    WAITING = "waiting"
+    REFUSED = "refused"
+    CLOSING = "closing"
+    STOPPED = "stopped"
+
+
+class _Step(enum.Enum):
+    START = enum.auto()
+    CONNECTED = enum.auto()
+    SET_UP = enum.auto()
+    BLOCK = enum.auto()
+    UNBLOCK = enum.auto()
+    LOSE = enum.auto()
+    REFUSE = enum.auto()
+    CLOSE = enum.auto()
+    END = enum.auto()
+
+
+_S = SessionState
+_LIFE: dict[tuple[SessionState, _Step], SessionState] = {
+    (_S.NEW, _Step.START): _S.CONNECTING,
+    (_S.CONNECTING, _Step.CONNECTED): _S.OPENING,
+    (_S.OPENING, _Step.SET_UP): _S.READY,
+    (_S.READY, _Step.BLOCK): _S.BLOCKED,
+    (_S.BLOCKED, _Step.UNBLOCK): _S.READY,
+    (_S.WAITING, _Step.START): _S.CONNECTING,
+    (_S.REFUSED, _Step.START): _S.CONNECTING,
+    (_S.STOPPED, _Step.START): _S.CONNECTING,
+    (_S.CLOSING, _Step.END): _S.STOPPED,
+}
+for _live in (_S.CONNECTING, _S.OPENING, _S.READY, _S.BLOCKED):
+    _LIFE[_live, _Step.LOSE] = _S.WAITING
+    _LIFE[_live, _Step.REFUSE] = _S.REFUSED
+for _any in (_S.CONNECTING, _S.OPENING, _S.READY, _S.BLOCKED, _S.WAITING, _S.REFUSED):
+    _LIFE[_any, _Step.CLOSE] = _S.CLOSING
+
+
+class IllegalStep(RuntimeError):
+    """A session was asked for a step that its state does not have; nothing was changed."""
+
+
+class Session:
+    """Owns a thread and its connection; the base of the publishers and consumers.
+
+    `start_thread`, `stop`, `stop_thread`, `wait_until_ready`, `state` and `fault` may be used from
+    any thread. Nothing starts in the constructor.
+
+    Args:
+        amqp_url: the broker; user, password and vhost are a part of it.
+        role: what the connection is for; a part of the thread's and the connection's name.
+        limits: times and sizes.
+        tls: the context of an ``amqps`` URL.
+        on_change: called when the state has changed; in the thread that changed it.
+
+    Raises:
+        SettingsError: the URL is not one.
+    """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        *,
+        role: str,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        self.url = AmqpUrl(amqp_url)
+        self.limits = limits or Limits()
+        self._parameters = _connection_parameters(self.url, role, self.limits, tls)
+        self.address = self.url.address
+        self._name = f"{role} at {self.address}"
+        self._on_change = on_change
+        # Guards the state and what subclasses share with other threads; notified at each change.
+        self._changed = threading.Condition()
+        self._state = SessionState.NEW
+        self._fault: BrokerError | None = None
+        self._thread: threading.Thread | None = None
+        self._ioloop: Any = None
+        self._stop_asked = False
+        # From here on: the session's own thread only.
+        self._connection: pika.SelectConnection | None = None
+        self._channel: pika.channel.Channel | None = None
+        self._retry_timer: Any = None
+        self._attempts = 0
+        self._ready_since_s = 0.0
+        self._outage_logged = False
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address} {self._state.value}>"
+
+    @property
+    def state(self) -> SessionState:
+        """Where the session stands."""
+        return self._state
+
+    @property
+    def fault(self) -> BrokerError | None:
+        """Why it is not connected; `None` while it is, or before the first attempt has ended."""
+        return self._fault
+
+    @property
+    def is_connected(self) -> bool:
+        """It has a channel that is set up."""
+        return self._state in (SessionState.READY, SessionState.BLOCKED)
+
+    def start_thread(self) -> None:
+        """Start the thread, which connects; does nothing where it runs already."""
+        with self._changed:
+            if self._thread is not None:
+                return
+            _quieten_pika()
+            self._stop_asked = False
+            self._ioloop = IOLoop()
+            self._step(_Step.START)
+            # A daemon: a program that forgets to stop must still be able to end.
+            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to close the connection and end; returns at once."""
+        with self._changed:
+            if self._thread is None or self._stop_asked:
+                return
+            self._stop_asked = True
+            self._changed.notify_all()
+        self._call_soon(self._close)
+
+    def stop_thread(self, timeout: float | None = None) -> bool:
+        """`stop`, and wait until the thread has ended.
+
+        Args:
+            timeout: seconds; default a little above ``limits.stop_timeout_s``, at which the
+                connection is cut.
+
+        Returns:
+            whether the thread has ended; `False` too when the thread itself calls this.
+        """
+        self.stop()
+        thread = self._thread
+        if thread is None:
+            return True
+        if thread is threading.current_thread():
+            return False
+        thread.join(self.limits.stop_timeout_s + 1.0 if timeout is None else timeout)
+        return not thread.is_alive()
+
+    def wait_until_ready(self, timeout: float) -> bool:
+        """Wait until the session is connected, or is refused, or stops.
+
+        Returns:
+            whether it is connected.
+        """
+        ends = (SessionState.REFUSED, SessionState.CLOSING, SessionState.STOPPED)
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_connected or self._state in ends, timeout)
+            return self.is_connected
+
+    # What subclasses do with the channel; all in the session's thread.
+
+    def _set_up(self, channel: pika.channel.Channel) -> None:
+        """Use the new channel; calls `_set_up_done` when it is usable."""
+        raise NotImplementedError
+
+    def _on_ready(self) -> None:
+        """The channel may be used, for the first time or again."""
+
+    def _on_lost(self) -> None:
+        """The channel is gone."""
+
+    def _tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
+        """Say good-bye on the channel, then call ``done``."""
+        done()
+
+    def _set_up_done(self) -> None:
+        self._step(_Step.SET_UP)
+        self._fault = None
+        self._ready_since_s = time.monotonic()
+        if self._outage_logged:
+            logger.warning("%s: connected again", self._name)
+        else:
+            logger.info("%s: connected", self._name)
+        self._outage_logged = False
+        self._on_ready()
+
+    def _call_soon(self, callback: Callable[[], None]) -> None:
+        """Have the session's thread call something; from any thread."""
+        ioloop = self._ioloop
+        if ioloop is not None:
+            ioloop.add_callback_threadsafe(callback)
+
+    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> Any:
+        return self._ioloop.call_later(delay_s, callback)
+
+    def _cancel_call(self, timer: Any) -> None:
+        self._ioloop.remove_timeout(timer)
+
+    # The thread.
+
+    def _run(self) -> None:
+        try:
+            self._connect()
+            while True:
+                try:
+                    self._ioloop.start()
+                    break
+                except Exception:
+                    # A bug of ours or of pika's: it must cost a connection, never the thread.
+                    logger.exception("%s: unexpected error; connecting again", self._name)
+                    self._abandon_connection()
+        finally:
+            with self._changed:
+                if self._state is not SessionState.CLOSING:
+                    self._step(_Step.CLOSE)
+                self._step(_Step.END)
+                self._ioloop.close()
+                self._ioloop = None
+                self._thread = None
+
+    def _connect(self) -> None:
+        self._retry_timer = None
+        self._connection = pika.SelectConnection(
+            self._parameters,
+            on_open_callback=self._on_connection_open,
+            on_open_error_callback=self._on_connection_failed,
+            on_close_callback=self._on_connection_closed,
+            custom_ioloop=self._ioloop,
+        )
+
+    def _on_connection_open(self, connection: pika.SelectConnection) -> None:
+        self._step(_Step.CONNECTED)
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        connection.channel(on_open_callback=self._on_channel_open)
+
+    def _on_channel_open(self, channel: pika.channel.Channel) -> None:
+        self._channel = channel
+        channel.add_on_close_callback(self._on_channel_closed)
+        self._set_up(channel)
+
+    def _on_blocked(self, _connection: object, frame: Any) -> None:
+        logger.warning("%s: the broker lets nobody publish: %s", self._name, frame.method.reason)
+        if self._state is SessionState.READY:
+            self._step(_Step.BLOCK)
+
+    def _on_unblocked(self, _connection: object, _frame: object) -> None:
+        logger.warning("%s: the broker lets us publish again", self._name)
+        if self._state is SessionState.BLOCKED:
+            self._step(_Step.UNBLOCK)
+            self._on_ready()
+
+    def _reopen(self, why: str) -> None:
+        """Give up a channel that is of no use any more; everything begins anew."""
+        if self.is_connected or self._state is SessionState.OPENING:
+            self._fault = faults.no_answer(self.address, why)
+            self._close_connection()
+
+    def _on_channel_closed(self, _channel: object, error: Exception) -> None:
+        self._channel = None
+        if isinstance(error, pika.exceptions.ChannelClosedByBroker):
+            self._fault = self._translate(error)
+            self._close_connection()
+
+    def _on_connection_failed(self, connection: object, error: BaseException) -> None:
+        if connection is self._connection:
+            self._lose(self._translate(error))
+
+    def _on_connection_closed(self, connection: object, error: BaseException) -> None:
+        if connection is self._connection:
+            self._lose(self._fault or self._translate(error))
+
+    def _lose(self, fault: BrokerError) -> None:
+        was_ready = self.is_connected
+        self._connection = None
+        self._channel = None
+        if self._stop_asked:
+            self._on_lost()
+            self._ioloop.stop()
+            return
+        refused = isinstance(fault, (AccessRefused, VhostNotFound))
+        self._fault = fault
+        self._step(_Step.REFUSE if refused else _Step.LOSE)
+        self._on_lost()
+        if was_ready and time.monotonic() - self._ready_since_s > _STABLE_S:
+            self._attempts = 0
+        delay_s = self._retry_delay(refused)
+        level = logging.DEBUG if self._outage_logged else logging.WARNING
+        logger.log(level, "%s: %s; trying again", self._name, fault)
+        self._outage_logged = True
+        self._retry_timer = self._call_later(delay_s, self._retry)
+
+    def _retry_delay(self, refused: bool) -> float:
+        if refused:
+            return self.limits.refused_retry_s
+        ceiling = self.limits.reconnect_max_s
+        delay_s = min(ceiling, self.limits.reconnect_min_s * 2.0 ** min(self._attempts, 30))
+        self._attempts += 1
+        # Spread, so that the nodes of a system do not all come back in the same moment.
+        return delay_s * random.uniform(0.5, 1.0)
+
+    def _retry(self) -> None:
+        self._step(_Step.START)
+        self._fault = None
+        self._connect()
+
+    def _close(self) -> None:
+        """Begin to end: politely where there is a channel, at once where there is none."""
+        had_channel = self.is_connected
+        self._step(_Step.CLOSE)
+        self._call_later(self.limits.stop_timeout_s, self._cut)
+        if self._retry_timer is not None:
+            self._cancel_call(self._retry_timer)
+            self._retry_timer = None
+        if self._connection is None:
+            self._ioloop.stop()
+        elif had_channel and self._channel is not None and self._channel.is_open:
+            self._tear_down(self._channel, self._close_connection)
+        else:
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        if self._connection is not None and not (
+            self._connection.is_closing or self._connection.is_closed
+        ):
+            self._connection.close()
+
+    def _cut(self) -> None:
+        """End without the broker's answer: it did not come in time."""
+        self._abort_transport()
+        # Where even that calls nothing back, the loop ends all the same.
+        self._call_later(0.2, self._ioloop.stop)
+
+    def _abandon_connection(self) -> None:
+        # Whatever state pika was left in: this connection is not used again.
+        with contextlib.suppress(Exception):
+            self._abort_transport()
+        if self._stop_asked:
+            self._ioloop.stop()
+        elif self._state not in (SessionState.WAITING, SessionState.REFUSED):
+            self._lose(faults.no_answer(self.address, "an unexpected error, see the log"))
+
+    def _abort_transport(self) -> None:
+        connection = self._connection
+        if connection is not None and not connection.is_closed:
+            # pika has no public way to drop a connection without the broker's consent.
+            connection._terminate_stream(pika.exceptions.ConnectionOpenAborted("cut"))
+
+    def _step(self, step: _Step) -> None:
+        with self._changed:
+            try:
+                self._state = _LIFE[self._state, step]
+            except KeyError:
+                raise IllegalStep(f"{self!r} has no step {step.name}") from None
+            self._changed.notify_all()
+        if self._on_change is not None:
+            self._on_change()
+
+    def _translate(self, error: BaseException) -> BrokerError:
+        credentials: Any = self._parameters.credentials
+        return translate(error, self.url, credentials.username, self._parameters.virtual_host)
+
+
+def translate(error: BaseException, url: AmqpUrl, user: str, vhost: str) -> BrokerError:
+    """Word an exception of pika, or of the socket under it, as one of ours."""
+    address = url.address
+    for link in _chain(error):
+        if isinstance(link, pika.exceptions.ChannelClosedByBroker) and link.reply_code == 403:
+            return faults.permission_refused(address, user, link.reply_text)
+        text = str(link)
+        # pika only guesses where the broker did not say why; a broker that goes down is no refusal.
+        if isinstance(link, pika.exceptions.ProbableAuthenticationError) and "403" in text:
+            return faults.access_refused(address, user)
+        if isinstance(link, pika.exceptions.ProbableAccessDeniedError) and "530" in text:
+            return faults.vhost_not_found(address, vhost, user)
+        if isinstance(link, pika.exceptions.IncompatibleProtocolError):
+            return faults.not_rabbitmq(address, "it does not speak AMQP 0-9-1")
+        if isinstance(link, socket.gaierror):
+            return faults.unknown_host(address, str(link.strerror))
+        if isinstance(link, ConnectionRefusedError):
+            return faults.nothing_listens(address)
+        if isinstance(link, ssl.SSLError):
+            return faults.tls_failed(address, str(link))
+    last = list(_chain(error))[-1]
+    return faults.no_answer(address, f"{type(last).__name__}: {last}".removesuffix(": "))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Walk from an exception of pika's connection workflow down to what caused it."""
+    seen: set[int] = set()
+    pending: list[Any] = [error]
+    while pending:
+        link = pending.pop()
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        pending.extend(reversed(getattr(link, "exceptions", ())))
+        pending.append(getattr(link, "exception", None))
+        pending.extend(link.args)
+
+
+def _connection_parameters(
+    url: AmqpUrl, role: str, limits: Limits, tls: ssl.SSLContext | None
+) -> pika.URLParameters:
+    try:
+        parameters = pika.URLParameters(url)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise SettingsError(f"{url!r} is not an AMQP URL: {error}") from error
+    if tls is not None:
+        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=parameters.host)
+    parameters.heartbeat = limits.heartbeat_s
+    parameters.connection_attempts = 1  # the session itself tries again
+    parameters.socket_timeout = limits.connect_timeout_s
+    parameters.stack_timeout = 2 * limits.connect_timeout_s
+    parameters.client_properties = {
+        "connection_name": role,
+        "product": "miros-rabbitmq",
+    }
+    return parameters
+
+
+def _quieten_pika() -> None:
+    """Keep pika's own log lines back, unless the program has set a level for them.
+
+    The session reports each loss once and in words; pika reports every attempt several times.
+    """
+    pika_logger = logging.getLogger("pika")
+    if pika_logger.level == logging.NOTSET:
+        pika_logger.setLevel(logging.CRITICAL)

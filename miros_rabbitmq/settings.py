@@ -1,0 +1,269 @@
+"""What a node is told at its construction: one frozen object with every default and its unit.
+
+Pure values; nothing here opens a socket or starts a thread. Values that cannot work are refused
+here, at construction, with a message that says what would.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from cryptography.fernet import Fernet
+
+from .exceptions import MalformedKey, SettingsError
+from .limits import Limits
+from .urls import DEFAULT_PORT, Address, AmqpUrl, amqp_url, parse_address
+
+if TYPE_CHECKING:
+    from miros import Event
+
+DEFAULT_ROUTING_KEY = "miros.mesh"
+"""The mesh routing key of nodes that are given none."""
+
+Key = bytes | str
+"""A Fernet key, as ``Fernet.generate_key()`` makes it."""
+
+Keys = Key | Sequence[Key]
+"""One key, or a list of them: the first encrypts, all decrypt."""
+
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+MeshCallback = Callable[["Event"], None]
+SnoopCallback = Callable[[str, str], None]
+
+_KEYWORD_ALIASES = {
+    "mesh_encyption_key": "mesh_encryption_key",
+    "trace_snoop_encryption_key": "snoop_trace_encryption_key",
+    "spy_snoop_encryption_key": "snoop_spy_encryption_key",
+}
+
+
+class Extras(TypedDict, total=False):
+    """The keyword-only arguments of the networked classes; `Settings` documents each."""
+
+    rabbit_host: str | None
+    rabbit_port: int
+    rabbit_vhost: str
+    addresses: Sequence[str] | None
+    interface: str | None
+    serializer: Serializer | None
+    deserializer: Deserializer | None
+    allowed_classes: Sequence[type]
+    on_mesh_rx: MeshCallback | None
+    on_trace_rx: SnoopCallback | None
+    on_spy_rx: SnoopCallback | None
+    tls: ssl.SSLContext | None
+    durable: bool
+    start_timeout: float
+    transmit_timeout: float
+    rescan_interval: float
+    limits: Limits
+    # Spellings of older documentation.
+    mesh_encyption_key: Keys
+    trace_snoop_encryption_key: Keys
+    spy_snoop_encryption_key: Keys
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything a node is told at its construction, checked.
+
+    Args:
+        rabbit_user: the user name that every broker of the system takes.
+        rabbit_password: its password; shown in no ``repr`` and no log.
+        mesh_encryption_key: the Fernet key of the mesh, or a list of them.
+        tx_routing_key: the routing key of what this node transmits.
+        rx_routing_key: the pattern (``*`` a word, ``#`` any number of words) of what it hears;
+            default ``tx_routing_key``. With neither, `DEFAULT_ROUTING_KEY` is both.
+        snoop_spy_encryption_key: the key of the spy network; default the mesh key.
+        snoop_trace_encryption_key: the key of the trace network; default the mesh key.
+        rabbit_host: this node's own broker; default this machine's address on its LAN.
+        rabbit_port: the port of every broker whose address names none.
+        rabbit_vhost: the virtual host, the same on every broker.
+        addresses: the brokers' hosts, each ``host`` or ``host:port``. Given, the LAN is not
+            searched.
+        interface: the network interface whose LAN is searched; default that of the default route.
+        serializer: turns the plain data of an envelope into bytes; default restricted pickle.
+        deserializer: its inverse. The two are given together or not at all.
+        allowed_classes: classes of one's own that a payload may contain.
+        on_mesh_rx: called with each event that comes from the network, in place of the chart's
+            ``post_fifo``. All three callbacks run in the thread of a connection: they return soon.
+        on_trace_rx: called with (sender, line) for each trace line of another chart, in place of
+            printing.
+        on_spy_rx: the same for spy lines.
+        tls: a context for ``amqps``; without one, only the events themselves are encrypted.
+        durable: events survive a restart of the broker, at the price of its writing them to disk.
+        start_timeout: seconds ``start_at`` waits for the own broker and the first discovery.
+        transmit_timeout: seconds ``transmit`` waits for a connected broker whose backlog is full.
+        rescan_interval: seconds between two searches for brokers; 0 searches once.
+        limits: sizes and times of the transport.
+
+    Raises:
+        SettingsError: a value that cannot work.
+        MalformedKey: an encryption key is not a Fernet key.
+    """
+
+    rabbit_user: str
+    rabbit_password: str = field(repr=False)
+    mesh_encryption_key: Keys = field(repr=False)
+    tx_routing_key: str | None = None
+    rx_routing_key: str | None = None
+    snoop_spy_encryption_key: Keys | None = field(default=None, repr=False)
+    snoop_trace_encryption_key: Keys | None = field(default=None, repr=False)
+    rabbit_host: str | None = field(default=None, kw_only=True)
+    rabbit_port: int = field(default=DEFAULT_PORT, kw_only=True)
+    rabbit_vhost: str = field(default="/", kw_only=True)
+    addresses: Sequence[str] | None = field(default=None, kw_only=True)
+    interface: str | None = field(default=None, kw_only=True)
+    serializer: Serializer | None = field(default=None, kw_only=True)
+    deserializer: Deserializer | None = field(default=None, kw_only=True)
+    allowed_classes: Sequence[type] = field(default=(), kw_only=True)
+    on_mesh_rx: MeshCallback | None = field(default=None, kw_only=True)
+    on_trace_rx: SnoopCallback | None = field(default=None, kw_only=True)
+    on_spy_rx: SnoopCallback | None = field(default=None, kw_only=True)
+    tls: ssl.SSLContext | None = field(default=None, kw_only=True)
+    durable: bool = field(default=True, kw_only=True)
+    start_timeout: float = field(default=5.0, kw_only=True)
+    transmit_timeout: float = field(default=10.0, kw_only=True)
+    rescan_interval: float = field(default=60.0, kw_only=True)
+    limits: Limits = field(default_factory=Limits, kw_only=True)
+
+    tx_key: str = field(init=False)
+    """The routing key in force of what this node transmits."""
+    rx_key: str = field(init=False)
+    """The pattern in force of what this node hears."""
+    mesh_keys: tuple[bytes, ...] = field(init=False, repr=False)
+    """The checked keys of the mesh; the first encrypts. Likewise those of the snoops."""
+    trace_keys: tuple[bytes, ...] = field(init=False, repr=False)
+    spy_keys: tuple[bytes, ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        for name in ("rabbit_user", "rabbit_password", "rabbit_vhost"):
+            _require_text(name, getattr(self, name))
+        for name in ("rabbit_host", "interface"):
+            if getattr(self, name) is not None:
+                _require_text(name, getattr(self, name))
+        self._settle_routing_keys()
+        self._settle("mesh_keys", check_keys("mesh_encryption_key", self.mesh_encryption_key))
+        for snoop in ("trace", "spy"):
+            name = f"snoop_{snoop}_encryption_key"
+            keys = getattr(self, name)
+            checked = self.mesh_keys if keys is None else check_keys(name, keys)
+            self._settle(f"{snoop}_keys", checked)
+        self._settle_addresses()
+        if (self.serializer is None) != (self.deserializer is None):
+            raise SettingsError("give both a serializer and a deserializer, or neither")
+        for name in (
+            "serializer",
+            "deserializer",
+            "on_mesh_rx",
+            "on_trace_rx",
+            "on_spy_rx",
+        ):
+            value = getattr(self, name)
+            if value is not None and not callable(value):
+                raise SettingsError(f"{name} is a function, not {value!r}")
+        for name in ("start_timeout", "transmit_timeout", "rescan_interval"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
+                raise SettingsError(f"{name} is a number of seconds, 0 or more, not {value!r}")
+        if any(not isinstance(item, type) for item in self.allowed_classes):
+            raise SettingsError("allowed_classes is a list of classes")
+        self._settle("allowed_classes", tuple(self.allowed_classes))
+
+    def url(self, address: Address) -> AmqpUrl:
+        """The URL of the broker at an address, with this node's user, password and vhost."""
+        return amqp_url(
+            self.rabbit_user,
+            self.rabbit_password,
+            address,
+            self.rabbit_vhost,
+            tls=self.tls is not None,
+        )
+
+    def _settle(self, name: str, value: object) -> None:
+        object.__setattr__(self, name, value)
+
+    def _settle_routing_keys(self) -> None:
+        tx = DEFAULT_ROUTING_KEY if self.tx_routing_key is None else self.tx_routing_key
+        rx = tx if self.rx_routing_key is None else self.rx_routing_key
+        for name, key in (("tx_routing_key", tx), ("rx_routing_key", rx)):
+            _require_text(name, key)
+            if len(key.encode()) > 255:
+                raise SettingsError(f"{name} has more than the 255 bytes that AMQP allows")
+        if any(word in ("*", "#") for word in tx.split(".")):
+            raise SettingsError(
+                f"tx_routing_key {tx!r} has a wildcard: wildcards belong into rx_routing_key"
+            )
+        self._settle("tx_key", tx)
+        self._settle("rx_key", rx)
+
+    def _settle_addresses(self) -> None:
+        port = self.rabbit_port
+        if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
+            raise SettingsError(f"rabbit_port is a number of 1 to 65535, not {port!r}")
+        if self.rabbit_host is not None:
+            parse_address(self.rabbit_host, port)
+        if isinstance(self.addresses, str):
+            raise SettingsError("addresses is a list of hosts, not one string: put it in [ ]")
+        if self.addresses is not None:
+            for address in self.addresses:
+                parse_address(address, port)
+            self._settle("addresses", tuple(self.addresses))
+
+
+def check_keys(name: str, keys: Keys) -> tuple[bytes, ...]:
+    """Check one Fernet key or a list of them.
+
+    Raises:
+        MalformedKey: with the argument's name and the remedy; never with the key.
+    """
+    # What is neither a key nor a list of them is for the check below to refuse.
+    listed = cast("Sequence[Key]", keys if isinstance(keys, (list, tuple)) else [keys])
+    if not listed:
+        raise MalformedKey(f"{name} is an empty list: give at least one key")
+    checked = []
+    for key in listed:
+        try:
+            Fernet(key)
+        except (ValueError, TypeError, AttributeError):
+            raise MalformedKey(
+                f"{name} is not a Fernet key (32 bytes in url-safe base64): make one with "
+                "cryptography.fernet.Fernet.generate_key() and give every node the same"
+            ) from None
+        checked.append(key.encode() if isinstance(key, str) else bytes(key))
+    return tuple(checked)
+
+
+def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settings:
+    """Make settings of a constructor's arguments, whichever spelling of a keyword was used.
+
+    Args:
+        given: the contract's own arguments by their name; `None` means not given.
+        extras: further keywords, some of them perhaps older spellings of the former.
+
+    Raises:
+        TypeError: a value was given twice, an argument is missing, or a keyword is unknown.
+        SettingsError: a value that cannot work.
+    """
+    merged: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    known = {item.name for item in fields(Settings) if item.init}
+    for keyword, value in extras.items():
+        name = _KEYWORD_ALIASES.get(keyword, keyword)
+        if name in merged:
+            raise TypeError(f"{name} was given twice, the second time as {keyword}=")
+        if name not in known:
+            raise TypeError(f"unknown keyword {keyword}=; known are {', '.join(sorted(known))}")
+        merged[name] = value
+    for name in ("rabbit_user", "rabbit_password", "mesh_encryption_key"):
+        if name not in merged:
+            raise TypeError(f"the argument {name} is missing")
+    return Settings(**merged)
+
+
+def _require_text(name: str, value: object) -> None:
+    if not isinstance(value, str) or not value:
+        raise SettingsError(f"{name} is a text that is not empty, not a {type(value).__name__}")

@@ -1,0 +1,108 @@
+"""The lines of the snoops: how a trace, a spy line and a scribble look, in colour and plain.
+
+Pure text. A trace line, as miros writes it, carries its time and its chart's name; a spy line and
+a scribble get the name here. ::
+
+     [+t] [2026-11-22 08:02:36.593144] [name] e->signal() from->to
+     [+s] name line
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, TextIO
+
+SCRIBBLE_MARK = "# "
+
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+
+
+@dataclass(frozen=True)
+class Palette:
+    """The escape sequences around the parts of a line."""
+
+    own: str = ""
+    """One's own name."""
+    other: str = ""
+    """The name of another chart."""
+    scribble: str = ""
+    """The text of a scribble."""
+    reset: str = ""
+
+
+PLAIN = Palette()
+COLOUR = Palette(own="\x1b[34m", other="\x1b[35m", scribble="\x1b[90m", reset="\x1b[0m")
+"""Blue, purple and dark grey: ECMA-48 SGR 34 and 35, and the bright black 90 of aixterm."""
+
+
+def palette_for(stream: TextIO, environment: Mapping[str, str] = os.environ) -> Palette:
+    """Choose colours for a terminal, and none for anything else.
+
+    ``NO_COLOR`` and ``FORCE_COLOR``, set to anything but nothing, have the last word, in this
+    order (https://no-color.org, https://force-color.org).
+    """
+    if environment.get("NO_COLOR"):
+        return PLAIN
+    if environment.get("FORCE_COLOR"):
+        return COLOUR
+    return COLOUR if stream.isatty() else PLAIN
+
+
+def trace_text(trace: Any, name: str) -> str:
+    """Word miros's record of a transition as it travels: time, name, signal, states."""
+    signal = "start_at" if trace.signal is None else trace.signal
+    return f"{_stamp(trace.datetime)} [{name}] e->{signal}() {trace.start_state}->{trace.end_state}"
+
+
+def scribbled_trace_text(message: str, name: str, now: datetime) -> str:
+    """Word a scribble as a line of the trace network."""
+    return f"{_stamp(now)} [{name}] {scribble_text(message)}"
+
+
+def scribble_text(message: str) -> str:
+    """Word a scribble as a line of the spy network."""
+    return f"{SCRIBBLE_MARK}{message}"
+
+
+def trace_line(text: str, name: str, *, own: bool, palette: Palette) -> str:
+    """Lay out a line of the trace network for a terminal."""
+    text, name = _one_line(text), _one_line(name)
+    stamp, mark, rest = text.partition(f" [{name}] ")
+    if not mark:
+        return f" [+t] {text}"
+    return f" [+t] {stamp} [{_named(name, own, palette)}] {_body(rest, palette)}"
+
+
+def spy_line(text: str, name: str, *, own: bool, palette: Palette) -> str:
+    """Lay out a line of the spy network for a terminal."""
+    text, name = _one_line(text), _one_line(name)
+    return f" [+s] {_named(name, own, palette)} {_body(text, palette)}"
+
+
+def scribble_line(message: str, *, palette: Palette) -> str:
+    """Lay out a scribble that goes to the terminal alone."""
+    return _body(scribble_text(_one_line(message)), palette)
+
+
+def _stamp(time: datetime) -> str:
+    return time.strftime("[%Y-%m-%d %H:%M:%S.%f]")
+
+
+def _named(name: str, own: bool, palette: Palette) -> str:
+    return f"{palette.own if own else palette.other}{name}{palette.reset}"
+
+
+def _body(text: str, palette: Palette) -> str:
+    if not text.startswith(SCRIBBLE_MARK):
+        return text
+    message = text.removeprefix(SCRIBBLE_MARK)
+    return f"{SCRIBBLE_MARK}{palette.scribble}{message}{palette.reset}"
+
+
+def _one_line(text: str) -> str:
+    """Keep what others send from moving the cursor, changing colours or starting a line."""
+    return text if text.isprintable() else _UNPRINTABLE.sub(" ", text)

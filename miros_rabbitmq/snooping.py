@@ -1,0 +1,187 @@
+"""One snoop of a node: shows the lines of every chart that has it enabled, and sends its own.
+
+A chart's own lines go straight to the terminal, and to the others through the network; those of
+others come from it. What the lines look like is the business of `snoop`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+from .codec import SNOOP_SPY, SNOOP_TRACE, Envelope, is_line_body
+from .exceptions import TransmitError
+from .identity import Identity
+from .settings import Settings, SnoopCallback
+from .snoop import Palette, spy_line, trace_line
+from .stats import NetworkStats
+from .terminal import SnoopTerminal
+from .topic import TopicNetwork, TopicSpec
+from .topology import snoop_queue
+from .urls import AmqpUrl
+
+logger = logging.getLogger(__name__)
+
+_FLUSH_S = 1.0
+"""A snoop that ends waits this long for its last lines: they may be lost, but it is a pity."""
+
+
+class Layout(Protocol):
+    """Lays a line out for a terminal."""
+
+    def __call__(self, text: str, name: str, *, own: bool, palette: Palette) -> str: ...
+
+
+class Snoop:
+    """One snoop of one node, enabled or not.
+
+    `tell` and `enabled` may be used from any thread; its owner serializes the rest.
+
+    Args:
+        spec: the topic network under it.
+        layout: lays out its lines.
+        settings: the node's.
+        identity: the node's.
+        terminal: where lines are written.
+        callback: takes the lines of others in place of the terminal.
+    """
+
+    def __init__(
+        self,
+        spec: TopicSpec,
+        layout: Layout,
+        settings: Settings,
+        identity: Identity,
+        terminal: SnoopTerminal,
+        callback: SnoopCallback | None,
+    ) -> None:
+        self.enabled = False
+        self._spec = spec
+        self._layout = layout
+        self._settings = settings
+        self._identity = identity
+        self._terminal = terminal
+        self._callback = callback
+        self._colour = True
+        self._network: TopicNetwork | None = None
+
+    def enable(self, *, colour: bool) -> None:
+        """Have lines shown and sent from now on, or from `open` on."""
+        self._colour = colour
+        self.enabled = True
+
+    def disable(self) -> None:
+        """Show and send nothing any more, and close the network."""
+        self.enabled = False
+        self.close()
+
+    def open(self, own_url: AmqpUrl, urls: Iterable[AmqpUrl]) -> None:
+        """Open the network, where the snoop is enabled and it is not open."""
+        if not self.enabled or self._network is not None:
+            return
+        network = TopicNetwork(
+            self._spec, self._settings, self._identity, on_envelope=self._on_envelope
+        )
+        network.start_consumer(own_url)
+        for url in urls:
+            network.add_broker(url)
+        self._network = network
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait until the lines of others arrive, at most some seconds."""
+        if self._network is not None and self._network.consumer is not None:
+            self._network.consumer.wait_until_ready(timeout)
+
+    def close(self) -> None:
+        """Send the last lines, and close the network."""
+        network, self._network = self._network, None
+        if network is not None:
+            network.flush(_FLUSH_S)
+            network.stop()
+
+    def add_broker(self, url: AmqpUrl) -> None:
+        """Send to one more broker."""
+        if self._network is not None:
+            self._network.add_broker(url)
+
+    def tell(self, text: str, *, colour: bool = True) -> None:
+        """Show one of the chart's own lines, and send it."""
+        self._show(text, self._identity.name, own=True, colour=colour)
+        network = self._network
+        if network is None:
+            return
+        try:
+            network.transmit(text, timeout=0.0)
+        except TransmitError as error:
+            logger.warning("a line of %s was not sent: %s", self._spec.name, error)
+
+    def stats(self) -> NetworkStats:
+        """The counters; all zero while the network is closed."""
+        network = self._network
+        if network is not None:
+            return network.stats()
+        return NetworkStats.closed()
+
+    def _on_envelope(self, envelope: Envelope) -> None:
+        if self._callback is not None:
+            self._callback(envelope.sender, envelope.body)
+        else:
+            self._show(envelope.body, envelope.sender, own=False, colour=True)
+
+    def _show(self, text: str, name: str, *, own: bool, colour: bool) -> None:
+        layout = self._layout
+        self._terminal.write(
+            lambda palette: layout(text, name, own=own, palette=palette),
+            colour=colour and self._colour,
+        )
+
+
+def trace_snoop(settings: Settings, identity: Identity, terminal: SnoopTerminal) -> Snoop:
+    """The snoop of state transitions."""
+    return _snoop(
+        SNOOP_TRACE,
+        "snoop.trace",
+        settings.trace_keys,
+        trace_line,
+        settings,
+        identity,
+        terminal,
+        settings.on_trace_rx,
+    )
+
+
+def spy_snoop(settings: Settings, identity: Identity, terminal: SnoopTerminal) -> Snoop:
+    """The snoop of everything an event processor does."""
+    return _snoop(
+        SNOOP_SPY,
+        "snoop.spy",
+        settings.spy_keys,
+        spy_line,
+        settings,
+        identity,
+        terminal,
+        settings.on_spy_rx,
+    )
+
+
+def _snoop(
+    network: str,
+    routing_key: str,
+    keys: tuple[bytes, ...],
+    layout: Layout,
+    settings: Settings,
+    identity: Identity,
+    terminal: SnoopTerminal,
+    callback: Callable[[str, str], None] | None,
+) -> Snoop:
+    spec = TopicSpec(
+        name=network,
+        tx_key=routing_key,
+        rx_key=routing_key,
+        keys=keys,
+        queue=snoop_queue(settings.limits),
+        lossy=True,
+        check_body=is_line_body,
+    )
+    return Snoop(spec, layout, settings, identity, terminal, callback)

@@ -1,0 +1,99 @@
+"""Writes snoop lines to the terminal, in a thread of its own.
+
+A terminal can stand still, and a chart or a connection must not wait for it. Lines beyond a bound
+are dropped, oldest first, and their number is written in their place.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+
+from .snoop import PLAIN, Palette, palette_for
+
+logger = logging.getLogger(__name__)
+
+_MAX_LINES = 5_000
+"""Lines that may wait for a terminal: some seconds of a busy system."""
+
+_one_writer = threading.Lock()
+"""Held for one line: the writers of several charts in one process share its terminal."""
+
+Line = Callable[[Palette], str]
+"""Lays a line out for a terminal."""
+
+
+class SnoopTerminal:
+    """A queue of lines and the thread that writes them to ``sys.stdout``.
+
+    `write` may be called from any thread, and starts the thread when it is needed.
+
+    Args:
+        name: the chart; a part of the thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = f"miros snoop terminal of {name}"
+        self._changed = threading.Condition()
+        self._lines: deque[tuple[Line, bool]] = deque()
+        self._thread: threading.Thread | None = None
+        self._dropped = 0
+        self._stop_asked = False
+
+    def write(self, line: Line, *, colour: bool = True) -> None:
+        """Have a line written.
+
+        Args:
+            line: lays it out, given a palette.
+            colour: whether it may be coloured, where the terminal and the user want colours.
+        """
+        with self._changed:
+            self._lines.append((line, colour))
+            if len(self._lines) > _MAX_LINES:
+                self._lines.popleft()
+                self._dropped += 1
+            self._changed.notify()
+            if self._thread is None and not self._stop_asked:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+
+    def stop(self, timeout: float) -> None:
+        """Write what waits, and end the thread; give up after ``timeout`` seconds."""
+        with self._changed:
+            self._stop_asked = True
+            thread = self._thread
+            self._changed.notify()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+        with self._changed:
+            self._stop_asked = False
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._lines or self._stop_asked)
+                lines, self._lines = self._lines, deque()
+                dropped, self._dropped = self._dropped, 0
+                if not lines:
+                    self._thread = None
+                    return
+            try:
+                self._write(lines, dropped)
+            except (OSError, ValueError) as error:
+                # A closed pipe or file: nobody reads, and nobody shall be disturbed by it.
+                logger.warning("%s: cannot write: %s", self._name, error)
+
+    @staticmethod
+    def _write(lines: deque[tuple[Line, bool]], dropped: int) -> None:
+        # Looked up each time: programs and tests redirect it.
+        stream = sys.stdout
+        palette = palette_for(stream)
+        with _one_writer:
+            if dropped:
+                stream.write(f" ... {dropped} snoop lines were dropped: the terminal is too slow\n")
+            for line, colour in lines:
+                stream.write(line(palette if colour else PLAIN) + "\n")
+            stream.flush()

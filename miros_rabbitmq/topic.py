@@ -1,0 +1,210 @@
+"""One of a node's three topic networks: its codec, its publishers, its consumer and its counters."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .codec import TOKEN_SEPARATOR, Codec, Envelope
+from .consumer import PikaTopicConsumer
+from .exceptions import BackPressure
+from .identity import Identity
+from .publisher import SimplePikaTopicPublisher
+from .session import SessionState
+from .settings import Settings
+from .stats import DropReason, NetworkStats
+from .topology import Queue
+from .urls import Address, AmqpUrl
+
+
+@dataclass(frozen=True)
+class TopicSpec:
+    """What distinguishes one of the three networks.
+
+    Args:
+        name: the exchange; also the network's name within each envelope.
+        tx_key: the routing key of what is published.
+        rx_key: the pattern of what is consumed.
+        keys: the Fernet keys.
+        queue: what is consumed from.
+        lossy: its traffic may be lost, but never waits.
+        check_body: tells whether the body of an envelope belongs on this network.
+    """
+
+    name: str
+    tx_key: str
+    rx_key: str
+    keys: tuple[bytes, ...]
+    queue: Queue
+    lossy: bool
+    check_body: Callable[[Any], bool]
+
+
+class TopicNetwork:
+    """One topic network of one node, from its start to its stop.
+
+    Every method may be called from any thread.
+
+    Args:
+        spec: which of the networks.
+        settings: the node's.
+        identity: the node's.
+        on_envelope: called in the consumer's thread with each new envelope of another node.
+        room: how many envelopes ``on_envelope`` can take now; default any number.
+        on_change: called when a connection changes its state; from any of their threads.
+    """
+
+    def __init__(
+        self,
+        spec: TopicSpec,
+        settings: Settings,
+        identity: Identity,
+        *,
+        on_envelope: Callable[[Envelope], object],
+        room: Callable[[], int] | None = None,
+        on_change: Callable[[], None] | None = None,
+    ) -> None:
+        self.spec = spec
+        self.codec = Codec(
+            spec.name,
+            spec.keys,
+            serializer=settings.serializer,
+            deserializer=settings.deserializer,
+            allowed_classes=settings.allowed_classes,
+            max_bytes=settings.limits.event_bytes,
+            check_body=spec.check_body,
+        )
+        self._settings = settings
+        self._identity = identity
+        self._on_envelope = on_envelope
+        self._room = room
+        self._on_change = on_change
+        # Held from numbering an envelope until every publisher has it, so that all of them send
+        # in the same order; and while the set of publishers changes.
+        self._order = threading.Lock()
+        self._publishers: dict[Address, SimplePikaTopicPublisher] = {}
+        self._transmitted = 0
+        self.consumer: PikaTopicConsumer | None = None
+
+    @property
+    def publishers(self) -> dict[Address, SimplePikaTopicPublisher]:
+        """The publisher to each broker; a copy."""
+        with self._order:
+            return dict(self._publishers)
+
+    def start_consumer(self, url: AmqpUrl) -> PikaTopicConsumer:
+        """Begin to consume at the node's own broker."""
+        spec = self.spec
+        self.consumer = PikaTopicConsumer(
+            url,
+            spec.name,
+            spec.rx_key,
+            codec=self.codec,
+            on_message=self._on_envelope,
+            own_epoch=self._identity.epoch,
+            room=self._room,
+            queue=spec.queue,
+            skip_sender_id=self._identity.sender_id,
+            limits=self._settings.limits,
+            tls=self._settings.tls,
+            role=f"{spec.name} consumer of {self._identity.name}",
+            on_change=self._on_change,
+        )
+        self.consumer.start_thread()
+        return self.consumer
+
+    def add_broker(self, url: AmqpUrl) -> None:
+        """Begin to publish to a broker; does nothing where there is a publisher already."""
+        with self._order:
+            if url.address in self._publishers:
+                return
+            publisher = SimplePikaTopicPublisher(
+                url,
+                self.spec.name,
+                self.spec.tx_key,
+                separator=TOKEN_SEPARATOR,
+                durable=self._settings.durable,
+                lossy=self.spec.lossy,
+                sender_id=self._identity.sender_id,
+                limits=self._settings.limits,
+                tls=self._settings.tls,
+                role=f"{self.spec.name} publisher of {self._identity.name}",
+                on_change=self._on_change,
+            )
+            publisher.start_thread()
+            self._publishers[url.address] = publisher
+
+    def transmit(self, body: Any, timeout: float) -> None:
+        """Encode a body once and hand it to every publisher.
+
+        Args:
+            body: what the network's envelopes carry.
+            timeout: seconds to wait for connected brokers whose backlog is full.
+
+        Raises:
+            PayloadRefused: it cannot be serialized, or is too large.
+            BackPressure: a broker's backlog had no room in time; nothing was sent to any.
+        """
+        identity = self._identity
+        with self._order:
+            token = self.codec.encode(identity.name, identity.epoch, self._transmitted + 1, body)
+            deadline_s = time.monotonic() + timeout
+            for publisher in self._publishers.values():
+                if not publisher.wait_for_room(deadline_s):
+                    raise BackPressure(
+                        f"the broker at {publisher.address} has had a full backlog for {timeout} "
+                        "s: transmit less, or raise transmit_timeout or Limits.backlog_events"
+                    )
+            self._transmitted += 1
+            for publisher in self._publishers.values():
+                publisher.post_token(token)
+
+    def flush(self, timeout: float) -> bool:
+        """Wait until every broker that was ever reached has confirmed everything.
+
+        Returns:
+            whether that is so.
+        """
+        deadline_s = time.monotonic() + timeout
+        for publisher in self.publishers.values():
+            publisher.flush(max(0.0, deadline_s - time.monotonic()))
+        return all(publisher.is_flushed for publisher in self.publishers.values())
+
+    def stop_consumer(self) -> None:
+        """Take nothing more from the own broker, and wait for the consumer's end."""
+        if self.consumer is not None:
+            self.consumer.stop_thread()
+
+    def stop(self) -> None:
+        """Stop every connection, all at the same time, and wait for their ends."""
+        sessions = [
+            *self.publishers.values(),
+            *([self.consumer] if self.consumer else []),
+        ]
+        for session in sessions:
+            session.stop()
+        for session in sessions:
+            session.stop_thread()
+
+    def stats(self) -> NetworkStats:
+        """The counters of this network."""
+        brokers = {str(at): publisher.stats() for at, publisher in self.publishers.items()}
+        consumer = self.consumer.stats() if self.consumer is not None else None
+        return NetworkStats(
+            enabled=True,
+            transmitted=self._transmitted,
+            sent=sum(one.sent for one in brokers.values()),
+            confirmed=sum(one.confirmed for one in brokers.values()),
+            unrouted=sum(one.unrouted for one in brokers.values()),
+            received=consumer.received if consumer else 0,
+            own=consumer.own if consumer else 0,
+            duplicates=consumer.duplicates if consumer else 0,
+            gaps=consumer.gaps if consumer else 0,
+            dropped={DropReason.BACKLOG: sum(one.dropped for one in brokers.values())},
+            rejected=dict(consumer.rejected) if consumer else {},
+            brokers=brokers,
+            consumer=consumer.state if consumer else SessionState.NEW,
+        )
