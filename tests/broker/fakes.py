@@ -1,0 +1,115 @@
+"""TCP servers that are no RabbitMQ: silent, garbled, hostile ones, for the tests of the scout."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pika.frame
+from pika import spec
+
+from miros_rabbitmq.urls import Address
+
+HOST = "127.0.0.9"
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+class Fakes:
+    """Runs fake servers in one thread; keeps every byte that was sent to them."""
+
+    def __init__(self) -> None:
+        self.received = bytearray()
+        self._loop = asyncio.new_event_loop()
+        self._servers: list[asyncio.Server] = []
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="fake servers")
+
+    def listen(
+        self, handler: Handler, host: str = HOST, port: int = 0, tls: ssl.SSLContext | None = None
+    ) -> Address:
+        """Serve every connection to a free port (or the given one) by a handler."""
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            task = asyncio.current_task()
+            assert task is not None
+            self._tasks.add(task)
+            with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+                await handler(reader, writer)
+            writer.close()
+
+        async def start() -> Address:
+            server = await asyncio.start_server(serve, host, port, ssl=tls, backlog=256)
+            self._servers.append(server)
+            name = server.sockets[0].getsockname()
+            return Address(name[0], name[1])
+
+        return asyncio.run_coroutine_threadsafe(start(), self._loop).result(5)
+
+    def sending(self, data: bytes, *, hang_up: bool = False) -> Address:
+        """A server that answers the first bytes with ``data``, then only listens, or hangs up."""
+
+        async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self.received += await reader.read(8)
+            writer.write(data)
+            await writer.drain()
+            if not hang_up:
+                await self.keep_listening(reader)
+
+        return self.listen(handler)
+
+    def silent(self, host: str = HOST, port: int = 0) -> Address:
+        """A tarpit: accepts, and never says a word."""
+
+        async def handler(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:
+            await self.keep_listening(reader)
+
+        return self.listen(handler, host, port)
+
+    async def keep_listening(self, reader: asyncio.StreamReader) -> None:
+        while data := await reader.read(4096):
+            self.received += data
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[Fakes]:
+        self._thread.start()
+        try:
+            yield self
+        finally:
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join(5)
+            self._loop.close()
+
+    async def _close(self) -> None:
+        for server in self._servers:
+            server.close()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+
+def closed_port(host: str = HOST) -> Address:
+    """An address at which nobody listens."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return Address(host, probe.getsockname()[1])
+
+
+def frame(method: Any) -> bytes:
+    """Encode one method of channel 0."""
+    return bytes(pika.frame.Method(0, method).marshal())
+
+
+def start_frame(product: str = "RabbitMQ", mechanisms: str = "PLAIN AMQPLAIN") -> bytes:
+    """What a broker says first."""
+    return frame(
+        spec.Connection.Start(
+            server_properties={"product": product, "version": "3.12.1"}, mechanisms=mechanisms
+        )
+    )
