@@ -25,7 +25,7 @@ PROGRAM_FOLDERS = ("/usr/lib/rabbitmq/bin",)
 those on PATH, which there are wrappers that change to the user ``rabbitmq``."""
 
 LOG_TAIL_LINES = 60
-"""How much of a log goes into an error: Erlang's crash reports, and the cause logged before them."""
+"""How much of a log goes into an error: a crash report, and the cause logged before it."""
 
 _VM_FLAGS = "+S 1:1 +SDio 2 +sbwt none +sbwtdcpu none +sbwtdio none"
 """One scheduler, no busy waiting: on a small machine this boots faster than the default of one

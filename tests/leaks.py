@@ -66,7 +66,7 @@ def _descriptors() -> Counter[str]:
 
 
 def _children() -> frozenset[int]:
-    found = set()
+    found: set[int] = set()
     for task in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):
             found.update(int(child) for child in task.read_text().split())

@@ -1,0 +1,38 @@
+# Every habit of this project is one target; "make help" lists them. All of them set up first.
+
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+BIN := .venv/bin
+SOURCES = $(wildcard miros_rabbitmq tests examples)
+
+.PHONY: help setup demo test unit lint types format clean
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+
+setup:  ## virtual environment in .venv, the package in it, RabbitMQ where it is missing
+	@tools/setup.sh
+
+demo: setup  ## a crossing's traffic lights: three processes, two brokers, one live trace (15 s)
+	@$(BIN)/python examples/crossing/demo.py
+
+test: setup  ## lint, types, and all tests; the unit tests on every Python that is here
+	@tools/test.sh $(SOURCES)
+
+unit: setup  ## the tests that need no RabbitMQ
+	@$(BIN)/python -m pytest -q tests/unit
+
+lint: setup  ## ruff: rules and format
+	@$(BIN)/ruff check $(SOURCES)
+	@$(BIN)/ruff format --check $(SOURCES)
+
+types: setup  ## mypy --strict
+	@$(BIN)/mypy $(SOURCES)
+
+format: setup  ## let ruff format everything, and mend what it can
+	@$(BIN)/ruff check --fix $(SOURCES)
+	@$(BIN)/ruff format $(SOURCES)
+
+clean:  ## remove everything that was built here
+	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
