@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import secrets
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import resource_tracker
@@ -58,7 +59,10 @@ def rabbitmq_installed() -> None:
 
 @pytest.fixture(scope="session")
 def _shared_brokers(rabbitmq_installed: None) -> Iterator[tuple[LocalBroker, LocalBroker]]:
-    brokers = LocalBroker("127.0.0.2"), LocalBroker("127.0.0.3")
+    # One password for both, as every broker of a system takes the same credentials.
+    password = secrets.token_urlsafe()
+    hosts = "127.0.0.2", "127.0.0.3"
+    brokers = LocalBroker(hosts[0], password=password), LocalBroker(hosts[1], password=password)
     with contextlib.ExitStack() as stack:
         for broker in brokers:
             stack.callback(broker.stop)
