@@ -66,10 +66,19 @@ def _descriptors() -> Counter[str]:
 
 
 def _children() -> frozenset[int]:
+    """The ids of all children, ended ones that nobody waited for included.
+
+    By the parent that each process names: ``/proc/self/task/*/children`` goes by threads, and
+    misses those whose thread is just ending.
+    """
     found: set[int] = set()
-    for task in Path("/proc/self/task").glob("*/children"):
+    parent = str(os.getpid())
+    for entry in Path("/proc").glob("[1-9]*/stat"):
+        # A process may end while it is looked at.
         with contextlib.suppress(OSError):
-            found.update(int(child) for child in task.read_text().split())
+            # After the name, which may hold anything: state, parent.
+            if entry.read_text(errors="replace").rpartition(")")[2].split()[1] == parent:
+                found.add(int(entry.parent.name))
     return frozenset(found)
 
 
