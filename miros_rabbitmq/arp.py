@@ -95,7 +95,7 @@ def read_arp_table() -> list[ArpEntry]:
     """
     if sys.platform.startswith("linux"):
         try:
-            return parse_proc_net_arp(PROC_ARP.read_text(encoding="ascii", errors="replace"))
+            return parse_proc_net_arp(PROC_ARP.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
             logger.debug("%s cannot be read (%s); trying the program arp", PROC_ARP, error)
     # Without -n, arp asks a name server about every line; Windows has no such option and does not.

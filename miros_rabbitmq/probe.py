@@ -84,7 +84,7 @@ def probe_all(
     def run() -> None:
         try:
             results.extend(asyncio.run(_probe_all(addresses, login, tls, used)))
-        except Exception as error:  # the top of the thread: its starter raises it
+        except Exception as error:  # noqa: BLE001 - the top of a thread: its starter raises it
             failures.append(error)
 
     # A thread of its own, since the caller's may already run an event loop. A daemon, so that an
@@ -159,7 +159,7 @@ async def _probe(
         outcome, detail = end.outcome, end.detail
     except (asyncio.TimeoutError, TimeoutError):
         outcome = ProbeOutcome.TIMED_OUT
-        detail = "it accepts connections and says nothing" if ip else "too slow altogether"
+        detail = "it accepts connections but does not answer" if ip else "too slow altogether"
     except asyncio.IncompleteReadError:
         outcome, detail = ProbeOutcome.NOT_RABBITMQ, "it hung up in the middle"
     except OSError as error:

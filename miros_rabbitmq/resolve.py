@@ -56,8 +56,8 @@ def _look_up(address: Address) -> asyncio.Future[list[Target]]:
         targets: list[Target] = []
         failure: Exception | None = None
         try:
-            for found in socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM):
-                targets.append(Target(found[0], str(found[4][0]), address.port))
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+            targets = [Target(one[0], str(one[4][0]), address.port) for one in found]
         except (OSError, UnicodeError) as error:  # the latter for a label that cannot be one
             failure = error
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more

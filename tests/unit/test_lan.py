@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
+import socket
 import threading
 from ipaddress import IPv4Network
+from typing import ClassVar
 
 import pytest
 
 from miros_rabbitmq import lan as lan_module
+from miros_rabbitmq import sweep as sweep_module
 from miros_rabbitmq.arp import ArpEntry
 from miros_rabbitmq.exceptions import SettingsError
 from miros_rabbitmq.interfaces import (
@@ -179,6 +183,45 @@ def test_only_hosts_of_the_swept_network_and_interface_are_taken_from_the_arp_ta
 def test_a_labelled_address_finds_the_lines_of_its_interface() -> None:
     labelled = made("eth0:1", "192.168.1.70")
     assert hosts_in([ArpEntry("192.168.1.71", "eth0", True)], labelled)
+
+
+class RefusingSocket:
+    """A socket whose machine lets nothing through to the upper half of the network."""
+
+    sent: ClassVar[list[str]] = []
+
+    def __init__(self, *_: object) -> None: ...
+
+    def __enter__(self) -> RefusingSocket:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def setblocking(self, _: bool) -> None: ...
+
+    def bind(self, _: tuple[str, int]) -> None: ...
+
+    def setsockopt(self, *_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    def sendto(self, data: bytes, to: tuple[str, int]) -> int:
+        if int(to[0].rpartition(".")[2]) == 7:
+            raise BlockingIOError(errno.EAGAIN, "Resource temporarily unavailable")
+        if int(to[0].rpartition(".")[2]) >= 128:
+            raise PermissionError(errno.EPERM, "Operation not permitted")
+        self.sent.append(to[0])
+        return len(data)
+
+
+def test_hosts_that_may_not_be_asked_cost_one_warning_and_not_the_others(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(RefusingSocket, "sent", [])
+    monkeypatch.setattr(socket, "socket", RefusingSocket)
+    sweep_module._send_datagrams(ETH, targets_of(ETH))
+    assert len(RefusingSocket.sent) == 127 - 2  # without this machine and the one that was busy
+    (record,) = caplog.records
+    assert "could not be asked (Operation not permitted)" in record.getMessage()
 
 
 # ---- named addresses
