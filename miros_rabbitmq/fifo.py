@@ -8,9 +8,11 @@ one refuses.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -74,13 +76,26 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def clear(self) -> None:
         """Forget every event and its wake-up."""
+        self._keep(lambda item: False)
+
+    def forget_stops(self) -> None:
+        """Make the FIFO of a stopped chart fit for a new start.
+
+        miros leaves the event that ended the chart's thread in the deque, where it would end the
+        next thread too.
+        """
+        self._keep(lambda item: item.signal != signals.STOP_ACTIVE_OBJECT_SIGNAL)
+
+    def _keep(self, wanted: Callable[[Any], bool]) -> None:
         with self._lock:
+            kept = [item for item in self.deque if wanted(item)]
             self.deque.clear()
-            try:
+            self.deque.extend(kept)
+            with contextlib.suppress(Empty):
                 while True:
                     self._wake_ups.get_nowait()
-            except Empty:
-                pass
+            for _ in kept:
+                self._wake_ups.put(None)
 
     def qsize(self) -> int:
         """Wake-ups that were not waited for."""

@@ -134,6 +134,8 @@ class NetworkedChart:
             AccessRefused: the own broker refuses user, password or permissions.
             VhostNotFound: it has no such virtual host.
         """
+        if self.thread is None or not self.thread.is_alive():
+            self.queue.forget_stops()
         self.nets.start()
         try:
             super().start_at(initial_state)  # type: ignore[misc]  # of miros's class
