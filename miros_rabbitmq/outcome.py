@@ -1,18 +1,18 @@
 """What came of probing a broker: the outcomes, one result, and a report of many.
 
-Values only. A result knows which error of :mod:`miros_rabbitmq.exceptions` it amounts to and what
-its reader can do about it; nothing here opens a socket, and nothing here ever has a password.
+Values only. A result knows which error of :mod:`miros_rabbitmq.exceptions` it amounts to (worded
+in :mod:`miros_rabbitmq.faults`); nothing here opens a socket, and nothing here ever has a password.
 """
 
 from __future__ import annotations
 
 import enum
-import shlex
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from .exceptions import AccessRefused, BrokerError, BrokerUnreachable, UnknownHost, VhostNotFound
+from . import faults
+from .exceptions import BrokerError
 from .urls import DEFAULT_PORT, Address
 
 MAX_DETAIL_LENGTH = 120
@@ -85,62 +85,28 @@ class ProbeResult:
 
         Its text says what happened, to which host, and what to do.
         """
-        if self.outcome in (ProbeOutcome.CONNECTED, ProbeOutcome.DUPLICATE):
+        outcome, address, detail = self.outcome, self.address, self.detail or self.outcome.value
+        if outcome in (ProbeOutcome.CONNECTED, ProbeOutcome.DUPLICATE):
             return None
-        kind, advice = self._kind_and_advice()
-        detail = f" ({self.detail})" if self.detail else ""
-        return kind(f"{self.address}: {self._what_happened()}{detail}; {advice}", str(self.address))
+        if outcome is ProbeOutcome.UNKNOWN_HOST:
+            return faults.unknown_host(address, detail)
+        if outcome is ProbeOutcome.REFUSED:
+            return faults.nothing_listens(address)
+        if outcome is ProbeOutcome.NOT_RABBITMQ:
+            return faults.not_rabbitmq(address, detail)
+        if outcome is ProbeOutcome.TLS_FAILED:
+            return faults.tls_failed(address, detail)
+        if outcome is ProbeOutcome.ACCESS_REFUSED:
+            return faults.access_refused(address, self.user)
+        if outcome is ProbeOutcome.NO_SUCH_VHOST:
+            return faults.vhost_not_found(address, self.vhost, self.user)
+        return faults.no_answer(address, detail)
 
     def raise_for_outcome(self) -> None:
         """Raise :meth:`error` if there is one."""
         error = self.error()
         if error is not None:
             raise error
-
-    def _what_happened(self) -> str:
-        return {
-            ProbeOutcome.REFUSED: "nothing listens on this port",
-            ProbeOutcome.TIMED_OUT: "no answer in time",
-            ProbeOutcome.UNREACHABLE: "no way leads to this host",
-            ProbeOutcome.UNKNOWN_HOST: f"the name {self.address.host!r} does not resolve",
-            ProbeOutcome.NOT_RABBITMQ: "what answers there is not RabbitMQ",
-            ProbeOutcome.TLS_FAILED: "no TLS connection came about",
-            ProbeOutcome.ACCESS_REFUSED: (
-                f"the broker refuses user {self.user!r} or the password given for it"
-            ),
-            ProbeOutcome.NO_SUCH_VHOST: (
-                f"the broker has no virtual host {self.vhost!r}, "
-                f"or does not open it to user {self.user!r}"
-            ),
-            ProbeOutcome.CLOSED: "the broker ended the connection",
-            ProbeOutcome.FAILED: "the connection could not be tried from this machine",
-        }[self.outcome]
-
-    def _kind_and_advice(self) -> tuple[type[BrokerError], str]:
-        user, vhost = shlex.quote(self.user), shlex.quote(self.vhost)
-        permit = f"rabbitmqctl set_permissions -p {vhost} {user} '.*' '.*' '.*'"
-        if self.outcome is ProbeOutcome.UNKNOWN_HOST:
-            return UnknownHost, "correct the name, or give the IPv4 address"
-        if self.outcome is ProbeOutcome.ACCESS_REFUSED:
-            return AccessRefused, (
-                "check rabbit_user and rabbit_password, or add the user on that host: "
-                f"rabbitmqctl add_user {user} PASSWORD && {permit}"
-            )
-        if self.outcome is ProbeOutcome.NO_SUCH_VHOST:
-            return VhostNotFound, (
-                f"check rabbit_vhost, or on that host: rabbitmqctl add_vhost {vhost} && {permit}"
-            )
-        return BrokerUnreachable, {
-            ProbeOutcome.REFUSED: "start RabbitMQ there, or correct rabbit_port",
-            ProbeOutcome.TIMED_OUT: "is the host up, and does its firewall let this port through?",
-            ProbeOutcome.UNREACHABLE: "check the address and this machine's network",
-            ProbeOutcome.NOT_RABBITMQ: "correct the address or the port",
-            ProbeOutcome.TLS_FAILED: (
-                "check tls=, the port (5671 is the usual one for TLS) and the certificates"
-            ),
-            ProbeOutcome.CLOSED: "see the broker's log, and its limits on connections",
-            ProbeOutcome.FAILED: "see the detail",
-        }[self.outcome]
 
 
 @dataclass(frozen=True)
