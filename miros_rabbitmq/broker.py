@@ -467,4 +467,5 @@ def _disown_all() -> None:
 
 
 atexit.register(_end_all)
-os.register_at_fork(after_in_child=_disown_all)
+if hasattr(os, "register_at_fork"):  # not on Windows, where importing this must still work
+    os.register_at_fork(after_in_child=_disown_all)

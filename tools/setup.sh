@@ -67,6 +67,9 @@ allow_services() {
 
 # install_packages PACKAGE...: from the distribution, starting none of the services that come with them.
 install_packages() {
+    had_rabbitmq=false had_erlang=false
+    ! have_rabbitmq || had_rabbitmq=true
+    ! command -v epmd >/dev/null 2>&1 || had_erlang=true
     if [ ! -e /usr/sbin/policy-rc.d ]; then
         POLICY=/usr/sbin/policy-rc.d
         trap allow_services EXIT
@@ -80,14 +83,12 @@ install_packages() {
     apt_install "$@" || { logged as_root apt-get update && logged apt_install "$@"; }
     allow_services
     trap - EXIT INT TERM HUP
-    case " $* " in
-        *" rabbitmq-server "*)
-            # Only its programs are needed: nor shall it start with the machine from now on.
-            for unit in rabbitmq-server.service epmd.service epmd.socket; do
-                as_root systemctl --quiet disable "$unit" >>"$LOG" 2>&1 || true
-            done
-            ;;
-    esac
+    # Only its programs are needed: nor shall what came along start with the machine from now on.
+    if have_rabbitmq && ! $had_rabbitmq; then
+        as_root update-rc.d rabbitmq-server disable >>"$LOG" 2>&1 || true
+        as_root systemctl disable rabbitmq-server.service >>"$LOG" 2>&1 || true
+        $had_erlang || as_root systemctl disable epmd.service epmd.socket >>"$LOG" 2>&1 || true
+    fi
 }
 
 apt_install() {
