@@ -12,9 +12,9 @@
     │   ├── AccessRefused      it refuses the user or the password
     │   └── VhostNotFound      it has no such virtual host, or not for this user
     ├── TransmitError          an event was not accepted for sending; nothing of it was sent
-    │   ├── PayloadRefused     the event cannot be serialized, is too large, or would be refused there
-    │   ├── BackPressure       a connected broker took nothing for ``transmit_timeout`` (a TimeoutError)
-    │   └── NetworkStopped     the network is not running: not started yet, stopped, or in a forked child
+    │   ├── PayloadRefused     it cannot be serialized, is too large, or would be refused there
+    │   ├── BackPressure       a connected broker took nothing for too long (a TimeoutError)
+    │   └── NetworkStopped     the network is not started yet, stopped, or of the parent process
     ├── MessageRejected        received bytes are not a message for us; carries ``reason``
     └── LocalBrokerError       a private RabbitMQ node could not be started or controlled
 

@@ -5,6 +5,8 @@ The one place that words the errors of a connection: the session and the scout b
 
 from __future__ import annotations
 
+from shlex import quote
+
 from .exceptions import AccessRefused, BrokerUnreachable, UnknownHost, VhostNotFound
 from .urls import Address
 
@@ -59,7 +61,7 @@ def access_refused(address: Address, user: str) -> AccessRefused:
     """The broker refuses the user or the password."""
     return AccessRefused(
         f"{address} refuses the user {user!r} or its password: correct rabbit_user and "
-        f"rabbit_password, or on the broker run: rabbitmqctl add_user {user} PASSWORD",
+        f"rabbit_password, or on the broker run: rabbitmqctl add_user {quote(user)} PASSWORD",
         str(address),
     )
 
@@ -68,7 +70,7 @@ def permission_refused(address: Address, user: str, detail: str) -> AccessRefuse
     """The broker knows the user, but does not let it do what we need."""
     return AccessRefused(
         f"{address} does not give {user!r} the permissions it needs ({detail}): on the broker run: "
-        f'rabbitmqctl set_permissions -p VHOST {user} "^miros" "^miros" "^miros"',
+        f'rabbitmqctl set_permissions -p VHOST {quote(user)} "^miros" "^miros" "^miros"',
         str(address),
     )
 
@@ -77,7 +79,7 @@ def vhost_not_found(address: Address, vhost: str, user: str) -> VhostNotFound:
     """The broker has no such virtual host, or not for this user."""
     return VhostNotFound(
         f"{address} has no virtual host {vhost!r} for the user {user!r}: correct rabbit_vhost, or "
-        f"on the broker run: rabbitmqctl add_vhost {vhost}; rabbitmqctl set_permissions "
-        f'-p {vhost} {user} ".*" ".*" ".*"',
+        f"on the broker run: rabbitmqctl add_vhost {quote(vhost)}; rabbitmqctl set_permissions "
+        f'-p {quote(vhost)} {quote(user)} ".*" ".*" ".*"',
         str(address),
     )

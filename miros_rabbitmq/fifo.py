@@ -76,7 +76,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def clear(self) -> None:
         """Forget every event and its wake-up."""
-        self._keep(lambda item: False)
+        self._keep(lambda _: False)
 
     def forget_stops(self) -> None:
         """Make the FIFO of a stopped chart fit for a new start.

@@ -1,4 +1,4 @@
-"""The limits of the transport: sizes and times, each with its unit and the reason for its default."""
+"""The limits of the transport, each with its unit and the reason for its default."""
 
 from __future__ import annotations
 

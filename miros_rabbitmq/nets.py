@@ -296,7 +296,8 @@ class MirosNets:
         """Write a remark into every snoop that is enabled; with none, on the terminal alone."""
         message = str(message)
         if self._trace.enabled:
-            text = scribbled_trace_text(message, self._object.name, datetime.now())
+            now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
+            text = scribbled_trace_text(message, self._object.name, now)
             self._trace.tell(text, colour=colour)
         if self._spy.enabled:
             self._spy.tell(scribble_text(message), colour=colour)

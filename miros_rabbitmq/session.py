@@ -22,11 +22,10 @@ import contextlib
 import enum
 import logging
 import random
-import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pika
@@ -35,7 +34,8 @@ import pika.exceptions
 from pika.adapters.select_connection import IOLoop
 
 from . import faults
-from .exceptions import AccessRefused, BrokerError, SettingsError, VhostNotFound
+from .amqp import connection_parameters, quieten_pika, translate
+from .exceptions import AccessRefused, BrokerError, VhostNotFound
 from .limits import Limits
 from .urls import AmqpUrl
 
@@ -122,7 +122,7 @@ class Session:
     ) -> None:
         self.url = AmqpUrl(amqp_url)
         self.limits = limits or Limits()
-        self._parameters = _connection_parameters(self.url, role, self.limits, tls)
+        self._parameters = connection_parameters(self.url, role, self.limits, tls)
         self.address = self.url.address
         self._name = f"{role} at {self.address}"
         self._on_change = on_change
@@ -164,7 +164,7 @@ class Session:
         with self._changed:
             if self._thread is not None:
                 return
-            _quieten_pika()
+            quieten_pika()
             self._stop_asked = False
             self._ioloop = IOLoop()
             self._step(_Step.START)
@@ -411,74 +411,4 @@ class Session:
             self._on_change()
 
     def _translate(self, error: BaseException) -> BrokerError:
-        credentials: Any = self._parameters.credentials
-        return translate(error, self.url, credentials.username, self._parameters.virtual_host)
-
-
-def translate(error: BaseException, url: AmqpUrl, user: str, vhost: str) -> BrokerError:
-    """Word an exception of pika, or of the socket under it, as one of ours."""
-    address = url.address
-    for link in _chain(error):
-        if isinstance(link, pika.exceptions.ChannelClosedByBroker) and link.reply_code == 403:
-            return faults.permission_refused(address, user, link.reply_text)
-        text = str(link)
-        # pika only guesses where the broker did not say why; a broker that goes down is no refusal.
-        if isinstance(link, pika.exceptions.ProbableAuthenticationError) and "403" in text:
-            return faults.access_refused(address, user)
-        if isinstance(link, pika.exceptions.ProbableAccessDeniedError) and "530" in text:
-            return faults.vhost_not_found(address, vhost, user)
-        if isinstance(link, pika.exceptions.IncompatibleProtocolError):
-            return faults.not_rabbitmq(address, "it does not speak AMQP 0-9-1")
-        if isinstance(link, socket.gaierror):
-            return faults.unknown_host(address, str(link.strerror))
-        if isinstance(link, ConnectionRefusedError):
-            return faults.nothing_listens(address)
-        if isinstance(link, ssl.SSLError):
-            return faults.tls_failed(address, str(link))
-    last = list(_chain(error))[-1]
-    return faults.no_answer(address, f"{type(last).__name__}: {last}".removesuffix(": "))
-
-
-def _chain(error: BaseException) -> Iterator[BaseException]:
-    """Walk from an exception of pika's connection workflow down to what caused it."""
-    seen: set[int] = set()
-    pending: list[Any] = [error]
-    while pending:
-        link = pending.pop()
-        if not isinstance(link, BaseException) or id(link) in seen:
-            continue
-        seen.add(id(link))
-        yield link
-        pending.extend(reversed(getattr(link, "exceptions", ())))
-        pending.append(getattr(link, "exception", None))
-        pending.extend(link.args)
-
-
-def _connection_parameters(
-    url: AmqpUrl, role: str, limits: Limits, tls: ssl.SSLContext | None
-) -> pika.URLParameters:
-    try:
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise SettingsError(f"{url!r} is not an AMQP URL: {error}") from error
-    if tls is not None:
-        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=parameters.host)
-    parameters.heartbeat = limits.heartbeat_s
-    parameters.connection_attempts = 1  # the session itself tries again
-    parameters.socket_timeout = limits.connect_timeout_s
-    parameters.stack_timeout = 2 * limits.connect_timeout_s
-    parameters.client_properties = {
-        "connection_name": role,
-        "product": "miros-rabbitmq",
-    }
-    return parameters
-
-
-def _quieten_pika() -> None:
-    """Keep pika's own log lines back, unless the program has set a level for them.
-
-    The session reports each loss once and in words; pika reports every attempt several times.
-    """
-    pika_logger = logging.getLogger("pika")
-    if pika_logger.level == logging.NOTSET:
-        pika_logger.setLevel(logging.CRITICAL)
+        return translate(error, self.url, self._parameters)

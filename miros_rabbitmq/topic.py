@@ -1,4 +1,4 @@
-"""One of a node's three topic networks: its codec, its publishers, its consumer and its counters."""
+"""One of a node's three topic networks: its codec, its publishers and its consumer."""
 
 from __future__ import annotations
 

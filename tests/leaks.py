@@ -27,7 +27,8 @@ class Holdings(NamedTuple):
 
     threads: frozenset[threading.Thread]
     descriptors: Counter[str]
-    children: frozenset[int]
+    children: Counter[str]
+    """By command: a shared broker that a test restarts is another process, but no more of them."""
 
     @classmethod
     def now(cls) -> Holdings:
@@ -40,10 +41,7 @@ class Holdings(NamedTuple):
         return [
             *(f"thread {thread.name!r}" for thread in self.threads - before.threads),
             *(f"file descriptor of {what}" for what in self.descriptors - before.descriptors),
-            *(
-                f"child process {child} ({_command(child)})"
-                for child in self.children - before.children
-            ),
+            *(f"child process {command}" for command in self.children - before.children),
         ]
 
 
@@ -65,21 +63,21 @@ def _descriptors() -> Counter[str]:
     return found
 
 
-def _children() -> frozenset[int]:
-    """The ids of all children, ended ones that nobody waited for included.
+def _children() -> Counter[str]:
+    """The commands of all children, ended ones that nobody waited for included.
 
     By the parent that each process names: ``/proc/self/task/*/children`` goes by threads, and
     misses those whose thread is just ending.
     """
-    found: set[int] = set()
+    found: Counter[str] = Counter()
     parent = str(os.getpid())
     for entry in Path("/proc").glob("[1-9]*/stat"):
         # A process may end while it is looked at.
         with contextlib.suppress(OSError):
             # After the name, which may hold anything: state, parent.
             if entry.read_text(errors="replace").rpartition(")")[2].split()[1] == parent:
-                found.add(int(entry.parent.name))
-    return frozenset(found)
+                found[_command(int(entry.parent.name))] += 1
+    return found
 
 
 def _command(process: int) -> str:

@@ -1,0 +1,288 @@
+"""The publishers and consumers on their own, without a chart."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from miros_rabbitmq import (
+    AccessRefused,
+    BackPressure,
+    BrokerUnreachable,
+    Codec,
+    Delivery,
+    Envelope,
+    Limits,
+    LocalBroker,
+    NetworkStopped,
+    PayloadRefused,
+    PikaTopicConsumer,
+    PikaTopicPublisher,
+    Queue,
+    SessionState,
+    SettingsError,
+    SimplePikaTopicConsumer,
+    SimplePikaTopicPublisher,
+    UnknownHost,
+    VhostNotFound,
+)
+from miros_rabbitmq.session import Session
+from miros_rabbitmq.urls import Address, amqp_url
+
+from ..helpers import scaled, wait_until
+
+EXCHANGE = "test.exchange"
+
+
+@contextmanager
+def running(*sessions: Session) -> Iterator[None]:
+    with ExitStack() as stack:
+        for session in sessions:
+            stack.callback(session.stop_thread)
+            session.start_thread()
+            assert session.wait_until_ready(scaled(5)), session.fault
+        yield
+
+
+def test_bytes_and_text_arrive_in_order_each_as_a_message_of_its_own(broker_a: LocalBroker) -> None:
+    heard: list[Delivery] = []
+    consumer = SimplePikaTopicConsumer(broker_a.url(), EXCHANGE, "a.*", on_message=heard.append)
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "a.b")
+    with running(consumer, publisher):
+        for number in range(500):
+            publisher.post_fifo(f"line {number}\n")
+        publisher.post_fifo(b"\x00\xff")
+        assert publisher.flush(scaled(10))
+        wait_until(lambda: len(heard) == 501)
+        assert publisher.stats().confirmed == 501
+        assert consumer.stats().messages == 501
+    assert [one.body for one in heard[:-1]] == [f"line {n}\n".encode() for n in range(500)]
+    assert heard[-1].body == b"\x00\xff"
+    assert {one.routing_key for one in heard} == {"a.b"}
+
+
+def test_values_arrive_as_they_were_and_are_encrypted_on_the_way(broker_a: LocalBroker) -> None:
+    codec = Codec(EXCHANGE, [Fernet.generate_key()])
+    heard: list[Envelope] = []
+    wire: list[Delivery] = []
+    tap = SimplePikaTopicConsumer(broker_a.url(), EXCHANGE, "#", on_message=wire.append)
+    consumer = PikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "values", codec=codec, on_message=heard.append
+    )
+    publisher = PikaTopicPublisher(broker_a.url(), EXCHANGE, "values", codec=codec, name="thermo")
+    with running(tap, consumer, publisher):
+        for value in ("secret", {"t": (1, 2)}, 3):
+            publisher.post_fifo(value)
+        with pytest.raises(PayloadRefused):
+            publisher.post_fifo(object())
+        publisher.post_fifo("last")
+        wait_until(lambda: len(heard) == 4 and sum(b.body.count(b"\n") + 1 for b in wire) == 4)
+    assert [one.body for one in heard] == ["secret", {"t": (1, 2)}, 3, "last"]
+    assert [one.sequence for one in heard] == [1, 2, 3, 4]
+    assert {one.sender for one in heard} == {"thermo"}
+    assert not any(word in one.body for one in wire for word in (b"secret", b"thermo"))
+
+
+def test_values_posted_from_many_threads_keep_each_threads_order(broker_a: LocalBroker) -> None:
+    codec = Codec(EXCHANGE, [Fernet.generate_key()])
+    heard: list[Envelope] = []
+    consumer = PikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "many", codec=codec, on_message=heard.append
+    )
+    publisher = PikaTopicPublisher(broker_a.url(), EXCHANGE, "many", codec=codec, name="many")
+
+    def post(thread: int) -> None:
+        for number in range(200):
+            publisher.post_fifo((thread, number))
+
+    with running(consumer, publisher):
+        threads = [threading.Thread(target=post, args=(n,)) for n in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        wait_until(lambda: len(heard) == 1000)
+        assert consumer.stats().gaps == 0
+        assert consumer.stats().messages < 1000, "what waits together goes out together"
+    assert [one.sequence for one in heard] == list(range(1, 1001))
+    for thread_number in range(5):
+        mine = [number for thread, number in (one.body for one in heard) if thread == thread_number]
+        assert mine == list(range(200))
+
+
+def test_a_callback_that_raises_ends_no_thread(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    heard: list[bytes] = []
+
+    def on_message(delivery: Delivery) -> None:
+        heard.append(delivery.body)
+        if delivery.body == b"bad":
+            raise RuntimeError("of the user's own making")
+
+    consumer = SimplePikaTopicConsumer(broker_a.url(), EXCHANGE, "r", on_message=on_message)
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "r")
+    with running(consumer, publisher):
+        for body in (b"good", b"bad", b"good again"):
+            publisher.post_fifo(body)
+        wait_until(lambda: len(heard) == 3)
+        assert consumer.state is SessionState.READY
+    assert "of the user's own making" in caplog.text
+    assert heard == [b"good", b"bad", b"good again"]
+
+
+def test_a_consumer_without_room_holds_messages_back_and_loses_none(broker_a: LocalBroker) -> None:
+    heard: list[bytes] = []
+    room = 0
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(),
+        EXCHANGE,
+        "held",
+        on_message=lambda one: heard.append(one.body),
+        room=lambda: room,
+        limits=Limits(prefetch_messages=10),
+    )
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "held")
+    with running(consumer, publisher):
+        for number in range(100):
+            publisher.post_fifo(str(number))
+        assert publisher.flush(scaled(5)), "the broker takes them, whatever the consumer does"
+        wait_until(lambda: consumer.stats().messages == 10, message="the prefetch limit")
+        assert not heard
+        room = 1
+        wait_until(lambda: len(heard) == 100)
+        assert consumer.stats().messages == 100
+    assert heard == [str(number).encode() for number in range(100)]
+
+
+def test_a_post_to_an_empty_fifo_is_sent_at_once_whatever_the_tempo(broker_a: LocalBroker) -> None:
+    sent_s: list[float] = []
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "now", on_message=lambda _: sent_s.append(time.monotonic())
+    )
+    # A beat of an hour: whatever waited for it would not arrive within this test.
+    publisher = SimplePikaTopicPublisher(
+        broker_a.url(), EXCHANGE, "now", limits=Limits(tempo_fast_s=3600, tempo_slow_s=3600)
+    )
+    with running(consumer, publisher):
+        for count in range(1, 6):
+            publisher.post_fifo("now")
+            wait_until(lambda count=count: len(sent_s) == count)
+            wait_until(lambda: publisher.stats().unconfirmed == 0)
+
+
+def test_an_absent_broker_gets_the_newest_and_the_oldest_are_counted() -> None:
+    nowhere = amqp_url("u", "p", Address("127.0.0.99", 1))
+    publisher = SimplePikaTopicPublisher(
+        nowhere, EXCHANGE, "absent", limits=Limits(backlog_events=10)
+    )
+    publisher.start_thread()
+    try:
+        for number in range(25):
+            publisher.post_fifo(str(number))
+        assert publisher.stats().waiting == 10
+        assert publisher.stats().dropped == 15
+        assert not publisher.flush(0.01) or publisher.is_flushed
+        wait_until(lambda: isinstance(publisher.fault, BrokerUnreachable))
+        assert "nothing listens at 127.0.0.99:1" in str(publisher.fault)
+    finally:
+        assert publisher.stop_thread()
+    with pytest.raises(NetworkStopped):
+        publisher.post_fifo("late")
+
+
+def test_a_connected_broker_that_takes_nothing_holds_the_poster_back(
+    broker_factory: Any,
+) -> None:
+    broker = broker_factory("127.0.0.4")
+    publisher = SimplePikaTopicPublisher(
+        broker.url(), EXCHANGE, "slow", limits=Limits(backlog_events=5, window_messages=1)
+    )
+    with running(publisher):
+        accepted = 0
+        broker.pause()
+        try:
+            while publisher.stats().waiting < 5:
+                publisher.post_fifo(str(accepted), timeout=0.05)
+                accepted += 1
+            with pytest.raises(BackPressure, match=re.escape("127.0.0.4")):
+                publisher.post_fifo("one too many", timeout=0.05)
+        finally:
+            broker.resume()
+        assert publisher.flush(scaled(10))
+        assert publisher.stats().confirmed == accepted
+        assert publisher.stats().dropped == 0
+
+
+@pytest.mark.parametrize(
+    ("url", "error", "text"),
+    [
+        (lambda b: amqp_url("u", "p", Address("no.such.host.invalid")), UnknownHost, "not"),
+        (lambda b: amqp_url("u", "p", Address("127.0.0.99", 1)), BrokerUnreachable, "listens"),
+        (lambda b: amqp_url(b.user, "wrong", b.address), AccessRefused, "rabbitmqctl add_user"),
+        (lambda b: b.url("nowhere"), VhostNotFound, "rabbitmqctl add_vhost"),
+    ],
+    ids=["unknown host", "nothing listens", "wrong password", "wrong vhost"],
+)
+def test_a_broker_that_cannot_be_used_is_a_fault_that_says_what_to_do(
+    broker_a: LocalBroker, url: Any, error: type[Exception], text: str
+) -> None:
+    publisher = SimplePikaTopicPublisher(url(broker_a), EXCHANGE, "k")
+    publisher.start_thread()
+    try:
+        fault = wait_until(lambda: publisher.fault, 10)
+        assert isinstance(fault, error)
+        assert text in str(fault)
+        assert "wrong" not in str(fault)
+        refused = issubclass(error, (AccessRefused, VhostNotFound))
+        assert (publisher.state is SessionState.REFUSED) == refused
+    finally:
+        assert publisher.stop_thread()
+
+
+def test_a_url_that_is_none_is_refused_at_construction() -> None:
+    with pytest.raises(SettingsError, match="not an AMQP URL"):
+        SimplePikaTopicPublisher("http://example.com", EXCHANGE, "k")
+
+
+def test_a_deleted_queue_is_declared_again(broker_a: LocalBroker) -> None:
+    heard: list[bytes] = []
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(),
+        EXCHANGE,
+        "deleted",
+        on_message=lambda one: heard.append(one.body),
+        queue=Queue("test.deleted", exclusive=False, arguments={"x-expires": 60_000}),
+    )
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "deleted")
+    with running(consumer, publisher):
+        publisher.post_fifo("before")
+        wait_until(lambda: heard == [b"before"])
+        broker_a.ctl("delete_queue", "test.deleted")
+        wait_until(lambda: consumer.state is not SessionState.READY)
+        wait_until(lambda: consumer.state is SessionState.READY)
+        publisher.post_fifo("after")
+        wait_until(lambda: heard == [b"before", b"after"])
+
+
+def test_a_thread_can_be_stopped_at_any_time_and_started_again(broker_a: LocalBroker) -> None:
+    heard: list[bytes] = []
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "again", on_message=lambda one: heard.append(one.body)
+    )
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "again")
+    for session in (consumer, publisher):
+        session.start_thread()
+        assert session.stop_thread(), "while it connects"
+    for number in range(3):
+        with running(consumer, publisher):
+            publisher.post_fifo(str(number))
+            wait_until(lambda number=number: heard[-1:] == [str(number).encode()])
+        assert consumer.state is publisher.state is SessionState.STOPPED
