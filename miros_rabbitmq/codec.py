@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from .exceptions import MessageRejected, PayloadRefused, RejectReason
-from .pickling import RestrictedPickle
+from .pickling import ClassRefused, RestrictedPickle
 from .settings import Deserializer, Serializer
 
 FORMAT_VERSION = 1
@@ -91,13 +91,15 @@ class Codec:
         Raises:
             PayloadRefused: the body cannot be serialized or is too large; says how to allow it.
         """
+        if self._check_body is not None and not self._check_body(body):
+            raise PayloadRefused(f"is not what {self.network} carries: {_shape(body)}")
         fields = (FORMAT_VERSION, self.network, sender, epoch, sequence, body)
         try:
             plain = self._serialize(fields)
+            if isinstance(plain, str):
+                plain = plain.encode()
         except Exception as error:
             raise PayloadRefused(f"cannot be serialized: {error}") from error
-        if isinstance(plain, str):
-            plain = plain.encode()
         if not isinstance(plain, bytes):
             raise PayloadRefused(f"the serializer made a {type(plain).__name__}, not bytes")
         token = self._encrypt(plain)
@@ -123,7 +125,10 @@ class Codec:
         try:
             fields = self._deserialize(plain)
         except Exception as error:
-            detail = f"{type(error).__name__}: {error}"
+            # Only the kind of the error: its text may quote what was decrypted.
+            detail = type(error).__name__
+            if isinstance(error, ClassRefused):
+                detail = str(error)
             raise MessageRejected(RejectReason.NOT_DESERIALIZABLE, detail) from error
         return self._checked(fields)
 
@@ -159,3 +164,10 @@ def is_event_body(body: Any) -> bool:
 def is_line_body(body: Any) -> bool:
     """Tell whether a body is a snoop line."""
     return type(body) is str
+
+
+def _shape(body: Any) -> str:
+    """Say what a body is made of, and nothing of what it says."""
+    if isinstance(body, (tuple, list)):
+        return f"a {type(body).__name__} of {', '.join(type(item).__name__ for item in body)}"
+    return f"a {type(body).__name__}"

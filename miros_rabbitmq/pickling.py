@@ -1,8 +1,10 @@
 """Pickle for plain data only: what a payload may contain, checked on writing and on reading.
 
 The writer refuses exactly what the reader would, so that a sender learns of it in its own
-``transmit``. The reader looks up no class outside the list; it imports nothing. Pickle protocol
-3 is the newest that every Python 3 reads.
+``transmit``. The reader imports nothing. Where a pickle names one of the harmless standard classes,
+the reader gives it not the class but a `_Rebuilder`: it makes an object from just the arguments
+our own writer uses, so that a few bytes cannot ask for gigabytes, and it takes no attributes, so
+that a pickle cannot change a class. Pickle protocol 3 is the newest that every Python 3 reads.
 
 Source of the technique: https://docs.python.org/3/library/pickle.html#restricting-globals
 """
@@ -19,31 +21,56 @@ import uuid
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from .exceptions import SettingsError
+
 PROTOCOL = 3
 
-HARMLESS: tuple[type, ...] = (
-    bytearray,
-    complex,
-    frozenset,
-    range,
-    set,
-    collections.Counter,
-    collections.OrderedDict,
-    collections.deque,
-    datetime.date,
-    datetime.datetime,
-    datetime.time,
-    datetime.timedelta,
-    datetime.timezone,
-    decimal.Decimal,
-    fractions.Fraction,
-    uuid.UUID,
-)
+_HARMLESS: dict[type, tuple[tuple[type | tuple[type, ...], ...], ...]] = {
+    # For each class, the argument lists it may be rebuilt from.
+    bytearray: ((), (bytes,)),
+    complex: ((float, float),),
+    frozenset: ((list,),),
+    range: ((int, int, int),),
+    set: ((list,),),
+    collections.Counter: ((dict,),),
+    collections.OrderedDict: ((),),
+    # What a deque held is appended later; here it comes empty.
+    collections.deque: ((), (tuple, int)),
+    datetime.date: ((bytes,),),
+    datetime.datetime: ((bytes,), (bytes, datetime.tzinfo)),
+    datetime.time: ((bytes,), (bytes, datetime.tzinfo)),
+    datetime.timedelta: ((int, int, int),),
+    datetime.timezone: ((datetime.timedelta,), (datetime.timedelta, str)),
+    decimal.Decimal: ((str,),),
+    fractions.Fraction: ((int, int),),
+    uuid.UUID: ((str,),),
+}
+
+HARMLESS: tuple[type, ...] = tuple(_HARMLESS)
 """What a payload may contain besides None, bool, int, float, str, bytes, tuple, list and dict."""
 
 
 class ClassRefused(pickle.PicklingError, pickle.UnpicklingError):
     """A pickle contains, or would contain, something that is not allowed."""
+
+
+class _Rebuilder:
+    """Stands for a harmless class in a pickle that is read; takes no attributes."""
+
+    __slots__ = ("_cls", "_shapes")
+
+    def __init__(self, cls: type, shapes: tuple[tuple[type | tuple[type, ...], ...], ...]) -> None:
+        object.__setattr__(self, "_cls", cls)
+        object.__setattr__(self, "_shapes", shapes)
+
+    def __setattr__(self, name: str, value: object) -> None:
+        raise ClassRefused(f"a pickle sets no attributes of {self._cls.__qualname__}")
+
+    def __call__(self, *arguments: Any) -> Any:
+        for shape in self._shapes:
+            if len(arguments) == len(shape) and all(map(isinstance, arguments, shape)):
+                return self._cls(*arguments)
+        raise ClassRefused(f"a {self._cls.__qualname__} is not rebuilt from such arguments")
 
 
 class RestrictedPickle:
@@ -53,21 +80,38 @@ class RestrictedPickle:
 
     Args:
         allowed_classes: classes beyond `HARMLESS`; register the same on every node. A class is
-            known by module and name, so both sides import it from the same place.
+            known by module and name, so both sides import it from the same place. To register a
+            class is to trust every holder of the key with whatever its construction can do.
+
+    Raises:
+        SettingsError: a class is defined inside another or inside a function.
     """
 
     def __init__(self, allowed_classes: Iterable[type] = ()) -> None:
-        allowed = frozenset((*HARMLESS, *allowed_classes))
+        registered = tuple(allowed_classes)
+        for cls in registered:
+            if "." in cls.__qualname__:
+                raise SettingsError(
+                    f"allowed_classes: {cls.__qualname__} has to stand at the top of its module, "
+                    "where the other side finds it by its name"
+                )
+        allowed = frozenset((*HARMLESS, *registered))
         by_name: dict[tuple[str, str], Callable[..., Any]] = {
-            (cls.__module__, cls.__qualname__): cls for cls in allowed
+            (cls.__module__, cls.__qualname__): _Rebuilder(cls, shapes)
+            for cls, shapes in _HARMLESS.items()
         }
-        by_name["builtins", "bytearray"] = _bytearray_of_bytes
+        by_name.update({(cls.__module__, cls.__qualname__): cls for cls in registered})
 
         class Writer(pickle.Pickler):
             def reducer_override(self, obj: Any) -> Any:
                 cls = obj if isinstance(obj, type) else type(obj)
                 if cls not in allowed:
                     raise ClassRefused(_refusal(cls))
+                # These two are written differently by different versions of Python.
+                if cls is uuid.UUID and obj is not cls:
+                    return uuid.UUID, (obj.hex,)
+                if cls is fractions.Fraction and obj is not cls:
+                    return fractions.Fraction, (obj.numerator, obj.denominator)
                 return NotImplemented
 
         class Reader(pickle.Unpickler):
@@ -106,10 +150,3 @@ def _refusal(cls: type) -> str:
         f"a payload may not contain {name}: send plain data, or register the class on every node "
         f"with allowed_classes=[{cls.__qualname__}], or give a serializer and a deserializer"
     )
-
-
-def _bytearray_of_bytes(content: bytes = b"", *rest: object) -> bytearray:
-    """Rebuild a bytearray from bytes alone: from a number it would allocate that many."""
-    if rest or not isinstance(content, bytes):
-        raise ClassRefused("a bytearray is rebuilt from bytes alone")
-    return bytearray(content)

@@ -8,7 +8,6 @@ import copyreg
 import datetime
 import decimal
 import enum
-import fractions
 import functools
 import operator
 import os
@@ -23,6 +22,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from miros_rabbitmq.exceptions import SettingsError
 from miros_rabbitmq.pickling import HARMLESS, PROTOCOL, ClassRefused, RestrictedPickle
 
 EXTENSION_CODE = 0xF1
@@ -229,7 +229,7 @@ def test_loading_imports_nothing() -> None:
     "arguments", [b"J\x00\x00\x00\x40\x85", b"X\x01\x00\x00\x00a\x85", b"]\x85", b"C\x00N\x86"]
 )
 def test_a_bytearray_is_rebuilt_from_bytes_alone(arguments: bytes) -> None:
-    with pytest.raises(ClassRefused, match="from bytes alone"):
+    with pytest.raises(ClassRefused, match="not rebuilt from such arguments"):
         RestrictedPickle().loads(b"\x80\x03cbuiltins\nbytearray\n" + arguments + b"R.")
 
 
@@ -241,11 +241,6 @@ def test_bytearrays_of_every_length_and_protocol_come_back(content: bytes, proto
     assert restored == content
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="an allowed class builds any amount of memory out of a range, as bytearray would out of "
-    "a number: 40 bytes of set(range(10**10)) end the process",
-)
 @pytest.mark.parametrize(
     "name",
     [b"builtins\nset", b"builtins\nfrozenset", b"collections\ndeque", b"collections\nCounter"],
@@ -256,21 +251,12 @@ def test_a_container_is_not_filled_from_a_range(name: bytes) -> None:
         RestrictedPickle().loads(filled)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="Fraction('1e9999999999') computes for ever: rebuild it from digits and a slash alone",
-)
 def test_a_fraction_is_not_rebuilt_from_a_power() -> None:
     power = b"\x80\x03cfractions\nFraction\nX\x04\x00\x00\x001e99\x85R."
     with pytest.raises(ClassRefused):
         RestrictedPickle().loads(power)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the opcode BUILD with a state for slots sets attributes on an allowed *class*, for the "
-    "whole process: a pickle can take Counter.update or UUID.__init__ away",
-)
 @pytest.mark.parametrize(
     "name",
     [b"collections\nCounter", b"fractions\nFraction", b"uuid\nUUID", b"builtins\nbytearray"],
@@ -315,22 +301,22 @@ def test_what_a_registered_object_holds_is_checked_as_well() -> None:
     assert both.loads(both.dumps(holder)) == holder
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="protocol 3 writes a nested class as getattr(Own, 'Nested'), which is refused with the "
-    "advice to allow builtin_function_or_method",
-)
-def test_a_registered_class_inside_another_travels() -> None:
-    restricted = RestrictedPickle([Own.Nested])
-    assert restricted.loads(restricted.dumps(Own.Nested())) == Own.Nested()
+def test_a_class_that_the_other_side_could_not_find_is_not_registered() -> None:
+    class Local:
+        pass
+
+    for cls in (Own.Nested, Local):
+        with pytest.raises(SettingsError, match="at the top of its module"):
+            RestrictedPickle([cls])
 
 
-@pytest.mark.xfail(
-    strict=True, reason="the class bytearray as a value comes back as the function that rebuilds it"
-)
-def test_an_allowed_class_as_a_value_comes_back_as_itself() -> None:
+def test_a_class_as_a_value_is_no_way_to_the_class() -> None:
     restricted = RestrictedPickle()
-    assert [restricted.loads(restricted.dumps(cls)) for cls in HARMLESS] == list(HARMLESS)
+    for cls in HARMLESS:
+        restored = restricted.loads(restricted.dumps(cls))
+        assert not isinstance(restored, type)
+        with pytest.raises(ClassRefused):
+            restored.tainted = True
 
 
 def test_two_pickles_do_not_share_their_lists() -> None:
@@ -359,11 +345,9 @@ def test_a_value_that_contains_itself_comes_back_so() -> None:
 def test_a_copyreg_function_of_the_program_is_no_way_past_the_writer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setitem(
-        copyreg.dispatch_table, fractions.Fraction, lambda _: (os.system, ("true",))
-    )
+    monkeypatch.setitem(copyreg.dispatch_table, decimal.Decimal, lambda _: (os.system, ("true",)))
     with pytest.raises(ClassRefused, match="builtin_function_or_method"):
-        RestrictedPickle().dumps(fractions.Fraction(1, 2))
+        RestrictedPickle().dumps(decimal.Decimal(1))
 
 
 def _nested(leaves: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
@@ -392,7 +376,7 @@ ALLOWED_LEAVES = st.one_of(
     st.sampled_from(
         [set(), frozenset({1}), range(3), 1j, decimal.Decimal("1.0"), datetime.timezone.utc]
     ),
-    st.sampled_from([collections.OrderedDict(a=1), collections.Counter("aab"), uuid.UUID]),
+    st.sampled_from([collections.OrderedDict(a=1), collections.Counter("aab"), uuid.UUID(int=1)]),
 )
 
 REFUSED_LEAVES = st.sampled_from(
@@ -415,7 +399,6 @@ def test_the_writer_refuses_exactly_what_the_reader_would(value: Any) -> None:
         with pytest.raises(ClassRefused):
             restricted.loads(anything)
     else:
-        assert written == anything
         assert restricted.loads(written) == value
 
 
