@@ -20,16 +20,36 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing.connection import Connection, Pipe, wait
 from pathlib import Path
 from types import FrameType
 from typing import Any, NamedTuple, cast
 
-from cryptography.fernet import Fernet
 
-from miros_rabbitmq import LocalBroker, LocalBrokerError
+def on_signal(number: int, _frame: FrameType | None) -> None:
+    """Leave by way of every clean-up, which a second signal does not disturb."""
+    ignore_signals()
+    reset = "\x1b[0m" if sys.stderr.isatty() else ""
+    print(f"{reset}\n  stopping: ending the processes and the brokers ...", file=sys.stderr)
+    sys.exit(128 + number)
+
+
+def ignore_signals() -> None:
+    """Let nothing disturb what follows; each of its steps ends by itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+if __name__ == "__main__":
+    # Before the imports that take a while: Ctrl-C may come at any moment.
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
+
+from cryptography.fernet import Fernet  # noqa: E402
+
+from miros_rabbitmq import LocalBroker, LocalBrokerError  # noqa: E402
 
 Entry = tuple[str, Any]
 """The name of an event's signal, and its payload."""
@@ -123,8 +143,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="A crossing: three charts on two brokers.")
     parser.add_argument("--seconds", type=float, default=10.0, help="length of the play (10)")
     seconds = parser.parse_args().seconds
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, on_signal)
     try:
         with contextlib.ExitStack() as stack:
             return perform(seconds, stack)
@@ -136,29 +154,18 @@ def main() -> int:
         return 1
 
 
-def on_signal(number: int, _frame: FrameType | None) -> None:
-    """Leave by way of every clean-up, which a second signal does not disturb."""
-    ignore_signals()
-    reset = "\x1b[0m" if sys.stderr.isatty() else ""
-    print(f"{reset}\n  stopping: ending the processes and the brokers ...", file=sys.stderr)
-    sys.exit(128 + number)
-
-
-def ignore_signals() -> None:
-    """Let nothing disturb what follows; each of its steps ends by itself."""
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
-
-
 def perform(seconds: float, stack: contextlib.ExitStack) -> int:
     """Set up, play, compare; ``stack`` clears everything away."""
     say("\n  A crossing: booting two RabbitMQ nodes and three processes ...")
-    # While the brokers boot, the processes import what they need.
+    first = LocalBroker("127.0.0.2")
+    second = LocalBroker("127.0.0.3", user=first.user, password=first.password)
+    # The stack ends these last: a chart should not see its broker go.
+    stack.callback(both, LocalBroker.stop, (first, second))
     control = actor(stack, "control", "NetworkedFactory", shows=True)
     cars = actor(stack, "cars", "NetworkedActiveObject")
     people = actor(stack, "people", "NetworkedActiveObject")
     actors = (control, cars, people)
-    first, second = boot_brokers(stack)
+    both(LocalBroker.start, (first, second))  # while the processes import what they need
     stack.callback(ignore_signals)
 
     say("")
@@ -192,19 +199,10 @@ def actor(stack: contextlib.ExitStack, name: str, kind: str, *, shows: bool = Fa
     return one
 
 
-def boot_brokers(stack: contextlib.ExitStack) -> tuple[LocalBroker, LocalBroker]:
-    """Boot two brokers at the same time, with one user for all charts."""
-    first = LocalBroker("127.0.0.2")
-    second = LocalBroker("127.0.0.3", user=first.user, password=first.password)
-    brokers = (first, second)
-
-    def both(method: Any) -> None:
-        with ThreadPoolExecutor(len(brokers)) as pool:
-            list(pool.map(method, brokers))
-
-    stack.callback(both, LocalBroker.stop)
-    both(LocalBroker.start)
-    return brokers
+def both(method: Callable[[LocalBroker], None], brokers: tuple[LocalBroker, ...]) -> None:
+    """Start or stop brokers at the same time."""
+    with ThreadPoolExecutor(len(brokers)) as pool:
+        list(pool.map(method, brokers))
 
 
 def start(places: dict[Actor, LocalBroker], actors: tuple[Actor, ...]) -> None:
