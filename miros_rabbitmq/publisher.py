@@ -136,6 +136,11 @@ class SimplePikaTopicPublisher(Session):
             raise BackPressure(f"{self.address} has taken nothing from a full FIFO for too long")
         self.post_token(message.encode() if isinstance(message, str) else message)
 
+    @property
+    def has_room(self) -> bool:
+        """A post would have to wait for nothing."""
+        return self._lossy or not (self._outbox.is_full and self.is_connected)
+
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.
 
@@ -147,12 +152,11 @@ class SimplePikaTopicPublisher(Session):
         Returns:
             whether there is room, or none is needed.
         """
-        if self._lossy or not self._outbox.is_full:
+        if self.has_room:
             return True
         with self._changed:
             return self._changed.wait_for(
-                lambda: not (self._outbox.is_full and self.is_connected) or self._stop_asked,
-                max(0.0, deadline_s - time.monotonic()),
+                lambda: self.has_room or self._stop_asked, max(0.0, deadline_s - time.monotonic())
             )
 
     @property

@@ -85,6 +85,7 @@ class TopicNetwork:
         # Held from numbering an envelope until every publisher has it, so that all of them send
         # in the same order; and while the set of publishers changes.
         self._order = threading.Lock()
+        # Replaced as a whole when it changes, so that reading it needs no lock.
         self._publishers: dict[Address, SimplePikaTopicPublisher] = {}
         self._transmitted = 0
         self.consumer: PikaTopicConsumer | None = None
@@ -92,8 +93,7 @@ class TopicNetwork:
     @property
     def publishers(self) -> dict[Address, SimplePikaTopicPublisher]:
         """The publisher to each broker; a copy."""
-        with self._order:
-            return dict(self._publishers)
+        return dict(self._publishers)
 
     def start_consumer(self, url: AmqpUrl) -> PikaTopicConsumer:
         """Begin to consume at the node's own broker."""
@@ -135,7 +135,7 @@ class TopicNetwork:
                 on_change=self._on_change,
             )
             publisher.start_thread()
-            self._publishers[url.address] = publisher
+            self._publishers = {**self._publishers, url.address: publisher}
 
     def transmit(self, body: Any, timeout: float) -> None:
         """Encode a body once and hand it to every publisher.
@@ -149,18 +149,28 @@ class TopicNetwork:
             BackPressure: a broker's backlog had no room in time; nothing was sent to any.
         """
         identity = self._identity
-        with self._order:
-            token = self.codec.encode(identity.name, identity.epoch, self._transmitted + 1, body)
-            deadline_s = time.monotonic() + timeout
-            for publisher in self._publishers.values():
-                if not publisher.wait_for_room(deadline_s):
-                    raise BackPressure(
-                        f"the broker at {publisher.address} has had a full backlog for {timeout} "
-                        "s: transmit less, or raise transmit_timeout or Limits.backlog_events"
-                    )
-            self._transmitted += 1
-            for publisher in self._publishers.values():
-                publisher.post_token(token)
+        deadline_s = time.monotonic() + timeout
+        while True:
+            # Waits without the lock, so that nobody else has to; and looks again with it.
+            self._wait_for_room(deadline_s, timeout)
+            with self._order:
+                publishers = self._publishers.values()
+                if not all(publisher.has_room for publisher in publishers):
+                    continue
+                number = self._transmitted + 1
+                token = self.codec.encode(identity.name, identity.epoch, number, body)
+                self._transmitted = number
+                for publisher in publishers:
+                    publisher.post_token(token)
+                return
+
+    def _wait_for_room(self, deadline_s: float, timeout: float) -> None:
+        for publisher in self._publishers.values():
+            if not publisher.wait_for_room(deadline_s):
+                raise BackPressure(
+                    f"the broker at {publisher.address} has had a full backlog for {timeout} s: "
+                    "transmit less, or raise transmit_timeout or Limits.backlog_events"
+                )
 
     def flush(self, timeout: float) -> bool:
         """Wait until every broker that was ever reached has confirmed everything.
