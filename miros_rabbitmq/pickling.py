@@ -59,6 +59,9 @@ class _Rebuilder:
 
     __slots__ = ("_cls", "_shapes")
 
+    _cls: type
+    _shapes: tuple[tuple[type | tuple[type, ...], ...], ...]
+
     def __init__(self, cls: type, shapes: tuple[tuple[type | tuple[type, ...], ...], ...]) -> None:
         object.__setattr__(self, "_cls", cls)
         object.__setattr__(self, "_shapes", shapes)
