@@ -396,7 +396,8 @@ def test_the_writer_refuses_exactly_what_the_reader_would(value: Any) -> None:
     try:
         written = restricted.dumps(value)
     except ClassRefused:
-        with pytest.raises(ClassRefused):
+        # UUIDs of Python's own writing are refused by the opcode, before a class is looked up.
+        with pytest.raises(pickle.UnpicklingError):
             restricted.loads(anything)
     else:
         assert restricted.loads(written) == value
