@@ -126,6 +126,16 @@ def test_after_clear_there_is_no_event_and_no_wake_up() -> None:
     queue.clear()
 
 
+def test_a_new_start_forgets_the_order_to_stop_and_nothing_else() -> None:
+    queue = fifo()
+    for item in (STOP, event(0), STOP, event(1)):
+        queue.append(item)
+    queue.wait(timeout=0)
+    queue.forget_stops()
+    assert payloads(queue) == [0, 1]
+    assert queue.qsize() == 2
+
+
 def test_task_done_counts_nothing() -> None:
     queue = fifo()
     queue.task_done()

@@ -1,0 +1,238 @@
+"""Exceptions, as pika builds them, in words a user can act on."""
+
+from __future__ import annotations
+
+import errno
+import socket
+import ssl
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pika.exceptions as amqp
+import pytest
+from pika.adapters.utils import connection_workflow as workflow
+
+from miros_rabbitmq import faults
+from miros_rabbitmq.amqp import translate
+from miros_rabbitmq.exceptions import (
+    AccessRefused,
+    BrokerError,
+    BrokerUnreachable,
+    MirosRabbitMQError,
+    UnknownHost,
+    VhostNotFound,
+)
+from miros_rabbitmq.urls import Address, amqp_url
+
+PASSWORD = "canary-password"
+ADDRESS = Address("robot.local", 5673)
+URL = amqp_url("marvin", PASSWORD, ADDRESS, "crossing")
+PARAMETERS = pika.URLParameters(URL)
+
+LOGIN_REFUSED = amqp.ConnectionClosedByBroker(
+    403, "ACCESS_REFUSED - Login was refused using authentication mechanism PLAIN."
+)
+NO_VHOST = amqp.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost crossing not found")
+VHOST_REFUSED = amqp.ConnectionClosedByBroker(
+    530, "NOT_ALLOWED - access to vhost 'crossing' refused for user 'marvin'"
+)
+GOING_DOWN = amqp.ConnectionClosedByBroker(320, "CONNECTION_FORCED - broker forced closure")
+
+
+def at_connect(error: BaseException) -> Any:
+    """What a failed socket becomes."""
+    socket_error = workflow.AMQPConnectorSocketConnectError(error)
+    return amqp.AMQPConnectionError(workflow.AMQPConnectionWorkflowFailed([socket_error]))
+
+
+def at_transport(error: BaseException) -> Any:
+    """What a failed TLS handshake becomes."""
+    return workflow.AMQPConnectionWorkflowFailed([workflow.AMQPConnectorTransportSetupError(error)])
+
+
+def at_handshake(error: BaseException) -> Any:
+    """What a failed AMQP handshake becomes."""
+    return workflow.AMQPConnectionWorkflowFailed([workflow.AMQPConnectorAMQPHandshakeError(error)])
+
+
+def translated(error: BaseException) -> BrokerError:
+    return translate(error, URL, PARAMETERS)
+
+
+CASES: dict[str, tuple[BaseException, type[BrokerError], str]] = {
+    "wrong password": (
+        at_handshake(amqp.ProbableAuthenticationError(repr(LOGIN_REFUSED))),
+        AccessRefused,
+        "refuses the user 'marvin' or its password",
+    ),
+    "no such vhost": (
+        at_handshake(amqp.ProbableAccessDeniedError(repr(NO_VHOST))),
+        VhostNotFound,
+        "has no virtual host 'crossing' for the user 'marvin'",
+    ),
+    "vhost not for this user": (
+        at_handshake(amqp.ProbableAccessDeniedError(repr(VHOST_REFUSED))),
+        VhostNotFound,
+        "rabbitmqctl set_permissions",
+    ),
+    "no permission": (
+        amqp.ChannelClosedByBroker(403, "ACCESS_REFUSED - configure access to exchange refused"),
+        AccessRefused,
+        "does not give 'marvin' the permissions",
+    ),
+    "nothing listens": (
+        at_connect(ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused")),
+        BrokerUnreachable,
+        "nothing listens at robot.local:5673: start RabbitMQ",
+    ),
+    "unknown name": (
+        at_connect(socket.gaierror(socket.EAI_NONAME, "Name or service not known")),
+        UnknownHost,
+        "'robot.local' is not known here (Name or service not known)",
+    ),
+    "unknown name, raised at once": (
+        socket.gaierror(socket.EAI_NONAME, "Name or service not known"),
+        UnknownHost,
+        "check its spelling",
+    ),
+    "connect timed out": (
+        at_connect(TimeoutError("TCP connection attempt timed out: 'robot.local'/(...)")),
+        BrokerUnreachable,
+        "timed out",
+    ),
+    "no route": (
+        at_connect(OSError(errno.EHOSTUNREACH, "No route to host")),
+        BrokerUnreachable,
+        "No route to host",
+    ),
+    "handshake timed out": (
+        workflow.AMQPConnectionWorkflowFailed([workflow.AMQPConnectorStackTimeout("Timeout")]),
+        BrokerUnreachable,
+        "no usable connection to robot.local:5673",
+    ),
+    "not AMQP": (
+        at_handshake(amqp.IncompatibleProtocolError("StreamLostError: ('Transport EOF',)")),
+        BrokerUnreachable,
+        "does not speak AMQP 0-9-1",
+    ),
+    "bad certificate": (
+        at_transport(ssl.SSLCertVerificationError(1, "certificate verify failed")),
+        BrokerUnreachable,
+        "TLS with robot.local:5673 failed",
+    ),
+    "stream lost": (
+        amqp.StreamLostError("Stream connection lost: ConnectionResetError(104, 'reset by peer')"),
+        BrokerUnreachable,
+        "Stream connection lost",
+    ),
+    "heartbeat": (
+        amqp.AMQPHeartbeatTimeout("No activity or too many missed heartbeats in the last 10 s"),
+        BrokerUnreachable,
+        "missed heartbeats",
+    ),
+    "broker stopped": (GOING_DOWN, BrokerUnreachable, "CONNECTION_FORCED"),
+    "queue of another shape": (
+        amqp.ChannelClosedByBroker(406, "PRECONDITION_FAILED - inequivalent arg 'x-expires'"),
+        BrokerUnreachable,
+        "inequivalent arg",
+    ),
+    "broker stopped while authenticating": (
+        at_handshake(amqp.ProbableAuthenticationError(repr(GOING_DOWN))),
+        BrokerUnreachable,
+        "CONNECTION_FORCED",
+    ),
+    "broker stopped while opening the vhost": (
+        at_handshake(amqp.ProbableAccessDeniedError(repr(GOING_DOWN))),
+        BrokerUnreachable,
+        "CONNECTION_FORCED",
+    ),
+    "connection lost while authenticating": (
+        at_handshake(amqp.ProbableAuthenticationError("StreamLostError: ('Transport EOF',)")),
+        BrokerUnreachable,
+        "Transport EOF",
+    ),
+    "an exception without a word": (amqp.StreamLostError(), BrokerUnreachable, "StreamLostError;"),
+}
+
+
+@pytest.mark.parametrize(("error", "kind", "words"), CASES.values(), ids=CASES)
+def test_what_pika_reports_is_worded_as_one_of_our_errors(
+    error: BaseException, kind: type[BrokerError], words: str
+) -> None:
+    fault = translated(error)
+    assert type(fault) is kind
+    assert words in str(fault)
+    assert str(ADDRESS) in str(fault) or ADDRESS.host in str(fault)
+    assert fault.host == str(ADDRESS)
+
+
+@pytest.mark.parametrize(("error", "kind", "words"), CASES.values(), ids=CASES)
+def test_no_error_shows_the_password(
+    error: BaseException, kind: type[BrokerError], words: str
+) -> None:
+    fault = translated(error)
+    shown = "".join(traceback.format_exception(fault)) + repr(fault) + repr(vars(fault))
+    assert PASSWORD not in shown
+
+
+def test_every_error_is_a_connection_error_of_this_package() -> None:
+    for error, _, _ in CASES.values():
+        fault = translated(error)
+        assert isinstance(fault, MirosRabbitMQError)
+        assert isinstance(fault, ConnectionError)
+
+
+def test_the_first_of_several_attempts_that_says_something_is_heard() -> None:
+    refused = workflow.AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "refused"))
+    late = workflow.AMQPConnectorSocketConnectError(TimeoutError("timed out"))
+    for attempts in ([refused, late], [late, refused]):
+        fault = translated(workflow.AMQPConnectionWorkflowFailed(attempts))
+        assert "nothing listens" in str(fault)
+
+
+def test_errors_that_contain_each_other_come_to_an_end() -> None:
+    handshake = workflow.AMQPConnectorAMQPHandshakeError(GOING_DOWN)
+    failed = workflow.AMQPConnectionWorkflowFailed([handshake])
+    handshake.exception = failed
+    assert isinstance(translated(failed), BrokerUnreachable)
+
+
+REMEDIES: dict[str, tuple[Callable[[], BrokerError], str]] = {
+    "unknown host": (lambda: faults.unknown_host(ADDRESS), "give its IP address"),
+    "nothing listens": (lambda: faults.nothing_listens(ADDRESS), "rabbitmq-server"),
+    "no answer": (lambda: faults.no_answer(ADDRESS, "it timed out"), "firewall"),
+    "not RabbitMQ": (lambda: faults.not_rabbitmq(ADDRESS, "HTTP"), "correct the port"),
+    "TLS": (lambda: faults.tls_failed(ADDRESS, "expired"), "certificate"),
+    "access": (lambda: faults.access_refused(ADDRESS, "marvin"), "rabbitmqctl add_user marvin"),
+    "permission": (
+        lambda: faults.permission_refused(ADDRESS, "marvin", "no configure"),
+        "rabbitmqctl set_permissions",
+    ),
+    "vhost": (
+        lambda: faults.vhost_not_found(ADDRESS, "crossing", "marvin"),
+        "rabbitmqctl add_vhost crossing",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "remedy"), REMEDIES.values(), ids=REMEDIES)
+def test_every_error_says_where_and_what_to_do(
+    make: Callable[[], BrokerError], remedy: str
+) -> None:
+    fault = make()
+    assert remedy in str(fault)
+    assert ADDRESS.host in str(fault)
+    assert fault.host == "robot.local:5673"
+
+
+@pytest.mark.parametrize("name", ["a b", "x; reboot", "$(reboot)", "it's"])
+def test_a_command_that_is_recommended_can_be_pasted_safely(name: str) -> None:
+    for fault in (
+        faults.access_refused(ADDRESS, name),
+        faults.permission_refused(ADDRESS, name, ""),
+        faults.vhost_not_found(ADDRESS, name, name),
+    ):
+        command = str(fault).partition("run: ")[2]
+        assert f" {name}" not in command
