@@ -1,0 +1,191 @@
+"""The Python blocks of the documents, run from the first to the last as one program each."""
+
+from __future__ import annotations
+
+import builtins
+import logging
+import re
+import textwrap
+import threading
+from collections.abc import Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import miros
+import pytest
+from cryptography.fernet import Fernet
+
+import miros_rabbitmq
+from miros_rabbitmq import DEFAULT_ROUTING_KEY, Limits, LocalBroker, Settings
+
+from ..helpers import wait_until
+
+ROOT = Path(__file__).parents[2]
+
+DOCUMENTS = ("README.rst", "docs/quick_start.rst", "docs/how_it_works.rst")
+
+_BLOCK = re.compile(r"^( *)\.\. code-block:: python\n((?:\1 +.*\n|\s*\n)+)", re.MULTILINE)
+
+
+def python_blocks(document: str) -> list[tuple[int, str]]:
+    """Every Python block with the number of its first line."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    return [
+        (text[: match.start(2)].count("\n"), textwrap.dedent(match[2]))
+        for match in _BLOCK.finditer(text)
+    ]
+
+
+@pytest.fixture
+def as_if_there(
+    broker_a: LocalBroker,
+    broker_b: LocalBroker,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+) -> Iterator[dict[str, Any]]:
+    """Has the documents' hosts, user and password mean private brokers; gives their names.
+
+    Nothing is looked for on the machine's own network.
+    """
+    hosts = {
+        "192.168.1.71": str(broker_a.address),
+        "192.168.1.72": str(broker_b.address),
+    }
+    charts: list[Any] = []
+
+    def localized(arguments: list[Any], options: dict[str, Any]) -> None:
+        for position, value in enumerate(arguments):
+            if value == "peter" and arguments[position + 1] == "rabbit":
+                arguments[position : position + 2] = [broker_a.user, broker_a.password]
+        host = options.get("rabbit_host", "192.168.1.71")
+        options["rabbit_host"] = hosts.get(host, host)
+        named = options.get("addresses")
+        options["addresses"] = [hosts.get(one, one) for one in named or ()]
+
+    def here(kind: Any) -> Any:
+        class Here(kind):  # type: ignore[misc]  # of several classes
+            def __init__(self, *arguments: Any, **options: Any) -> None:
+                given = list(arguments)
+                localized(given, options)
+                super().__init__(*given, **options)
+                charts.append(self)
+
+        return Here
+
+    for name in ("NetworkedActiveObject", "NetworkedFactory", "RabbitScout"):
+        monkeypatch.setattr(miros_rabbitmq, name, here(getattr(miros_rabbitmq, name)))
+    plain = miros.ActiveObject
+
+    def remembered(*arguments: Any) -> Any:
+        charts.append(plain(*arguments))
+        return charts[-1]
+
+    monkeypatch.setattr(miros, "ActiveObject", remembered)
+    key = Fernet.generate_key()
+    (tmp_path / "mesh.key").write_bytes(key)
+    monkeypatch.chdir(tmp_path)
+    level = logging.getLogger("miros_rabbitmq").level
+    yield {"MESH_KEY": key, "input": lambda _: None}
+    logging.getLogger("miros_rabbitmq").setLevel(level)
+    for chart in charts:
+        if hasattr(chart, "stop") and chart.thread is not None:
+            chart.stop()
+
+
+def run(document: str, names: dict[str, Any]) -> None:
+    blocks = python_blocks(document)
+    assert blocks
+    for line, block in blocks:
+        # Our own text; blank lines in front, so that a traceback names the document's line.
+        exec(compile("\n" * line + block, str(ROOT / document), "exec"), names)  # noqa: S102
+
+
+def test_the_python_in_the_readme_runs(
+    as_if_there: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    run("README.rst", as_if_there)
+    assert "hello from ada" in capfd.readouterr().out
+
+
+def test_the_switch_of_the_quick_start_reaches_the_lamp(
+    as_if_there: dict[str, Any], capfd: pytest.CaptureFixture[str]
+) -> None:
+    output = ""
+
+    def lamp_is_toggled() -> bool:
+        nonlocal output
+        output += capfd.readouterr().out
+        return "[lamp] e->TOGGLE() dark->bright" in output
+
+    def press_enter(prompt: str) -> None:
+        if "switch" in prompt:
+            wait_until(lamp_is_toggled, 10)
+
+    run("docs/quick_start.rst", {**as_if_there, "input": press_enter})
+    assert output
+
+
+def test_the_python_in_how_it_works_runs(
+    as_if_there: dict[str, Any], broker_a: LocalBroker, capfd: pytest.CaptureFixture[str]
+) -> None:
+    names = {
+        **as_if_there,
+        "Event": miros.Event,
+        "NetworkedActiveObject": miros_rabbitmq.NetworkedActiveObject,
+        "chart": miros_rabbitmq.NetworkedActiveObject(
+            "eve", "peter", "rabbit", as_if_there["MESH_KEY"]
+        ),
+        "listening": listening,
+        "signals": miros.signals,
+        "threading": threading,
+    }
+    names["chart"].start_at(listening)
+    run("docs/how_it_works.rst", names)
+    names["test_a_greeting_arrives"](broker_a)
+    assert broker_a.password not in capfd.readouterr().out.replace(
+        str(names["chart"].this_url()), ""
+    )
+
+
+@miros.spy_on  # type: ignore[untyped-decorator]  # miros has no type hints
+def listening(chart: Any, e: miros.Event) -> Any:
+    chart.temp.fun = chart.top
+    return miros.return_status.SUPER
+
+
+def table_of(document: str, first: str) -> dict[str, str]:
+    """The first two columns of the table that begins with a row."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    table = text[text.index(f"\n``{first}``") :].partition("\n===")[0]
+    rows = re.findall(r"^``(\w+)`` +(\S.*?)(?:  .*)?$", table, re.MULTILINE)
+    return {name: default.replace("`", "") for name, default in rows}
+
+
+def test_the_table_of_limits_has_every_limit_and_its_default() -> None:
+    assert table_of("docs/how_it_works.rst", "connect_timeout_s") == {
+        item.name: str(item.default) for item in fields(Limits)
+    }
+
+
+def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
+    table = table_of("docs/how_it_works.rst", "name")
+    settings = [item for item in fields(Settings) if item.init]
+    assert list(table) == ["name", *(item.name for item in settings)]
+    for item in settings:
+        if isinstance(item.default, (bool, int, float, str)):
+            assert table[item.name].removesuffix(" s") == str(item.default), item.name
+    assert table["tx_routing_key"] == DEFAULT_ROUTING_KEY
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_documents_name_nothing_that_is_not_there(document: str) -> None:
+    text = (ROOT / document).read_text(encoding="utf-8")
+    for name in re.findall(r"``((?:[A-Z][a-z]+){2,})``", text):
+        assert any(hasattr(there, name) for there in (miros_rabbitmq, miros, builtins)), name
+
+
+def test_the_readme_begins_with_the_two_commands() -> None:
+    top = (ROOT / "README.rst").read_text(encoding="utf-8").partition("\nThree lines\n")[0]
+    assert "make demo" in top
+    assert "make test" in top
