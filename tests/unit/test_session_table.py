@@ -102,18 +102,17 @@ def test_a_step_of_the_table_leads_where_it_says_and_is_told_once(
     assert changes == [_LIFE[state, step]]
 
 
-@pytest.mark.parametrize(("state", "step"), ILLEGAL, ids=name_of)
-def test_any_other_step_raises_changes_nothing_and_is_told_to_nobody(
-    state: SessionState, step: _Step
-) -> None:
+@pytest.mark.parametrize("state", SessionState, ids=name_of)
+def test_any_other_step_raises_changes_nothing_and_is_told_to_nobody(state: SessionState) -> None:
     changes: list[SessionState] = []
     session = session_in(state, changes)
-    with pytest.raises(IllegalStep, match=step.name) as caught:
-        session._step(step)
-    assert session.state is state
-    assert changes == []
-    assert state.value in str(caught.value)
-    assert "canary" not in str(caught.value)
+    for step in (step for at, step in ILLEGAL if at is state):
+        with pytest.raises(IllegalStep, match=step.name) as caught:
+            session._step(step)
+        assert session.state is state
+        assert changes == []
+        assert state.value in str(caught.value)
+        assert "canary" not in str(caught.value)
 
 
 @pytest.mark.parametrize("state", SessionState, ids=name_of)

@@ -390,11 +390,11 @@ def limit_names() -> list[str]:
     return [item.name for item in dataclasses.fields(Limits)]
 
 
-@pytest.mark.parametrize("name", limit_names())
 @pytest.mark.parametrize("bad", [0, -1, math.nan, "5", None, True])
-def test_a_limit_is_a_number_above_0(name: str, bad: Any) -> None:
-    with pytest.raises(SettingsError, match=f"limits: {name} is a number above 0"):
-        Limits(**{name: bad})
+def test_a_limit_is_a_number_above_0(bad: Any) -> None:
+    for name in limit_names():
+        with pytest.raises(SettingsError, match=f"limits: {name} is a number above 0"):
+            Limits(**{name: bad})
 
 
 @pytest.mark.parametrize(
@@ -413,11 +413,6 @@ def test_two_limits_that_contradict_each_other_are_refused(contradiction: dict[s
 
 def test_equal_limits_do_not_contradict_each_other() -> None:
     assert Limits(tempo_fast_s=0.1, reconnect_min_s=5.0, fifo_remote_events=10_000)
-
-
-def test_every_limit_says_its_unit_or_counts() -> None:
-    units = ("_s", "_events", "_bytes", "_messages", "_senders")
-    assert [name for name in limit_names() if not name.endswith(units)] == []
 
 
 @pytest.mark.xfail(

@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 import pika
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miros_rabbitmq import SimplePikaTopicPublisher
@@ -34,6 +34,7 @@ PORTS = st.integers(1, 65535)
 # Building.
 
 
+@settings(deadline=None, max_examples=40)
 @given(TEXTS, TEXTS, TEXTS, HOSTS, PORTS, st.booleans())
 def test_pika_reads_back_what_was_put_into_a_url(
     user: str, password: str, vhost: str, host: str, port: int, tls: bool
