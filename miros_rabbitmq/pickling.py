@@ -1,10 +1,11 @@
 """Pickle for plain data only: what a payload may contain, checked on writing and on reading.
 
 The writer refuses exactly what the reader would, so that a sender learns of it in its own
-``transmit``. The reader imports nothing. Where a pickle names one of the harmless standard classes,
-the reader gives it not the class but a `_Rebuilder`: it makes an object from just the arguments
-our own writer uses, so that a few bytes cannot ask for gigabytes, and it takes no attributes, so
-that a pickle cannot change a class. Pickle protocol 3 is the newest that every Python 3 reads.
+``transmit``. Before anything is loaded, `opcodes` has looked at it. The reader imports nothing.
+Where a pickle names one of the harmless standard classes, the reader gives it not the class but a
+`_Rebuilder`: it makes an object from just the arguments our own writer uses, so that a few bytes
+cannot ask for gigabytes, and it takes no attributes, so that a pickle cannot change a class.
+Pickle protocol 3 is the newest that every Python 3 reads.
 
 Source of the technique: https://docs.python.org/3/library/pickle.html#restricting-globals
 """
@@ -22,6 +23,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from .exceptions import SettingsError
+from .opcodes import OpcodeRefused, check_opcodes
 
 PROTOCOL = 3
 
@@ -126,17 +128,26 @@ class RestrictedPickle:
 
         self._writer = Writer
         self._reader = Reader
+        self._has_objects = bool(registered)
 
     def dumps(self, value: Any) -> bytes:
         """Serialize plain data.
 
         Raises:
-            ClassRefused: the value contains an object of another class; the text names the class
-                and the remedy.
+            ClassRefused: the value contains an object of another class, or goes beyond a bound of
+                `opcodes`; the text names the class or the bound, and the remedy.
         """
         buffer = io.BytesIO()
         self._writer(buffer, PROTOCOL).dump(value)
-        return buffer.getvalue()
+        data = buffer.getvalue()
+        try:
+            check_opcodes(data, objects=self._has_objects)
+        except OpcodeRefused as error:
+            raise ClassRefused(
+                f"receivers would refuse the payload ({error}): send plainer data, or give a "
+                "serializer and a deserializer"
+            ) from error
+        return data
 
     def loads(self, data: bytes) -> Any:
         """Restore what `dumps` wrote; looks up only the allowed classes.
@@ -144,6 +155,7 @@ class RestrictedPickle:
         Raises:
             Exception: of any kind, as malformed pickles raise; the caller has to catch all.
         """
+        check_opcodes(data, objects=self._has_objects)
         return self._reader(io.BytesIO(data)).load()
 
 

@@ -13,6 +13,7 @@ import operator
 import os
 import pathlib
 import pickle
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miros_rabbitmq.exceptions import SettingsError
+from miros_rabbitmq.opcodes import OpcodeRefused
 from miros_rabbitmq.pickling import HARMLESS, PROTOCOL, ClassRefused, RestrictedPickle
 
 EXTENSION_CODE = 0xF1
@@ -131,18 +133,20 @@ def test_the_writer_refuses_what_is_no_plain_data(value: Any) -> None:
 
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
 def test_the_reader_refuses_it_in_every_protocol(value: Any) -> None:
-    pickles = list(_pickles_of(value))
+    pickles = dict(_pickles_of(value))
     assert pickles
-    for pickled in pickles:
-        with pytest.raises(ClassRefused, match="is not an allowed class"):
+    for protocol, pickled in pickles.items():
+        with pytest.raises(pickle.UnpicklingError) as caught:
             RestrictedPickle().loads(pickled)
+        if protocol == PROTOCOL:
+            assert re.search("not an allowed class|no classes are registered", str(caught.value))
 
 
-def _pickles_of(value: Any) -> Iterator[bytes]:
+def _pickles_of(value: Any) -> Iterator[tuple[int, bytes]]:
     """In each protocol that can write it: the oldest know neither slots nor methods."""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with contextlib.suppress(Exception):
-            yield pickle.dumps(value, protocol)
+            yield protocol, pickle.dumps(value, protocol)
 
 
 def test_a_function_that_cannot_be_found_again_is_refused_as_well() -> None:
@@ -184,7 +188,7 @@ def test_a_subclass_posing_as_an_allowed_class_is_refused() -> None:
     ],
 )
 def test_the_reader_finds_nothing_beyond_its_list(pickled: bytes) -> None:
-    with pytest.raises(ClassRefused, match="is not an allowed class"):
+    with pytest.raises(pickle.UnpicklingError):
         RestrictedPickle().loads(pickled)
 
 
@@ -194,22 +198,16 @@ def test_persistent_ids_are_refused() -> None:
             RestrictedPickle().loads(pickled)
 
 
-def test_an_extension_code_opens_no_way_round_the_list(extension: bytes) -> None:
-    with pytest.raises(ClassRefused, match="system"):
-        RestrictedPickle().loads(extension)
-
-
-@pytest.mark.xfail(
-    strict=True,
-    reason="pickle takes an extension it has looked up before from copyreg's cache, and asks no "
-    "find_class: refuse the opcodes EXT1, EXT2 and EXT4",
-)
-def test_an_extension_code_that_the_program_itself_has_used_opens_none_either(
-    extension: bytes,
-) -> None:
-    assert pickle.loads(extension) is os.system
-    with pytest.raises(pickle.UnpicklingError):
-        RestrictedPickle().loads(extension)
+@pytest.mark.parametrize("width", [1, 2, 4])
+def test_an_extension_code_opens_no_way_round_the_list(extension: bytes, width: int) -> None:
+    """Nor one that the program has used before, which pickle takes from a cache."""
+    for cached in (False, True):
+        assert cached is False or pickle.loads(extension) is os.system
+        opcode = {1: b"\x82", 2: b"\x83", 4: b"\x84"}[width]
+        code = EXTENSION_CODE.to_bytes(width, "little")
+        for head in (b"\x80\x02", b"\x80\x03"):
+            with pytest.raises(OpcodeRefused):
+                RestrictedPickle().loads(head + opcode + code + b".")
 
 
 def test_loading_imports_nothing() -> None:
@@ -217,10 +215,10 @@ def test_loading_imports_nothing() -> None:
         before = set(sys.modules)
         assert module not in before
         for pickled in (
-            b"c" + module.encode() + b"\nname\n.",
+            b"\x80\x03c" + module.encode() + b"\nname\n.",
             b"\x80\x04\x8c" + bytes([len(module)]) + module.encode() + b"\x8c\x01x\x93.",
         ):
-            with pytest.raises(ClassRefused):
+            with pytest.raises(pickle.UnpicklingError):
                 RestrictedPickle().loads(pickled)
         assert set(sys.modules) == before
 
@@ -233,10 +231,9 @@ def test_a_bytearray_is_rebuilt_from_bytes_alone(arguments: bytes) -> None:
         RestrictedPickle().loads(b"\x80\x03cbuiltins\nbytearray\n" + arguments + b"R.")
 
 
-@pytest.mark.parametrize("protocol", range(3, pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("content", [b"", b"\x00\xff\n", b"x" * 5000])
-def test_bytearrays_of_every_length_and_protocol_come_back(content: bytes, protocol: int) -> None:
-    restored = RestrictedPickle().loads(pickle.dumps(bytearray(content), protocol))
+def test_bytearrays_of_every_length_come_back(content: bytes) -> None:
+    restored = RestrictedPickle().loads(RestrictedPickle().dumps(bytearray(content)))
     assert type(restored) is bytearray
     assert restored == content
 
@@ -322,7 +319,7 @@ def test_a_class_as_a_value_is_no_way_to_the_class() -> None:
 def test_two_pickles_do_not_share_their_lists() -> None:
     generous, strict = RestrictedPickle([Own]), RestrictedPickle()
     pickled = generous.dumps(Own())
-    with pytest.raises(ClassRefused):
+    with pytest.raises(ClassRefused, match="Own is not an allowed class"):
         strict.loads(pickled)
     with pytest.raises(ClassRefused):
         strict.dumps(Own())
@@ -403,9 +400,8 @@ def test_the_writer_refuses_exactly_what_the_reader_would(value: Any) -> None:
         assert restricted.loads(written) == value
 
 
-# Without the opcodes LONG_BINPUT and BYTEARRAY8: they allocate any amount, and ask nobody.
 @settings(deadline=None, max_examples=200)
-@given(st.binary(max_size=60).map(lambda drawn: drawn.translate(None, b"r\x96")))
+@given(st.binary(max_size=60))
 def test_no_bytes_have_anything_imported(garbage: bytes) -> None:
     before = set(sys.modules)
     with contextlib.suppress(Exception):
