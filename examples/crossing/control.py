@@ -26,7 +26,7 @@ GREEN_AT_LEAST_S = 2.0
 class Control(NetworkedFactory):
     """The chart, and what it remembers."""
 
-    turn = 0  # how often people were let across; each command and its answer carry it
+    turn = 0  # counts the walks; each command and its answer carry it
     cars = 0  # that have passed
 
 
@@ -102,7 +102,7 @@ def lit_init(control: Control, e: Event) -> Any:
 
 
 def lit_exit(control: Control, e: Event) -> Any:
-    control.snoop_scribble(f"{control.cars} cars passed, {control.turn} times people crossed")
+    control.snoop_scribble(f"cars: {control.cars}, walks: {control.turn}")
     control.transmit(Event(signal=signals.LIGHTS_OFF))
     return return_status.HANDLED
 
