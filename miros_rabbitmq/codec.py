@@ -7,8 +7,11 @@ Pure: no I/O, no clock of its own beyond the time stamp Fernet writes. What is o
     in it     the serialized envelope: (version, network, sender, epoch, sequence, body)
 
 The body of an event is ``(signal name, payload)``; of a snoop, the line. Signal *numbers* never
-travel, as they differ from process to process. On receipt the order is fixed: size, authenticity,
-deserialization, shape, network; bytes that fail authentication reach no deserializer.
+travel, as they differ from process to process. Sequence numbers count from 1; an envelope with the
+number 0 stands outside of the sequence and is a notice of the sender about itself
+(:mod:`miros_rabbitmq.announcement`), where the network takes any. On receipt the order is fixed:
+size, authenticity, deserialization, shape, network; bytes that fail authentication reach no
+deserializer.
 """
 
 from __future__ import annotations
@@ -32,6 +35,9 @@ SNOOP_SPY = "miros.snoop.spy"
 TOKEN_SEPARATOR = b"\n"
 
 _MAX_NAME = 255
+NOTICE = 0
+"""The sequence number of an envelope that says something of its sender."""
+
 _MAX_SEQUENCE = 2**63 - 1
 
 
@@ -45,9 +51,10 @@ class Envelope(NamedTuple):
     epoch: int
     """A random number of the sender's start: sequence numbers count from 1 within it."""
     sequence: int
-    """1 for the first envelope of the epoch on this network, one more for each further."""
+    """1 for the first envelope of the epoch on this network, one more for each further; `NOTICE`
+    for what stands outside of the sequence."""
     body: Any
-    """``(signal name, payload)`` or a snoop line."""
+    """``(signal name, payload)``, a snoop line, or a notice."""
 
 
 class Codec:
@@ -64,6 +71,7 @@ class Codec:
         max_bytes: the largest token made or taken.
         check_body: raises or returns False for a body that is not of this network.
     """
+        check_notice: the same for the body of a notice; without it, there are none.
 
     def __init__(
         self,
@@ -76,6 +84,7 @@ class Codec:
         max_bytes: int = 1024 * 1024,
         check_body: Callable[[Any], bool] | None = None,
     ) -> None:
+        check_notice: Callable[[Any], bool] | None = None,
         restricted = RestrictedPickle(allowed_classes)
         self.network = network
         self.max_bytes = max_bytes
@@ -83,6 +92,7 @@ class Codec:
         self._deserialize = deserializer or restricted.loads
         self._check_body = check_body
         self._encrypt = Fernet(keys[0]).encrypt
+        self._check_notice = check_notice
         self._decrypt = MultiFernet([Fernet(key) for key in keys]).decrypt
 
     def encode(self, sender: str, epoch: int, sequence: int, body: Any) -> bytes:
@@ -91,7 +101,8 @@ class Codec:
         Raises:
             PayloadRefused: the body cannot be serialized or is too large; says how to allow it.
         """
-        if self._check_body is not None and not self._check_body(body):
+        check = self._check_body if sequence != NOTICE else self._check_notice
+        if check is not None and not check(body):
             raise PayloadRefused(f"is not what {self.network} carries: {_shape(body)}")
         fields = (FORMAT_VERSION, self.network, sender, epoch, sequence, body)
         try:
@@ -142,11 +153,13 @@ class Codec:
             raise MessageRejected(RejectReason.MALFORMED, "no sender's name")
         if type(epoch) is not int or not 0 <= epoch <= _MAX_SEQUENCE:
             raise MessageRejected(RejectReason.MALFORMED, "no epoch")
-        if type(sequence) is not int or not 0 < sequence <= _MAX_SEQUENCE:
+        first = 1 if self._check_notice is None else NOTICE
+        if type(sequence) is not int or not first <= sequence <= _MAX_SEQUENCE:
             raise MessageRejected(RejectReason.MALFORMED, "no sequence number")
         if network != self.network:
             raise MessageRejected(RejectReason.WRONG_NETWORK)
-        if self._check_body is not None and not self._check_body(body):
+        check = self._check_body if sequence != NOTICE else self._check_notice
+        if check is not None and not check(body):
             raise MessageRejected(RejectReason.MALFORMED, "not a body of this network")
         return Envelope(self.network, sender, epoch, sequence, body)
 

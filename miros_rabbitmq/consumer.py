@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from pika.channel import Channel
 
-from .codec import TOKEN_SEPARATOR, Codec, Envelope
+from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
 from .delivery import Arrival, Inbox
 from .exceptions import MessageRejected, RejectReason
 from .limits import Limits
@@ -240,6 +240,8 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         codec: decrypts and deserializes.
         on_message: called in the consumer's thread with each `Envelope`; it returns soon.
         own_epoch: envelopes of this epoch are one's own and skipped.
+        on_notice: called in the consumer's thread with each envelope that stands outside of the
+            sequence; these are not counted as received.
         options: further arguments of `SimplePikaTopicConsumer`.
     """
 
@@ -252,11 +254,13 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         codec: Codec,
         on_message: Callable[[Envelope], object],
         own_epoch: int | None = None,
+        on_notice: Callable[[Envelope], object] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(amqp_url, exchange_name, routing_key, on_message=on_message, **options)
         self._codec = codec
         self._own_epoch = own_epoch
+        self._on_notice = on_notice
         self._inbox = Inbox(self.limits.duplicate_senders)
         self._duplicates = 0
         # The tokens of the message at the head of the held that were not handed over yet.
@@ -296,8 +300,19 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         if envelope.epoch == self._own_epoch:
             self._own += 1
             return
+        if envelope.sequence == NOTICE:
+            self._take_notice(envelope)
+            return
         arrival = self._inbox.arrive(envelope.sender, envelope.epoch, envelope.sequence)
         if arrival is Arrival.DUPLICATE:
             self._duplicates += 1
         else:
             self._call_back(envelope)
+
+    def _take_notice(self, envelope: Envelope) -> None:
+        if self._on_notice is None:
+            return
+        try:
+            self._on_notice(envelope)
+        except Exception:
+            logger.exception("%s: the callback for notices raised", self._name)

@@ -122,6 +122,13 @@ class Outbox:
             confirmed = len(self._unconfirmed.pop(tag, ()))
         self._unconfirmed_events -= confirmed
         return confirmed
+    def skip_tag(self) -> None:
+        """Note a message that went out past the outbox: the channel numbers it like any other.
+
+        Its confirm changes nothing, and it is not sent again.
+        """
+        self._next_tag += 1
+
 
     def connection_lost(self) -> int:
         """Prepare for a new channel: what was unconfirmed goes first again, in order.

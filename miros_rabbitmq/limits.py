@@ -63,6 +63,12 @@ class Limits:
     """Remote events enter a chart's FIFO while it holds fewer; the rest is for local posts."""
     fifo_events: int = 10_000
     """Most events a chart's FIFO holds; above, a post is dropped, counted and logged."""
+    announce_s: float = 30.0
+    """How often a node tells the brokers it publishes to which broker is its own: a message of
+    some 200 bytes. A node that begins to listen later is known to them after this long."""
+    unknown_peers: int = 64
+    """Most brokers that are known by such announcements alone: more than a system has, and few
+    enough to be asked now and then."""
 
     def __post_init__(self) -> None:
         for item in fields(self):

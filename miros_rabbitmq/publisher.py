@@ -28,6 +28,7 @@ from .session import Session, SessionState
 from .topology import declare_exchange
 
 _PERSISTENT, _TRANSIENT = 2, 1
+_LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
 
 
 class PublisherStats(NamedTuple):
@@ -71,6 +72,9 @@ class SimplePikaTopicPublisher(Session):
         lossy: for traffic that may be lost but never waits: what was under way when a connection
             is lost is not sent again, and a full FIFO always drops its oldest.
         sender_id: an opaque id for the AMQP property ``app_id``.
+        notice: called in the publisher's thread whenever the connection has come about, and every
+            ``limits.announce_s``, for bytes to send besides what is posted; `None` for none. They
+            never wait, are not counted, may be lost, and nobody needs to be bound for them.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
         role: what the connection is for, as its name at the broker and the thread's.
@@ -87,6 +91,7 @@ class SimplePikaTopicPublisher(Session):
         durable: bool = True,
         lossy: bool = False,
         sender_id: str | None = None,
+        notice: Callable[[], bytes | None] | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
         role: str = "miros publisher",
@@ -112,6 +117,14 @@ class SimplePikaTopicPublisher(Session):
             app_id=sender_id,
             delivery_mode=_PERSISTENT if durable and not lossy else _TRANSIENT,
         )
+        self._notice = notice
+        self._notice_properties = pika.BasicProperties(
+            app_id=sender_id,
+            delivery_mode=_TRANSIENT,
+            # The next one says it anew: of a receiver that takes nothing, one waits at most.
+            expiration=str(min(int(limits.announce_s * 1000), _LONGEST_EXPIRATION_MS)),
+        )
+        self._notice_timer: Any = None
         self._wake_pending = False
         self._was_ready = False
         self._sent = self._confirmed = self._unrouted = self._dropped = 0
@@ -218,9 +231,12 @@ class SimplePikaTopicPublisher(Session):
         with self._changed:
             self._was_ready = True
         self._beat()
+        self._stop_noticing()
+        self._send_notice()
 
     def _on_lost(self) -> None:
         self._stop_beating()
+        self._stop_noticing()
         with self._changed:
             self._wake_pending = False
             self._dropped += self._outbox.connection_lost()
@@ -251,6 +267,24 @@ class SimplePikaTopicPublisher(Session):
         if self._beat_timer is not None:
             self._cancel_call(self._beat_timer)
             self._beat_timer = None
+
+    def _send_notice(self) -> None:
+        self._notice_timer = None
+        channel = self._channel
+        if self._notice is None or channel is None or not channel.is_open:
+            return
+        self._notice_timer = self._call_later(self.limits.announce_s, self._send_notice)
+        notice = self._notice() if self._state is SessionState.READY else None
+        if notice is None:
+            return
+        with self._changed:
+            self._outbox.skip_tag()
+        channel.basic_publish(self.exchange_name, self.routing_key, notice, self._notice_properties)
+
+    def _stop_noticing(self) -> None:
+        if self._notice_timer is not None:
+            self._cancel_call(self._notice_timer)
+            self._notice_timer = None
 
     def _send_next(self) -> bool:
         channel = self._channel
