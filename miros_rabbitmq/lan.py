@@ -97,6 +97,7 @@ class LocalAreaNetwork:
         self._wanted = interface
         self._sweeping = threading.Lock()  # held for a sweep, so that two do not run at once
         self._found: tuple[str, ...] | None = None  # replaced as a whole; read without a lock
+        self._warnings: set[str] = set()  # each is given once, however often it is swept
 
     def __repr__(self) -> str:
         known = self._named if self._named is not None else self._found
@@ -139,20 +140,22 @@ class LocalAreaNetwork:
         interfaces = read_interfaces()
         working = self._choose(interfaces)
         if working.kind is not LinkKind.BROADCAST:
-            logger.warning(
-                "%s leads to %s, so no hosts are looked for; name the brokers with addresses=",
-                f"interface {working.name}" if working.name else "no interface with an address",
-                working.kind.value,
+            place = f"interface {working.name}" if working.name else "no interface with an address"
+            self._warn(
+                f"{place} leads to {working.kind.value}, so no hosts are looked for; "
+                "name the brokers with addresses="
             )
-        result = sweep(working, stop=stop)
+        result = sweep(working, stop=stop, warn=self._warn)
         this = [self._this_address(), working.address]
         if self._is_this_machine(this[0], interfaces):
             # The own broker's address stands for this machine: its others lead to the same broker.
             this.pop()
         others = [address for address in result.addresses if address not in this]
         found = tuple(dict.fromkeys([*this, *others]))
+        news = found != self._found
         self._found = found
-        logger.info(
+        logger.log(
+            logging.INFO if news else logging.DEBUG,
             "%d other hosts on %s (%s), found in %.1f s",
             len(others),
             working.network,
@@ -160,6 +163,11 @@ class LocalAreaNetwork:
             result.duration_s,
         )
         return found
+
+    def _warn(self, text: str) -> None:
+        if text not in self._warnings:
+            self._warnings.add(text)
+            logger.warning("%s", text)
 
     def _choose(self, interfaces: Interfaces) -> Interface:
         return choose_interface(interfaces, self._wanted, self._rabbit_host)

@@ -44,6 +44,9 @@ PROBE_TIMEOUT_S = 2.7
 """For one probe as a whole, so that a round in one go takes less than three seconds whatever
 the hosts do."""
 
+STOP_LOOK_S = 0.05
+"""How often a round of probes looks whether it is to end."""
+
 PARALLELISM = 256
 """Connections at once: a /24 in one go."""
 
@@ -69,11 +72,14 @@ def probe_all(
     *,
     tls: ssl.SSLContext | None = None,
     limits: ProbeLimits | None = None,
+    stop: threading.Event | None = None,
 ) -> list[ProbeResult]:
     """Probe every address, all at the same time, and return the results in the same order.
 
     Blocks for as long as the slowest probe, which is ``probe_timeout_s`` at most, and for more of
     these only where there are more addresses than ``parallelism``. May be called from any thread.
+    When ``stop`` is set meanwhile, it ends within a tenth of a second, and those that were not
+    done have `ProbeOutcome.FAILED`.
     """
     if not addresses:
         return []
@@ -83,7 +89,7 @@ def probe_all(
 
     def run() -> None:
         try:
-            results.extend(asyncio.run(_probe_all(addresses, login, tls, used)))
+            results.extend(asyncio.run(_probe_all(addresses, login, tls, used, stop)))
         except Exception as error:  # noqa: BLE001 - the top of a thread: its starter raises it
             failures.append(error)
 
@@ -133,7 +139,11 @@ def login_of(url: str) -> Login:
 
 
 async def _probe_all(
-    addresses: Sequence[Address], login: Login, tls: ssl.SSLContext | None, limits: ProbeLimits
+    addresses: Sequence[Address],
+    login: Login,
+    tls: ssl.SSLContext | None,
+    limits: ProbeLimits,
+    stop: threading.Event | None,
 ) -> list[ProbeResult]:
     turn = asyncio.Semaphore(max(1, min(limits.parallelism, _spare_files())))
 
@@ -141,7 +151,25 @@ async def _probe_all(
         async with turn:
             return await _probe(address, login, tls, limits)
 
-    return list(await asyncio.gather(*(in_turn(address) for address in addresses)))
+    tasks = [asyncio.ensure_future(in_turn(address)) for address in addresses]
+    if stop is not None:
+        # Other threads set it, so that it has to be looked at.
+        pending = set(tasks)
+        while pending and not stop.is_set():
+            _, pending = await asyncio.wait(pending, timeout=STOP_LOOK_S)
+        for task in pending:
+            task.cancel()
+    done = await asyncio.gather(*tasks, return_exceptions=True)
+    return [
+        _stopped(address, login) if isinstance(one, BaseException) else one
+        for address, one in zip(addresses, done, strict=True)
+    ]
+
+
+def _stopped(address: Address, login: Login) -> ProbeResult:
+    return ProbeResult(
+        address, ProbeOutcome.FAILED, "the probe was stopped", 0.0, login.user, login.vhost
+    )
 
 
 async def _probe(

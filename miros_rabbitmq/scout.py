@@ -11,7 +11,7 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 
 from .handshake import Login
 from .lan import LocalAreaNetwork
@@ -175,12 +175,46 @@ class RabbitScout:
             self.lan.sweep()
         return self.probe()
 
-    def _probe(self) -> ScoutReport:
+    def ask(
+        self,
+        candidates: Sequence[Address],
+        *,
+        unasked: Collection[Address] = (),
+        stop: threading.Event | None = None,
+    ) -> ScoutReport:
+        """Ask these in place of the candidates that this scout would ask; else as `probe`.
+
+        Args:
+            candidates: whom to ask. Of two names of one broker, the earlier counts.
+            unasked: of these, the row of the last report stands, if there is one.
+            stop: ends the round early when it is set; the last report then stays.
+        """
+        with self._probing:
+            return self._probe(candidates, unasked, stop)
+
+    def _probe(
+        self,
+        candidates: Sequence[Address] | None = None,
+        unasked: Collection[Address] = (),
+        stop: threading.Event | None = None,
+    ) -> ScoutReport:
         started = time.monotonic()
-        rows = probe_all(self._candidates(), self._login, tls=self._tls, limits=self._limits)
-        report = ScoutReport(tuple(without_duplicates(rows)), time.monotonic() - started)
+        before = self._report
+        if candidates is None:
+            candidates = self._candidates()
+        rows = {row.address: row for row in before or () if row.address in unasked}
+        asked = [address for address in candidates if address not in rows]
+        answers = probe_all(asked, self._login, tls=self._tls, limits=self._limits, stop=stop)
+        if stop is not None and stop.is_set():
+            return before or ScoutReport(())
+        rows.update((row.address, row) for row in answers)
+        ordered = [rows[address] for address in dict.fromkeys(candidates)]
+        report = ScoutReport(tuple(without_duplicates(ordered)), time.monotonic() - started)
         self._report = report
-        logger.info(
+        # A round that brings nothing new is not worth a line a minute.
+        news = before is None or before.counts() != report.counts()
+        logger.log(
+            logging.INFO if news else logging.DEBUG,
             "%d of %d candidates run a RabbitMQ that takes our credentials (%.1f s)",
             len(report.connected),
             len(report),

@@ -78,6 +78,7 @@ def sweep(
     *,
     stop: threading.Event | None = None,
     read_table: Callable[[], Sequence[ArpEntry]] = read_arp_table,
+    warn: Callable[[str], object] = logger.warning,
 ) -> SweepResult:
     """Find the other hosts on the network of an interface.
 
@@ -89,13 +90,14 @@ def sweep(
         interface: where to look. Nothing is sent to an address outside of its network.
         stop: ends the sweep early when it is set; what is known by then counts.
         read_table: where the answers are read; the machine's ARP table.
+        warn: takes what the user should know about the search.
     """
     if interface.kind is not LinkKind.BROADCAST:
         return SweepResult([interface.peer] if interface.peer else [], 0.0)
     started = time.monotonic()
     ping = _start_broadcast_ping(interface)
     try:
-        found = _fill_and_watch(interface, stop or threading.Event(), read_table)
+        found = _fill_and_watch(interface, stop or threading.Event(), read_table, warn)
     finally:
         _end_ping(ping)
     return SweepResult(sorted(found, key=IPv4Address), time.monotonic() - started)
@@ -126,16 +128,17 @@ def hosts_in(entries: Sequence[ArpEntry], interface: Interface) -> list[ArpEntry
 
 
 def _fill_and_watch(
-    interface: Interface, stop: threading.Event, read_table: Callable[[], Sequence[ArpEntry]]
+    interface: Interface,
+    stop: threading.Event,
+    read_table: Callable[[], Sequence[ArpEntry]],
+    warn: Callable[[str], object],
 ) -> set[str]:
     targets = targets_of(interface)
     if not targets:
-        logger.warning(
-            "%s on %s is larger than a /%d: only hosts that answer a broadcast ping or are known "
-            "to this machine will be found; name the others with addresses=",
-            interface.network,
-            interface.name,
-            LARGEST_SWEPT_PREFIX,
+        warn(
+            f"{interface.network} on {interface.name} is larger than a /{LARGEST_SWEPT_PREFIX}: "
+            "only hosts that answer a broadcast ping or are known to this machine will be found; "
+            "name the others with addresses="
         )
     to_send = targets
     asked: set[str] = set()  # every address with a line in the table, answered or not
@@ -148,7 +151,7 @@ def _fill_and_watch(
         now = time.monotonic()
         if to_send and now >= next_batch_at:
             batch, to_send = to_send[:BATCH_SIZE], to_send[BATCH_SIZE:]
-            _send_datagrams(interface, batch)
+            _send_datagrams(interface, batch, warn)
             sent_at, next_batch_at = now, now + BATCH_INTERVAL_S
         lines = hosts_in(read_table(), interface)
         asked.update(line.address for line in lines)
@@ -169,8 +172,10 @@ def _fill_and_watch(
     return found
 
 
-def _send_datagrams(interface: Interface, addresses: Sequence[str]) -> None:
-    """Send an empty datagram to each address; log once if some cannot be sent."""
+def _send_datagrams(
+    interface: Interface, addresses: Sequence[str], warn: Callable[[str], object] = logger.warning
+) -> None:
+    """Send an empty datagram to each address; warn once if some cannot be sent."""
     failure: OSError | None = None
     for start in range(0, len(addresses), ADDRESSES_PER_SOCKET):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
@@ -188,11 +193,9 @@ def _send_datagrams(interface: Interface, addresses: Sequence[str]) -> None:
                     if error.errno not in _LATER:
                         failure = error
     if failure is not None:
-        logger.warning(
-            "some hosts of %s on %s could not be asked (%s) and may not be found",
-            interface.network,
-            interface.name,
-            failure.strerror or failure,
+        warn(
+            f"some hosts of {interface.network} on {interface.name} could not be asked "
+            f"({failure.strerror or failure}) and may not be found"
         )
 
 

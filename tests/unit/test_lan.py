@@ -59,7 +59,9 @@ class Sweeps:
         self.found = found
         self.interfaces: list[Interface] = []
 
-    def __call__(self, interface: Interface, *, stop: threading.Event | None = None) -> SweepResult:
+    def __call__(
+        self, interface: Interface, *, stop: threading.Event | None = None, warn: object = None
+    ) -> SweepResult:
         self.interfaces.append(interface)
         return SweepResult(list(self.found), 1.3)
 

@@ -54,6 +54,7 @@ class Asked:
         *,
         tls: object = None,
         limits: ProbeLimits | None = None,
+        stop: threading.Event | None = None,
     ) -> list[ProbeResult]:
         self.rounds.append(list(addresses))
         self.logins.append(login)
