@@ -34,10 +34,10 @@ SNOOP_SPY = "miros.snoop.spy"
 
 TOKEN_SEPARATOR = b"\n"
 
-_MAX_NAME = 255
 NOTICE = 0
 """The sequence number of an envelope that says something of its sender."""
 
+_MAX_NAME = 255
 _MAX_SEQUENCE = 2**63 - 1
 
 
@@ -70,8 +70,8 @@ class Codec:
         allowed_classes: classes of one's own that the default serializer takes.
         max_bytes: the largest token made or taken.
         check_body: raises or returns False for a body that is not of this network.
-    """
         check_notice: the same for the body of a notice; without it, there are none.
+    """
 
     def __init__(
         self,
@@ -83,16 +83,16 @@ class Codec:
         allowed_classes: Sequence[type] = (),
         max_bytes: int = 1024 * 1024,
         check_body: Callable[[Any], bool] | None = None,
-    ) -> None:
         check_notice: Callable[[Any], bool] | None = None,
+    ) -> None:
         restricted = RestrictedPickle(allowed_classes)
         self.network = network
         self.max_bytes = max_bytes
         self._serialize = serializer or restricted.dumps
         self._deserialize = deserializer or restricted.loads
         self._check_body = check_body
-        self._encrypt = Fernet(keys[0]).encrypt
         self._check_notice = check_notice
+        self._encrypt = Fernet(keys[0]).encrypt
         self._decrypt = MultiFernet([Fernet(key) for key in keys]).decrypt
 
     def encode(self, sender: str, epoch: int, sequence: int, body: Any) -> bytes:

@@ -108,6 +108,13 @@ class Outbox:
         self._unconfirmed_events += len(tokens)
         return batch
 
+    def skip_tag(self) -> None:
+        """Note a message that went out past the outbox: the channel numbers it like any other.
+
+        Its confirm changes nothing, and it is not sent again.
+        """
+        self._next_tag += 1
+
     def confirm(self, tag: int, *, multiple: bool = False) -> int:
         """Note the broker's confirm of one message, or of all up to it.
 
@@ -122,13 +129,6 @@ class Outbox:
             confirmed = len(self._unconfirmed.pop(tag, ()))
         self._unconfirmed_events -= confirmed
         return confirmed
-    def skip_tag(self) -> None:
-        """Note a message that went out past the outbox: the channel numbers it like any other.
-
-        Its confirm changes nothing, and it is not sent again.
-        """
-        self._next_tag += 1
-
 
     def connection_lost(self) -> int:
         """Prepare for a new channel: what was unconfirmed goes first again, in order.

@@ -56,19 +56,22 @@ class Limits:
     """How long a broker keeps the queue of a chart that is gone: longer than a restart."""
     snoop_queue_messages: int = 1_000
     """Most messages a broker keeps for a slow watcher of a snoop; above, its oldest go."""
-    duplicate_senders: int = 4_096
-    """Most senders (process starts) whose sequence numbers a receiver remembers."""
-
-    fifo_remote_events: int = 250
-    """Remote events enter a chart's FIFO while it holds fewer; the rest is for local posts."""
-    fifo_events: int = 10_000
-    """Most events a chart's FIFO holds; above, a post is dropped, counted and logged."""
     announce_s: float = 30.0
     """How often a node tells the brokers it publishes to which broker is its own: a message of
     some 200 bytes. A node that begins to listen later is known to them after this long."""
     unknown_peers: int = 64
     """Most brokers that are known by such announcements alone: more than a system has, and few
     enough to be asked now and then."""
+    duplicate_senders: int = 4_096
+    """Most senders (process starts) whose sequence numbers a receiver remembers."""
+
+    fifo_remote_events: int = 250
+    """Remote events enter a chart's FIFO while it holds fewer; the rest is for local posts."""
+    fifo_events: int = 10_000
+    """Most events a chart's FIFO holds; above, a post from another thread waits."""
+    fifo_timeout_s: float = 10.0
+    """How long it waits; then it is dropped, counted and logged. A post from the chart's own
+    thread cannot wait for that thread, and is dropped at once."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
