@@ -16,12 +16,15 @@ deserializer.
 
 from __future__ import annotations
 
+import base64
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from .exceptions import MessageRejected, PayloadRefused, RejectReason
+from .opcodes import OpcodeRefused
 from .pickling import ClassRefused, RestrictedPickle
 from .settings import Deserializer, Serializer
 
@@ -36,6 +39,12 @@ TOKEN_SEPARATOR = b"\n"
 
 NOTICE = 0
 """The sequence number of an envelope that says something of its sender."""
+
+_STAMP = slice(1, 9)
+"""Where a Fernet token has its time: 64 bits of seconds, authenticated with the rest."""
+
+_MAX_SKEW_S = 60.0
+"""How far ahead a clock may be, as for Fernet's own ``ttl``; but not farther than ``max_age_s``."""
 
 _MAX_NAME = 255
 _MAX_SEQUENCE = 2**63 - 1
@@ -69,6 +78,8 @@ class Codec:
         deserializer: its inverse; it may give a list where the serializer was given a tuple.
         allowed_classes: classes of one's own that the default serializer takes.
         max_bytes: the largest token made or taken.
+        max_age_s: the oldest token taken, in seconds by the clocks of both sides; default any.
+        now: the wall clock, in seconds.
         check_body: raises or returns False for a body that is not of this network.
         check_notice: the same for the body of a notice; without it, there are none.
     """
@@ -82,6 +93,8 @@ class Codec:
         deserializer: Deserializer | None = None,
         allowed_classes: Sequence[type] = (),
         max_bytes: int = 1024 * 1024,
+        max_age_s: float | None = None,
+        now: Callable[[], float] = time.time,
         check_body: Callable[[Any], bool] | None = None,
         check_notice: Callable[[Any], bool] | None = None,
     ) -> None:
@@ -92,8 +105,19 @@ class Codec:
         self._deserialize = deserializer or restricted.loads
         self._check_body = check_body
         self._check_notice = check_notice
-        self._encrypt = Fernet(keys[0]).encrypt
-        self._decrypt = MultiFernet([Fernet(key) for key in keys]).decrypt
+        self._max_age_s = max_age_s
+        self._now = now
+        self._cipher = _Cipher.of(keys)
+
+    def change_keys(self, keys: Sequence[bytes]) -> None:
+        """Encrypt with the first of these keys from now on, and decrypt with all of them.
+
+        An envelope is encoded or decoded with the old keys or with the new, never with both.
+
+        Raises:
+            ValueError: one is not a Fernet key; nothing was changed.
+        """
+        self._cipher = _Cipher.of(keys)  # one reference: replaced in one step
 
     def encode(self, sender: str, epoch: int, sequence: int, body: Any) -> bytes:
         """Serialize and encrypt one envelope.
@@ -113,7 +137,7 @@ class Codec:
             raise PayloadRefused(f"cannot be serialized: {error}") from error
         if not isinstance(plain, bytes):
             raise PayloadRefused(f"the serializer made a {type(plain).__name__}, not bytes")
-        token = self._encrypt(plain)
+        token = self._cipher.encrypt(plain)
         if len(token) > self.max_bytes:
             raise PayloadRefused(
                 f"is {len(token):,} bytes encrypted, more than the {self.max_bytes:,} of "
@@ -127,21 +151,51 @@ class Codec:
         Raises:
             MessageRejected: with the reason.
         """
+        self._check_size(token)
+        plain = self._authenticate(token)
+        self._check_age(token)
+        return self._checked(self._read(plain))
+
+    # The steps of a receipt, in their order. Each has its own reason.
+
+    def _check_size(self, token: bytes) -> None:
         if len(token) > self.max_bytes:
             raise MessageRejected(RejectReason.OVERSIZE, f"{len(token):,} bytes")
+
+    def _authenticate(self, token: bytes) -> bytes:
         try:
-            plain = self._decrypt(token)
+            return self._cipher.decrypt(token)
         except (InvalidToken, ValueError, TypeError):
             raise MessageRejected(RejectReason.NOT_AUTHENTIC) from None
+
+    def _check_age(self, token: bytes) -> None:
+        """Compare the time of an authentic token with the clock."""
+        limit_s = self._max_age_s
+        if limit_s is None:
+            return
+        # As Fernet reads it, so that it is the time which was authenticated.
+        stamp = base64.urlsafe_b64decode(token)[_STAMP]
+        age_s = self._now() - int.from_bytes(stamp, "big")
+        if age_s > limit_s:
+            raise MessageRejected(
+                RejectReason.TOO_OLD,
+                f"{age_s:,.0f} s: it was held up or sent again, or a clock is behind",
+            )
+        if age_s < -min(_MAX_SKEW_S, limit_s):
+            raise MessageRejected(
+                RejectReason.CLOCK_SKEW,
+                f"the sender's is {-age_s:,.0f} s ahead of this one: set both by the network time",
+            )
+
+    def _read(self, plain: bytes) -> Any:
         try:
-            fields = self._deserialize(plain)
+            return self._deserialize(plain)
         except Exception as error:
             # Only the kind of the error: its text may quote what was decrypted.
             detail = type(error).__name__
-            if isinstance(error, ClassRefused):
+            if isinstance(error, (ClassRefused, OpcodeRefused)):
                 detail = str(error)
             raise MessageRejected(RejectReason.NOT_DESERIALIZABLE, detail) from error
-        return self._checked(fields)
 
     def _checked(self, fields: Any) -> Envelope:
         if type(fields) not in (tuple, list) or len(fields) != 6:
@@ -162,6 +216,18 @@ class Codec:
         if check is not None and not check(body):
             raise MessageRejected(RejectReason.MALFORMED, "not a body of this network")
         return Envelope(self.network, sender, epoch, sequence, body)
+
+
+class _Cipher(NamedTuple):
+    """What keys are used for."""
+
+    encrypt: Callable[[bytes], bytes]
+    decrypt: Callable[[bytes], bytes]
+
+    @classmethod
+    def of(cls, keys: Sequence[bytes]) -> _Cipher:
+        ciphers = [Fernet(key) for key in keys]
+        return cls(ciphers[0].encrypt, MultiFernet(ciphers).decrypt)
 
 
 def is_event_body(body: Any) -> bool:

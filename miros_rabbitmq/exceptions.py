@@ -89,14 +89,18 @@ class NetworkStopped(TransmitError):
 
 
 class RejectReason(enum.Enum):
-    """Why a received message, or one token of it, was not taken."""
+    """Why a received message, or one token of it, was not taken; in the order of the checks."""
 
     OVERSIZE = "larger than the limit"
     NOT_AUTHENTIC = "not encrypted with a key of ours"
+    TOO_OLD = "older than max_age_s"
+    CLOCK_SKEW = "from the future: a clock is wrong"
     NOT_DESERIALIZABLE = "refused by the deserializer"
     MALFORMED = "not an envelope of this version"
     WRONG_NETWORK = "captured on another network"
     INNER_SIGNAL = "an inner signal of miros"
+    SIGNAL_NAME = "an event whose signal name is not printable, or too long"
+    TOO_MANY_SIGNALS = "an event of a signal that is new here, beyond Limits.remote_signals"
 
 
 class MessageRejected(MirosRabbitMQError):
