@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import socket
 import ssl
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -16,6 +18,15 @@ from . import faults
 from .exceptions import BrokerError, SettingsError
 from .limits import Limits
 from .urls import AmqpUrl
+
+try:
+    import fcntl
+    import termios
+
+    # The same number as SIOCOUTQ; elsewhere than on Linux it says something else of sockets.
+    _TIOCOUTQ = termios.TIOCOUTQ if sys.platform == "linux" else None
+except ImportError:  # not on Windows
+    _TIOCOUTQ = None
 
 
 def translate(
@@ -97,6 +108,22 @@ def connection_parameters(
         "product": "miros-rabbitmq",
     }
     return parameters
+
+
+def unsent_bytes(connection: Any) -> int:
+    """What a connection has been given to send and the other host has not acknowledged, in bytes.
+
+    pika's own buffer, and on Linux the kernel's too (``SIOCOUTQ`` of tcp(7)).
+    """
+    # pika has no public way to either.
+    transport = getattr(connection, "_transport", None)
+    unsent = 0
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        unsent = int(transport.get_write_buffer_size())  # type: ignore[union-attr]
+        if _TIOCOUTQ is not None:
+            answer = fcntl.ioctl(transport._sock, _TIOCOUTQ, bytes(4))  # type: ignore[union-attr]
+            unsent += int.from_bytes(answer, sys.byteorder)
+    return unsent
 
 
 def quieten_pika() -> None:

@@ -28,6 +28,13 @@ logger = logging.getLogger(__name__)
 _LOOK_AGAIN_S = 0.002
 """Wait before a callback without room is tried again: a chart handles some dozen events in it."""
 
+_LOOK_AGAIN_MAX_S = 0.032
+"""The wait doubles up to this while there is no room at all: a chart that handles nothing just now
+shall not cost a processor either."""
+
+_MAX_TOKENS = 4_096
+"""Most tokens taken from one message; many times the default of ``Limits.batch_events``."""
+
 _WARN_INTERVAL_S = 60.0
 """A reason for rejecting messages is warned about once in this time."""
 
@@ -110,6 +117,8 @@ class SimplePikaTopicConsumer(Session):
         self._skip_sender_id = skip_sender_id
         self._held: deque[Delivery] = deque()
         self._look_again: Any = None
+        self._look_again_s = _LOOK_AGAIN_S
+        self._queue_name = ""
         self._messages = self._received = self._own = 0
         self._rejected: Counter[RejectReason] = Counter()
         self._warned_s: dict[RejectReason, float] = {}
@@ -130,27 +139,48 @@ class SimplePikaTopicConsumer(Session):
 
     def _set_up(self, channel: Channel) -> None:
         channel.add_on_cancel_callback(lambda _: self._reopen("the queue was deleted"))
-        declare_exchange(channel, self.exchange_name, lambda: self._declare_queue(channel))
+        declare_exchange(
+            channel,
+            self.exchange_name,
+            self._guarded(channel, lambda: self._declare_queue(channel)),
+        )
 
     def _declare_queue(self, channel: Channel) -> None:
         queue = self._queue
+
+        def on_declared(frame: Any) -> None:
+            self._queue_name = frame.method.queue
+            channel.basic_qos(prefetch_count=self.limits.prefetch_messages)
+            self._bind_queue(channel, lambda: self._consume(channel))
+
         channel.queue_declare(
             queue.name,
             durable=queue.durable,
             exclusive=queue.exclusive,
             arguments=dict(queue.arguments),
-            callback=lambda frame: self._bind_queue(channel, frame.method.queue),
+            callback=lambda frame: self._guarded(channel, lambda: on_declared(frame))(),
         )
 
-    def _bind_queue(self, channel: Channel, queue_name: str) -> None:
-        channel.basic_qos(prefetch_count=self.limits.prefetch_messages)
+    def _bind_queue(self, channel: Channel, done: Callable[[], None]) -> None:
+        proceed = self._guarded(channel, done)
         channel.queue_bind(
-            queue_name,
+            self._queue_name,
             self.exchange_name,
             self.routing_key,
-            callback=lambda _: channel.basic_consume(
-                queue_name, self._on_delivery, callback=lambda _: self._set_up_done()
-            ),
+            callback=lambda _: proceed(),
+        )
+
+    def _consume(self, channel: Channel) -> None:
+        channel.basic_consume(
+            self._queue_name, self._on_delivery, callback=lambda _: self._set_up_done()
+        )
+
+    def _probe(self, channel: Channel) -> None:
+        # The broker tells of a deleted queue, but not of a deleted exchange or binding.
+        declare_exchange(
+            channel,
+            self.exchange_name,
+            self._guarded(channel, lambda: self._bind_queue(channel, self._answered)),
         )
 
     def _tear_down(self, channel: Channel, done: Callable[[], None]) -> None:
@@ -188,11 +218,16 @@ class SimplePikaTopicConsumer(Session):
     def _hand_over(self) -> None:
         """Hand held messages over, in order, as far as there is room for them."""
         self._look_again = None
-        while self._held and self._state is not SessionState.CLOSING:
+        received = self._received
+        while self._held and not self._stop_asked:
             if not self._deliver(self._held[0]):
-                self._look_again = self._call_later(_LOOK_AGAIN_S, self._hand_over)
+                if self._received != received:
+                    self._look_again_s = _LOOK_AGAIN_S
+                self._look_again = self._call_later(self._look_again_s, self._hand_over)
+                self._look_again_s = min(2 * self._look_again_s, _LOOK_AGAIN_MAX_S)
                 return
             self._held.popleft()
+        self._look_again_s = _LOOK_AGAIN_S
 
     def _deliver(self, delivery: Delivery) -> bool:
         """Hand over one message and acknowledge it, or tell that there is no room for it yet."""
@@ -220,6 +255,11 @@ class SimplePikaTopicConsumer(Session):
         if self._channel is not None and self._channel.is_open:
             self._channel.basic_reject(delivery.tag, requeue=False)
 
+    def _disown(self) -> None:
+        super()._disown()
+        self._held.clear()
+        self._look_again = None
+
     def _count_rejected(self, error: MessageRejected) -> None:
         self._rejected[error.reason] += 1
         now_s = time.monotonic()
@@ -239,6 +279,8 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         routing_key: the pattern to bind.
         codec: decrypts and deserializes.
         on_message: called in the consumer's thread with each `Envelope`; it returns soon.
+        admit: called before ``on_message`` with each envelope that is no duplicate; it raises
+            `MessageRejected` where the envelope is not to be taken.
         own_epoch: envelopes of this epoch are one's own and skipped.
         on_notice: called in the consumer's thread with each envelope that stands outside of the
             sequence; these are not counted as received.
@@ -253,16 +295,19 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         *,
         codec: Codec,
         on_message: Callable[[Envelope], object],
+        admit: Callable[[Envelope], object] | None = None,
         own_epoch: int | None = None,
         on_notice: Callable[[Envelope], object] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(amqp_url, exchange_name, routing_key, on_message=on_message, **options)
         self._codec = codec
+        self._admit = admit
         self._own_epoch = own_epoch
         self._on_notice = on_notice
         self._inbox = Inbox(self.limits.duplicate_senders)
         self._duplicates = 0
+        self._gaps_warned_s = -_WARN_INTERVAL_S
         # The tokens of the message at the head of the held that were not handed over yet.
         self._tokens: deque[bytes] | None = None
         self._taken = 0
@@ -271,13 +316,37 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         """The counters; from any thread."""
         return super().stats()._replace(duplicates=self._duplicates, gaps=self._inbox.gaps)
 
+    def _call_back(self, item: Any) -> None:
+        if self._admit is not None:
+            try:
+                self._admit(item)
+            except MessageRejected as error:
+                self._count_rejected(error)
+                return
+        super()._call_back(item)
+
+    def _split(self, body: bytes) -> deque[bytes]:
+        """The tokens of a message; none where no publisher of ours can have made it."""
+        largest = max(self._codec.max_bytes, self.limits.batch_bytes)
+        # Tokens without a key cost their sender nothing, and us some microseconds each.
+        most = max(_MAX_TOKENS, self.limits.batch_events)
+        if len(body) > largest or body.count(TOKEN_SEPARATOR) >= most:
+            error = MessageRejected(RejectReason.OVERSIZE, f"{len(body):,} bytes in one message")
+            self._count_rejected(error)
+            return deque()
+        return deque(body.split(TOKEN_SEPARATOR))
+
     def _on_lost(self) -> None:
         super()._on_lost()
         self._tokens = None
 
+    def _disown(self) -> None:
+        super()._disown()
+        self._tokens = None
+
     def _deliver(self, delivery: Delivery) -> bool:
         if self._tokens is None:
-            self._tokens = deque(delivery.body.split(TOKEN_SEPARATOR))
+            self._tokens = self._split(delivery.body)
             self._taken = 0
         while self._tokens:
             if not self._has_room():
@@ -303,11 +372,20 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         if envelope.sequence == NOTICE:
             self._take_notice(envelope)
             return
+        gaps = self._inbox.gaps
         arrival = self._inbox.arrive(envelope.sender, envelope.epoch, envelope.sequence)
         if arrival is Arrival.DUPLICATE:
             self._duplicates += 1
-        else:
-            self._call_back(envelope)
+            return
+        if self._inbox.gaps > gaps:
+            self._warn_of_gap(envelope.sender, self._inbox.gaps - gaps)
+        self._call_back(envelope)
+
+    def _warn_of_gap(self, sender: str, missing: int) -> None:
+        now_s = time.monotonic()
+        if now_s - self._gaps_warned_s >= _WARN_INTERVAL_S:
+            self._gaps_warned_s = now_s
+            logger.warning("%s: %d events of %s are missing", self._name, missing, sender)
 
     def _take_notice(self, envelope: Envelope) -> None:
         if self._on_notice is None:

@@ -11,6 +11,16 @@ from collections import OrderedDict, deque
 from typing import NamedTuple
 
 
+class DropReason(enum.Enum):
+    """Why an event that was accepted for sending, or came in, went no further."""
+
+    BACKLOG = "the backlog for a broker that is absent was full"
+    CONNECTION = "a connection was lost or a queue full (snoops, which never wait)"
+    REFUSED = "the broker refused it again and again (basic.nack)"
+    STOPPED = "it was not confirmed when the node stopped"
+    FIFO = "the chart's own FIFO was full"
+
+
 class Batch(NamedTuple):
     """Tokens that go out as one AMQP message."""
 
@@ -25,7 +35,7 @@ class Outbox:
     Not thread-safe: its owner locks.
 
     Args:
-        max_events: most tokens that wait.
+        max_events: most tokens that wait or are unconfirmed; of a lossy one, most that wait.
         max_bytes: the same limit in bytes.
         window: most messages sent and not yet confirmed.
         batch_events: most tokens in one message.
@@ -55,6 +65,7 @@ class Outbox:
         self._next_tag = 1
         self._bytes = 0
         self._unconfirmed_events = 0
+        self._unconfirmed_bytes = 0
 
     @property
     def depth(self) -> int:
@@ -73,8 +84,9 @@ class Outbox:
 
     @property
     def is_full(self) -> bool:
-        """As much waits as may."""
-        return len(self._waiting) >= self._max_events or self._bytes >= self._max_bytes
+        """It holds as much as it may."""
+        events, size = self._held()
+        return events >= self._max_events or size >= self._max_bytes
 
     def post(self, token: bytes) -> int:
         """Put a token behind the others; over the limit, the oldest that wait go.
@@ -101,7 +113,9 @@ class Outbox:
             token = waiting.popleft()
             size += 1 + len(token)
             tokens.append(token)
-        self._bytes -= sum(map(len, tokens))
+        moved = sum(map(len, tokens))
+        self._bytes -= moved
+        self._unconfirmed_bytes += moved
         batch = Batch(self._next_tag, tuple(tokens))
         self._next_tag += 1
         self._unconfirmed[batch.tag] = batch.tokens
@@ -124,17 +138,16 @@ class Outbox:
         confirmed = 0
         if multiple:
             while self._unconfirmed and next(iter(self._unconfirmed)) <= tag:
-                confirmed += len(self._unconfirmed.popitem(last=False)[1])
+                confirmed += self._forget(self._unconfirmed.popitem(last=False)[1])
         else:
-            confirmed = len(self._unconfirmed.pop(tag, ()))
-        self._unconfirmed_events -= confirmed
+            confirmed = self._forget(self._unconfirmed.pop(tag, ()))
         return confirmed
 
     def connection_lost(self) -> int:
         """Prepare for a new channel: what was unconfirmed goes first again, in order.
 
         Returns:
-            how many tokens were dropped by that.
+            how many tokens a lossy one dropped; any other drops none.
         """
         dropped = 0
         if self._resend:
@@ -144,16 +157,32 @@ class Outbox:
         else:
             dropped = self._unconfirmed_events
         self._unconfirmed.clear()
-        self._unconfirmed_events = 0
+        self._unconfirmed_events = self._unconfirmed_bytes = 0
         self._next_tag = 1
-        return dropped + self._drop_surplus()
+        return dropped
+
+    def _held(self) -> tuple[int, int]:
+        """Tokens and bytes that count: of what is resent, also what is under way."""
+        if self._resend:
+            return (
+                len(self._waiting) + self._unconfirmed_events,
+                self._bytes + self._unconfirmed_bytes,
+            )
+        return len(self._waiting), self._bytes
+
+    def _forget(self, tokens: tuple[bytes, ...]) -> int:
+        self._unconfirmed_events -= len(tokens)
+        self._unconfirmed_bytes -= sum(map(len, tokens))
+        return len(tokens)
 
     def _drop_surplus(self) -> int:
         dropped = 0
-        while len(self._waiting) > self._max_events or (
-            self._bytes > self._max_bytes and len(self._waiting) > 1
-        ):
-            self._bytes -= len(self._waiting.popleft())
+        events, size = self._held()
+        # The newest is kept: one that is larger than the limit goes alone.
+        while len(self._waiting) > 1 and (events > self._max_events or size > self._max_bytes):
+            gone = len(self._waiting.popleft())
+            events, size = events - 1, size - gone
+            self._bytes -= gone
             dropped += 1
         return dropped
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-import sys
 import threading
 import time
 import weakref
@@ -19,7 +18,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from miros import Event, signals
+from miros import Event
 
 from .codec import MESH, Envelope, is_event_body
 from .exceptions import (
@@ -28,13 +27,13 @@ from .exceptions import (
     MirosApiException,
     NetworkStopped,
     PayloadRefused,
-    RejectReason,
     VhostNotFound,
 )
 from .identity import Identity
 from .lan import LocalAreaNetwork
 from .membership import Membership
 from .settings import Extras, Keys, Settings, settings_from
+from .signal_names import INNER_SIGNALS, admit_name, check_name
 from .snoop import scribble_line, scribble_text, scribbled_trace_text, trace_text
 from .snooping import Snoop, spy_snoop, trace_snoop
 from .stats import DropReason, NetsStats
@@ -48,8 +47,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-INNER_SIGNALS = frozenset(list(signals)[: signals.highest_inner_signal])
-"""The signals by which miros drives a chart: never sent, and never accepted from the network."""
+
+_GOODBYE_S = 0.5
+"""How long brokers may take to close connections when ``stop_timeout_s`` was needed to flush."""
 
 
 class MirosNets:
@@ -159,26 +159,36 @@ class MirosNets:
 
     def stop_receiving(self) -> None:
         """Take no more events from the network; `stop` does this too."""
-        with self._lifecycle:
+        if self._is_ours():
             self._mesh.stop_consumer()
 
     def stop(self) -> None:
-        """Send what waits, at most ``limits.stop_timeout_s`` long, and end every thread."""
+        """Send what waits, at most ``limits.stop_timeout_s`` long, and end every thread.
+
+        A broker that was lost just now is waited for as long; one that is long gone is not. What
+        remains is logged with its count, and counted in `stats` as `DropReason.STOPPED`. Does
+        nothing in a forked child: what was started before the fork is the parent's.
+        """
+        self._stop(time.monotonic() + self.settings.limits.stop_timeout_s)
+
+    def _stop(self, deadline_s: float) -> None:
+        if not self._is_ours():
+            return
         with self._lifecycle:
-            if not self._running or self._pid != os.getpid():
+            if not self._running:
                 return
             self._running = False
             _live.discard(self)
+        # Asked now, waited for last: its good-bye goes on while what waits is sent.
+        self._mesh.stop_consumer()
         # Without the lock: a round of the discovery may be about to add a broker.
         self._membership.stop()
         with self._lifecycle:
-            self._mesh.stop_consumer()
-            if not self._mesh.flush(self.settings.limits.stop_timeout_s):
-                self._report_undelivered()
-            self._final = self._count()
+            self._mesh.flush(max(0.0, deadline_s - time.monotonic()))
+            self._final = self._count(undelivered=self._report_undelivered())
             for snoop in self._snoops:
                 snoop.close()
-            self._mesh.stop()
+            self._mesh.stop(max(_GOODBYE_S, deadline_s - time.monotonic()))
             self._terminal.stop(1.0)
 
     # Events.
@@ -202,9 +212,42 @@ class MirosNets:
         if name in INNER_SIGNALS:
             raise PayloadRefused(f"{name} is an inner signal of miros and does not travel")
         try:
+            check_name(name)
+        except MessageRejected as error:
+            raise PayloadRefused(f"its receivers would reject the event: {error}") from error
+        try:
             self._mesh.transmit((name, event.payload), self.settings.transmit_timeout)
         except PayloadRefused as error:
             raise PayloadRefused(f"the event {name} {error}") from error.__cause__
+
+    # Keys.
+
+    def change_mesh_encryption_key(self, keys: Keys) -> None:
+        """Use another key, or a list of them, from the next event on; no event is lost.
+
+        To rotate: add the new key behind the old on every node, then put it first on every node,
+        then remove the old one from every node. Snoops without keys of their own follow.
+
+        Raises:
+            MalformedKey: a key is not one; nothing was changed.
+        """
+        self._change_keys(mesh_encryption_key=keys)
+
+    def change_snoop_trace_encryption_key(self, keys: Keys) -> None:
+        """The same for the trace network, which has keys of its own from then on."""
+        self._change_keys(snoop_trace_encryption_key=keys)
+
+    def change_snoop_spy_encryption_key(self, keys: Keys) -> None:
+        """The same for the spy network."""
+        self._change_keys(snoop_spy_encryption_key=keys)
+
+    def _change_keys(self, **keys: Keys) -> None:
+        with self._lifecycle:
+            settings = replace(self.settings, **keys)  # type: ignore[arg-type]
+            self.settings = settings
+            self._mesh.change_keys(settings.mesh_keys)
+            self._trace.change_keys(settings.trace_keys)
+            self._spy.change_keys(settings.spy_keys)
 
     def flush(self, timeout: float) -> bool:
         """Wait until the brokers have confirmed every event transmitted so far.
@@ -227,10 +270,14 @@ class MirosNets:
         """The counters of the three networks, since `start`."""
         return self._final or self._count()
 
-    def _count(self) -> NetsStats:
+    def _count(self, undelivered: int = 0) -> NetsStats:
         fifo = getattr(self._object, "queue", None)
         mesh = self._mesh.stats()
-        dropped = {**mesh.dropped, DropReason.FIFO: getattr(fifo, "dropped", 0)}
+        dropped = {
+            **mesh.dropped,
+            DropReason.FIFO: getattr(fifo, "dropped", 0),
+            DropReason.STOPPED: undelivered,
+        }
         return NetsStats(
             mesh=replace(mesh, dropped=dropped),
             snoop_trace=self._trace.stats(),
@@ -326,6 +373,7 @@ class MirosNets:
             settings,
             identity,
             on_envelope=self._receive,
+            admit=self._admit,
             room=self._room,
             on_change=self._notice_change,
         )
@@ -347,8 +395,12 @@ class MirosNets:
     def _receive(self, envelope: Envelope) -> None:
         """Take an event from the network; in the mesh consumer's thread."""
         name, payload = envelope.body
-        # miros compares the names of signals by identity when it cancels events.
-        self._deliver(Event(signal=sys.intern(name), payload=payload))
+        limit = self.settings.limits.remote_signals
+        self._deliver(Event(signal=admit_name(name, limit), payload=payload))
+
+    def _admit(self, envelope: Envelope) -> None:
+        """Reject an event whose signal is one too many for this process."""
+        admit_name(envelope.body[0], self.settings.limits.remote_signals)
 
     def _enable(self, snoop: Snoop, colour: bool) -> None:
         with self._lifecycle:
@@ -379,20 +431,34 @@ class MirosNets:
         return sum(at != own and publisher.is_connected for at, publisher in publishers)
 
     def _check_running(self) -> None:
-        if not self._running:
-            raise NetworkStopped(f"{self._object.name} is not on the network: start it first")
-        if self._pid != os.getpid():
+        if not self._is_ours():
             raise NetworkStopped(
                 f"{self._object.name} was started before this process was forked, and its "
                 "connections belong to the parent: make and start a chart in each process"
             )
+        if not self._running:
+            raise NetworkStopped(f"{self._object.name} is not on the network: start it first")
 
-    def _report_undelivered(self) -> None:
+    def _is_ours(self) -> bool:
+        """Not inherited from a parent process."""
+        return self._pid in (0, os.getpid())
+
+    def _disown(self) -> None:
+        """Become fit for a start of one's own, in a forked child."""
+        self._lifecycle = threading.RLock()  # whoever held the old one does not exist here
+        self._peers_changed = threading.Condition()
+        self._running = False
+
+    def _report_undelivered(self) -> int:
+        """Say what no broker has confirmed, and count it."""
+        undelivered = 0
         for at, publisher in self._mesh.publishers.items():
             stats = publisher.stats()
             left = stats.waiting + stats.unconfirmed
+            undelivered += left
             if left:
                 logger.warning("%s: %d events did not reach %s", self._object.name, left, at)
+        return undelivered
 
 
 def _check_miros_object(miros_object: Any) -> None:
@@ -408,8 +474,7 @@ def _check_miros_object(miros_object: Any) -> None:
 def _check_event_body(body: Any) -> bool:
     if not is_event_body(body):
         return False
-    if body[0] in INNER_SIGNALS:
-        raise MessageRejected(RejectReason.INNER_SIGNAL, body[0])
+    check_name(body[0])
     return True
 
 
@@ -418,6 +483,17 @@ _live: weakref.WeakSet[MirosNets] = weakref.WeakSet()
 
 @atexit.register
 def _stop_all() -> None:
-    """Send what waits, where a program ends without stopping its charts."""
+    """Send what waits, where a program ends without stopping its charts; one deadline for all."""
+    began_s = time.monotonic()
     for nets in list(_live):
-        nets.stop()
+        nets._stop(began_s + nets.settings.limits.stop_timeout_s)
+
+
+def _disown_all() -> None:
+    for nets in list(_live):
+        nets._disown()
+    _live.clear()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_disown_all)

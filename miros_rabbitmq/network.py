@@ -106,7 +106,10 @@ class NetworkedChart:
             room=self._room_for_remote_events,
             **extras,
         )
-        self.queue = self.locking_deque = ChartFifo(self.nets.settings.limits.fifo_events, name)
+        limits = self.nets.settings.limits
+        self.queue = self.locking_deque = ChartFifo(
+            limits.fifo_events, name, timeout_s=limits.fifo_timeout_s
+        )
 
     def __enter__(self) -> Self:
         return self

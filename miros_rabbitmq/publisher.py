@@ -8,10 +8,13 @@ on the next, first and in order (see `delivery`).
 
 from __future__ import annotations
 
+import logging
+import math
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import pika
@@ -19,13 +22,15 @@ import pika.channel
 import pika.spec
 
 from .codec import TOKEN_SEPARATOR, Codec
-from .delivery import Outbox
+from .delivery import DropReason, Outbox
 from .exceptions import BackPressure, NetworkStopped
 from .identity import Identity
 from .limits import Limits
 from .pacing import Tempo
 from .session import Session, SessionState
 from .topology import declare_exchange
+
+logger = logging.getLogger(__name__)
 
 _PERSISTENT, _TRANSIENT = 2, 1
 _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
@@ -44,9 +49,13 @@ class PublisherStats(NamedTuple):
     unrouted: int
     """Confirmed, but no queue was bound for them."""
     dropped: int
-    """Given up because a limit was reached."""
+    """Given up because a limit was reached, for any of the reasons."""
     tempo_s: float
     """The present time between two beats."""
+    drops: Mapping[DropReason, int]
+    """The same by reason."""
+    fault: str
+    """Why it is not connected; empty while it is."""
 
 
 class SimplePikaTopicPublisher(Session):
@@ -105,14 +114,7 @@ class SimplePikaTopicPublisher(Session):
         self._lossy = lossy
         joined = separator is not None
         self._messages_per_beat = 1 if joined else limits.batch_events
-        self._outbox = Outbox(
-            max_events=limits.snoop_backlog_events if lossy else limits.backlog_events,
-            max_bytes=limits.backlog_bytes,
-            window=limits.window_messages * self._messages_per_beat,
-            batch_events=limits.batch_events if joined else 1,
-            batch_bytes=limits.batch_bytes,
-            resend=not lossy,
-        )
+        self._outbox = self._new_outbox()
         self._properties = pika.BasicProperties(
             app_id=sender_id,
             delivery_mode=_PERSISTENT if durable and not lossy else _TRANSIENT,
@@ -127,15 +129,20 @@ class SimplePikaTopicPublisher(Session):
         self._notice_timer: Any = None
         self._wake_pending = False
         self._was_ready = False
-        self._sent = self._confirmed = self._unrouted = self._dropped = 0
+        # When a broker that does not come back counts as absent, by the monotonic clock.
+        self._absent_at_s = 0.0
+        self._sent = self._confirmed = self._unrouted = 0
+        self._drops: Counter[DropReason] = Counter()
+        self._dropped_in_burst = 0
+        self._nacks = 0
         self._tempo = Tempo(limits.tempo_fast_s, limits.tempo_slow_s, limits.batch_events)
         self._beat_timer: Any = None
 
     def post_fifo(self, message: bytes | str, timeout: float | None = None) -> None:
         """Put a message into the FIFO.
 
-        While the broker is connected and the FIFO full, waits for room. While it is not
-        connected, never waits: the oldest message is dropped and counted.
+        While the broker is connected and the FIFO full, waits for room. While it is absent,
+        never waits: the oldest message is dropped and counted.
 
         Args:
             message: what to send; text is sent as UTF-8.
@@ -145,19 +152,32 @@ class SimplePikaTopicPublisher(Session):
             BackPressure: there was no room in time.
             NetworkStopped: the publisher was stopped.
         """
-        if not self.wait_for_room(time.monotonic() + (10.0 if timeout is None else timeout)):
-            raise BackPressure(f"{self.address} has taken nothing from a full FIFO for too long")
-        self.post_token(message.encode() if isinstance(message, str) else message)
+        deadline_s = time.monotonic() + (10.0 if timeout is None else timeout)
+        # One lock for both, so that no other thread takes the room in between.
+        with self._changed:
+            if not self.wait_for_room(deadline_s):
+                raise BackPressure(
+                    f"{self.address} has taken nothing from a full FIFO for too long"
+                )
+            self.post_token(message.encode() if isinstance(message, str) else message)
+
+    @property
+    def is_absent(self) -> bool:
+        """The broker was never reached, or was lost ``limits.absent_after_s`` ago, or refuses us.
+
+        One that was lost just now is expected back, and treated like a connected one.
+        """
+        return time.monotonic() >= self._absent_at_s
 
     @property
     def has_room(self) -> bool:
         """A post would have to wait for nothing."""
-        return self._lossy or not (self._outbox.is_full and self.is_connected)
+        return self._lossy or not self._outbox.is_full or self.is_absent
 
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.
 
-        Does not wait where the broker is not connected, nor for a lossy publisher.
+        Does not wait where the broker is absent, nor for a lossy publisher.
 
         Args:
             deadline_s: a time of `time.monotonic`.
@@ -168,9 +188,18 @@ class SimplePikaTopicPublisher(Session):
         if self.has_room:
             return True
         with self._changed:
-            return self._changed.wait_for(
-                lambda: self.has_room or self._stop_asked, max(0.0, deadline_s - time.monotonic())
-            )
+            while not (self.has_room or self._stop_asked):
+                if not self._wait(deadline_s):
+                    return False
+            return True
+
+    def _wait(self, deadline_s: float) -> bool:
+        """Wait for a change, or for the broker to count as absent; False when time is up."""
+        now_s = time.monotonic()
+        if now_s >= deadline_s:
+            return False
+        self._changed.wait(max(0.0, min(deadline_s, self._absent_at_s) - now_s))
+        return True
 
     @property
     def is_flushed(self) -> bool:
@@ -178,13 +207,17 @@ class SimplePikaTopicPublisher(Session):
         return self._outbox.is_empty or not self._was_ready
 
     def flush(self, timeout: float) -> bool:
-        """Wait until `is_flushed`.
+        """Wait until `is_flushed`, as long as the broker is connected or expected back.
 
         Returns:
             whether that is so, within ``timeout`` seconds.
         """
+        deadline_s = time.monotonic() + timeout
         with self._changed:
-            return self._changed.wait_for(lambda: self.is_flushed, timeout)
+            while not (self.is_flushed or self.is_absent or self._stop_asked):
+                if not self._wait(deadline_s):
+                    break
+            return self.is_flushed
 
     def stats(self) -> PublisherStats:
         """The counters, all of the same moment."""
@@ -196,21 +229,27 @@ class SimplePikaTopicPublisher(Session):
                 self._sent,
                 self._confirmed,
                 self._unrouted,
-                self._dropped,
+                self._drops.total(),
                 self._tempo.current_s,
+                dict(self._drops),
+                str(self._fault or ""),
             )
 
     def post_token(self, token: bytes) -> None:
         """Put bytes into the FIFO without waiting for room; over its limit, the oldest go.
 
         Raises:
-            NetworkStopped: the publisher was stopped.
+            NetworkStopped: the publisher was stopped, or belongs to the parent process.
         """
         with self._changed:
             if self._stop_asked:
-                raise NetworkStopped(f"the publisher to {self.address} was stopped")
+                why = "belongs to the parent process" if self._is_forked else "was stopped"
+                raise NetworkStopped(f"the publisher to {self.address} {why}")
             was_empty = self._outbox.depth == 0
-            self._dropped += self._outbox.post(token)
+            dropped = self._outbox.post(token)
+            if dropped:
+                reason = DropReason.CONNECTION if self._lossy else DropReason.BACKLOG
+                self._note_drop(reason, dropped)
             # One wake-up for all that come before the thread has looked: it costs a system call.
             wake = was_empty and not self._wake_pending and self._state is SessionState.READY
             self._wake_pending = self._wake_pending or wake
@@ -224,12 +263,22 @@ class SimplePikaTopicPublisher(Session):
         declare_exchange(
             channel,
             self.exchange_name,
-            lambda: channel.confirm_delivery(self._on_confirm, lambda _: self._set_up_done()),
+            self._guarded(
+                channel,
+                lambda: channel.confirm_delivery(self._on_confirm, lambda _: self._set_up_done()),
+            ),
         )
+
+    def _probe(self, channel: pika.channel.Channel) -> None:
+        declare_exchange(channel, self.exchange_name, self._answered)
 
     def _on_ready(self) -> None:
         with self._changed:
             self._was_ready = True
+            self._absent_at_s = math.inf
+            dropped, self._dropped_in_burst = self._dropped_in_burst, 0
+        if dropped and not self._lossy:
+            logger.warning("%s: %d events were dropped meanwhile", self._name, dropped)
         self._beat()
         self._stop_noticing()
         self._send_notice()
@@ -239,7 +288,11 @@ class SimplePikaTopicPublisher(Session):
         self._stop_noticing()
         with self._changed:
             self._wake_pending = False
-            self._dropped += self._outbox.connection_lost()
+            self._drops[DropReason.CONNECTION] += self._outbox.connection_lost()
+            if self._state is SessionState.REFUSED:
+                self._absent_at_s = 0.0
+            elif self._absent_at_s == math.inf:
+                self._absent_at_s = time.monotonic() + self.limits.absent_after_s
             self._changed.notify_all()
 
     def _on_post(self) -> None:
@@ -306,12 +359,21 @@ class SimplePikaTopicPublisher(Session):
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
-        if isinstance(method, pika.spec.Basic.Nack):
+        self._watchdog.note_progress(time.monotonic())
+        refused = isinstance(method, pika.spec.Basic.Nack)
+        if refused and self._nacks < self.limits.nack_attempts:
             # The broker could not take it over. Sending it alone again would put it behind others.
-            self._reopen("the broker refused a message; sending again")
+            if self._channel is not None and self._channel.is_open:
+                self._nacks += 1
+                self._reopen("the broker refused a message; sending again")
             return
         with self._changed:
-            self._confirmed += self._outbox.confirm(method.delivery_tag, multiple=method.multiple)
+            settled = self._outbox.confirm(method.delivery_tag, multiple=method.multiple)
+            if refused:
+                self._note_drop(DropReason.REFUSED, settled)
+            else:
+                self._nacks = 0
+                self._confirmed += settled
             self._changed.notify_all()
 
     def _on_return(
@@ -320,6 +382,34 @@ class SimplePikaTopicPublisher(Session):
         events = 1 if self._separator is None else body.count(self._separator) + 1
         with self._changed:
             self._unrouted += events
+
+    # In the thread that drops, with the lock.
+
+    def _note_drop(self, reason: DropReason, events: int) -> None:
+        """Count, and say the first of a burst aloud."""
+        self._drops[reason] += events
+        if not self._dropped_in_burst and not self._lossy:
+            logger.warning("%s: from now on events are dropped: %s", self._name, reason.value)
+        self._dropped_in_burst += events
+
+    def _new_outbox(self) -> Outbox:
+        limits, joined = self.limits, self._separator is not None
+        return Outbox(
+            max_events=limits.snoop_backlog_events if self._lossy else limits.backlog_events,
+            max_bytes=limits.backlog_bytes,
+            window=limits.window_messages * self._messages_per_beat,
+            batch_events=limits.batch_events if joined else 1,
+            batch_bytes=limits.batch_bytes,
+            resend=not self._lossy,
+        )
+
+    def _disown(self) -> None:
+        super()._disown()
+        # What the parent has not sent, it will send.
+        self._outbox = self._new_outbox()
+        self._beat_timer = self._notice_timer = None
+        self._wake_pending = False
+        self._absent_at_s = 0.0
 
 
 class PikaTopicPublisher(SimplePikaTopicPublisher):
@@ -367,3 +457,10 @@ class PikaTopicPublisher(SimplePikaTopicPublisher):
             token = self._codec.encode(identity.name, identity.epoch, self._sequence + 1, message)
             super().post_fifo(token, timeout)
             self._sequence += 1
+
+    def _disown(self) -> None:
+        super()._disown()
+        # A second sender with the same numbers would be taken for the first.
+        self._identity = Identity.new(self._identity.name)
+        self._order = threading.Lock()
+        self._sequence = 0

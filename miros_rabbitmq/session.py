@@ -21,10 +21,12 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import os
 import random
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -34,15 +36,21 @@ import pika.exceptions
 from pika.adapters.select_connection import IOLoop
 
 from . import faults
-from .amqp import connection_parameters, quieten_pika, translate
+from .amqp import connection_parameters, quieten_pika, translate, unsent_bytes
 from .exceptions import AccessRefused, BrokerError, VhostNotFound
 from .limits import Limits
 from .urls import AmqpUrl
+from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
 _STABLE_S = 2.0
 """A connection that was ready this long is a good one: after it, the back-off starts anew."""
+
+_WATCHES_A_HEARTBEAT = 4
+_PATIENCE_IN_HEARTBEATS = 1.2
+"""A question every 2.5 s and 12 s for its answer: silence is noticed in 15 s, by the heartbeat of
+10 s. pika's own check of heartbeats may take 30 s, and RabbitMQ's of ours as long."""
 
 
 class SessionState(enum.Enum):
@@ -133,13 +141,18 @@ class Session:
         self._thread: threading.Thread | None = None
         self._ioloop: Any = None
         self._stop_asked = False
+        self._is_forked = False
         # From here on: the session's own thread only.
         self._connection: pika.SelectConnection | None = None
         self._channel: pika.channel.Channel | None = None
         self._retry_timer: Any = None
+        self._watch_timer: Any = None
+        self._watchdog = Watchdog(_PATIENCE_IN_HEARTBEATS * self.limits.heartbeat_s)
+        self._blocked_reason: str | None = None
         self._attempts = 0
         self._ready_since_s = 0.0
         self._outage_logged = False
+        _sessions.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address} {self._state.value}>"
@@ -165,21 +178,26 @@ class Session:
             if self._thread is not None:
                 return
             quieten_pika()
-            self._stop_asked = False
+            self._stop_asked = self._is_forked = False
             self._ioloop = IOLoop()
             self._step(_Step.START)
             # A daemon: a program that forgets to stop must still be able to end.
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
 
-    def stop(self) -> None:
-        """Ask the thread to close the connection and end; returns at once."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Ask the thread to close the connection and end; returns at once.
+
+        Args:
+            timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
+        """
+        cut_after_s = self.limits.stop_timeout_s if timeout is None else timeout
         with self._changed:
             if self._thread is None or self._stop_asked:
                 return
             self._stop_asked = True
             self._changed.notify_all()
-        self._call_soon(self._close)
+        self._call_soon(lambda: self._close(cut_after_s))
 
     def stop_thread(self, timeout: float | None = None) -> bool:
         """`stop`, and wait until the thread has ended.
@@ -217,6 +235,21 @@ class Session:
         """Use the new channel; calls `_set_up_done` when it is usable."""
         raise NotImplementedError
 
+    def _probe(self, channel: pika.channel.Channel) -> None:
+        """Ask the broker something that it answers, then call `_answered`.
+
+        Called every now and then: what was declared is declared again, in case it was deleted.
+        """
+        raise NotImplementedError
+
+    def _answered(self) -> None:
+        """The broker has answered: the connection works in both directions."""
+        self._watchdog.answer(time.monotonic())
+
+    def _is_usable(self, channel: pika.channel.Channel) -> bool:
+        """Whether a callback of this channel may still use it."""
+        return bool(channel.is_open) and channel is self._channel and not self._stop_asked
+
     def _on_ready(self) -> None:
         """The channel may be used, for the first time or again."""
 
@@ -227,7 +260,20 @@ class Session:
         """Say good-bye on the channel, then call ``done``."""
         done()
 
+    def _guarded(
+        self, channel: pika.channel.Channel, proceed: Callable[[], object]
+    ) -> Callable[[], None]:
+        """A callback that proceeds only while the channel may still be used."""
+
+        def call() -> None:
+            if self._is_usable(channel):
+                proceed()
+
+        return call
+
     def _set_up_done(self) -> None:
+        if self._state is not SessionState.OPENING:
+            return
         self._step(_Step.SET_UP)
         self._fault = None
         self._ready_since_s = time.monotonic()
@@ -236,7 +282,11 @@ class Session:
         else:
             logger.info("%s: connected", self._name)
         self._outage_logged = False
-        self._on_ready()
+        self._answered()
+        if self._blocked_reason is None:
+            self._on_ready()
+        else:
+            self._step(_Step.BLOCK)
 
     def _call_soon(self, callback: Callable[[], None]) -> None:
         """Have the session's thread call something; from any thread."""
@@ -254,7 +304,7 @@ class Session:
 
     def _run(self) -> None:
         try:
-            self._connect()
+            self._ioloop.add_callback_threadsafe(self._connect)
             while True:
                 try:
                     self._ioloop.start()
@@ -283,7 +333,12 @@ class Session:
         )
 
     def _on_connection_open(self, connection: pika.SelectConnection) -> None:
+        if self._stop_asked:
+            return
         self._step(_Step.CONNECTED)
+        self._blocked_reason = None
+        self._watchdog.ask(time.monotonic())
+        self._watch_timer = self._call_later(self._watch_interval_s, self._watch)
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         connection.channel(on_open_callback=self._on_channel_open)
@@ -291,18 +346,52 @@ class Session:
     def _on_channel_open(self, channel: pika.channel.Channel) -> None:
         self._channel = channel
         channel.add_on_close_callback(self._on_channel_closed)
-        self._set_up(channel)
+        if self._is_usable(channel):
+            self._set_up(channel)
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        logger.warning("%s: the broker lets nobody publish: %s", self._name, frame.method.reason)
+        self._blocked_reason = str(frame.method.reason)
+        logger.warning("%s: the broker lets nobody publish: %s", self._name, self._blocked_reason)
         if self._state is SessionState.READY:
             self._step(_Step.BLOCK)
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
         logger.warning("%s: the broker lets us publish again", self._name)
+        self._blocked_reason = None
+        self._watchdog.note_progress(time.monotonic())
         if self._state is SessionState.BLOCKED:
             self._step(_Step.UNBLOCK)
             self._on_ready()
+
+    @property
+    def _watch_interval_s(self) -> float:
+        return self.limits.heartbeat_s / _WATCHES_A_HEARTBEAT
+
+    def _watch(self) -> None:
+        """Look whether the connection still carries anything, and ask the broker again."""
+        self._watch_timer = None
+        connection, channel = self._connection, self._channel
+        if connection is None or connection.is_closed or self._stop_asked:
+            return
+        self._watch_timer = self._call_later(self._watch_interval_s, self._watch)
+        now_s = time.monotonic()
+        # A broker that lets nobody publish does not read either: its heartbeats have to do.
+        heartbeats_do = self._state is SessionState.BLOCKED
+        if self._watchdog.is_dead(
+            now_s, connection.bytes_received, unsent_bytes(connection), heartbeats_do=heartbeats_do
+        ):
+            self._fault = faults.no_answer(
+                self.address, f"it went silent {self._watchdog.silence_s(now_s):.0f} s ago"
+            )
+            self._abort_transport()
+        elif (
+            self._state is SessionState.READY
+            and not self._watchdog.is_waiting
+            and channel is not None
+            and self._is_usable(channel)
+        ):
+            self._watchdog.ask(now_s)
+            self._probe(channel)
 
     def _reopen(self, why: str) -> None:
         """Give up a channel that is of no use any more; everything begins anew."""
@@ -328,6 +417,9 @@ class Session:
         was_ready = self.is_connected
         self._connection = None
         self._channel = None
+        if self._watch_timer is not None:
+            self._cancel_call(self._watch_timer)
+            self._watch_timer = None
         if self._stop_asked:
             self._on_lost()
             self._ioloop.stop()
@@ -354,15 +446,17 @@ class Session:
         return delay_s * random.uniform(0.5, 1.0)
 
     def _retry(self) -> None:
+        if self._stop_asked:
+            return
         self._step(_Step.START)
         self._fault = None
         self._connect()
 
-    def _close(self) -> None:
+    def _close(self, cut_after_s: float) -> None:
         """Begin to end: politely where there is a channel, at once where there is none."""
         had_channel = self.is_connected
         self._step(_Step.CLOSE)
-        self._call_later(self.limits.stop_timeout_s, self._cut)
+        self._call_later(cut_after_s, self._cut)
         if self._retry_timer is not None:
             self._cancel_call(self._retry_timer)
             self._retry_timer = None
@@ -374,10 +468,17 @@ class Session:
             self._close_connection()
 
     def _close_connection(self) -> None:
-        if self._connection is not None and not (
-            self._connection.is_closing or self._connection.is_closed
-        ):
-            self._connection.close()
+        connection = self._connection
+        if connection is None or connection.is_closing or connection.is_closed:
+            return
+        connection.close()
+        if not self._stop_asked:
+            # A broker that does not answer this either is not waited for.
+            self._call_later(self.limits.connect_timeout_s, lambda: self._abort_if_same(connection))
+
+    def _abort_if_same(self, connection: pika.SelectConnection) -> None:
+        if connection is self._connection:
+            self._abort_transport()
 
     def _cut(self) -> None:
         """End without the broker's answer: it did not come in time."""
@@ -412,3 +513,27 @@ class Session:
 
     def _translate(self, error: BaseException) -> BrokerError:
         return translate(error, self.url, self._parameters)
+
+    def _disown(self) -> None:
+        """Forget the thread and its connection, in a forked child: they are the parent's.
+
+        Nothing is closed by the rules of AMQP: the child only lets go of its copies of the sockets.
+        """
+        self._changed = threading.Condition()  # whoever held the old one does not exist here
+        self._thread = self._ioloop = self._connection = self._channel = None
+        self._retry_timer = self._watch_timer = None
+        if self._state is not SessionState.NEW:
+            self._state = SessionState.STOPPED
+            self._stop_asked = self._is_forked = True
+
+
+_sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for session in list(_sessions):
+        session._disown()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_disown_all)

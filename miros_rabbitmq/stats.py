@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from .delivery import DropReason as DropReason
 from .exceptions import RejectReason
 from .publisher import PublisherStats
 from .session import SessionState
-
-
-class DropReason(enum.Enum):
-    """Why an event that was accepted for sending, or came in, went no further."""
-
-    BACKLOG = "the backlog for a broker was full, or its connection was lost (snoops)"
-    FIFO = "the chart's own FIFO was full"
 
 
 @dataclass(frozen=True)
@@ -40,11 +33,14 @@ class NetworkStats:
     gaps: int
     """Were sent by somebody and never came."""
     dropped: Mapping[DropReason, int]
+    """Given up, by reason; what was to go to several brokers counts once for each."""
     rejected: Mapping[RejectReason, int]
     brokers: Mapping[str, PublisherStats]
     """The publisher to each broker, by ``host:port``."""
     consumer: SessionState
     """The connection to the own broker."""
+    consumer_fault: str = ""
+    """Why there is none; empty while there is."""
 
     @classmethod
     def closed(cls) -> NetworkStats:

@@ -53,6 +53,7 @@ class TopicNetwork:
         settings: the node's.
         identity: the node's.
         on_envelope: called in the consumer's thread with each new envelope of another node.
+        admit: called before it, and raises `MessageRejected` for what is not to be taken.
         room: how many envelopes ``on_envelope`` can take now; default any number.
         on_change: called when a connection changes its state; from any of their threads.
     """
@@ -64,6 +65,7 @@ class TopicNetwork:
         identity: Identity,
         *,
         on_envelope: Callable[[Envelope], object],
+        admit: Callable[[Envelope], object] | None = None,
         room: Callable[[], int] | None = None,
         on_change: Callable[[], None] | None = None,
     ) -> None:
@@ -75,11 +77,13 @@ class TopicNetwork:
             deserializer=settings.deserializer,
             allowed_classes=settings.allowed_classes,
             max_bytes=settings.limits.event_bytes,
+            max_age_s=settings.max_age_s,
             check_body=spec.check_body,
         )
         self._settings = settings
         self._identity = identity
         self._on_envelope = on_envelope
+        self._admit = admit
         self._room = room
         self._on_change = on_change
         # Held from numbering an envelope until every publisher has it, so that all of them send
@@ -104,6 +108,7 @@ class TopicNetwork:
             spec.rx_key,
             codec=self.codec,
             on_message=self._on_envelope,
+            admit=self._admit,
             own_epoch=self._identity.epoch,
             room=self._room,
             queue=spec.queue,
@@ -172,11 +177,17 @@ class TopicNetwork:
                     "transmit less, or raise transmit_timeout or Limits.backlog_events"
                 )
 
+    def change_keys(self, keys: tuple[bytes, ...]) -> None:
+        """Encrypt and decrypt with other keys, from the next envelope on."""
+        self.codec.change_keys(keys)
+
     def flush(self, timeout: float) -> bool:
         """Wait until every broker that was ever reached has confirmed everything.
 
+        A broker that is absent (see `SimplePikaTopicPublisher.is_absent`) is not waited for.
+
         Returns:
-            whether that is so.
+            whether all have.
         """
         deadline_s = time.monotonic() + timeout
         for publisher in self.publishers.values():
@@ -184,18 +195,22 @@ class TopicNetwork:
         return all(publisher.is_flushed for publisher in self.publishers.values())
 
     def stop_consumer(self) -> None:
-        """Take nothing more from the own broker, and wait for the consumer's end."""
+        """Take nothing more from the own broker; `stop` waits for the consumer's end."""
         if self.consumer is not None:
-            self.consumer.stop_thread()
+            self.consumer.stop()
 
-    def stop(self) -> None:
-        """Stop every connection, all at the same time, and wait for their ends."""
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop every connection, all at the same time, and wait for their ends.
+
+        Args:
+            timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
+        """
         sessions = [
             *self.publishers.values(),
             *([self.consumer] if self.consumer else []),
         ]
         for session in sessions:
-            session.stop()
+            session.stop(timeout)
         for session in sessions:
             session.stop_thread()
 
@@ -213,8 +228,12 @@ class TopicNetwork:
             own=consumer.own if consumer else 0,
             duplicates=consumer.duplicates if consumer else 0,
             gaps=consumer.gaps if consumer else 0,
-            dropped={DropReason.BACKLOG: sum(one.dropped for one in brokers.values())},
+            dropped={
+                reason: sum(one.drops.get(reason, 0) for one in brokers.values())
+                for reason in DropReason
+            },
             rejected=dict(consumer.rejected) if consumer else {},
             brokers=brokers,
             consumer=consumer.state if consumer else SessionState.NEW,
+            consumer_fault=str((self.consumer and self.consumer.fault) or ""),
         )

@@ -319,7 +319,7 @@ def test_a_chart_hears_what_is_published_and_posted_with_a_period(chart: ActiveO
 
 def test_a_chart_with_a_full_fifo_can_be_stopped() -> None:
     chart = ActiveObject("full chart")
-    chart.queue = chart.locking_deque = ChartFifo(3, "full chart")
+    chart.queue = chart.locking_deque = ChartFifo(3, "full chart", timeout_s=0.01)
     chart.heard = []
     chart.start_at(spy_on(listening))
     gate = threading.Event()
@@ -335,3 +335,41 @@ def test_a_chart_with_a_full_fifo_can_be_stopped() -> None:
     stopper.join(scaled(5))
     assert not stopper.is_alive()
     assert not chart.thread.is_alive()
+
+
+def test_a_post_from_another_thread_waits_until_a_full_fifo_has_place() -> None:
+    chart = ActiveObject("waited for")
+    chart.queue = chart.locking_deque = ChartFifo(3, "waited for", timeout_s=scaled(10))
+    chart.heard = []
+    chart.start_at(spy_on(listening))
+    gate = threading.Event()
+    chart.post_fifo(Event(signal="FIFO_GATE", payload=gate))
+    wait_until(lambda: len(chart.queue) == 0)
+
+    def post() -> None:
+        for number in range(100):
+            chart.post_fifo(event(number))
+
+    poster = threading.Thread(target=post)
+    poster.start()
+    wait_until(lambda: len(chart.queue) == 3)
+    gate.set()
+    poster.join(scaled(10))
+    assert not poster.is_alive()
+    wait_until(lambda: len(chart.heard) == 100)
+    assert chart.heard == list(range(100))
+    assert chart.queue.dropped == 0
+    chart.stop()
+
+
+def test_no_post_waits_for_a_chart_that_has_ended() -> None:
+    chart = ActiveObject("ended")
+    chart.queue = chart.locking_deque = ChartFifo(1, "ended", timeout_s=scaled(60))
+    chart.heard = []
+    chart.start_at(spy_on(listening))
+    chart.stop()
+    queue = chart.queue
+    queue.forget_stops()
+    for number in range(3):
+        queue.append(event(number))
+    assert queue.dropped == 2
