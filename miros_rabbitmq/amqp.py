@@ -91,12 +91,16 @@ def connection_parameters(
     Raises:
         SettingsError: the URL is not one of AMQP.
     """
+    if not url.startswith(("amqp://", "amqps://")):
+        raise SettingsError(f"{url!r} is not an AMQP URL: it begins with amqp:// or amqps://")
     try:
-        if not url.startswith(("amqp://", "amqps://")):
-            raise ValueError("it begins with amqp:// or amqps://")
         parameters = pika.URLParameters(url)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise SettingsError(f"{url!r} is not an AMQP URL: {error}") from error
+    except (ValueError, TypeError, AttributeError):
+        # Neither the text of the error nor the error itself: it may quote the password.
+        raise SettingsError(
+            f"{url!r} is not an AMQP URL: is the port a number, and is everything before it quoted "
+            "(urllib.parse.quote)?"
+        ) from None
     if tls is not None:
         parameters.ssl_options = pika.SSLOptions(tls, server_hostname=parameters.host)
     parameters.heartbeat = limits.heartbeat_s

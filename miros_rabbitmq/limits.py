@@ -62,6 +62,9 @@ class Limits:
     unknown_peers: int = 64
     """Most brokers that are known by such announcements alone: more than a system has, and few
     enough to be asked now and then."""
+    remote_signals: int = 1_000
+    """Most signal names that others may add to this process, which keeps each for its life and
+    goes through all of them for each event it makes."""
     duplicate_senders: int = 4_096
     """Most senders (process starts) whose sequence numbers a receiver remembers."""
 

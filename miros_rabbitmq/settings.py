@@ -15,13 +15,17 @@ from cryptography.fernet import Fernet
 
 from .exceptions import MalformedKey, SettingsError
 from .limits import Limits
-from .urls import DEFAULT_PORT, Address, AmqpUrl, amqp_url, parse_address
+from .tls import tls_from_environment
+from .urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, amqp_url, parse_address
 
 if TYPE_CHECKING:
     from miros import Event
 
 DEFAULT_ROUTING_KEY = "miros.mesh"
 """The mesh routing key of nodes that are given none."""
+
+_PORT_OF_SCHEME: Any = None
+"""Stands for the port that is usual with or without TLS, until that is known."""
 
 Key = bytes | str
 """A Fernet key, as ``Fernet.generate_key()`` makes it."""
@@ -60,6 +64,7 @@ class Extras(TypedDict, total=False):
     start_timeout: float
     transmit_timeout: float
     rescan_interval: float
+    max_age_s: float | None
     limits: Limits
     # Spellings of older documentation.
     mesh_encyption_key: Keys
@@ -81,7 +86,8 @@ class Settings:
         snoop_spy_encryption_key: the key of the spy network; default the mesh key.
         snoop_trace_encryption_key: the key of the trace network; default the mesh key.
         rabbit_host: this node's own broker; default this machine's address on its LAN.
-        rabbit_port: the port of every broker whose address names none.
+        rabbit_port: the port of every broker whose address names none; default 5672, or with TLS
+            5671.
         rabbit_vhost: the virtual host, the same on every broker.
         addresses: the brokers' hosts, each ``host`` or ``host:port``. Given, the LAN is not
             searched.
@@ -94,11 +100,14 @@ class Settings:
         on_trace_rx: called with (sender, line) for each trace line of another chart, in place of
             printing.
         on_spy_rx: the same for spy lines.
-        tls: a context for ``amqps``; without one, only the events themselves are encrypted.
+        tls: a context for ``amqps``; default one of ``RABBIT_TLS_CAFILE`` and its like in the
+            environment (see `tls`). Without one, only the events themselves are encrypted.
         durable: events survive a restart of the broker, at the price of its writing them to disk.
         start_timeout: seconds ``start_at`` waits for the own broker and the first discovery.
         transmit_timeout: seconds ``transmit`` waits for a connected broker whose backlog is full.
         rescan_interval: seconds between two searches for brokers; 0 searches once.
+        max_age_s: seconds after which a message is refused, however it comes: the clocks of all
+            nodes have to agree. Default any age.
         limits: sizes and times of the transport.
 
     Raises:
@@ -114,7 +123,7 @@ class Settings:
     snoop_spy_encryption_key: Keys | None = field(default=None, repr=False)
     snoop_trace_encryption_key: Keys | None = field(default=None, repr=False)
     rabbit_host: str | None = field(default=None, kw_only=True)
-    rabbit_port: int = field(default=DEFAULT_PORT, kw_only=True)
+    rabbit_port: int = field(default=_PORT_OF_SCHEME, kw_only=True)
     rabbit_vhost: str = field(default="/", kw_only=True)
     addresses: Sequence[str] | None = field(default=None, kw_only=True)
     interface: str | None = field(default=None, kw_only=True)
@@ -129,6 +138,7 @@ class Settings:
     start_timeout: float = field(default=5.0, kw_only=True)
     transmit_timeout: float = field(default=10.0, kw_only=True)
     rescan_interval: float = field(default=60.0, kw_only=True)
+    max_age_s: float | None = field(default=None, kw_only=True)
     limits: Limits = field(default_factory=Limits, kw_only=True)
 
     tx_key: str = field(init=False)
@@ -146,6 +156,10 @@ class Settings:
         for name in ("rabbit_host", "interface"):
             if getattr(self, name) is not None:
                 _require_text(name, getattr(self, name))
+        if self.tls is None:
+            self._settle("tls", tls_from_environment())
+        elif not isinstance(self.tls, ssl.SSLContext):
+            raise SettingsError(f"tls is an ssl.SSLContext, not a {type(self.tls).__name__}")
         self._settle_routing_keys()
         self._settle("mesh_keys", check_keys("mesh_encryption_key", self.mesh_encryption_key))
         for snoop in ("trace", "spy"):
@@ -170,6 +184,11 @@ class Settings:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
                 raise SettingsError(f"{name} is a number of seconds, 0 or more, not {value!r}")
+        age_s = self.max_age_s
+        if age_s is not None and (
+            isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not age_s > 0
+        ):
+            raise SettingsError(f"max_age_s is a number of seconds above 0, or None, not {age_s!r}")
         if any(not isinstance(item, type) for item in self.allowed_classes):
             raise SettingsError("allowed_classes is a list of classes")
         self._settle("allowed_classes", tuple(self.allowed_classes))
@@ -203,6 +222,9 @@ class Settings:
 
     def _settle_addresses(self) -> None:
         port = self.rabbit_port
+        if port is _PORT_OF_SCHEME:
+            port = DEFAULT_PORT if self.tls is None else DEFAULT_TLS_PORT
+            self._settle("rabbit_port", port)
         if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
             raise SettingsError(f"rabbit_port is a number of 1 to 65535, not {port!r}")
         if self.rabbit_host is not None:

@@ -18,7 +18,10 @@ from typing import Any, TextIO
 
 SCRIBBLE_MARK = "# "
 
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
+_UNPRINTABLE = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+"
+)
+"""Control characters, ends of lines, and what reverses the direction of writing."""
 
 
 @dataclass(frozen=True)

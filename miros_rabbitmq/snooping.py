@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 from .codec import SNOOP_SPY, SNOOP_TRACE, Envelope, is_line_body
@@ -87,6 +88,13 @@ class Snoop:
         for url in urls:
             network.add_broker(url)
         self._network = network
+
+    def change_keys(self, keys: tuple[bytes, ...]) -> None:
+        """Encrypt and decrypt with other keys, from now on."""
+        self._spec = replace(self._spec, keys=keys)
+        network = self._network
+        if network is not None:
+            network.codec.change_keys(keys)
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until the lines of others arrive, at most some seconds."""

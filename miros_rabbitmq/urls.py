@@ -88,8 +88,8 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
         raise SettingsError(f"a broker address is 'host' or 'host:port', not {text!r}")
     host, colon, port_text = text.strip().partition(":")
     digits = port_text if colon else str(default_port)
-    port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) <= 5 else 0
-    is_host = host.isprintable() and not any(mark in host for mark in "/@ ")
+    port = int(digits) if digits.isascii() and digits.isdigit() and len(digits) < 10 else 0
+    is_host = host.isprintable() and not any(mark in host for mark in "/@ ?#%\\")
     if not host or not 0 < port < 65536 or not is_host:
         raise SettingsError(
             "a broker address is 'host' or 'host:port' with a port of 1 to 65535, "

@@ -73,6 +73,7 @@ def test_three_arguments_are_enough_and_the_others_have_these_defaults() -> None
         "start_timeout": 5.0,
         "transmit_timeout": 10.0,
         "rescan_interval": 60.0,
+        "max_age_s": None,
         "limits": Limits(),
         "tx_key": DEFAULT_ROUTING_KEY,
         "rx_key": DEFAULT_ROUTING_KEY,
@@ -279,7 +280,7 @@ def test_host_and_interface_are_texts_or_none(name: str, bad: Any) -> None:
         made(**{name: bad})
 
 
-@pytest.mark.parametrize("port", [0, -1, 65536, "5672", 5672.0, True, None])
+@pytest.mark.parametrize("port", [0, -1, 65536, "5672", 5672.0, True])
 def test_a_port_is_a_number_of_1_to_65535(port: Any) -> None:
     with pytest.raises(SettingsError, match="rabbit_port is a number of 1 to 65535"):
         made(rabbit_port=port)
@@ -376,8 +377,21 @@ def test_a_single_value_in_place_of_a_list_is_refused(name: str) -> None:
         made(**{name: Address})
 
 
-@pytest.mark.xfail(strict=True, reason="tls, durable and limits are not looked at: they fail later")
-@pytest.mark.parametrize(("name", "bad"), [("tls", True), ("limits", {}), ("limits", None)])
+@pytest.mark.parametrize("bad", [True, "cert.pem", {}])
+def test_tls_is_a_context(bad: Any) -> None:
+    with pytest.raises(SettingsError, match=r"tls is an ssl\.SSLContext"):
+        made(tls=bad)
+
+
+def test_the_port_of_brokers_is_the_usual_one_with_or_without_tls() -> None:
+    context = ssl.create_default_context()
+    assert made().rabbit_port == 5672
+    assert made(tls=context).rabbit_port == 5671
+    assert made(tls=context, rabbit_port=5672).rabbit_port == 5672
+
+
+@pytest.mark.xfail(strict=True, reason="durable and limits are not looked at: they fail later")
+@pytest.mark.parametrize(("name", "bad"), [("limits", {}), ("limits", None)])
 def test_an_object_of_the_wrong_kind_is_refused_at_construction(name: str, bad: Any) -> None:
     with pytest.raises(SettingsError, match=name):
         made(**{name: bad})

@@ -198,11 +198,6 @@ def test_what_can_be_printed_is_left_as_it_is(text: str) -> None:
     assert spy_line(text, "n", own=False, palette=PLAIN) == f" [+s] n {text}"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="the characters that reverse the direction of writing are passed on: a sender can make "
-    "a line look like another's",
-)
 @pytest.mark.parametrize("mark", ["\u202e", "\u2066", "\u200f"], ids=repr)
 def test_a_line_of_others_cannot_reverse_the_direction_of_writing(mark: str) -> None:
     assert mark not in spy_line(f"{mark}thgil", "n", own=False, palette=PLAIN)
