@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
     RuleBasedStateMachine,
@@ -343,7 +343,11 @@ class FailingBroker(RuleBasedStateMachine):
 
     # The sender.
 
-    @rule(padding=st.integers(0, 40))
+    @rule(paddings=st.lists(st.integers(0, 40), min_size=1, max_size=4))
+    def transmit(self, paddings: list[int]) -> None:
+        for padding in paddings:
+            self.post(padding)
+
     def post(self, padding: int) -> None:
         self.posted += 1
         self.posted_while_connected += self.connected
@@ -526,5 +530,12 @@ class FailingBroker(RuleBasedStateMachine):
 
 def test_whatever_fails_every_token_that_was_not_dropped_arrives_once_and_in_order() -> None:
     run_state_machine_as_test(
-        FailingBroker, settings=settings(deadline=None, max_examples=60, stateful_step_count=60)
+        FailingBroker,
+        settings=settings(
+            deadline=None,
+            max_examples=100,
+            stateful_step_count=40,
+            # To shrink a failure takes minutes, which the timeout of a test does not give it.
+            phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        ),
     )
