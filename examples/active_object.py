@@ -7,9 +7,9 @@ By itself, this program boots a private RabbitMQ node and runs both charts at it
 On real brokers it runs one chart; start it on two machines, or in two terminals. The passwords
 stay off the command line::
 
-    export RABBIT_USER=peter RABBIT_PASSWORD=... MESH_KEY=...     # the same on both
-    python examples/active_object.py --name ada   --host 192.168.1.71 --addresses 192.168.1.72
-    python examples/active_object.py --name grace --host 192.168.1.72 --addresses 192.168.1.71
+    export RABBIT_USER=robot RABBIT_PASSWORD=... MESH_KEY=...     # the same on both
+    python examples/active_object.py --name fan   --host 192.168.1.71 --addresses 192.168.1.72
+    python examples/active_object.py --name lamp --host 192.168.1.72 --addresses 192.168.1.71
 
 A new MESH_KEY is printed by
 ``python -c "from cryptography.fernet import Fernet; print(Fernet.generate_key().decode())"``.
@@ -104,7 +104,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description="Two charts that say hello to each other.")
     parser.add_argument("--host", help="own broker, host or host:port; without it, a private one")
     parser.add_argument("--addresses", nargs="*", help="the others' brokers; default: the LAN's")
-    parser.add_argument("--name", default="ada")
+    parser.add_argument("--name", default="fan")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for others")
     options = parser.parse_args()
     if options.host is not None:
@@ -128,7 +128,7 @@ def main() -> int:
                 "rabbit_port": broker.port,
                 "addresses": [],
             }
-            guests = [Guest(name, **network) for name in ("ada", "grace")]
+            guests = [Guest(name, **network) for name in ("fan", "lamp")]
             met = meet(guests, options.timeout)
     if not met:
         print("nobody answered", file=sys.stderr)

@@ -8,7 +8,7 @@ each, and ends when the heater was on twice::
 
 On real brokers it runs one of the two; start the other on another machine or in another terminal::
 
-    export RABBIT_USER=peter RABBIT_PASSWORD=... MESH_KEY=...     # the same on both
+    export RABBIT_USER=robot RABBIT_PASSWORD=... MESH_KEY=...     # the same on both
     python examples/factory.py --role room   --host 192.168.1.71 --addresses 192.168.1.72
     python examples/factory.py --role heater --host 192.168.1.72 --addresses 192.168.1.71
 """

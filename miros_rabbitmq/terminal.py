@@ -11,6 +11,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from typing import TextIO
 
 from .snoop import PLAIN, Palette, palette_for
 
@@ -42,6 +43,7 @@ class SnoopTerminal:
         self._thread: threading.Thread | None = None
         self._dropped = 0
         self._stop_asked = False
+        self._is_broken = False
 
     def write(self, line: Line, *, colour: bool = True) -> None:
         """Have a line written.
@@ -56,7 +58,8 @@ class SnoopTerminal:
                 self._lines.popleft()
                 self._dropped += 1
             self._changed.notify()
-            if self._thread is None and not self._stop_asked:
+            if self._thread is None:
+                self._stop_asked = False
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
 
@@ -68,8 +71,6 @@ class SnoopTerminal:
             self._changed.notify()
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)
-        with self._changed:
-            self._stop_asked = False
 
     def _run(self) -> None:
         while True:
@@ -82,18 +83,32 @@ class SnoopTerminal:
                     return
             try:
                 self._write(lines, dropped)
+                self._is_broken = False
             except (OSError, ValueError) as error:
                 # A closed pipe or file: nobody reads, and nobody shall be disturbed by it.
-                logger.warning("%s: cannot write: %s", self._name, error)
+                level = logging.DEBUG if self._is_broken else logging.WARNING
+                logger.log(level, "%s: cannot write: %s", self._name, error)
+                self._is_broken = True
 
     @staticmethod
     def _write(lines: deque[tuple[Line, bool]], dropped: int) -> None:
-        # Looked up each time: programs and tests redirect it.
-        stream = sys.stdout
+        # Looked up each time: programs and tests redirect it. Without a console there is none.
+        stream: TextIO | None = sys.stdout
+        if stream is None:
+            return
         palette = palette_for(stream)
         with _one_writer:
             if dropped:
                 stream.write(f" ... {dropped} snoop lines were dropped: the terminal is too slow\n")
             for line, colour in lines:
-                stream.write(line(palette if colour else PLAIN) + "\n")
+                _write_line(stream, line(palette if colour else PLAIN))
             stream.flush()
+
+
+def _write_line(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text + "\n")
+    except UnicodeEncodeError:
+        # Its sender may have letters that this terminal has not.
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")

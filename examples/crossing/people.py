@@ -19,7 +19,7 @@ from miros_rabbitmq import NetworkedActiveObject
 PERSON_COMES_S = 1.2
 WALK_S = 1.4
 BLINK_S = 0.6
-NAMES = ("Ada", "Grace", "Edsger", "Barbara", "Alan")
+NAMES = ("a jogger", "a dog walker", "a pupil", "a courier", "a tourist")
 
 
 class People(NetworkedActiveObject):

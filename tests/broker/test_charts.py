@@ -8,6 +8,7 @@ import decimal
 import fractions
 import threading
 import uuid
+from functools import partial
 from typing import Any
 
 import pytest
@@ -46,6 +47,10 @@ def test_events_go_both_ways_between_both_kinds_of_chart_on_two_brokers(
     assert heard_by_flat.heard == [("PONG", (1, "two"))]
 
 
+def heard_itself(chart: NetworkedActiveObject) -> bool:
+    return chart.nets.stats().mesh.own == 1
+
+
 def test_a_chart_does_not_hear_itself_but_others_on_its_broker_do(broker_a: LocalBroker) -> None:
     charts = [make_active_object(f"c{n}", **arguments_for(broker_a, key=KEY)) for n in range(3)]
     with running(*(chart for chart, _ in charts)):
@@ -54,7 +59,7 @@ def test_a_chart_does_not_hear_itself_but_others_on_its_broker_do(broker_a: Loca
         for _, record in charts:
             record.wait_for(2)
         for chart, _ in charts:
-            wait_until(lambda chart=chart: chart.nets.stats().mesh.own == 1)
+            wait_until(partial(heard_itself, chart))
     for n, (_, record) in enumerate(charts):
         assert sorted(record.payloads("FROM")) == [m for m in range(3) if m != n]
 
@@ -335,6 +340,11 @@ def make_factory_chart(chart: Any) -> Any:
     return first
 
 
+def has_moved_on(chart: Any) -> bool:
+    """Its trace has the start and three transitions, each with two arrows."""
+    return bool(chart.trace().count("->") == 8)
+
+
 def test_the_same_factory_does_the_same_with_and_without_a_network(broker_a: LocalBroker) -> None:
     traces = []
     for chart in (Factory("chart"), NetworkedFactory("chart", **arguments_for(broker_a, key=KEY))):
@@ -342,7 +352,7 @@ def test_the_same_factory_does_the_same_with_and_without_a_network(broker_a: Loc
         chart.start_at(first)
         for signal in (signals.GO, signals.BACK, signals.GO):
             chart.post_fifo(Event(signal=signal))
-        wait_until(lambda chart=chart: chart.trace().count("->") == 8)
+        wait_until(partial(has_moved_on, chart))
         with stripped(chart.trace()) as trace:
             traces.append(list(trace))
         assert chart.to_code(first)

@@ -51,6 +51,10 @@ def running(*sessions: Session) -> Iterator[None]:
         yield
 
 
+def wait_for_count(count: int, items: list[Any]) -> None:
+    wait_until(lambda: len(items) == count, message=lambda: f"{count}, not {len(items)}")
+
+
 def test_bytes_and_text_arrive_in_order_each_as_a_message_of_its_own(broker_a: LocalBroker) -> None:
     heard: list[Delivery] = []
     consumer = SimplePikaTopicConsumer(broker_a.url(), EXCHANGE, "a.*", on_message=heard.append)
@@ -174,8 +178,8 @@ def test_a_post_to_an_empty_fifo_is_sent_at_once_whatever_the_tempo(broker_a: Lo
     with running(consumer, publisher):
         for count in range(1, 6):
             publisher.post_fifo("now")
-            wait_until(lambda count=count: len(sent_s) == count)
-            wait_until(lambda: publisher.stats().unconfirmed == 0)
+            wait_for_count(count, sent_s)
+            assert publisher.flush(scaled(5))
 
 
 def test_an_absent_broker_gets_the_newest_and_the_oldest_are_counted() -> None:
@@ -287,5 +291,6 @@ def test_a_thread_can_be_stopped_at_any_time_and_started_again(broker_a: LocalBr
     for number in range(3):
         with running(consumer, publisher):
             publisher.post_fifo(str(number))
-            wait_until(lambda number=number: heard[-1:] == [str(number).encode()])
+            wait_for_count(number + 1, heard)
         assert consumer.state is publisher.state is SessionState.STOPPED
+    assert heard == [b"0", b"1", b"2"]

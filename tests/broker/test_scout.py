@@ -94,7 +94,7 @@ def fakes() -> Iterator[Fakes]:
 
 
 def ask(address: Address, limits: ProbeLimits = QUICK) -> ProbeResult:
-    (result,) = probe_all([address], Login("peter", PASSWORD), limits=limits)
+    (result,) = probe_all([address], Login("robot", PASSWORD), limits=limits)
     return result
 
 
@@ -252,7 +252,7 @@ def test_tls_to_a_port_without_it_and_the_other_way_round_are_told(
 
 
 def test_a_silent_host_costs_tls_its_timeout_only(fakes: Fakes, trusting: ssl.SSLContext) -> None:
-    login = Login("peter", PASSWORD)
+    login = Login("robot", PASSWORD)
     started = time.monotonic()
     (result,) = probe_all(
         [fakes.silent()], login, tls=trusting, limits=ProbeLimits(connect_timeout_s=0.3)
@@ -397,7 +397,7 @@ def test_no_more_connections_are_open_at_once_than_allowed(fakes: Fakes) -> None
 
     addresses = [fakes.listen(handler, f"127.0.9.{number}") for number in range(1, 13)]
     limits = ProbeLimits(answer_timeout_s=0.1, parallelism=4)
-    results = probe_all(addresses, Login("peter", PASSWORD), limits=limits)
+    results = probe_all(addresses, Login("robot", PASSWORD), limits=limits)
     assert [result.address for result in results] == addresses
     assert 1 <= most <= 5  # one that was left may not have been noticed yet by the server
 

@@ -103,12 +103,14 @@ def test_lines_have_exactly_these_forms_in_colour(
             rf" \[\+t\] {stamp} \[watcher\] # plainly",
             r" \[\+s\] watcher # plainly",
         ):
-            wait_until(
-                lambda pattern=pattern: any(
-                    re.fullmatch(pattern, line) for line in colour_terminal.lines
-                ),
-                message=lambda pattern=pattern: f"{pattern}\n{colour_terminal.getvalue()}",
-            )
+            wait_for_line(pattern, colour_terminal)
+
+
+def wait_for_line(pattern: str, terminal: Terminal) -> None:
+    wait_until(
+        lambda: any(re.fullmatch(pattern, line) for line in terminal.lines),
+        message=lambda: f"{pattern}\n{terminal.getvalue()}",
+    )
 
 
 def wait_for_snoops(*charts: NetworkedActiveObject) -> None:
@@ -201,6 +203,18 @@ def set_snoops(chart: NetworkedActiveObject, trace: bool, spy: bool) -> None:
     (chart.enable_snoop_spy if spy else chart.disable_snoop_spy)()
 
 
+def switch_and_wait(chart: NetworkedActiveObject) -> None:
+    before = chart.trace().count("SWITCH")
+    chart.post_fifo(Event(signal=signals.SWITCH))
+    wait_until(lambda: chart.trace().count("SWITCH") == before + 1)
+
+
+def wait_for_word(word: str, heard: list[tuple[str, str, str]]) -> None:
+    wait_until(
+        lambda: any(word in line for _, _, line in heard), message=lambda: f"{word} in {heard}"
+    )
+
+
 def test_each_snoop_goes_on_and_off_in_every_combination(
     pair: tuple[NetworkedActiveObject, NetworkedActiveObject, list[tuple[str, str, str]]],
 ) -> None:
@@ -210,9 +224,7 @@ def test_each_snoop_goes_on_and_off_in_every_combination(
         set_snoops(sender, *sending)
         wait_for_snoops(sender, watcher)
         heard.clear()
-        states = sender.trace().count("SWITCH")
-        sender.post_fifo(Event(signal=signals.SWITCH))
-        wait_until(lambda states=states: sender.trace().count("SWITCH") == states + 1)
+        switch_and_wait(sender)
         expected = {
             network
             for network, sends, watches in zip(("trace", "spy"), sending, watching, strict=True)
@@ -221,11 +233,7 @@ def test_each_snoop_goes_on_and_off_in_every_combination(
         # A spy line is told after the trace line of the same event: when the last one that is to
         # come is here, whatever should not have come would be here too.
         if expected:
-            last = "Queued" if "spy" in expected else "SWITCH"
-            wait_until(
-                lambda last=last: any(last in line for _, _, line in heard),
-                message=lambda c=(sending, watching): f"{c}: heard {heard}",
-            )
+            wait_for_word("Queued" if "spy" in expected else "SWITCH", heard)
         assert {network for network, _, _ in heard} == expected, (sending, watching)
         assert {name for _, name, _ in heard} <= {"sender"}
 

@@ -56,7 +56,7 @@ def as_if_there(
 
     def localized(arguments: list[Any], options: dict[str, Any]) -> None:
         for position, value in enumerate(arguments):
-            if value == "peter" and arguments[position + 1] == "rabbit":
+            if value == "robot" and arguments[position + 1] == "rabbit":
                 arguments[position : position + 2] = [broker_a.user, broker_a.password]
         host = options.get("rabbit_host", "192.168.1.71")
         options["rabbit_host"] = hosts.get(host, host)
@@ -105,7 +105,7 @@ def test_the_python_in_the_readme_runs(
     as_if_there: dict[str, Any], capfd: pytest.CaptureFixture[str]
 ) -> None:
     run("README.rst", as_if_there)
-    assert "hello from ada" in capfd.readouterr().out
+    assert "hello from fan" in capfd.readouterr().out
 
 
 def test_the_switch_of_the_quick_start_reaches_the_lamp(
@@ -134,7 +134,7 @@ def test_the_python_in_how_it_works_runs(
         "Event": miros.Event,
         "NetworkedActiveObject": miros_rabbitmq.NetworkedActiveObject,
         "chart": miros_rabbitmq.NetworkedActiveObject(
-            "eve", "peter", "rabbit", as_if_there["MESH_KEY"]
+            "hob", "robot", "rabbit", as_if_there["MESH_KEY"]
         ),
         "listening": listening,
         "signals": miros.signals,
@@ -148,7 +148,7 @@ def test_the_python_in_how_it_works_runs(
     )
 
 
-@miros.spy_on  # type: ignore[untyped-decorator]  # miros has no type hints
+@miros.spy_on
 def listening(chart: Any, e: miros.Event) -> Any:
     chart.temp.fun = chart.top
     return miros.return_status.SUPER

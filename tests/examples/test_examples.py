@@ -131,7 +131,7 @@ def test_the_demo_shows_all_charts_and_loses_nothing(
     assert all("e->start_at() top->dark" in lines for lines in traced.values())
     assert "e->BUTTON() yielding->stopping" in traced["control"]
     assert "e->STOP() green->amber" in traced["cars"]
-    assert "# Ada presses the button" in traced["people"]
+    assert "# a jogger presses the button" in traced["people"]
 
     rows = re.findall(r"^    (control|cars|people) +(\d+) +(\d+) +(\d+)$", output, re.MULTILINE)
     transmitted = {name: int(count) for name, count, _, _ in rows}
@@ -195,7 +195,7 @@ def test_nothing_of_the_demo_outlives_it_when_it_is_killed(
 
 def test_the_active_objects_meet(environment: dict[str, str], tmp_path: Path) -> None:
     output = run([sys.executable, str(EXAMPLES / "active_object.py")], environment)
-    assert {"ada: was welcomed by grace", "grace: was welcomed by ada"} <= set(output.splitlines())
+    assert {"fan: was welcomed by lamp", "lamp: was welcomed by fan"} <= set(output.splitlines())
     assert_nothing_is_left(tmp_path)
 
 
@@ -209,7 +209,7 @@ def test_the_factories_heat_the_room(environment: dict[str, str], tmp_path: Path
 @pytest.mark.parametrize(
     ("program", "options_a", "options_b", "expected"),
     [
-        ("active_object.py", ["--name", "ada"], ["--name", "eve"], "ada: was welcomed by eve"),
+        ("active_object.py", ["--name", "fan"], ["--name", "hob"], "fan: was welcomed by hob"),
         ("factory.py", ["--role", "heater"], ["--role", "room"], "in the kitchen: off"),
     ],
 )

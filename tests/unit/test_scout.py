@@ -35,7 +35,7 @@ PASSWORD = "p4ss-w0rd/unseen"
 
 
 def row(host: str, outcome: ProbeOutcome, detail: str = "", ip: str = "") -> ProbeResult:
-    return ProbeResult(Address(host), outcome, detail, 0.012, "peter", "factory floor", ip)
+    return ProbeResult(Address(host), outcome, detail, 0.012, "robot", "factory floor", ip)
 
 
 class Asked:
@@ -74,7 +74,7 @@ def made(**settings: object) -> RabbitScout:
         "addresses": ["10.0.0.2", "10.0.0.3:5673", "robot.example"],
         "rabbit_host": "10.0.0.1",
     }
-    return RabbitScout("peter", PASSWORD, **{**defaults, **settings})  # type: ignore[arg-type]
+    return RabbitScout("robot", PASSWORD, **{**defaults, **settings})  # type: ignore[arg-type]
 
 
 # ---- whom it asks
@@ -82,7 +82,7 @@ def made(**settings: object) -> RabbitScout:
 
 def test_nobody_is_asked_before_a_result_is_wanted(asked: Asked) -> None:
     scout = made()
-    assert scout.this.url == f"amqp://peter:{PASSWORD.replace('/', '%2F')}@10.0.0.1:5672/%2F"
+    assert scout.this.url == f"amqp://robot:{PASSWORD.replace('/', '%2F')}@10.0.0.1:5672/%2F"
     assert scout.this.address == "10.0.0.1"
     assert asked.rounds == []
 
@@ -105,7 +105,7 @@ def test_a_candidate_without_a_port_is_asked_on_the_port_of_the_own_broker(asked
 
 def test_candidates_come_from_the_lan_it_is_given(asked: Asked) -> None:
     lan = LocalAreaNetwork(["10.9.9.2", "10.9.9.3"], rabbit_host="10.9.9.1")
-    scout = RabbitScout("peter", PASSWORD, lan=lan)
+    scout = RabbitScout("robot", PASSWORD, lan=lan)
     assert scout.this.address == "10.9.9.1"
     assert scout.other.addresses == ["10.9.9.2", "10.9.9.3"]
 
@@ -255,7 +255,7 @@ def test_a_report_is_looked_up_by_any_form_of_the_address() -> None:
         (ProbeOutcome.UNKNOWN_HOST, UnknownHost, "check its spelling"),
         (ProbeOutcome.NOT_RABBITMQ, BrokerUnreachable, "correct the port"),
         (ProbeOutcome.TLS_FAILED, BrokerUnreachable, "certificate"),
-        (ProbeOutcome.ACCESS_REFUSED, AccessRefused, "rabbitmqctl add_user peter PASSWORD"),
+        (ProbeOutcome.ACCESS_REFUSED, AccessRefused, "rabbitmqctl add_user robot PASSWORD"),
         (ProbeOutcome.NO_SUCH_VHOST, VhostNotFound, "rabbitmqctl add_vhost"),
         (ProbeOutcome.CLOSED, BrokerUnreachable, "as seen"),
         (ProbeOutcome.FAILED, BrokerUnreachable, "as seen"),

@@ -232,11 +232,6 @@ def test_stop_gives_a_terminal_that_stands_still_up_after_its_timeout(
     stream.released.set()
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="stop takes its order back when its timeout is over: a terminal that moves on later has "
-    "a thread that waits for ever",
-)
 def test_a_terminal_that_moves_on_after_its_stop_ends_its_thread(
     terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -269,11 +264,6 @@ def test_a_stream_that_takes_nothing_is_logged_and_survived(
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.xfail(
-    strict=True,
-    reason="sys.stdout is None in a program without a console: the thread ends by AttributeError, "
-    "and no later line starts another",
-)
 def test_a_program_without_standard_output_is_survived(
     terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -286,11 +276,6 @@ def test_a_program_without_standard_output_is_survived(
     assert stream.getvalue() == "seen\n"
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="one line that the terminal's encoding has no bytes for takes the others of its batch "
-    "with it: write it with errors='replace'",
-)
 @pytest.mark.parametrize(("encoding", "odd"), [("ascii", "Grün 🚦"), ("utf-8", "\ud800")])
 def test_a_line_that_the_terminal_cannot_encode_costs_no_other(
     terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch, encoding: str, odd: str
