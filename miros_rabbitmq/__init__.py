@@ -26,6 +26,7 @@ from .exceptions import (
     UnknownHost,
     VhostNotFound,
 )
+from .json_codec import json_deserializer, json_serializer
 from .lan import LocalAreaNetwork
 from .limits import Limits
 from .nets import MirosNets
@@ -36,6 +37,7 @@ from .scout import RabbitScout
 from .session import SessionState
 from .settings import DEFAULT_ROUTING_KEY, Settings
 from .stats import DropReason, NetsStats, NetworkStats
+from .tls import tls_from_environment
 from .topology import Queue
 from .urls import Address, AmqpUrl
 
@@ -83,4 +85,7 @@ __all__ = [
     "TransmitError",
     "UnknownHost",
     "VhostNotFound",
+    "json_deserializer",
+    "json_serializer",
+    "tls_from_environment",
 ]

@@ -10,6 +10,10 @@ from shlex import quote
 from .exceptions import AccessRefused, BrokerUnreachable, UnknownHost, VhostNotFound
 from .urls import Address
 
+PERMISSIONS = " ".join([r"'^(miros\.|amq\.gen-)'"] * 3)
+"""What a user may configure, write and read at the least, as ``rabbitmqctl set_permissions`` takes
+it: our exchanges and queues, and the queues of the snoops, which the broker names."""
+
 
 def unknown_host(address: Address, detail: str = "") -> UnknownHost:
     """The name does not resolve."""
@@ -70,7 +74,7 @@ def permission_refused(address: Address, user: str, detail: str) -> AccessRefuse
     """The broker knows the user, but does not let it do what we need."""
     return AccessRefused(
         f"{address} does not give {user!r} the permissions it needs ({detail}): on the broker run: "
-        f'rabbitmqctl set_permissions -p VHOST {quote(user)} "^miros" "^miros" "^miros"',
+        f"rabbitmqctl set_permissions -p VHOST {quote(user)} {PERMISSIONS}",
         str(address),
     )
 

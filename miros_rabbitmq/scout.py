@@ -65,7 +65,7 @@ class RabbitScout:
 
     ::
 
-        scout = RabbitScout("peter", "rabbit", addresses=["192.168.1.71", "robot.example:5673"])
+        scout = RabbitScout("robot", "rabbit", addresses=["192.168.1.71", "robot.example:5673"])
         for url in scout.urls: ...
         print(scout.report)      # a row for each candidate, and why it cannot be used
 
