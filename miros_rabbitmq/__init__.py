@@ -32,6 +32,7 @@ from .limits import Limits
 from .nets import MirosNets
 from .network import NetworkedActiveObject, NetworkedFactory
 from .outcome import ProbeOutcome, ProbeResult, ScoutReport
+from .peers import Peer, PeersChanged, PeerSource, PeerState
 from .publisher import PikaTopicPublisher, PublisherStats, SimplePikaTopicPublisher
 from .scout import RabbitScout
 from .session import SessionState
@@ -68,6 +69,10 @@ __all__ = [
     "NetworkedActiveObject",
     "NetworkedFactory",
     "PayloadRefused",
+    "Peer",
+    "PeerSource",
+    "PeerState",
+    "PeersChanged",
     "PikaTopicConsumer",
     "PikaTopicPublisher",
     "ProbeOutcome",

@@ -19,6 +19,7 @@ class DropReason(enum.Enum):
     REFUSED = "the broker refused it again and again (basic.nack)"
     STOPPED = "it was not confirmed when the node stopped"
     FIFO = "the chart's own FIFO was full"
+    FORGOTTEN = "its broker was given up: gone for longer than forget_after, or named no longer"
 
 
 class Batch(NamedTuple):

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from miros import Event
 
+from .announcement import is_announcement
 from .codec import MESH, Envelope, is_event_body
 from .exceptions import (
     AccessRefused,
@@ -40,7 +41,7 @@ from .stats import DropReason, NetsStats
 from .terminal import SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
 from .topology import mesh_queue
-from .urls import AmqpUrl
+from .urls import Address, AmqpUrl
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -105,7 +106,7 @@ class MirosNets:
         self._running = False
         self._pid = 0
         self._members: list[AmqpUrl] = []
-        self._membership = Membership(self.settings, miros_object.name, self._add_broker)
+        self._membership = self._make_membership()
         self._terminal = SnoopTerminal(miros_object.name)
         self._final: NetsStats | None = None
         self._mesh, self._trace, self._spy = self._make_networks()
@@ -282,6 +283,7 @@ class MirosNets:
             mesh=replace(mesh, dropped=dropped),
             snoop_trace=self._trace.stats(),
             snoop_spy=self._spy.stats(),
+            peers=self._membership.peers(),
         )
 
     # Places.
@@ -355,6 +357,15 @@ class MirosNets:
 
     # Inside.
 
+    def _make_membership(self) -> Membership:
+        return Membership(
+            self.settings,
+            self._object.name,
+            on_added=self._add_broker,
+            on_removed=self._remove_broker,
+            connected=self._connected_brokers,
+        )
+
     def _make_networks(self) -> tuple[TopicNetwork, Snoop, Snoop]:
         """Make the networks of a new sender, none of them open."""
         settings = self.settings
@@ -367,6 +378,7 @@ class MirosNets:
             queue=mesh_queue(identity, settings.limits, durable=settings.durable),
             lossy=False,
             check_body=_check_event_body,
+            check_notice=is_announcement,
         )
         mesh = TopicNetwork(
             spec,
@@ -376,6 +388,8 @@ class MirosNets:
             admit=self._admit,
             room=self._room,
             on_change=self._notice_change,
+            notice=lambda: self._membership.announcement(),
+            on_notice=lambda envelope: self._membership.hear(envelope.body),
         )
         trace = trace_snoop(settings, identity, self._terminal)
         spy = spy_snoop(settings, identity, self._terminal)
@@ -421,14 +435,27 @@ class MirosNets:
             for snoop in self._snoops:
                 snoop.add_broker(url)
 
+    def _remove_broker(self, url: AmqpUrl) -> int:
+        with self._lifecycle:
+            if not self._running:
+                return 0
+            self._members = [member for member in self._members if member != url]
+            for snoop in self._snoops:
+                snoop.remove_broker(url.address)
+        # Without the lock: a publisher in the middle of a connection attempt may take a while.
+        return self._mesh.remove_broker(url.address)
+
+    def _connected_brokers(self) -> set[Address]:
+        publishers = self._mesh.publishers.items()
+        return {address for address, publisher in publishers if publisher.is_connected}
+
     def _notice_change(self) -> None:
         with self._peers_changed:
             self._peers_changed.notify_all()
 
     def _connected_peers(self) -> int:
-        own = self._members[0].address if self._members else None
-        publishers = self._mesh.publishers.items()
-        return sum(at != own and publisher.is_connected for at, publisher in publishers)
+        own = {url.address for url in self._members[:1]}
+        return len(self._connected_brokers() - own)
 
     def _check_running(self) -> None:
         if not self._is_ours():
@@ -447,6 +474,7 @@ class MirosNets:
         """Become fit for a start of one's own, in a forked child."""
         self._lifecycle = threading.RLock()  # whoever held the old one does not exist here
         self._peers_changed = threading.Condition()
+        self._membership = self._make_membership()
         self._running = False
 
     def _report_undelivered(self) -> int:

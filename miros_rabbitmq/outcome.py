@@ -40,6 +40,20 @@ class ProbeOutcome(enum.Enum):
         """True when the same probe may well succeed later, with nobody changing a setting."""
         return self in _TRANSIENT
 
+    @property
+    def nothing_there(self) -> bool:
+        """True when no program answered at the address."""
+        return self in _NOTHING_THERE
+
+
+_NOTHING_THERE = frozenset(
+    {
+        ProbeOutcome.REFUSED,
+        ProbeOutcome.TIMED_OUT,
+        ProbeOutcome.UNREACHABLE,
+        ProbeOutcome.UNKNOWN_HOST,
+    }
+)
 
 _TRANSIENT = frozenset(
     {

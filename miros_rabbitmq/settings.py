@@ -21,6 +21,8 @@ from .urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, amqp_url, pa
 if TYPE_CHECKING:
     from miros import Event
 
+    from .peers import PeersChanged
+
 DEFAULT_ROUTING_KEY = "miros.mesh"
 """The mesh routing key of nodes that are given none."""
 
@@ -37,11 +39,21 @@ Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
 MeshCallback = Callable[["Event"], None]
 SnoopCallback = Callable[[str, str], None]
+PeersCallback = Callable[["PeersChanged"], None]
 
 _KEYWORD_ALIASES = {
     "mesh_encyption_key": "mesh_encryption_key",
     "trace_snoop_encryption_key": "snoop_trace_encryption_key",
     "spy_snoop_encryption_key": "snoop_spy_encryption_key",
+}
+
+
+_DURATIONS = {
+    "start_timeout": "seconds",
+    "transmit_timeout": "seconds",
+    "rescan_interval": "seconds",
+    "forget_after": "seconds",
+    "time_out_in_minutes": "minutes",
 }
 
 
@@ -59,11 +71,15 @@ class Extras(TypedDict, total=False):
     on_mesh_rx: MeshCallback | None
     on_trace_rx: SnoopCallback | None
     on_spy_rx: SnoopCallback | None
+    on_peers_changed: PeersCallback | None
     tls: ssl.SSLContext | None
     durable: bool
     start_timeout: float
     transmit_timeout: float
     rescan_interval: float
+    forget_after: float
+    time_out_in_minutes: float
+    accept_unknown_peers: bool
     max_age_s: float | None
     limits: Limits
     # Spellings of older documentation.
@@ -90,22 +106,32 @@ class Settings:
             5671.
         rabbit_vhost: the virtual host, the same on every broker.
         addresses: the brokers' hosts, each ``host`` or ``host:port``. Given, the LAN is not
-            searched.
+            searched; what the hosts file names, and nodes that are heard, come in addition.
         interface: the network interface whose LAN is searched; default that of the default route.
         serializer: turns the plain data of an envelope into bytes; default restricted pickle.
         deserializer: its inverse. The two are given together or not at all.
         allowed_classes: classes of one's own that a payload may contain.
         on_mesh_rx: called with each event that comes from the network, in place of the chart's
-            ``post_fifo``. All three callbacks run in the thread of a connection: they return soon.
+            ``post_fifo``. The callbacks for what is received run in the thread of a connection:
+            they return soon.
         on_trace_rx: called with (sender, line) for each trace line of another chart, in place of
             printing.
         on_spy_rx: the same for spy lines.
+        on_peers_changed: called with a `PeersChanged` when brokers were added or given up, in the
+            thread of the discovery.
         tls: a context for ``amqps``; default one of ``RABBIT_TLS_CAFILE`` and its like in the
             environment (see `tls`). Without one, only the events themselves are encrypted.
         durable: events survive a restart of the broker, at the price of its writing them to disk.
         start_timeout: seconds ``start_at`` waits for the own broker and the first discovery.
         transmit_timeout: seconds ``transmit`` waits for a connected broker whose backlog is full.
         rescan_interval: seconds between two searches for brokers; 0 searches once.
+        forget_after: seconds after which a broker that is gone is given up, and what waits for it
+            dropped: longer than a reboot or an update takes; 0 never gives one up. Without a
+            ``rescan_interval`` none is, for nobody would look for it again.
+        time_out_in_minutes: how long the cache of what was found on the LAN is valid; 0 forces a
+            search at every start.
+        accept_unknown_peers: brokers that are announced on the mesh, by nodes that hold its key,
+            are added.
         max_age_s: seconds after which a message is refused, however it comes: the clocks of all
             nodes have to agree. Default any age.
         limits: sizes and times of the transport.
@@ -133,11 +159,15 @@ class Settings:
     on_mesh_rx: MeshCallback | None = field(default=None, kw_only=True)
     on_trace_rx: SnoopCallback | None = field(default=None, kw_only=True)
     on_spy_rx: SnoopCallback | None = field(default=None, kw_only=True)
+    on_peers_changed: PeersCallback | None = field(default=None, kw_only=True)
     tls: ssl.SSLContext | None = field(default=None, kw_only=True)
     durable: bool = field(default=True, kw_only=True)
     start_timeout: float = field(default=5.0, kw_only=True)
     transmit_timeout: float = field(default=10.0, kw_only=True)
     rescan_interval: float = field(default=60.0, kw_only=True)
+    forget_after: float = field(default=600.0, kw_only=True)
+    time_out_in_minutes: float = field(default=30.0, kw_only=True)
+    accept_unknown_peers: bool = field(default=True, kw_only=True)
     max_age_s: float | None = field(default=None, kw_only=True)
     limits: Limits = field(default_factory=Limits, kw_only=True)
 
@@ -176,14 +206,15 @@ class Settings:
             "on_mesh_rx",
             "on_trace_rx",
             "on_spy_rx",
+            "on_peers_changed",
         ):
             value = getattr(self, name)
             if value is not None and not callable(value):
                 raise SettingsError(f"{name} is a function, not {value!r}")
-        for name in ("start_timeout", "transmit_timeout", "rescan_interval"):
+        for name, unit in _DURATIONS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise SettingsError(f"{name} is a number of seconds, 0 or more, not {value!r}")
+                raise SettingsError(f"{name} is a number of {unit}, 0 or more, not {value!r}")
         age_s = self.max_age_s
         if age_s is not None and (
             isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not age_s > 0

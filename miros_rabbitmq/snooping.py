@@ -20,7 +20,7 @@ from .stats import NetworkStats
 from .terminal import SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
 from .topology import snoop_queue
-from .urls import AmqpUrl
+from .urls import Address, AmqpUrl
 
 logger = logging.getLogger(__name__)
 
@@ -112,6 +112,11 @@ class Snoop:
         """Send to one more broker."""
         if self._network is not None:
             self._network.add_broker(url)
+
+    def remove_broker(self, address: Address) -> None:
+        """Send to one broker less."""
+        if self._network is not None:
+            self._network.remove_broker(address)
 
     def tell(self, text: str, *, colour: bool = True) -> None:
         """Show one of the chart's own lines, and send it."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from .delivery import DropReason as DropReason
 from .exceptions import RejectReason
+from .peers import Peer
 from .publisher import PublisherStats
 from .session import SessionState
 
@@ -55,3 +56,5 @@ class NetsStats:
     mesh: NetworkStats
     snoop_trace: NetworkStats
     snoop_spy: NetworkStats
+    peers: tuple[Peer, ...] = ()
+    """The brokers that are known, this node's own first."""

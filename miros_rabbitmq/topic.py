@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .codec import TOKEN_SEPARATOR, Codec, Envelope
+from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
 from .consumer import PikaTopicConsumer
-from .exceptions import BackPressure
+from .exceptions import BackPressure, PayloadRefused
 from .identity import Identity
 from .publisher import SimplePikaTopicPublisher
 from .session import SessionState
@@ -18,6 +20,8 @@ from .settings import Settings
 from .stats import DropReason, NetworkStats
 from .topology import Queue
 from .urls import Address, AmqpUrl
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class TopicSpec:
         queue: what is consumed from.
         lossy: its traffic may be lost, but never waits.
         check_body: tells whether the body of an envelope belongs on this network.
+        check_notice: the same for the body of a notice; without it, the network has none.
     """
 
     name: str
@@ -41,6 +46,7 @@ class TopicSpec:
     queue: Queue
     lossy: bool
     check_body: Callable[[Any], bool]
+    check_notice: Callable[[Any], bool] | None = None
 
 
 class TopicNetwork:
@@ -56,6 +62,9 @@ class TopicNetwork:
         admit: called before it, and raises `MessageRejected` for what is not to be taken.
         room: how many envelopes ``on_envelope`` can take now; default any number.
         on_change: called when a connection changes its state; from any of their threads.
+        notice: the body of the notice that is sent to the brokers of others, at each connection
+            and now and then; called in the publishers' threads, `None` for nothing.
+        on_notice: called in the consumer's thread with each notice of another node.
     """
 
     def __init__(
@@ -68,6 +77,8 @@ class TopicNetwork:
         admit: Callable[[Envelope], object] | None = None,
         room: Callable[[], int] | None = None,
         on_change: Callable[[], None] | None = None,
+        notice: Callable[[], Any] | None = None,
+        on_notice: Callable[[Envelope], object] | None = None,
     ) -> None:
         self.spec = spec
         self.codec = Codec(
@@ -79,6 +90,7 @@ class TopicNetwork:
             max_bytes=settings.limits.event_bytes,
             max_age_s=settings.max_age_s,
             check_body=spec.check_body,
+            check_notice=spec.check_notice,
         )
         self._settings = settings
         self._identity = identity
@@ -86,11 +98,16 @@ class TopicNetwork:
         self._admit = admit
         self._room = room
         self._on_change = on_change
+        self._notice = notice
+        self._on_notice = on_notice
         # Held from numbering an envelope until every publisher has it, so that all of them send
         # in the same order; and while the set of publishers changes.
         self._order = threading.Lock()
         # Replaced as a whole when it changes, so that reading it needs no lock.
         self._publishers: dict[Address, SimplePikaTopicPublisher] = {}
+        # The counters of publishers that are gone.
+        self._former: Counter[str] = Counter()
+        self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
         self.consumer: PikaTopicConsumer | None = None
 
@@ -110,6 +127,7 @@ class TopicNetwork:
             on_message=self._on_envelope,
             admit=self._admit,
             own_epoch=self._identity.epoch,
+            on_notice=self._on_notice,
             room=self._room,
             queue=spec.queue,
             skip_sender_id=self._identity.sender_id,
@@ -126,6 +144,8 @@ class TopicNetwork:
         with self._order:
             if url.address in self._publishers:
                 return
+            # Whoever listens at the own broker knows it.
+            is_own = self.consumer is not None and self.consumer.address == url.address
             publisher = SimplePikaTopicPublisher(
                 url,
                 self.spec.name,
@@ -134,6 +154,7 @@ class TopicNetwork:
                 durable=self._settings.durable,
                 lossy=self.spec.lossy,
                 sender_id=self._identity.sender_id,
+                notice=None if is_own or self._notice is None else self._make_notice,
                 limits=self._settings.limits,
                 tls=self._settings.tls,
                 role=f"{self.spec.name} publisher of {self._identity.name}",
@@ -141,6 +162,39 @@ class TopicNetwork:
             )
             publisher.start_thread()
             self._publishers = {**self._publishers, url.address: publisher}
+
+    def remove_broker(self, address: Address) -> int:
+        """Publish to a broker no longer; returns when its publisher has ended, within seconds.
+
+        Returns:
+            how many events were given up with it.
+        """
+        with self._order:
+            publisher = self._publishers.pop(address, None)
+        if publisher is None:
+            return 0
+        publisher.stop_thread()
+        last = publisher.stats()
+        left = last.waiting + last.unconfirmed
+        with self._order:
+            self._former.update(
+                sent=last.sent,
+                confirmed=last.confirmed,
+                unrouted=last.unrouted,
+            )
+            self._former_drops.update(last.drops)
+            self._former_drops[DropReason.FORGOTTEN] += left
+        return left
+
+    def _make_notice(self) -> bytes | None:
+        body = self._notice() if self._notice is not None else None
+        if body is None:
+            return None
+        try:
+            return self.codec.encode(self._identity.name, self._identity.epoch, NOTICE, body)
+        except PayloadRefused as error:  # by a serializer of the user's own
+            logger.debug("%s: no notice is sent: it %s", self.spec.name, error)
+            return None
 
     def transmit(self, body: Any, timeout: float) -> None:
         """Encode a body once and hand it to every publisher.
@@ -217,19 +271,21 @@ class TopicNetwork:
     def stats(self) -> NetworkStats:
         """The counters of this network."""
         brokers = {str(at): publisher.stats() for at, publisher in self.publishers.items()}
+        former = self._former
         consumer = self.consumer.stats() if self.consumer is not None else None
         return NetworkStats(
             enabled=True,
             transmitted=self._transmitted,
-            sent=sum(one.sent for one in brokers.values()),
-            confirmed=sum(one.confirmed for one in brokers.values()),
-            unrouted=sum(one.unrouted for one in brokers.values()),
+            sent=former["sent"] + sum(one.sent for one in brokers.values()),
+            confirmed=former["confirmed"] + sum(one.confirmed for one in brokers.values()),
+            unrouted=former["unrouted"] + sum(one.unrouted for one in brokers.values()),
             received=consumer.received if consumer else 0,
             own=consumer.own if consumer else 0,
             duplicates=consumer.duplicates if consumer else 0,
             gaps=consumer.gaps if consumer else 0,
             dropped={
-                reason: sum(one.drops.get(reason, 0) for one in brokers.values())
+                reason: self._former_drops[reason]
+                + sum(one.drops.get(reason, 0) for one in brokers.values())
                 for reason in DropReason
             },
             rejected=dict(consumer.rejected) if consumer else {},
