@@ -20,7 +20,7 @@ from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
 from .delivery import Arrival, Inbox
 from .exceptions import MessageRejected, RejectReason
 from .limits import Limits
-from .session import Session, SessionState
+from .session import WARNINGS, Reporting, Session, SessionState
 from .topology import Queue, declare_exchange
 
 logger = logging.getLogger(__name__)
@@ -91,6 +91,7 @@ class SimplePikaTopicConsumer(Session):
         tls: the context of an ``amqps`` URL.
         role: what the connection is for, as its name at the broker and the thread's.
         on_change: called when the state has changed, in the thread that changed it.
+        reporting: at which levels an outage is logged.
     """
 
     def __init__(
@@ -107,8 +108,16 @@ class SimplePikaTopicConsumer(Session):
         tls: ssl.SSLContext | None = None,
         role: str = "miros consumer",
         on_change: Callable[[], None] | None = None,
+        reporting: Reporting = WARNINGS,
     ) -> None:
-        super().__init__(amqp_url, role=role, limits=limits, tls=tls, on_change=on_change)
+        super().__init__(
+            amqp_url,
+            role=role,
+            limits=limits,
+            tls=tls,
+            on_change=on_change,
+            reporting=reporting,
+        )
         self.exchange_name = exchange_name
         self.routing_key = routing_key
         self._on_message = on_message

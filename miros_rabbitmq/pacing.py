@@ -58,13 +58,15 @@ class Pid:
 class Tempo:
     """The time between two beats of a publisher.
 
-    The queue's depth, as a part of what one message holds, is the measurement; 0 is the set point.
+    The queue's depth is the measurement, and the set point a tenth of what one message holds. The
+    error runs from -1 at an empty queue over 0 at the set point to 1 at a full message and above: a
+    queue that has run empty takes the tempo back to slow, whatever the past has added up.
     The controller's output walks the tempo from slow to fast on a geometric scale: every tenth of
     it divides the tempo by the same factor, as rates are felt by ratio.
 
-    Gains: one full message in the queue is worth 1, so ``kp = 1`` alone reaches the fast tempo
-    when a full message waits; ``ki`` closes a lasting remainder within some tenths of a second;
-    a small ``kd`` answers a jump one beat earlier.
+    Gains: ``kp = 1`` alone reaches the fast tempo when a full message waits, and the slow one when
+    nothing does; ``ki`` closes a lasting remainder within some tenths of a second; a small ``kd``
+    answers a jump one beat earlier.
 
     Args:
         fast_s: the tempo at a full queue, in seconds.
@@ -75,11 +77,13 @@ class Tempo:
     KP = 1.0
     KI = 2.0
     KD = 0.001
+    SET_POINT = 0.1
 
     def __init__(self, fast_s: float, slow_s: float, full: int) -> None:
         self._slow_s = slow_s
         self._ratio = fast_s / slow_s
         self._full = full
+        self._target = full * self.SET_POINT
         self._pid = Pid(self.KP, self.KI, self.KD)
         self._last_beat_s: float | None = None
         self.current_s = slow_s
@@ -103,6 +107,12 @@ class Tempo:
         else:
             elapsed_s = now_s - last
         self._last_beat_s = now_s
-        drive = self._pid.update(min(depth / self._full, 1.0), elapsed_s)
+        drive = self._pid.update(self._error(depth), elapsed_s)
         self.current_s = self._slow_s * self._ratio**drive
         return self.current_s
+
+    def _error(self, depth: int) -> float:
+        target = self._target
+        if depth < target:
+            return depth / target - 1.0
+        return min((depth - target) / (self._full - target), 1.0)

@@ -27,7 +27,7 @@ from .exceptions import BackPressure, NetworkStopped
 from .identity import Identity
 from .limits import Limits
 from .pacing import Tempo
-from .session import Session, SessionState
+from .session import WARNINGS, Reporting, Session, SessionState
 from .topology import declare_exchange
 
 logger = logging.getLogger(__name__)
@@ -88,6 +88,7 @@ class SimplePikaTopicPublisher(Session):
         tls: the context of an ``amqps`` URL.
         role: what the connection is for, as its name at the broker and the thread's.
         on_change: called when the state has changed, in the thread that changed it.
+        reporting: at which levels an outage is logged.
     """
 
     def __init__(
@@ -105,8 +106,16 @@ class SimplePikaTopicPublisher(Session):
         tls: ssl.SSLContext | None = None,
         role: str = "miros publisher",
         on_change: Callable[[], None] | None = None,
+        reporting: Reporting = WARNINGS,
     ) -> None:
-        super().__init__(amqp_url, role=role, limits=limits, tls=tls, on_change=on_change)
+        super().__init__(
+            amqp_url,
+            role=role,
+            limits=limits,
+            tls=tls,
+            on_change=on_change,
+            reporting=reporting,
+        )
         self.exchange_name = exchange_name
         self.routing_key = routing_key
         limits = self.limits

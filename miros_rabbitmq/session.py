@@ -28,7 +28,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import pika
 import pika.channel
@@ -98,6 +98,22 @@ for _any in (_S.CONNECTING, _S.OPENING, _S.READY, _S.BLOCKED, _S.WAITING, _S.REF
     _LIFE[_any, _Step.CLOSE] = _S.CLOSING
 
 
+class Reporting(NamedTuple):
+    """At which levels of `logging` a session reports that it is not connected.
+
+    Whoever runs several sessions to one broker, and reports on it himself, lowers them.
+    """
+
+    first_failure: int = logging.WARNING
+    """Before it was ever connected."""
+    loss: int = logging.WARNING
+    """When an established connection is lost, and when it is there again."""
+
+
+WARNINGS = Reporting()
+"""Every outage is warned about."""
+
+
 class IllegalStep(RuntimeError):
     """A session was asked for a step that its state does not have; nothing was changed."""
 
@@ -114,6 +130,7 @@ class Session:
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
         on_change: called when the state has changed; in the thread that changed it.
+        reporting: at which levels an outage is logged.
 
     Raises:
         SettingsError: the URL is not one.
@@ -127,6 +144,7 @@ class Session:
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
         on_change: Callable[[], None] | None = None,
+        reporting: Reporting = WARNINGS,
     ) -> None:
         self.url = AmqpUrl(amqp_url)
         self.limits = limits or Limits()
@@ -134,6 +152,8 @@ class Session:
         self.address = self.url.address
         self._name = f"{role} at {self.address}"
         self._on_change = on_change
+        self._reporting = reporting
+        self._was_connected = False
         # Guards the state and what subclasses share with other threads; notified at each change.
         self._changed = threading.Condition()
         self._state = SessionState.NEW
@@ -150,6 +170,7 @@ class Session:
         self._watchdog = Watchdog(_PATIENCE_IN_HEARTBEATS * self.limits.heartbeat_s)
         self._blocked_reason: str | None = None
         self._attempts = 0
+        self._short_lived = 0
         self._ready_since_s = 0.0
         self._outage_logged = False
         _sessions.add(self)
@@ -278,10 +299,11 @@ class Session:
         self._fault = None
         self._ready_since_s = time.monotonic()
         if self._outage_logged:
-            logger.warning("%s: connected again", self._name)
+            logger.log(self._outage_level, "%s: connected again", self._name)
         else:
             logger.info("%s: connected", self._name)
         self._outage_logged = False
+        self._was_connected = True
         self._answered()
         if self._blocked_reason is None:
             self._on_ready()
@@ -428,13 +450,21 @@ class Session:
         self._fault = fault
         self._step(_Step.REFUSE if refused else _Step.LOSE)
         self._on_lost()
-        if was_ready and time.monotonic() - self._ready_since_s > _STABLE_S:
-            self._attempts = 0
+        if was_ready:
+            # An outage begins with a short wait, but not those of a broker that drops us at once
+            # again and again.
+            stable = time.monotonic() - self._ready_since_s > _STABLE_S
+            self._short_lived = 0 if stable else self._short_lived + 1
+            self._attempts = self._short_lived
         delay_s = self._retry_delay(refused)
-        level = logging.DEBUG if self._outage_logged else logging.WARNING
+        level = logging.DEBUG if self._outage_logged else self._outage_level
         logger.log(level, "%s: %s; trying again", self._name, fault)
         self._outage_logged = True
         self._retry_timer = self._call_later(delay_s, self._retry)
+
+    @property
+    def _outage_level(self) -> int:
+        return self._reporting.loss if self._was_connected else self._reporting.first_failure
 
     def _retry_delay(self, refused: bool) -> float:
         if refused:

@@ -15,13 +15,20 @@ from .consumer import PikaTopicConsumer
 from .exceptions import BackPressure, PayloadRefused
 from .identity import Identity
 from .publisher import SimplePikaTopicPublisher
-from .session import SessionState
+from .session import Reporting, SessionState
 from .settings import Settings
 from .stats import DropReason, NetworkStats
 from .topology import Queue
 from .urls import Address, AmqpUrl
 
 logger = logging.getLogger(__name__)
+
+
+_LOSSES = Reporting(first_failure=logging.INFO)
+"""The mesh: what never was connected is reported by who looks for brokers, and by who starts."""
+
+_IN_PASSING = Reporting(first_failure=logging.INFO, loss=logging.INFO)
+"""Further connections to a broker that another reports on."""
 
 
 @dataclass(frozen=True)
@@ -135,6 +142,7 @@ class TopicNetwork:
             tls=self._settings.tls,
             role=f"{spec.name} consumer of {self._identity.name}",
             on_change=self._on_change,
+            reporting=_IN_PASSING if spec.lossy else _LOSSES,
         )
         self.consumer.start_thread()
         return self.consumer
@@ -159,6 +167,7 @@ class TopicNetwork:
                 tls=self._settings.tls,
                 role=f"{self.spec.name} publisher of {self._identity.name}",
                 on_change=self._on_change,
+                reporting=_IN_PASSING if self.spec.lossy or is_own else _LOSSES,
             )
             publisher.start_thread()
             self._publishers = {**self._publishers, url.address: publisher}

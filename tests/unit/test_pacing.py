@@ -141,11 +141,6 @@ def test_it_is_slow_within_a_few_beats_of_a_fall_from_full_to_empty() -> None:
     assert clockwork.beats(0, 3)[-1] == pytest.approx(SLOW_S)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="with a set point of 0 the error is never negative: what the integral has gathered at a "
-    "queue half full it keeps at an empty one, until nothing beats for 2 * tempo_slow_s",
-)
 @pytest.mark.parametrize("depth", [FULL // 8, FULL // 2])
 def test_it_is_slow_within_a_few_beats_of_a_fall_from_any_depth_to_empty(depth: int) -> None:
     clockwork = Clockwork()
