@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, fields
 
 from .exceptions import SettingsError
@@ -18,13 +19,17 @@ class Limits:
     connect_timeout_s: float = 3.0
     """TCP connect and AMQP handshake; a broker on a LAN answers in milliseconds."""
     heartbeat_s: int = 10
-    """AMQP heartbeat. pika gives a silent peer this and 5 s more: 15 s until it is noticed."""
+    """AMQP heartbeat. A broker is asked for an answer four times in this and may take 1.2 times
+    this for it: silence in either direction is noticed within 1.5 times this, 15 s."""
     reconnect_min_s: float = 0.1
     """First wait before a lost connection is opened again; doubles up to ``reconnect_max_s``."""
     reconnect_max_s: float = 5.0
     """Longest wait between two attempts at a broker that does not answer."""
     refused_retry_s: float = 30.0
     """Wait between two attempts at a broker that refuses our user, password or vhost."""
+    absent_after_s: float = 5.0
+    """How long a lost broker still counts as connected: a full backlog makes ``transmit`` wait,
+    and ``flush`` waits for its return. Longer than a reconnect, and than most restarts."""
     stop_timeout_s: float = 5.0
     """How long ``stop()`` flushes and closes politely before it cuts what is left."""
 
@@ -38,9 +43,12 @@ class Limits:
     """Most bytes of events put together in one AMQP message: below the 128 KiB of one frame."""
     window_messages: int = 32
     """Most unconfirmed AMQP messages a publisher has under way."""
+    nack_attempts: int = 5
+    """How often what a broker refuses (``basic.nack``) is sent again, some 3 s in all, before it
+    is given up: a queue that is never to take it must not hold up the others."""
     backlog_events: int = 20_000
-    """Most events that wait in one publisher: above, a connected one makes ``transmit`` wait and
-    an absent one drops the oldest."""
+    """Most events that wait, or are unconfirmed, in one publisher: above, a connected one makes
+    ``transmit`` wait and an absent one drops the oldest."""
     backlog_bytes: int = 32 * 1024 * 1024
     """The same limit in bytes."""
     snoop_backlog_events: int = 2_000
@@ -79,8 +87,12 @@ class Limits:
     def __post_init__(self) -> None:
         for item in fields(self):
             value = getattr(self, item.name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-                raise SettingsError(f"limits: {item.name} is a number above 0, not {value!r}")
+            # Counts are whole, and so is the heartbeat, which AMQP sends as whole seconds.
+            kinds, what = (
+                ((int, float), "number") if item.type == "float" else (int, "whole number")
+            )
+            if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
+                raise SettingsError(f"limits: {item.name} is a {what} above 0, not {value!r}")
         if self.tempo_fast_s > self.tempo_slow_s or self.reconnect_min_s > self.reconnect_max_s:
             raise SettingsError("limits: a fast tempo or a minimum is above its slow or maximum")
         if self.fifo_remote_events > self.fifo_events:

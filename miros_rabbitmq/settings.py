@@ -220,9 +220,14 @@ class Settings:
             isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not age_s > 0
         ):
             raise SettingsError(f"max_age_s is a number of seconds above 0, or None, not {age_s!r}")
-        if any(not isinstance(item, type) for item in self.allowed_classes):
-            raise SettingsError("allowed_classes is a list of classes")
-        self._settle("allowed_classes", tuple(self.allowed_classes))
+        classes = self.allowed_classes
+        if isinstance(classes, type) or any(not isinstance(item, type) for item in classes):
+            raise SettingsError("allowed_classes is a list of classes: put even one into [ ]")
+        self._settle("allowed_classes", tuple(classes))
+        if not isinstance(self.durable, bool):
+            raise SettingsError(f"durable is True or False, not {self.durable!r}")
+        if not isinstance(self.limits, Limits):
+            raise SettingsError(f"limits is a Limits(...), not a {type(self.limits).__name__}")
 
     def url(self, address: Address) -> AmqpUrl:
         """The URL of the broker at an address, with this node's user, password and vhost."""
@@ -260,8 +265,8 @@ class Settings:
             raise SettingsError(f"rabbit_port is a number of 1 to 65535, not {port!r}")
         if self.rabbit_host is not None:
             parse_address(self.rabbit_host, port)
-        if isinstance(self.addresses, str):
-            raise SettingsError("addresses is a list of hosts, not one string: put it in [ ]")
+        if isinstance(self.addresses, (str, type)):
+            raise SettingsError("addresses is a list of hosts: put even one into [ ]")
         if self.addresses is not None:
             for address in self.addresses:
                 parse_address(address, port)

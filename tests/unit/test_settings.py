@@ -372,9 +372,6 @@ def test_the_allowed_classes_are_classes() -> None:
         made(allowed_classes=[Address("host")])
 
 
-@pytest.mark.xfail(
-    strict=True, raises=TypeError, reason="what is no list is looped over without a check"
-)
 @pytest.mark.parametrize("name", ["allowed_classes", "addresses"])
 def test_a_single_value_in_place_of_a_list_is_refused(name: str) -> None:
     with pytest.raises(SettingsError, match=name):
@@ -394,7 +391,6 @@ def test_the_port_of_brokers_is_the_usual_one_with_or_without_tls() -> None:
     assert made(tls=context, rabbit_port=5672).rabbit_port == 5672
 
 
-@pytest.mark.xfail(strict=True, reason="durable and limits are not looked at: they fail later")
 @pytest.mark.parametrize(("name", "bad"), [("limits", {}), ("limits", None)])
 def test_an_object_of_the_wrong_kind_is_refused_at_construction(name: str, bad: Any) -> None:
     with pytest.raises(SettingsError, match=name):
@@ -411,7 +407,7 @@ def limit_names() -> list[str]:
 @pytest.mark.parametrize("bad", [0, -1, math.nan, "5", None, True])
 def test_a_limit_is_a_number_above_0(bad: Any) -> None:
     for name in limit_names():
-        with pytest.raises(SettingsError, match=f"limits: {name} is a number above 0"):
+        with pytest.raises(SettingsError, match=rf"limits: {name} is a (whole )?number above 0"):
             Limits(**{name: bad})
 
 
@@ -433,9 +429,6 @@ def test_equal_limits_do_not_contradict_each_other() -> None:
     assert Limits(tempo_fast_s=0.1, reconnect_min_s=5.0, fifo_remote_events=10_000)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="a fraction of an event or an infinite number of bytes is taken"
-)
 @pytest.mark.parametrize("bad", [0.5, math.inf])
 def test_a_limit_that_counts_is_a_whole_number(bad: Any) -> None:
     for name in limit_names():
