@@ -88,10 +88,10 @@ class Limits:
         for item in fields(self):
             value = getattr(self, item.name)
             # Counts are whole, and so is the heartbeat, which AMQP sends as whole seconds.
-            kinds, what = (
-                ((int, float), "number") if item.type == "float" else (int, "whole number")
-            )
+            is_whole = item.type == "int"
+            kinds = int if is_whole else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
+                what = "whole number" if is_whole else "number"
                 raise SettingsError(f"limits: {item.name} is a {what} above 0, not {value!r}")
         if self.tempo_fast_s > self.tempo_slow_s or self.reconnect_min_s > self.reconnect_max_s:
             raise SettingsError("limits: a fast tempo or a minimum is above its slow or maximum")

@@ -297,7 +297,7 @@ def test_addresses_are_hosts_with_or_without_a_port() -> None:
 
 
 def test_one_string_of_addresses_is_refused_with_the_remedy() -> None:
-    with pytest.raises(SettingsError, match=r"put it in \[ \]"):
+    with pytest.raises(SettingsError, match=r"put even one into \[ \]"):
         made(addresses="127.0.0.2")
 
 
