@@ -51,6 +51,10 @@ def translate(
         if isinstance(link, pika.exceptions.ProbableAccessDeniedError) and "530" in text:
             return faults.vhost_not_found(address, vhost, user)
         if isinstance(link, pika.exceptions.IncompatibleProtocolError):
+            if parameters.ssl_options is not None:
+                # In TLS 1.3 a client learns only after the handshake that it was not let in.
+                detail = "it hung up right after it: does it demand a certificate of this node?"
+                return faults.tls_failed(address, detail)
             return faults.not_rabbitmq(address, "it does not speak AMQP 0-9-1")
         if isinstance(link, socket.gaierror):
             return faults.unknown_host(address, str(link.strerror))

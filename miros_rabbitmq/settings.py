@@ -6,6 +6,7 @@ here, at construction, with a message that says what would.
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 DEFAULT_ROUTING_KEY = "miros.mesh"
 """The mesh routing key of nodes that are given none."""
+
+_KEY_FORM = re.compile("[A-Za-z0-9_+/-]{43}=")
 
 _PORT_OF_SCHEME: Any = None
 """Stands for the port that is usual with or without TLS, until that is known."""
@@ -287,6 +290,10 @@ def check_keys(name: str, keys: Keys) -> tuple[bytes, ...]:
     for key in listed:
         try:
             Fernet(key)
+            # Python's base64 passes over what does not belong there, and what follows the end.
+            text = key if isinstance(key, str) else bytes(key).decode("ascii")
+            if not _KEY_FORM.fullmatch(text.strip()):
+                raise ValueError
         except (ValueError, TypeError, AttributeError):
             raise MalformedKey(
                 f"{name} is not a Fernet key (32 bytes in url-safe base64): make one with "

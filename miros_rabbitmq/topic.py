@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
@@ -49,7 +49,7 @@ class TopicSpec:
     name: str
     tx_key: str
     rx_key: str
-    keys: tuple[bytes, ...]
+    keys: tuple[bytes, ...] = field(repr=False)
     queue: Queue
     lossy: bool
     check_body: Callable[[Any], bool]
