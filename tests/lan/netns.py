@@ -54,7 +54,9 @@ class Namespace:
         """Run the program ``ip`` on this machine."""
         return _ip("-n", self.name, *arguments)
 
-    def start(self, code: str, *, path: str | None = None) -> subprocess.Popen[str]:
+    def start(
+        self, code: str, *, path: str | None = None, folder: Path | None = None
+    ) -> subprocess.Popen[str]:
         """Start a Python program on this machine; it ends with the namespace at the latest."""
         environment = {**os.environ, "PYTHONPATH": str(Path(miros_rabbitmq.__file__).parents[1])}
         if path is not None:
@@ -63,6 +65,7 @@ class Namespace:
             # By its whole path: the program's own PATH is not for finding ip.
             [_program("ip"), "netns", "exec", self.name, sys.executable, "-c", code],
             env=environment,
+            cwd=folder,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -1,0 +1,173 @@
+"""A chart on a machine of a test's network: does what it is told on its standard input.
+
+Run as ``python -m tests.lan.node NAME ARGUMENTS``, the second being the chart's keyword arguments
+as JSON, and ``limits`` among them those of `Limits`. Each line of input is a JSON list of a command
+and its arguments; each is answered by one line of JSON. `Node` is its other end.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+from miros import Event
+
+from miros_rabbitmq import DropReason, Limits, NetworkedActiveObject, PeersChanged, PeerState
+
+from ..broker.charts import Record, listening, make_active_object
+from ..helpers import scaled, wait_until
+from .netns import Namespace
+
+
+class Node:
+    """The chart as the test sees it.
+
+    Args:
+        machine: where it runs.
+        name: the chart's.
+        folder: its working directory.
+        arguments: the chart's keyword arguments.
+    """
+
+    def __init__(self, machine: Namespace, name: str, folder: Path, **arguments: Any) -> None:
+        words = shlex.join([name, json.dumps(arguments)])
+        code = f"from tests.lan.node import main; import shlex; main(*shlex.split({words!r}))"
+        self._process = machine.start(code, folder=folder)
+
+    def started(self) -> Any:
+        """Wait until ``start_at`` has returned; its answer says how long that took."""
+        return self._read()
+
+    def do(self, *command: Any) -> Any:
+        pipe: IO[str] | None = self._process.stdin
+        assert pipe is not None
+        pipe.write(json.dumps(command) + "\n")
+        pipe.flush()
+        return self._read()
+
+    def peers(self) -> dict[str, list[str]]:
+        """By address: source, state, outcome."""
+        answer: dict[str, list[str]] = self.do("peers")
+        return answer
+
+    def wait_for_peers(self, *addresses: str, timeout: float = 10.0) -> float:
+        """Wait until events can be sent to exactly these besides the own broker.
+
+        Returns:
+            how long that took, in seconds.
+        """
+        took: float = self.do("wait_for_peers", list(addresses), timeout)
+        return took
+
+    def stop(self) -> None:
+        if self._process.poll() is None:
+            assert self._process.stdin is not None
+            self._process.stdin.close()  # which ends it
+            self._process.stdin = None
+        try:
+            _, complaints = self._process.communicate(timeout=scaled(15))
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            raise
+        assert self._process.returncode == 0, complaints
+
+    def _read(self) -> Any:
+        assert self._process.stdout is not None
+        line = self._process.stdout.readline()
+        if not line:
+            raise AssertionError(self._process.communicate()[1])
+        return json.loads(line)
+
+
+class Commands:
+    """What a node can be told; each method answers something that JSON can say."""
+
+    def __init__(
+        self, chart: NetworkedActiveObject, record: Record, changes: list[PeersChanged]
+    ) -> None:
+        self._chart = chart
+        self._record = record
+        self._changes = changes
+
+    def transmit(self, signal: str, count: int) -> int:
+        for number in range(count):
+            self._chart.transmit(Event(signal=signal, payload=number))
+        return count
+
+    def wait_for_heard(self, signal: str, count: int) -> list[Any]:
+        wait_until(lambda: len(self._record.payloads(signal)) >= count, 10)
+        return self._record.payloads(signal)
+
+    def peers(self) -> dict[str, list[str]]:
+        return {
+            str(peer.address): [
+                peer.source.name,
+                peer.state.name,
+                peer.outcome.name if peer.outcome else "",
+            ]
+            for peer in self._chart.nets.stats().peers
+        }
+
+    def wait_for_peers(self, addresses: list[str], timeout: float) -> float:
+        began = time.monotonic()
+
+        def present() -> set[str]:
+            peers = self._chart.nets.stats().peers
+            return {str(one.address) for one in peers[1:] if one.state is PeerState.PRESENT}
+
+        wait_until(lambda: present() == set(addresses), timeout, lambda: str(self.peers()))
+        return time.monotonic() - began
+
+    def wait_for_source(self, address: str, source: str) -> None:
+        wait_until(lambda: self.peers().get(address, [""])[0] == source, 10)
+
+    def wait_for_removed(self, address: str) -> None:
+        wait_until(lambda: address in map(str, self.changes()["removed"]), 15)
+
+    def changes(self) -> dict[str, list[str]]:
+        return {
+            "added": [str(one) for change in self._changes for one in change.added],
+            "removed": [str(one) for change in self._changes for one in change.removed],
+        }
+
+    def stats(self) -> dict[str, int]:
+        mesh = self._chart.nets.stats().mesh
+        return {
+            "gaps": mesh.gaps,
+            "duplicates": mesh.duplicates,
+            "received": mesh.received,
+            "rejected": sum(mesh.rejected.values()),
+            "forgotten": mesh.dropped[DropReason.FORGOTTEN],
+        }
+
+
+def main(name: str, arguments: str) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(message)s")  # to standard error
+    logging.getLogger("pika").setLevel(logging.CRITICAL)
+    keywords = json.loads(arguments)
+    keywords["limits"] = Limits(**keywords.get("limits", {}))
+    changes: list[PeersChanged] = []
+    chart, record = make_active_object(
+        name, **keywords, start_timeout=scaled(5), on_peers_changed=changes.append
+    )
+    began = time.monotonic()
+    with chart:
+        chart.start_at(listening)
+        tell({"took": time.monotonic() - began})
+        commands = Commands(chart, record, changes)
+        for line in sys.stdin:
+            command, *values = json.loads(line)
+            method: Callable[..., Any] = getattr(commands, command)
+            tell(method(*values))
+
+
+def tell(answer: Any) -> None:
+    sys.stdout.write(json.dumps(answer) + "\n")
+    sys.stdout.flush()
