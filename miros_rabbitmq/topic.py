@@ -170,7 +170,9 @@ class TopicNetwork:
                 reporting=_IN_PASSING if self.spec.lossy or is_own else _LOSSES,
             )
             publisher.start_thread()
-            self._publishers = {**self._publishers, url.address: publisher}
+            # The newest first, and so the own broker last: its threads wake in this order, and
+            # what goes farthest should go first.
+            self._publishers = {url.address: publisher, **self._publishers}
 
     def remove_broker(self, address: Address) -> int:
         """Publish to a broker no longer; returns when its publisher has ended, within seconds.
