@@ -122,7 +122,10 @@ class Membership:
             self._heard.clear()
             self._to_ask.clear()
         # Where the program is now: it may go elsewhere while the chart runs.
-        folder = Path.cwd()
+        try:
+            folder = Path.cwd()
+        except OSError:  # it was removed
+            folder = Path()
         self._hosts_file = HostsFile(folder / HOSTS_FILE_NAME, self._port)
         self._cache = self._make_cache(folder)
         self._found = ()

@@ -64,13 +64,13 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
         threads.append(threading.current_thread().name)
 
     arguments = arguments_for(
-        broker_a, fragile, key=KEY, rescan_interval=0.5, forget_after=1.0, on_peers_changed=note
+        broker_a, fragile, key=KEY, rescan_interval=0.5, forget_after=1.5, on_peers_changed=note
     )
     chart, _ = make_active_object("chart", **arguments)
     caplog.set_level(logging.INFO, "miros_rabbitmq.membership")
     gone = fragile.address
     with running(chart, peers=1):
-        assert changes == [PeersChanged(added=(gone,))]
+        wait_until(lambda: changes == [PeersChanged(added=(gone,))])
         chart.enable_snoop_spy_no_color()
         fragile.kill()
         try:

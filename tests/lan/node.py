@@ -128,6 +128,11 @@ class Commands:
     def wait_for_source(self, address: str, source: str) -> None:
         wait_until(lambda: self.peers().get(address, [""])[0] == source, 10)
 
+    def wait_for_changes(self, added: list[str], removed: list[str]) -> None:
+        """Wait until the callback has told of exactly these."""
+        expected = {"added": added, "removed": removed}
+        wait_until(lambda: self.changes() == expected, 5, lambda: str(self.changes()))
+
     def wait_for_removed(self, address: str) -> None:
         wait_until(lambda: address in map(str, self.changes()["removed"]), 15)
 

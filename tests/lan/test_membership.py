@@ -132,7 +132,7 @@ def test_two_charts_that_are_told_no_addresses_find_each_other_and_exchange_even
         town.at(2): ["LAN", "PRESENT", "CONNECTED"],
         town.at(3): ["LAN", "UNUSABLE", "ACCESS_REFUSED"],
     }
-    assert here.do("changes") == {"added": [town.at(2)], "removed": []}
+    here.do("wait_for_changes", [town.at(2)], [])
     stats = {"gaps": 0, "duplicates": 0, "received": 100, "rejected": 0, "forgotten": 0}
     assert here.do("stats") == there.do("stats") == stats
     cached = json.loads((tmp_path / "here" / CACHE_FILE_NAME).read_text())
@@ -157,7 +157,7 @@ def test_with_a_fresh_cache_a_chart_connects_at_once_and_verifies_it_in_the_back
     assert town.at(2) in again.peers()
     again.wait_for_peers(town.at(2), timeout=1.0)
     again.do("wait_for_source", town.at(2), "LAN")
-    assert again.do("changes") == {"added": [town.at(2)], "removed": []}
+    again.do("wait_for_changes", [town.at(2)], [])
 
 
 def test_a_host_that_appears_after_the_start_is_found_within_one_rescan_interval(
@@ -214,4 +214,4 @@ def test_a_host_written_into_the_hosts_file_is_used_at_once(
     here.wait_for_peers(town.at(2), timeout=4)
     hosts.write_text('{"hosts": []}')
     here.wait_for_peers(timeout=4)
-    assert here.do("changes") == {"added": [town.at(2)], "removed": [town.at(2)]}
+    here.do("wait_for_changes", [town.at(2)], [town.at(2)])
