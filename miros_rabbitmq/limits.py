@@ -29,7 +29,7 @@ class Limits:
     """Wait between two attempts at a broker that refuses our user, password or vhost."""
     absent_after_s: float = 5.0
     """How long a lost broker still counts as connected: a full backlog makes ``transmit`` wait,
-    and ``flush`` waits for its return. Longer than a reconnect, and than most restarts."""
+    and ``stop`` waits for its return. Longer than a reconnect, and than most restarts."""
     stop_timeout_s: float = 5.0
     """How long ``stop()`` flushes and closes politely before it cuts what is left."""
 

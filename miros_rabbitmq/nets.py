@@ -185,7 +185,7 @@ class MirosNets:
         # Without the lock: a round of the discovery may be about to add a broker.
         self._membership.stop()
         with self._lifecycle:
-            self._mesh.flush(max(0.0, deadline_s - time.monotonic()))
+            self._mesh.flush(max(0.0, deadline_s - time.monotonic()), if_absent=False)
             self._final = self._count(undelivered=self._report_undelivered())
             for snoop in self._snoops:
                 snoop.close()

@@ -140,6 +140,7 @@ class SimplePikaTopicPublisher(Session):
         self._was_ready = False
         # When a broker that does not come back counts as absent, by the monotonic clock.
         self._absent_at_s = 0.0
+        self._posted = 0
         self._sent = self._confirmed = self._unrouted = 0
         self._drops: Counter[DropReason] = Counter()
         self._dropped_in_burst = 0
@@ -215,18 +216,27 @@ class SimplePikaTopicPublisher(Session):
         """The broker has confirmed everything that was posted, or was never reached."""
         return self._outbox.is_empty or not self._was_ready
 
-    def flush(self, timeout: float) -> bool:
-        """Wait until `is_flushed`, as long as the broker is connected or expected back.
+    def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
+        """Wait until the broker has confirmed everything that was posted so far.
+
+        Args:
+            timeout: seconds to wait.
+            if_absent: wait even while the broker `is_absent`.
 
         Returns:
-            whether that is so, within ``timeout`` seconds.
+            whether it has, or was never reached, within ``timeout`` seconds.
         """
         deadline_s = time.monotonic() + timeout
         with self._changed:
-            while not (self.is_flushed or self.is_absent or self._stop_asked):
-                if not self._wait(deadline_s):
+            posted = self._posted
+            while self._settled < posted and self._was_ready and not self._stop_asked:
+                if self.is_absent:
+                    if not if_absent or deadline_s <= time.monotonic():
+                        break
+                    self._changed.wait(deadline_s - time.monotonic())
+                elif not self._wait(deadline_s):
                     break
-            return self.is_flushed
+            return self._settled >= posted or not self._was_ready
 
     def stats(self) -> PublisherStats:
         """The counters, all of the same moment."""
@@ -254,6 +264,7 @@ class SimplePikaTopicPublisher(Session):
             if self._stop_asked:
                 why = "belongs to the parent process" if self._is_forked else "was stopped"
                 raise NetworkStopped(f"the publisher to {self.address} {why}")
+            self._posted += 1
             was_empty = self._outbox.depth == 0
             dropped = self._outbox.post(token)
             if dropped:
@@ -401,6 +412,11 @@ class SimplePikaTopicPublisher(Session):
             logger.warning("%s: from now on events are dropped: %s", self._name, reason.value)
         self._dropped_in_burst += events
 
+    @property
+    def _settled(self) -> int:
+        """How many of those posted are confirmed, or given up."""
+        return self._posted - self._outbox.depth - self._outbox.unconfirmed
+
     def _new_outbox(self) -> Outbox:
         limits, joined = self.limits, self._separator is not None
         return Outbox(
@@ -416,6 +432,7 @@ class SimplePikaTopicPublisher(Session):
         super()._disown()
         # What the parent has not sent, it will send.
         self._outbox = self._new_outbox()
+        self._posted = 0
         self._beat_timer = self._notice_timer = None
         self._wake_pending = False
         self._absent_at_s = 0.0

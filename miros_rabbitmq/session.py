@@ -173,7 +173,8 @@ class Session:
         self._short_lived = 0
         self._ready_since_s = 0.0
         self._outage_logged = False
-        _sessions.add(self)
+        with _sessions_lock:
+            _sessions.add(self)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address} {self._state.value}>"
@@ -305,6 +306,7 @@ class Session:
         self._outage_logged = False
         self._was_connected = True
         self._answered()
+        self._tell_others()
         if self._blocked_reason is None:
             self._on_ready()
         else:
@@ -475,7 +477,21 @@ class Session:
         # Spread, so that the nodes of a system do not all come back in the same moment.
         return delay_s * random.uniform(0.5, 1.0)
 
+    def _tell_others(self) -> None:
+        """Let those that wait for the same broker try again: it is back."""
+        with _sessions_lock:
+            others = [other for other in _sessions if other.url == self.url]
+        for other in others:
+            if other._state in (SessionState.WAITING, SessionState.REFUSED):
+                other._call_soon(other._retry_now)
+
+    def _retry_now(self) -> None:
+        if self._retry_timer is not None:
+            self._cancel_call(self._retry_timer)
+            self._retry()
+
     def _retry(self) -> None:
+        self._retry_timer = None
         if self._stop_asked:
             return
         self._step(_Step.START)
@@ -500,6 +516,9 @@ class Session:
     def _close_connection(self) -> None:
         connection = self._connection
         if connection is None or connection.is_closing or connection.is_closed:
+            return
+        if not connection.is_open:
+            self._abort_transport()  # amid the handshake there is nobody to take leave of
             return
         connection.close()
         if not self._stop_asked:
@@ -528,8 +547,9 @@ class Session:
     def _abort_transport(self) -> None:
         connection = self._connection
         if connection is not None and not connection.is_closed:
-            # pika has no public way to drop a connection without the broker's consent.
-            connection._terminate_stream(pika.exceptions.ConnectionOpenAborted("cut"))
+            # pika has no public way to drop a connection without the broker's consent; and its
+            # own error for that, ConnectionOpenAborted, fails an assertion of its own.
+            connection._terminate_stream(pika.exceptions.AMQPConnectionError("cut"))
 
     def _step(self, step: _Step) -> None:
         with self._changed:
@@ -558,9 +578,12 @@ class Session:
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
+_sessions_lock = threading.Lock()
 
 
 def _disown_all() -> None:
+    global _sessions_lock
+    _sessions_lock = threading.Lock()
     for session in list(_sessions):
         session._disown()
 

@@ -246,18 +246,23 @@ class TopicNetwork:
         """Encrypt and decrypt with other keys, from the next envelope on."""
         self.codec.change_keys(keys)
 
-    def flush(self, timeout: float) -> bool:
+    def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
         """Wait until every broker that was ever reached has confirmed everything.
 
-        A broker that is absent (see `SimplePikaTopicPublisher.is_absent`) is not waited for.
+        Args:
+            timeout: seconds to wait.
+            if_absent: wait also for brokers that are absent, see
+                `SimplePikaTopicPublisher.is_absent`.
 
         Returns:
             whether all have.
         """
         deadline_s = time.monotonic() + timeout
-        for publisher in self.publishers.values():
-            publisher.flush(max(0.0, deadline_s - time.monotonic()))
-        return all(publisher.is_flushed for publisher in self.publishers.values())
+        flushed = [
+            publisher.flush(max(0.0, deadline_s - time.monotonic()), if_absent=if_absent)
+            for publisher in self.publishers.values()
+        ]
+        return all(flushed)
 
     def stop_consumer(self) -> None:
         """Take nothing more from the own broker; `stop` waits for the consumer's end."""

@@ -195,8 +195,12 @@ class System:
             talker.stop()
         wait_until(self.ledger.is_settled, timeout, lambda: f"settled; {self.describe()}")
         # A second copy would come with what is sent after it.
-        assert all(chart.nets.flush(scaled(10)) for chart in self.charts)
+        self.flush()
         return self.ledger.verdict()
+
+    def flush(self) -> None:
+        """Wait until every broker has confirmed everything, and so is connected."""
+        assert all(chart.nets.flush(scaled(20)) for chart in self.charts), self.describe()
 
     def describe(self) -> str:
         """The ledger, and where each chart stands."""

@@ -1,0 +1,103 @@
+"""Connections that are cut, cut again, silent, slow or thin: all arrives, once and in order."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from miros_rabbitmq import Limits
+
+from ..helpers import scaled, wait_until
+from .conftest import SystemFactory
+from .proxy import Direction, FaultProxy
+from .system import HEARTBEAT_S
+
+
+def wait_for_connections(proxy: FaultProxy, count: int, timeout: float) -> None:
+    """Wait until a proxy has accepted so many."""
+    wait_until(lambda: proxy.connections >= count, timeout, "connections made anew")
+
+
+def test_a_cut_connection_is_noticed_within_a_second_and_nothing_is_lost(
+    systems: SystemFactory,
+) -> None:
+    with systems() as system, system.running():
+        system.wait_until_consumed_again()
+        for proxy in system.proxies:
+            before = proxy.connections
+            cut = proxy.cut()
+            assert cut == 3, "a consumer and two publishers"
+            wait_for_connections(proxy, before + 1, 1)
+            system.wait_until_consumed_again()
+        assert system.settle().is_clean, system.describe()
+        assert not system.errors.found
+
+
+def test_a_connection_may_be_cut_at_any_step_of_its_set_up(systems: SystemFactory) -> None:
+    with systems() as system, system.running():
+        for proxy in system.proxies:
+            # The broker's first frame has some 500 bytes, each further one some 20.
+            proxy.cut_at(1, 400, 520, 535, 545, 555, 565, 575, 590)
+            proxy.cut()
+        wait_until(lambda: not any(proxy.cuts_pending for proxy in system.proxies), 20)
+        system.wait_until_consumed_again()
+        assert system.settle().is_clean, system.describe()
+        assert not system.errors.found
+
+
+def test_silence_in_either_direction_is_noticed_by_the_heartbeat(systems: SystemFactory) -> None:
+    assert_silence_is_noticed(systems, Limits(heartbeat_s=HEARTBEAT_S), EACH_DIRECTION)
+
+
+@pytest.mark.slow
+def test_silence_is_noticed_within_16_seconds_by_default(systems: SystemFactory) -> None:
+    assert_silence_is_noticed(systems, Limits(), EACH_DIRECTION, BOTH_DIRECTIONS)
+
+
+Silence = tuple[list[Direction], list[Direction]]
+"""The directions that go silent, of the first broker and of the second."""
+
+EACH_DIRECTION: Silence = [Direction.TO_BROKER], [Direction.TO_NODE]
+BOTH_DIRECTIONS: Silence = list(Direction), []
+
+
+def assert_silence_is_noticed(systems: SystemFactory, limits: Limits, *silences: Silence) -> None:
+    longest_s = 1.5 * limits.heartbeat_s
+    with systems(limits=limits) as system, system.running():
+        for silent in silences:
+            system.wait_until_consumed_again()
+            system.flush()
+            began_s = time.monotonic()
+            expected = []
+            for proxy, directions in zip(system.proxies, silent, strict=True):
+                if directions:
+                    proxy.silence(*directions)
+                    expected.append((proxy, proxy.connections + proxy.open_connections))
+            for proxy, connections in expected:
+                # Every one of them was given up and tried again.
+                wait_for_connections(proxy, connections, 2 * longest_s)
+            assert time.monotonic() - began_s < longest_s + scaled(1)
+            for proxy in system.proxies:
+                proxy.heal()
+            system.wait_until_consumed_again(60)
+        assert system.settle().is_clean, system.describe()
+        assert not system.errors.found
+
+
+def test_a_slow_and_thin_link_loses_nothing_and_is_not_taken_for_a_dead_one(
+    systems: SystemFactory,
+) -> None:
+    with systems() as system, system.running():
+        thin, slow = system.proxies
+        connections = thin.connections, slow.connections
+        thin.slow_down(bytes_a_second=300_000)
+        slow.slow_down(delay_s=0.3)
+        # Some 1.2 MB, which takes longer than a silent connection would be waited for.
+        for talker in system.talkers:
+            talker.burst = 3_000
+        system.wait_until_consumed_again(60)
+        assert (thin.connections, slow.connections) == connections
+        thin.heal()
+        slow.heal()
+        assert system.settle().is_clean, system.describe()
