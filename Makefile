@@ -5,7 +5,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SOURCES = $(wildcard miros_rabbitmq tests examples)
 
-.PHONY: help setup demo test unit lint types format clean
+.PHONY: help setup demo test unit fuzz lint types format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -21,6 +21,9 @@ test: setup  ## lint, types, and all tests; the unit tests on every Python that 
 
 unit: setup  ## the tests that need no RabbitMQ
 	@$(BIN)/python -m pytest -q tests/unit
+
+fuzz: setup  ## ten minutes of atheris for each parser of foreign bytes (FUZZ_SECONDS=600)
+	@tools/fuzz.sh
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check $(SOURCES)

@@ -11,7 +11,8 @@ and of these only what stays within bounds:
     depth       containers stand at most `MAX_DEPTH` deep in each other
     expansion   with every shared part written out wherever it stands, it would have at most
                 `MAX_EXPANDED_BYTES`: this bounds what is hashed, copied or printed
-    cycles      a value may contain itself, but a part that refers back is shared by nobody else
+    cycles      a value may contain itself, but nothing outside of it may share the parts of it
+                that refer back to it
 
 Opcodes: Lib/pickletools.py of CPython describes each. A small event is passed by one regular
 expression, in about a microsecond; everything else is walked opcode by opcode, runs of plain data
@@ -43,6 +44,9 @@ each share at most doubles."""
 
 _TOKEN = 270
 """More than the bytes of any token that the regular expressions know."""
+
+_MAX_REFERENCES = 256
+"""Within one container, to others that are not complete: their sets are copied at each step."""
 
 _CLASS = 16
 _CALL = 64
@@ -119,15 +123,24 @@ def check_opcodes(data: bytes, *, objects: bool) -> None:
 
 
 class _Node:
-    """A container on the stack: how many bytes it would have, and how deep it is."""
+    """A container on the stack: how many bytes it would have, and how deep it is.
 
-    __slots__ = ("depth", "is_open", "refers_back", "weight")
+    What refers to a container that is still on the stack stands next to it, or will stand in it:
+    which of the two, the opcodes after it decide. Until then it is in ``refers_to``.
+    """
 
-    def __init__(self, weight: int, depth: int) -> None:
+    __slots__ = ("depth", "is_changeable", "is_cyclic", "is_open", "refers_to", "weight")
+
+    def __init__(self, weight: int, *, is_changeable: bool) -> None:
         self.weight = weight
-        self.depth = depth
+        self.depth = 1
+        self.is_changeable = is_changeable
         self.is_open = True
-        self.refers_back = False
+        self.is_cyclic = False
+        self.refers_to: frozenset[_Node] = _NOTHING
+
+
+_NOTHING: frozenset[_Node] = frozenset()
 
 
 class _Mark:
@@ -138,8 +151,8 @@ class _Mark:
 
 _MARK = _Mark()
 
-_Shared = tuple[int, int, bool]
-"""What the memo gave: weight, depth, refers back. It cannot be added to any more."""
+_Shared = tuple[int, int, frozenset[_Node]]
+"""What the memo gave: weight, depth, and what it refers to. It cannot be added to any more."""
 
 _Item = int | _Node | _Shared | _Mark
 """What stands on the stack; plain data as its weight alone."""
@@ -214,7 +227,7 @@ class _Walk:
     # Each of these is one opcode; they leave the place where the next begins.
 
     def _empty(self) -> None:
-        self._stack.append(_Node(1, 1))
+        self._stack.append(_Node(1, is_changeable=True))
         self._at += 1
 
     def _counted(self, size_bytes: int, limit: int | None = None) -> None:
@@ -269,12 +282,14 @@ class _Walk:
         if isinstance(item, int):
             self._stack.append(item)
             return
-        if item.is_open:
-            self._stack.append((_TOKEN, 0, True))
-        elif item.refers_back:
-            raise OpcodeRefused("a part that refers back to what it is in stands elsewhere as well")
-        else:
-            self._stack.append((item.weight, item.depth, False))
+        refers_to = item.refers_to
+        if refers_to:
+            refers_to = frozenset(one for one in refers_to if one.is_open or one.is_cyclic)
+            if any(one.is_cyclic for one in refers_to):
+                raise OpcodeRefused("a part that refers back to its whole stands elsewhere as well")
+        if item.is_open and item.is_changeable:
+            refers_to |= {item}
+        self._stack.append((item.weight, item.depth, refers_to))
 
     def _to_mark(self) -> list[_Item]:
         stack = self._stack
@@ -304,6 +319,7 @@ class _Walk:
         self._add(node, items)
 
     def _add(self, node: _Node, items: list[_Item]) -> None:
+        references: set[_Node] = set()
         for item in items:
             if isinstance(item, int):
                 node.weight += item
@@ -312,20 +328,29 @@ class _Walk:
                 raise OpcodeRefused("a mark in the middle of something")
             if isinstance(item, _Node):
                 item.is_open = False
-                weight, depth, refers_back = item.weight, item.depth, item.refers_back
+                weight, depth, refers_to = item.weight, item.depth, item.refers_to
             else:
-                weight, depth, refers_back = item
+                weight, depth, refers_to = item
             node.weight += weight
-            node.refers_back = node.refers_back or refers_back
+            references.update(refers_to)
             if depth >= node.depth:
                 node.depth = depth + 1
+        if references:
+            node.is_cyclic = node.is_cyclic or node in references
+            # What was put into the same container is complete by now, and was a neighbour.
+            references.update(node.refers_to)
+            node.refers_to = frozenset(
+                one for one in references if one is not node and (one.is_open or one.is_cyclic)
+            )
+            if len(node.refers_to) > _MAX_REFERENCES:
+                raise OpcodeRefused("too many references to what is not complete yet")
         if node.depth > MAX_DEPTH:
             raise OpcodeRefused(f"containers stand more than {MAX_DEPTH} deep in each other")
         if node.weight > self._limit:
             raise OpcodeRefused(f"it shares its parts to more than {self._limit:,} bytes")
 
     def _tuple(self) -> None:
-        node = _Node(1, 1)
+        node = _Node(1, is_changeable=False)
         self._add(node, self._to_mark())
         self._stack.append(node)
         self._at += 1
@@ -333,14 +358,14 @@ class _Walk:
     def _short_tuple(self) -> None:
         count = self._data[self._at] - 0x84
         items = [self._stack.pop() for _ in range(count)]
-        node = _Node(1, 1)
+        node = _Node(1, is_changeable=False)
         self._add(node, items)
         self._stack.append(node)
         self._at += 1
 
     def _call(self) -> None:
         arguments, function = self._stack.pop(), self._stack.pop()
-        node = _Node(_CALL, 1)
+        node = _Node(_CALL, is_changeable=True)
         self._add(node, [arguments, function])
         self._stack.append(node)
         self._at += 1

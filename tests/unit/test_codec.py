@@ -542,3 +542,66 @@ def test_the_checks_of_the_envelope_hold_for_every_serializer() -> None:
     for fields in ([1], {"a": 1}, [True, MESH, "s", 1, 1, ["S", None]]):
         token = token_of(json.dumps(fields).encode())
         assert reason_for(token, json_codec()) is RejectReason.MALFORMED
+
+
+# Age.
+
+
+def aged(age_s: float) -> bytes:
+    return Fernet(KEY).encrypt_at_time(pickle.dumps(GOOD, 3), int(NOW_S - age_s))
+
+
+NOW_S = 1_800_000_000.0
+
+
+@pytest.mark.parametrize(
+    ("age_s", "reason"),
+    [
+        (0, None),
+        (300, None),
+        (301, RejectReason.TOO_OLD),
+        (10**9, RejectReason.TOO_OLD),
+        (-60, None),
+        (-61, RejectReason.CLOCK_SKEW),
+        (-(10**9), RejectReason.CLOCK_SKEW),
+    ],
+)
+def test_an_age_is_the_time_in_the_token_by_this_clock(
+    age_s: int, reason: RejectReason | None
+) -> None:
+    reader = CountingReader()
+    one = codec(max_age_s=300, now=lambda: NOW_S, serializer=pickle.dumps, deserializer=reader)
+    if reason is None:
+        assert one.decode(aged(age_s)).sender == "sender"
+    else:
+        assert reason_for(aged(age_s), one) is reason
+        assert reader.calls == 0
+    assert codec(now=lambda: NOW_S).decode(aged(age_s)).sender == "sender", "any age by default"
+
+
+def test_a_clock_is_not_allowed_to_be_farther_ahead_than_a_message_may_be_old() -> None:
+    one = codec(max_age_s=5, now=lambda: NOW_S)
+    assert one.decode(aged(-5)).sender == "sender"
+    with pytest.raises(MessageRejected, match="6 s ahead of this one"):
+        one.decode(aged(-6))
+
+
+def test_junk_in_a_token_does_not_make_it_younger() -> None:
+    token = aged(301)
+    for at in range(24):
+        disguised = token[:at] + b"!!\n~" + token[at:]
+        assert reason_for(disguised, codec(max_age_s=300, now=lambda: NOW_S)) in (
+            RejectReason.TOO_OLD,
+            RejectReason.NOT_AUTHENTIC,
+        )
+
+
+def test_keys_that_are_changed_hold_from_the_next_token_on() -> None:
+    one = codec(KEY)
+    token = one.encode("sender", 1, 1, ("SIGNAL", None))
+    one.change_keys([OTHER_KEY])
+    assert reason_for(token, one) is RejectReason.NOT_AUTHENTIC
+    assert codec(OTHER_KEY).decode(one.encode("sender", 1, 1, ("SIGNAL", None)))
+    with pytest.raises(ValueError, match=r"key|base64|padding|data"):
+        one.change_keys([KEY, b"no key"])
+    assert codec(OTHER_KEY).decode(one.encode("sender", 1, 1, ("SIGNAL", None)))

@@ -1,0 +1,254 @@
+"""What is fuzzed: each target takes any bytes, and raises where it is not simply refused or taken.
+
+The oracle is the same for all: only our own errors; no import, process, file or connection (an
+audit hook sees them); bounded memory (the driver sets a limit, and `MemoryError` is a finding) and
+time. ``make fuzz`` runs them under atheris; ``tests/unit/test_fuzz_targets.py`` runs their seeds.
+"""
+
+from __future__ import annotations
+
+import base64
+import codecs
+import io
+import pickle
+import sys
+import time
+import unicodedata  # noqa: F401  # urllib imports it when it first needs it
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+from cryptography.fernet import Fernet
+
+from miros_rabbitmq.amqp import connection_parameters
+from miros_rabbitmq.arp import ArpEntry, parse_arp_program, parse_proc_net_arp
+from miros_rabbitmq.codec import MESH, Codec, is_event_body
+from miros_rabbitmq.exceptions import MessageRejected, SettingsError
+from miros_rabbitmq.hosts_file import HostsFileError, _text_of, parse_hosts
+from miros_rabbitmq.lan_cache import LanCache
+from miros_rabbitmq.limits import Limits
+from miros_rabbitmq.pickling import RestrictedPickle
+from miros_rabbitmq.urls import AmqpUrl, parse_address, redact
+
+SLOW_S = 2.0
+"""No input of the sizes that are tried here may take as long, on a busy machine either."""
+
+MAX_BYTES = 4096
+"""The largest input that is tried."""
+
+_FORBIDDEN = (
+    "import",
+    "open",
+    "os.exec",
+    "os.fork",
+    "os.posix_spawn",
+    "os.spawn",
+    "os.system",
+    "pty.spawn",
+    "subprocess.Popen",
+    "socket.bind",
+    "socket.connect",
+    "socket.getaddrinfo",
+    "socket.gethostbyname",
+    "socket.sendto",
+    "ctypes.dlopen",
+    "compile",
+    "exec",
+)
+
+# Python imports the module of an encoding when it first needs it.
+for _encoding in ("idna", "utf-8-sig", "utf-16", "utf-16-be", "utf-16-le", "utf-32", "utf-32-be"):
+    codecs.lookup(_encoding)
+codecs.lookup("utf-32-le")
+
+_guarded = False
+
+
+def _audit(event: str, arguments: tuple[Any, ...]) -> None:
+    if _guarded and event in _FORBIDDEN:
+        raise Forbidden(f"{event} {arguments[:1]!r}")
+
+
+class Forbidden(BaseException):
+    """Something was done that no input may cause; passes every ``except Exception``."""
+
+
+class Found(BaseException):
+    """An input was answered by something else than a refusal."""
+
+
+_hooked = False
+
+
+@contextmanager
+def guarded() -> Iterator[None]:
+    """Have the audit hook look while an input is taken."""
+    global _guarded, _hooked
+    if not _hooked:
+        _hooked = True
+        sys.addaudithook(_audit)
+    _guarded = True
+    started_s = time.monotonic()
+    try:
+        yield
+    except MemoryError as error:
+        raise Found("it takes too much memory") from error
+    finally:
+        _guarded = False
+    if time.monotonic() - started_s > SLOW_S:
+        raise Found("it takes too long")
+
+
+_KEY = base64.urlsafe_b64encode(bytes(32))
+_encrypt = Fernet(_KEY).encrypt
+_restricted = RestrictedPickle()
+_codec = Codec(MESH, [_KEY], check_body=is_event_body)
+
+
+class _Strict(Codec):
+    """Lets what a limit of memory raises through, which the codec would call a bad message."""
+
+    def decode(self, token: bytes) -> Any:
+        try:
+            return super().decode(token)
+        except MessageRejected as error:
+            if isinstance(error.__cause__, MemoryError):
+                raise error.__cause__ from None
+            raise
+
+
+def envelope(data: bytes) -> None:
+    """A token as it comes, and any plain text under a good key."""
+    strict = _Strict(MESH, [_KEY], check_body=is_event_body)
+    for token in (data, _encrypt(data)):
+        try:
+            with guarded():
+                strict.decode(token)
+        except MessageRejected:
+            pass
+
+
+def unpickler(data: bytes) -> None:
+    """The restricted pickle: what it gives can be printed, hashed or not, and written again."""
+    try:
+        with guarded():
+            value = _restricted.loads(b"\x80\x03" + data)
+    except Exception:  # noqa: BLE001 - as the loader documents: of any kind
+        return
+    with guarded():
+        repr(value)
+        with suppress(TypeError):
+            hash(value)
+        with suppress(pickle.PicklingError, RecursionError):
+            _restricted.dumps(value)
+
+
+def url(data: bytes) -> None:
+    """A URL and an address: refused, or taken apart without showing the password."""
+    text = data.decode("utf-8", "surrogateescape")
+    try:
+        with guarded():
+            parse_address(text)
+    except SettingsError:
+        pass
+    for scheme in ("", "amqp://"):
+        secret = "C4nary-p4ssw0rd"
+        whole = AmqpUrl(scheme + text)
+        try:
+            with guarded():
+                connection_parameters(whole, "fuzz", Limits(), None)
+                _ = whole.address
+        except SettingsError as error:
+            if secret in str(error) and f":{secret}@" in whole:
+                raise Found("an error shows a password") from error
+        with guarded():
+            shown = redact(whole) + repr(whole)
+        if f"//user:{secret}@" in whole and whole.count(secret) == 1 and secret in shown:
+            raise Found("a password is shown")
+
+
+def arp(data: bytes) -> None:
+    """The parsers of ARP tables never raise."""
+    text = data.decode("utf-8", "replace")
+    with guarded():
+        for parse in (parse_proc_net_arp, parse_arp_program):
+            for entry in parse(text):
+                assert isinstance(entry, ArpEntry)
+
+
+def hosts_file(data: bytes) -> None:
+    """A hosts file names hosts, or is refused with line and column."""
+    try:
+        with guarded():
+            parse_hosts(_text_of(data), 5672)
+    except HostsFileError as error:
+        if error.line < 1 or error.column < 1:
+            raise Found("an error at no place") from error
+
+
+class _File:
+    """A path whose content is given."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+
+    def open(self, mode: str) -> io.BytesIO:
+        return io.BytesIO(self._content)
+
+
+def cache_file(data: bytes) -> None:
+    """A cache says something, or counts as none."""
+    with guarded():
+        cached = LanCache(_File(data), 60.0, now=lambda: 1e9).load()  # type: ignore[arg-type]
+    if cached is not None and not 0 <= cached.age_s <= 60:
+        raise Found("an old cache is taken")
+
+
+TARGETS: dict[str, Callable[[bytes], None]] = {
+    target.__name__: target for target in (envelope, unpickler, url, arp, hosts_file, cache_file)
+}
+
+_PAYLOADS: tuple[Any, ...] = (
+    None,
+    {"a": [1, 2.5, True], "b": ("x", b"y")},
+    [[], {}, (), set(), frozenset({1}), bytearray(b"z")],
+    [2**70, 2**3000, "ä" * 300, b"x" * 300],
+    [(n, str(n)) for n in range(300)],
+)
+
+
+def seeds(name: str) -> list[bytes]:
+    """Good inputs to begin with."""
+    pickles = [_restricted.dumps((1, MESH, "me", 5, 1, ("GO", one))) for one in _PAYLOADS]
+    if name == "envelope":
+        return [*pickles, *(_codec.encode("me", 5, 1, ("GO", one)) for one in _PAYLOADS)]
+    if name == "unpickler":
+        return [one[2:] for one in pickles] + [
+            b"cdatetime\ndate\nC\x04\x07\xea\x0b\x16\x85R.",
+            b"cdecimal\nDecimal\nX\x01\x00\x00\x001\x85R.",
+            b"ccollections\ndeque\n)K\x05\x86R(K\x01K\x02e.",
+            b"]q\x00(K\x01h\x00e.",
+            b"K\x01q\x01h\x01\x86q\x02h\x02\x86q\x03h\x03\x86.",
+            b"K\x01q\x00" + b"".join(b"h%c\x86q%c" % (n, n + 1) for n in range(60)) + b".",
+            b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60)) + b"t.",
+            b"(]q\x00]q\x01h\x00aah\x01h\x01t.",
+        ]
+    if name == "url":
+        return [
+            b"user:C4nary-p4ssw0rd@host:5672/%2F?heartbeat=10",
+            b"amqps://user:C4nary-p4ssw0rd@[::1]:5671/vhost",
+            b"robot.example:5673",
+        ]
+    if name == "arp":
+        return [
+            b"IP address HW type Flags HW address Mask Device\n"
+            b"192.168.1.1 0x1 0x2 aa:bb:cc:dd:ee:ff * eth0\n",
+            b"gw (192.168.1.1) at aa:bb:cc:dd:ee:ff [ether] on eth0\n? (10.0.0.2) at (incomplete)",
+            b"Interface: 10.0.0.5 --- 0x3\n  10.0.0.1   aa-bb-cc-dd-ee-ff   dynamic\n",
+        ]
+    if name == "hosts_file":
+        return [
+            b'{"hosts": ["192.168.1.71", "robot.example:5673"], "x": [1, null]}',
+            b"\xef\xbb\xbf{}",
+        ]
+    return [b'{"addresses": ["10.0.0.1:5672"], "time": 999999990}']

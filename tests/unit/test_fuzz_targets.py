@@ -1,0 +1,25 @@
+"""The targets of ``make fuzz`` take their seeds, and what was found with them before."""
+
+from __future__ import annotations
+
+import pytest
+
+from ..fuzz import targets
+
+FOUND = {
+    "url": [b"host:" + b"1" * 5_000, b"a\nb:1", b"user:C4nary-p4ssw0rd@[host"],
+    "hosts_file": [
+        b"\xef\xbb\xbf{}\xef{\xbf}",
+        b'{"hosts": [' + b"1" * 5_000 + b"]}",
+        b"[" * 5_000,
+    ],
+    "cache_file": [b'{"time": 1' + b"0" * 5_000 + b"}", b"[" * 5_000, b'{"time": NaN}'],
+    "unpickler": [b"K\x01" + b"\x85" * 3_000 + b".", b"K\x01r\xff\xff\xff\x7f."],
+    "envelope": [b"", b"gAAAA", b"\x80\x03" + b"]" * 3_000],
+}
+
+
+@pytest.mark.parametrize("name", targets.TARGETS)
+def test_a_target_takes_its_seeds_and_what_was_found_before(name: str) -> None:
+    for data in [*targets.seeds(name), *FOUND.get(name, ())]:
+        targets.TARGETS[name](data)
