@@ -28,6 +28,7 @@ from .exceptions import (
 )
 from .json_codec import json_deserializer, json_serializer
 from .lan import LocalAreaNetwork
+from .life import SessionState
 from .limits import Limits
 from .nets import MirosNets
 from .network import NetworkedActiveObject, NetworkedFactory
@@ -35,7 +36,6 @@ from .outcome import ProbeOutcome, ProbeResult, ScoutReport
 from .peers import Peer, PeersChanged, PeerSource, PeerState
 from .publisher import PikaTopicPublisher, PublisherStats, SimplePikaTopicPublisher
 from .scout import RabbitScout
-from .session import SessionState
 from .settings import DEFAULT_ROUTING_KEY, Settings
 from .stats import DropReason, NetsStats, NetworkStats
 from .tls import tls_from_environment

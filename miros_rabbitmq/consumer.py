@@ -19,8 +19,9 @@ from pika.channel import Channel
 from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
 from .delivery import Arrival, Inbox
 from .exceptions import MessageRejected, RejectReason
+from .life import SessionState
 from .limits import Limits
-from .session import WARNINGS, Reporting, Session, SessionState
+from .session import WARNINGS, Reporting, Session
 from .topology import Queue, declare_exchange
 
 logger = logging.getLogger(__name__)

@@ -15,7 +15,6 @@ import time
 import weakref
 from collections.abc import Callable
 from dataclasses import replace
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from miros import Event
@@ -35,8 +34,7 @@ from .lan import LocalAreaNetwork
 from .membership import Membership
 from .settings import Extras, Keys, Settings, settings_from
 from .signal_names import INNER_SIGNALS, admit_name, check_name
-from .snoop import scribble_line, scribble_text, scribbled_trace_text, trace_text
-from .snooping import Snoop, spy_snoop, trace_snoop
+from .snooping import Snoop, Snoops
 from .stats import DropReason, NetsStats
 from .terminal import SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
@@ -109,7 +107,7 @@ class MirosNets:
         self._membership = self._make_membership()
         self._terminal = SnoopTerminal(miros_object.name)
         self._final: NetsStats | None = None
-        self._mesh, self._trace, self._spy = self._make_networks()
+        self._mesh, self.snoops = self._make_networks()
 
     def __repr__(self) -> str:
         return f"<MirosNets of {self._object.name} {'running' if self._running else 'not running'}>"
@@ -147,7 +145,7 @@ class MirosNets:
         if isinstance(fault, (AccessRefused, VhostNotFound)):
             self.stop()
             raise fault
-        for snoop in self._snoops:
+        for snoop in self.snoops:
             snoop.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         self._membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
         if not consumer.is_connected:
@@ -187,7 +185,7 @@ class MirosNets:
         with self._lifecycle:
             self._mesh.flush(max(0.0, deadline_s - time.monotonic()), if_absent=False)
             self._final = self._count(undelivered=self._report_undelivered())
-            for snoop in self._snoops:
+            for snoop in self.snoops:
                 snoop.close()
             self._mesh.stop(max(_GOODBYE_S, deadline_s - time.monotonic()))
             self._terminal.stop(1.0)
@@ -247,8 +245,8 @@ class MirosNets:
             settings = replace(self.settings, **keys)  # type: ignore[arg-type]
             self.settings = settings
             self._mesh.change_keys(settings.mesh_keys)
-            self._trace.change_keys(settings.trace_keys)
-            self._spy.change_keys(settings.spy_keys)
+            self.snoops.trace.change_keys(settings.trace_keys)
+            self.snoops.spy.change_keys(settings.spy_keys)
 
     def flush(self, timeout: float) -> bool:
         """Wait until the brokers have confirmed every event transmitted so far.
@@ -281,8 +279,8 @@ class MirosNets:
         }
         return NetsStats(
             mesh=replace(mesh, dropped=dropped),
-            snoop_trace=self._trace.stats(),
-            snoop_spy=self._spy.stats(),
+            snoop_trace=self.snoops.trace.stats(),
+            snoop_spy=self.snoops.spy.stats(),
             peers=self._membership.peers(),
         )
 
@@ -305,55 +303,23 @@ class MirosNets:
 
     # Snoops.
 
-    @property
-    def trace_enabled(self) -> bool:
-        """Whether state transitions are shown and sent."""
-        return self._trace.enabled
-
-    @property
-    def spy_enabled(self) -> bool:
-        """Whether spy lines are shown and sent."""
-        return self._spy.enabled
-
     def enable_snoop_trace(self, *, colour: bool = True) -> None:
         """Show and send state transitions, and show those of others; at once or from `start` on."""
-        self._enable(self._trace, colour)
+        self._enable(self.snoops.trace, colour)
 
     def enable_snoop_spy(self, *, colour: bool = True) -> None:
         """The same for spy lines."""
-        self._enable(self._spy, colour)
+        self._enable(self.snoops.spy, colour)
 
     def disable_snoop_trace(self) -> None:
         """Neither show nor send state transitions any more."""
         with self._lifecycle:
-            self._trace.disable()
+            self.snoops.trace.disable()
 
     def disable_snoop_spy(self) -> None:
         """The same for spy lines."""
         with self._lifecycle:
-            self._spy.disable()
-
-    def tell_trace(self, trace: Any) -> None:
-        """Show and send a state transition, as miros records it."""
-        self._trace.tell(trace_text(trace, self._object.name))
-
-    def tell_spy(self, line: str) -> None:
-        """Show and send a spy line."""
-        self._spy.tell(line)
-
-    def scribble(self, message: str, *, colour: bool = True) -> None:
-        """Write a remark into every snoop that is enabled; with none, on the terminal alone."""
-        message = str(message)
-        if self._trace.enabled:
-            now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
-            text = scribbled_trace_text(message, self._object.name, now)
-            self._trace.tell(text, colour=colour)
-        if self._spy.enabled:
-            self._spy.tell(scribble_text(message), colour=colour)
-        if not (self._trace.enabled or self._spy.enabled):
-            self._terminal.write(
-                lambda palette: scribble_line(message, palette=palette), colour=colour
-            )
+            self.snoops.spy.disable()
 
     # Inside.
 
@@ -366,7 +332,7 @@ class MirosNets:
             connected=self._connected_brokers,
         )
 
-    def _make_networks(self) -> tuple[TopicNetwork, Snoop, Snoop]:
+    def _make_networks(self) -> tuple[TopicNetwork, Snoops]:
         """Make the networks of a new sender, none of them open."""
         settings = self.settings
         identity = Identity.new(self._object.name)
@@ -391,20 +357,15 @@ class MirosNets:
             notice=lambda: self._membership.announcement(),
             on_notice=lambda envelope: self._membership.hear(envelope.body),
         )
-        trace = trace_snoop(settings, identity, self._terminal)
-        spy = spy_snoop(settings, identity, self._terminal)
-        return mesh, trace, spy
+        return mesh, Snoops(settings, identity, self._terminal)
 
     def _renew(self) -> None:
         """Become a new sender: a second start begins a new epoch."""
-        before = self._trace.enabled, self._spy.enabled
-        self._mesh, self._trace, self._spy = self._make_networks()
-        self._trace.enabled, self._spy.enabled = before
+        before = self.snoops
+        self._mesh, self.snoops = self._make_networks()
+        for snoop, former in zip(self.snoops, before, strict=True):
+            snoop.continue_as(former)
         self._final = None
-
-    @property
-    def _snoops(self) -> tuple[Snoop, Snoop]:
-        return self._trace, self._spy
 
     def _receive(self, envelope: Envelope) -> None:
         """Take an event from the network; in the mesh consumer's thread."""
@@ -423,7 +384,7 @@ class MirosNets:
                 self._open_snoops()
 
     def _open_snoops(self) -> None:
-        for snoop in self._snoops:
+        for snoop in self.snoops:
             snoop.open(self._members[0], self._members)
 
     def _add_broker(self, url: AmqpUrl) -> None:
@@ -432,7 +393,7 @@ class MirosNets:
                 return
             self._members.append(url)
             self._mesh.add_broker(url)
-            for snoop in self._snoops:
+            for snoop in self.snoops:
                 snoop.add_broker(url)
 
     def _remove_broker(self, url: AmqpUrl) -> int:
@@ -440,7 +401,7 @@ class MirosNets:
             if not self._running:
                 return 0
             self._members = [member for member in self._members if member != url]
-            for snoop in self._snoops:
+            for snoop in self.snoops:
                 snoop.remove_broker(url.address)
         # Without the lock: a publisher in the middle of a connection attempt may take a while.
         return self._mesh.remove_broker(url.address)

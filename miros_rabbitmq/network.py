@@ -41,18 +41,18 @@ class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hint
         return action_taken
 
     def _tell_snoops(self) -> None:
-        nets = self.nets
+        snoops = self.nets.snoops
         trace = self.full.trace[-1] if self.full.trace else None
         is_new = trace is not self._told
         self._told = trace
         if not self.instrumented:
             return
         # A transition that miros could not date (its states are not spied on) has no line.
-        if nets.trace_enabled and is_new and trace is not None and trace.datetime is not None:
-            nets.tell_trace(trace)
-        if nets.spy_enabled:
+        if snoops.trace.enabled and is_new and trace is not None and trace.datetime is not None:
+            snoops.tell_trace(trace)
+        if snoops.spy.enabled:
             for line in list(self.rtc.spy):
-                nets.tell_spy(line)
+                snoops.tell_spy(line)
 
 
 class NetworkedChart:
@@ -204,7 +204,7 @@ class NetworkedChart:
 
     def snoop_scribble(self, message: str, enable_color: bool = True) -> None:
         """Write a remark into every snoop that is enabled; with none, on this terminal alone."""
-        self.nets.scribble(message, colour=enable_color)
+        self.nets.snoops.scribble(message, colour=enable_color)
 
     def _room_for_remote_events(self) -> int:
         """How many events from the network the FIFO takes now; in the consumer's thread."""

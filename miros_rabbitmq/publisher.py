@@ -25,9 +25,10 @@ from .codec import TOKEN_SEPARATOR, Codec
 from .delivery import DropReason, Outbox
 from .exceptions import BackPressure, NetworkStopped
 from .identity import Identity
+from .life import SessionState
 from .limits import Limits
 from .pacing import Tempo
-from .session import WARNINGS, Reporting, Session, SessionState
+from .session import WARNINGS, Reporting, Session
 from .topology import declare_exchange
 
 logger = logging.getLogger(__name__)

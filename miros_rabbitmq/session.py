@@ -3,14 +3,7 @@
 A session connects, opens a channel, and when either is lost waits and connects again, until it
 is stopped. What the channel is used for is its subclasses' business: they publish or consume.
 
-Its life is one table. A step that the table does not have is a bug in this package, raises
-`IllegalStep` and changes nothing::
-
-    NEW ────> CONNECTING ──> OPENING ──> READY <──> BLOCKED      the broker lets nobody publish
-                 ^  │           │          │           │
-                 │  v           v          v           v
-                WAITING / REFUSED <──────── (lost / refused)     again after a while / a long while
-                       any ──> CLOSING ──> STOPPED ──> CONNECTING (started anew)
+Its life is the table of `life`.
 
 Every method of pika is called by the session's own thread. Other threads reach it through
 `_call_soon`, or through state that `_changed` guards. Exceptions of pika end here.
@@ -19,7 +12,6 @@ Every method of pika is called by the session's own thread. Other threads reach 
 from __future__ import annotations
 
 import contextlib
-import enum
 import logging
 import os
 import random
@@ -38,6 +30,7 @@ from pika.adapters.select_connection import IOLoop
 from . import faults
 from .amqp import connection_parameters, quieten_pika, translate, unsent_bytes
 from .exceptions import AccessRefused, BrokerError, VhostNotFound
+from .life import SessionState, Step, after
 from .limits import Limits
 from .urls import AmqpUrl
 from .watchdog import Watchdog
@@ -51,51 +44,6 @@ _WATCHES_A_HEARTBEAT = 4
 _PATIENCE_IN_HEARTBEATS = 1.2
 """A question every 2.5 s and 12 s for its answer: silence is noticed in 15 s, by the heartbeat of
 10 s. pika's own check of heartbeats may take 30 s, and RabbitMQ's of ours as long."""
-
-
-class SessionState(enum.Enum):
-    """Where a session stands; `READY` and `BLOCKED` are connected."""
-
-    NEW = "new"
-    CONNECTING = "connecting"
-    OPENING = "opening"
-    READY = "ready"
-    BLOCKED = "blocked"
-    WAITING = "waiting"
-    REFUSED = "refused"
-    CLOSING = "closing"
-    STOPPED = "stopped"
-
-
-class _Step(enum.Enum):
-    START = enum.auto()
-    CONNECTED = enum.auto()
-    SET_UP = enum.auto()
-    BLOCK = enum.auto()
-    UNBLOCK = enum.auto()
-    LOSE = enum.auto()
-    REFUSE = enum.auto()
-    CLOSE = enum.auto()
-    END = enum.auto()
-
-
-_S = SessionState
-_LIFE: dict[tuple[SessionState, _Step], SessionState] = {
-    (_S.NEW, _Step.START): _S.CONNECTING,
-    (_S.CONNECTING, _Step.CONNECTED): _S.OPENING,
-    (_S.OPENING, _Step.SET_UP): _S.READY,
-    (_S.READY, _Step.BLOCK): _S.BLOCKED,
-    (_S.BLOCKED, _Step.UNBLOCK): _S.READY,
-    (_S.WAITING, _Step.START): _S.CONNECTING,
-    (_S.REFUSED, _Step.START): _S.CONNECTING,
-    (_S.STOPPED, _Step.START): _S.CONNECTING,
-    (_S.CLOSING, _Step.END): _S.STOPPED,
-}
-for _live in (_S.CONNECTING, _S.OPENING, _S.READY, _S.BLOCKED):
-    _LIFE[_live, _Step.LOSE] = _S.WAITING
-    _LIFE[_live, _Step.REFUSE] = _S.REFUSED
-for _any in (_S.CONNECTING, _S.OPENING, _S.READY, _S.BLOCKED, _S.WAITING, _S.REFUSED):
-    _LIFE[_any, _Step.CLOSE] = _S.CLOSING
 
 
 class Reporting(NamedTuple):
@@ -112,10 +60,6 @@ class Reporting(NamedTuple):
 
 WARNINGS = Reporting()
 """Every outage is warned about."""
-
-
-class IllegalStep(RuntimeError):
-    """A session was asked for a step that its state does not have; nothing was changed."""
 
 
 class Session:
@@ -202,7 +146,7 @@ class Session:
             quieten_pika()
             self._stop_asked = self._is_forked = False
             self._ioloop = IOLoop()
-            self._step(_Step.START)
+            self._step(Step.START)
             # A daemon: a program that forgets to stop must still be able to end.
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
@@ -296,7 +240,7 @@ class Session:
     def _set_up_done(self) -> None:
         if self._state is not SessionState.OPENING:
             return
-        self._step(_Step.SET_UP)
+        self._step(Step.SET_UP)
         self._fault = None
         self._ready_since_s = time.monotonic()
         if self._outage_logged:
@@ -310,7 +254,7 @@ class Session:
         if self._blocked_reason is None:
             self._on_ready()
         else:
-            self._step(_Step.BLOCK)
+            self._step(Step.BLOCK)
 
     def _call_soon(self, callback: Callable[[], None]) -> None:
         """Have the session's thread call something; from any thread."""
@@ -340,8 +284,8 @@ class Session:
         finally:
             with self._changed:
                 if self._state is not SessionState.CLOSING:
-                    self._step(_Step.CLOSE)
-                self._step(_Step.END)
+                    self._step(Step.CLOSE)
+                self._step(Step.END)
                 self._ioloop.close()
                 self._ioloop = None
                 self._thread = None
@@ -359,7 +303,7 @@ class Session:
     def _on_connection_open(self, connection: pika.SelectConnection) -> None:
         if self._stop_asked:
             return
-        self._step(_Step.CONNECTED)
+        self._step(Step.CONNECTED)
         self._blocked_reason = None
         self._watchdog.ask(time.monotonic())
         self._watch_timer = self._call_later(self._watch_interval_s, self._watch)
@@ -377,14 +321,14 @@ class Session:
         self._blocked_reason = str(frame.method.reason)
         logger.warning("%s: the broker lets nobody publish: %s", self._name, self._blocked_reason)
         if self._state is SessionState.READY:
-            self._step(_Step.BLOCK)
+            self._step(Step.BLOCK)
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
         logger.warning("%s: the broker lets us publish again", self._name)
         self._blocked_reason = None
         self._watchdog.note_progress(time.monotonic())
         if self._state is SessionState.BLOCKED:
-            self._step(_Step.UNBLOCK)
+            self._step(Step.UNBLOCK)
             self._on_ready()
 
     @property
@@ -450,7 +394,7 @@ class Session:
             return
         refused = isinstance(fault, (AccessRefused, VhostNotFound))
         self._fault = fault
-        self._step(_Step.REFUSE if refused else _Step.LOSE)
+        self._step(Step.REFUSE if refused else Step.LOSE)
         self._on_lost()
         if was_ready:
             # An outage begins with a short wait, but not those of a broker that drops us at once
@@ -494,14 +438,14 @@ class Session:
         self._retry_timer = None
         if self._stop_asked:
             return
-        self._step(_Step.START)
+        self._step(Step.START)
         self._fault = None
         self._connect()
 
     def _close(self, cut_after_s: float) -> None:
         """Begin to end: politely where there is a channel, at once where there is none."""
         had_channel = self.is_connected
-        self._step(_Step.CLOSE)
+        self._step(Step.CLOSE)
         self._call_later(cut_after_s, self._cut)
         if self._retry_timer is not None:
             self._cancel_call(self._retry_timer)
@@ -551,12 +495,9 @@ class Session:
             # own error for that, ConnectionOpenAborted, fails an assertion of its own.
             connection._terminate_stream(pika.exceptions.AMQPConnectionError("cut"))
 
-    def _step(self, step: _Step) -> None:
+    def _step(self, step: Step) -> None:
         with self._changed:
-            try:
-                self._state = _LIFE[self._state, step]
-            except KeyError:
-                raise IllegalStep(f"{self!r} has no step {step.name}") from None
+            self._state = after(self._state, step)
             self._changed.notify_all()
         if self._on_change is not None:
             self._on_change()

@@ -1,4 +1,4 @@
-"""One snoop of a node: shows the lines of every chart that has it enabled, and sends its own.
+"""The snoops of a node: each shows the lines of every chart that has it enabled, and sends its own.
 
 A chart's own lines go straight to the terminal, and to the others through the network; those of
 others come from it. What the lines look like is the business of `snoop`.
@@ -7,15 +7,24 @@ others come from it. What the lines look like is the business of `snoop`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from typing import Protocol
+from datetime import datetime
+from typing import Any, Protocol
 
 from .codec import SNOOP_SPY, SNOOP_TRACE, Envelope, is_line_body
 from .exceptions import TransmitError
 from .identity import Identity
 from .settings import Settings, SnoopCallback
-from .snoop import Palette, spy_line, trace_line
+from .snoop import (
+    Palette,
+    scribble_line,
+    scribble_text,
+    scribbled_trace_text,
+    spy_line,
+    trace_line,
+    trace_text,
+)
 from .stats import NetworkStats
 from .terminal import SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
@@ -71,6 +80,10 @@ class Snoop:
         """Have lines shown and sent from now on, or from `open` on."""
         self._colour = colour
         self.enabled = True
+
+    def continue_as(self, former: Snoop) -> None:
+        """Be enabled as another was, for a node that starts again."""
+        self.enabled, self._colour = former.enabled, former._colour
 
     def disable(self) -> None:
         """Show and send nothing any more, and close the network."""
@@ -150,45 +163,62 @@ class Snoop:
         )
 
 
-def trace_snoop(settings: Settings, identity: Identity, terminal: SnoopTerminal) -> Snoop:
-    """The snoop of state transitions."""
-    return _snoop(
-        SNOOP_TRACE,
-        "snoop.trace",
-        settings.trace_keys,
-        trace_line,
-        settings,
-        identity,
-        terminal,
-        settings.on_trace_rx,
-    )
+class Snoops:
+    """The two snoops of one node, and the terminal they share.
+
+    Args:
+        settings: the node's.
+        identity: the node's.
+        terminal: where lines are written.
+    """
+
+    def __init__(self, settings: Settings, identity: Identity, terminal: SnoopTerminal) -> None:
+        self._name = identity.name
+        self._terminal = terminal
+        self.trace = Snoop(
+            _spec(SNOOP_TRACE, "snoop.trace", settings.trace_keys, settings),
+            trace_line,
+            settings,
+            identity,
+            terminal,
+            settings.on_trace_rx,
+        )
+        self.spy = Snoop(
+            _spec(SNOOP_SPY, "snoop.spy", settings.spy_keys, settings),
+            spy_line,
+            settings,
+            identity,
+            terminal,
+            settings.on_spy_rx,
+        )
+
+    def __iter__(self) -> Iterator[Snoop]:
+        return iter((self.trace, self.spy))
+
+    def tell_trace(self, trace: Any) -> None:
+        """Show and send a state transition, as miros records it."""
+        self.trace.tell(trace_text(trace, self._name))
+
+    def tell_spy(self, line: str) -> None:
+        """Show and send a spy line."""
+        self.spy.tell(line)
+
+    def scribble(self, message: object, *, colour: bool) -> None:
+        """Write a remark into every snoop that is enabled; with none, on the terminal alone."""
+        text = str(message)
+        if self.trace.enabled:
+            now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
+            self.trace.tell(scribbled_trace_text(text, self._name, now), colour=colour)
+        if self.spy.enabled:
+            self.spy.tell(scribble_text(text), colour=colour)
+        if not (self.trace.enabled or self.spy.enabled):
+            self._terminal.write(
+                lambda palette: scribble_line(text, palette=palette), colour=colour
+            )
 
 
-def spy_snoop(settings: Settings, identity: Identity, terminal: SnoopTerminal) -> Snoop:
-    """The snoop of everything an event processor does."""
-    return _snoop(
-        SNOOP_SPY,
-        "snoop.spy",
-        settings.spy_keys,
-        spy_line,
-        settings,
-        identity,
-        terminal,
-        settings.on_spy_rx,
-    )
-
-
-def _snoop(
-    network: str,
-    routing_key: str,
-    keys: tuple[bytes, ...],
-    layout: Layout,
-    settings: Settings,
-    identity: Identity,
-    terminal: SnoopTerminal,
-    callback: Callable[[str, str], None] | None,
-) -> Snoop:
-    spec = TopicSpec(
+def _spec(network: str, routing_key: str, keys: tuple[bytes, ...], settings: Settings) -> TopicSpec:
+    return TopicSpec(
         name=network,
         tx_key=routing_key,
         rx_key=routing_key,
@@ -197,4 +227,3 @@ def _snoop(
         lossy=True,
         check_body=is_line_body,
     )
-    return Snoop(spec, layout, settings, identity, terminal, callback)

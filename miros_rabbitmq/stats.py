@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from .delivery import DropReason as DropReason
 from .exceptions import RejectReason
+from .life import SessionState
 from .peers import Peer
 from .publisher import PublisherStats
-from .session import SessionState
 
 
 @dataclass(frozen=True)

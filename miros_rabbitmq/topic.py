@@ -14,8 +14,9 @@ from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
 from .consumer import PikaTopicConsumer
 from .exceptions import BackPressure, PayloadRefused
 from .identity import Identity
+from .life import SessionState
 from .publisher import SimplePikaTopicPublisher
-from .session import Reporting, SessionState
+from .session import Reporting
 from .settings import Settings
 from .stats import DropReason, NetworkStats
 from .topology import Queue

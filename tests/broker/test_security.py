@@ -236,7 +236,7 @@ def test_a_captured_message_is_taken_once(broker_a: LocalBroker) -> None:
 def test_a_message_of_one_network_is_refused_on_another(broker_a: LocalBroker) -> None:
     chart, _ = make_active_object("chart", **arguments_for(broker_a, key=KEY))
     lines: list[tuple[str, str]] = []
-    chart.nets._trace._callback = lambda sender, line: lines.append((sender, line))
+    chart.nets.snoops.trace._callback = lambda sender, line: lines.append((sender, line))
     chart.nets.enable_snoop_trace()
     event = Fernet(KEY).encrypt(envelope(sequence=1, body=("EVENT", 1)))
     with running(chart), attacker(broker_a, "snoop.trace", SNOOP_TRACE) as send:

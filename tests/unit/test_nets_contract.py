@@ -33,7 +33,7 @@ from miros_rabbitmq.exceptions import (
     SettingsError,
 )
 from miros_rabbitmq.fifo import ChartFifo
-from miros_rabbitmq.session import SessionState
+from miros_rabbitmq.life import SessionState
 from tests.helpers import wait_until
 from tests.leaks import Holdings
 
@@ -247,15 +247,15 @@ def test_before_the_start_all_counters_are_zero() -> None:
 
 def test_the_snoops_are_off_and_are_switched_each_on_its_own() -> None:
     nets = nets_of()
-    assert not nets.trace_enabled
-    assert not nets.spy_enabled
+    assert not nets.snoops.trace.enabled
+    assert not nets.snoops.spy.enabled
     nets.enable_snoop_trace()
-    assert nets.trace_enabled
-    assert not nets.spy_enabled
+    assert nets.snoops.trace.enabled
+    assert not nets.snoops.spy.enabled
     nets.enable_snoop_spy(colour=False)
     nets.disable_snoop_trace()
-    assert nets.spy_enabled
-    assert not nets.trace_enabled
+    assert nets.snoops.spy.enabled
+    assert not nets.snoops.trace.enabled
 
 
 def test_there_is_nobody_to_wait_for_before_the_start() -> None:

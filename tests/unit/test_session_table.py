@@ -8,16 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miros_rabbitmq.session import _LIFE, IllegalStep, Session, SessionState, _Step
+from miros_rabbitmq.life import LIFE, IllegalStep, SessionState, Step
+from miros_rabbitmq.session import Session
 
 URL = "amqp://user:canary@127.0.0.2:5672/%2F"
 
-LEGAL = sorted(_LIFE, key=lambda key: (key[0].value, key[1].name))
-ILLEGAL = [(state, step) for state in SessionState for step in _Step if (state, step) not in _LIFE]
+LEGAL = sorted(LIFE, key=lambda key: (key[0].value, key[1].name))
+ILLEGAL = [(state, step) for state in SessionState for step in Step if (state, step) not in LIFE]
 
 
 def name_of(value: object) -> str:
-    return value.name if isinstance(value, (SessionState, _Step)) else str(value)
+    return value.name if isinstance(value, (SessionState, Step)) else str(value)
 
 
 def session_in(state: SessionState, changes: list[SessionState] | None = None) -> Session:
@@ -32,7 +33,7 @@ def reachable_from(start: SessionState) -> set[SessionState]:
     found, pending = {start}, [start]
     while pending:
         here = pending.pop()
-        for (state, _), after in _LIFE.items():
+        for (state, _), after in LIFE.items():
             if state is here and after not in found:
                 found.add(after)
                 pending.append(after)
@@ -60,22 +61,22 @@ def test_every_state_leads_to_stopped(state: SessionState) -> None:
 @pytest.mark.parametrize("state", SessionState, ids=name_of)
 def test_every_state_but_new_can_become_ready_again(state: SessionState) -> None:
     assert SessionState.READY in reachable_from(state)
-    assert all(after is not SessionState.NEW for after in _LIFE.values())
+    assert all(after is not SessionState.NEW for after in LIFE.values())
 
 
 def test_every_step_is_one_of_some_state() -> None:
-    assert {step for _, step in _LIFE} == set(_Step)
+    assert {step for _, step in LIFE} == set(Step)
 
 
 def test_whatever_runs_can_be_closed() -> None:
     at_rest = {SessionState.NEW, SessionState.CLOSING, SessionState.STOPPED}
     for state in set(SessionState) - at_rest:
-        assert _LIFE[state, _Step.CLOSE] is SessionState.CLOSING
-    assert _LIFE[SessionState.CLOSING, _Step.END] is SessionState.STOPPED
+        assert LIFE[state, Step.CLOSE] is SessionState.CLOSING
+    assert LIFE[SessionState.CLOSING, Step.END] is SessionState.STOPPED
 
 
 def test_whatever_has_a_connection_can_lose_it_or_be_refused() -> None:
-    live = {state for state, step in _LIFE if step is _Step.LOSE}
+    live = {state for state, step in LIFE if step is Step.LOSE}
     assert live == {
         SessionState.CONNECTING,
         SessionState.OPENING,
@@ -83,23 +84,23 @@ def test_whatever_has_a_connection_can_lose_it_or_be_refused() -> None:
         SessionState.BLOCKED,
     }
     for state in live:
-        assert _LIFE[state, _Step.LOSE] is SessionState.WAITING
-        assert _LIFE[state, _Step.REFUSE] is SessionState.REFUSED
+        assert LIFE[state, Step.LOSE] is SessionState.WAITING
+        assert LIFE[state, Step.REFUSE] is SessionState.REFUSED
 
 
 def test_no_step_leads_nowhere() -> None:
-    assert all(state is not after for (state, _), after in _LIFE.items())
+    assert all(state is not after for (state, _), after in LIFE.items())
 
 
 @pytest.mark.parametrize(("state", "step"), LEGAL, ids=name_of)
 def test_a_step_of_the_table_leads_where_it_says_and_is_told_once(
-    state: SessionState, step: _Step
+    state: SessionState, step: Step
 ) -> None:
     changes: list[SessionState] = []
     session = session_in(state, changes)
     session._step(step)
-    assert session.state is _LIFE[state, step]
-    assert changes == [_LIFE[state, step]]
+    assert session.state is LIFE[state, step]
+    assert changes == [LIFE[state, step]]
 
 
 @pytest.mark.parametrize("state", SessionState, ids=name_of)
@@ -144,18 +145,18 @@ def test_waiting_for_what_does_not_come_ends_at_its_timeout() -> None:
 
 
 @settings(deadline=None, max_examples=100)
-@given(st.lists(st.sampled_from(_Step), max_size=40))
-def test_any_life_goes_by_the_table(steps: list[_Step]) -> None:
+@given(st.lists(st.sampled_from(Step), max_size=40))
+def test_any_life_goes_by_the_table(steps: list[Step]) -> None:
     session, state = session_in(SessionState.NEW), SessionState.NEW
-    refused: Counter[_Step] = Counter()
+    refused: Counter[Step] = Counter()
     for step in steps:
         try:
             session._step(step)
         except IllegalStep:
             refused[step] += 1
-            assert (state, step) not in _LIFE
+            assert (state, step) not in LIFE
         else:
-            state = _LIFE[state, step]
+            state = LIFE[state, step]
         assert session.state is state
 
 
