@@ -1,0 +1,129 @@
+"""Programs that end in all the ways programs do; run as ``python -m tests.faults.programs NAME``.
+
+The chart's arguments come pickled and in hexadecimal on the first line of standard input.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from typing import Any
+
+from miros import Event
+
+from miros_rabbitmq import NetworkedActiveObject, NetworkStopped
+
+from ..broker.charts import listening, make_active_object
+
+COUNT = 5_000
+
+
+def talk(chart: NetworkedActiveObject, count: int = COUNT) -> None:
+    """Transmit numbers as fast as possible."""
+    for number in range(count):
+        chart.transmit(Event(signal="NUMBER", payload=number))
+
+
+def main_thread_ends(chart: NetworkedActiveObject) -> None:
+    """Nobody stops the chart."""
+    talk(chart)
+
+
+def sys_exit(chart: NetworkedActiveObject) -> None:
+    """From the middle of things."""
+    talk(chart)
+    sys.exit(0)
+
+
+def context_manager(chart: NetworkedActiveObject) -> None:
+    """As the README has it; and nothing is left for the end of the interpreter."""
+    with chart:
+        talk(chart)
+    os._exit(0)
+
+
+def uncaught_error(chart: NetworkedActiveObject) -> None:
+    """The program ends with a traceback."""
+    talk(chart)
+    raise RuntimeError("of the program's own making")
+
+
+def sigterm(chart: NetworkedActiveObject) -> None:
+    """With the one line of the documentation, SIGTERM ends a program as ``sys.exit`` does."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    talk(chart)
+    os.kill(os.getpid(), signal.SIGTERM)
+    threading.Event().wait(60)
+
+
+def fork(chart: NetworkedActiveObject) -> None:
+    """A child may neither use nor harm the parent's connections, and may have its own."""
+    talk(chart, COUNT // 2)
+    child = os.fork()
+    if child == 0:
+        try:
+            in_child(chart)
+            chart.stop()
+        except BaseException:  # noqa: BLE001  # the child must not run on as the parent
+            traceback.print_exc()
+            os._exit(1)
+        sys.exit(0)  # runs what is registered for the interpreter's exit
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    process = multiprocessing.get_context("fork").Process(target=in_child, args=(chart,))
+    process.start()
+    process.join()
+    assert process.exitcode == 0
+    for number in range(COUNT // 2, COUNT):
+        chart.transmit(Event(signal="NUMBER", payload=number))
+
+
+def in_child(chart: NetworkedActiveObject) -> None:
+    """What is the parent's says so; what is stopped returns at once."""
+    for publisher in chart.nets._mesh.publishers.values():
+        refuses(publisher.post_token, b"of the child")
+    refuses(chart.transmit, Event(signal="NUMBER", payload=-1))
+    assert chart.nets.stats().mesh.transmitted == COUNT // 2
+
+
+def refuses(call: Callable[[Any], object], argument: object) -> None:
+    """A call has to say that this is the parent's."""
+    said = ""
+    try:
+        call(argument)
+    except NetworkStopped as error:
+        said = str(error)
+    assert "parent" in said
+
+
+def fresh_chart_in_a_fork(chart: NetworkedActiveObject) -> None:
+    """The same chart, started again in the child, is a new sender with connections of its own."""
+    child = os.fork()
+    if child == 0:
+        try:
+            chart.start_at(listening)
+            assert chart.nets.wait_for_peers(1, 10)
+            talk(chart)
+        except BaseException:  # noqa: BLE001  # the child must not run on as the parent
+            traceback.print_exc()
+            os._exit(1)
+        sys.exit(0)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+def main(name: str) -> None:
+    """Start the chart, and do as the name says."""
+    arguments = pickle.loads(bytes.fromhex(sys.stdin.readline()))
+    chart, _ = make_active_object("program", **arguments)
+    chart.start_at(listening)
+    assert chart.nets.wait_for_peers(1, 10)
+    globals()[name](chart)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
