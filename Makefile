@@ -5,7 +5,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SOURCES = $(wildcard miros_rabbitmq tests examples)
 
-.PHONY: help setup demo test unit fuzz lint types format clean
+.PHONY: help setup demo test unit faults soak fuzz lint types format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,6 +24,13 @@ unit: setup  ## the tests that need no RabbitMQ
 
 fuzz: setup  ## ten minutes of atheris for each parser of foreign bytes (FUZZ_SECONDS=600)
 	@tools/fuzz.sh
+
+faults: setup  ## 100 random kills and cuts and their ledger (FAULTS=100 SEED=1), and the slow tests
+	@$(BIN)/python tools/faults.py --count $(or $(FAULTS),100) --seed $(or $(SEED),1)
+	@$(BIN)/python -m pytest -q -s -m slow tests/faults
+
+soak: setup  ## charts that talk for an hour, with faults now and then (MINUTES=60)
+	@$(BIN)/python tools/soak.py --minutes $(or $(MINUTES),60)
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check $(SOURCES)
