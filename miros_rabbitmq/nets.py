@@ -101,6 +101,7 @@ class MirosNets:
         # Held while networks are opened and closed; never while an event passes.
         self._lifecycle = threading.RLock()
         self._peers_changed = threading.Condition()
+        self._membership = self._make_membership()
         self._running = False
         self._pid = 0
         self._members: list[AmqpUrl] = []
@@ -178,6 +179,7 @@ class MirosNets:
                 return
             self._running = False
             _live.discard(self)
+        self._mesh.take_nothing_more()
         # Asked now, waited for last: its good-bye goes on while what waits is sent.
         self._mesh.stop_consumer()
         # Without the lock: a round of the discovery may be about to add a broker.

@@ -12,7 +12,7 @@ from typing import Any
 
 from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
 from .consumer import PikaTopicConsumer
-from .exceptions import BackPressure, PayloadRefused
+from .exceptions import BackPressure, NetworkStopped, PayloadRefused
 from .identity import Identity
 from .life import SessionState
 from .publisher import SimplePikaTopicPublisher
@@ -117,6 +117,7 @@ class TopicNetwork:
         self._former: Counter[str] = Counter()
         self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
+        self._is_ending = False
         self.consumer: PikaTopicConsumer | None = None
 
     @property
@@ -182,9 +183,12 @@ class TopicNetwork:
             how many events were given up with it.
         """
         with self._order:
-            publisher = self._publishers.pop(address, None)
-        if publisher is None:
-            return 0
+            publisher = self._publishers.get(address)
+            if publisher is None:
+                return 0
+            self._publishers = {
+                at: other for at, other in self._publishers.items() if at != address
+            }
         publisher.stop_thread()
         last = publisher.stats()
         left = last.waiting + last.unconfirmed
@@ -218,6 +222,7 @@ class TopicNetwork:
         Raises:
             PayloadRefused: it cannot be serialized, or is too large.
             BackPressure: a broker's backlog had no room in time; nothing was sent to any.
+            NetworkStopped: the network takes nothing more.
         """
         identity = self._identity
         deadline_s = time.monotonic() + timeout
@@ -225,6 +230,8 @@ class TopicNetwork:
             # Waits without the lock, so that nobody else has to; and looks again with it.
             self._wait_for_room(deadline_s, timeout)
             with self._order:
+                if self._is_ending:
+                    raise NetworkStopped(f"{identity.name} was stopped")
                 publishers = self._publishers.values()
                 if not all(publisher.has_room for publisher in publishers):
                     continue
@@ -264,6 +271,11 @@ class TopicNetwork:
             for publisher in self.publishers.values()
         ]
         return all(flushed)
+
+    def take_nothing_more(self) -> None:
+        """Refuse what is transmitted from now on, so that a flush reaches all that was accepted."""
+        with self._order:
+            self._is_ending = True
 
     def stop_consumer(self) -> None:
         """Take nothing more from the own broker; `stop` waits for the consumer's end."""

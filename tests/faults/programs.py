@@ -63,7 +63,7 @@ def sigterm(chart: NetworkedActiveObject) -> None:
 
 
 def fork(chart: NetworkedActiveObject) -> None:
-    """A child may neither use nor harm the parent's connections, and may have its own."""
+    """A child may neither use nor harm the parent's connections."""
     talk(chart, COUNT // 2)
     child = os.fork()
     if child == 0:
@@ -99,21 +99,6 @@ def refuses(call: Callable[[Any], object], argument: object) -> None:
     except NetworkStopped as error:
         said = str(error)
     assert "parent" in said
-
-
-def fresh_chart_in_a_fork(chart: NetworkedActiveObject) -> None:
-    """The same chart, started again in the child, is a new sender with connections of its own."""
-    child = os.fork()
-    if child == 0:
-        try:
-            chart.start_at(listening)
-            assert chart.nets.wait_for_peers(1, 10)
-            talk(chart)
-        except BaseException:  # noqa: BLE001  # the child must not run on as the parent
-            traceback.print_exc()
-            os._exit(1)
-        sys.exit(0)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
 def main(name: str) -> None:

@@ -164,6 +164,10 @@ class System:
         finally:
             logger.removeHandler(self.errors)
 
+    def is_talking(self) -> bool:
+        """The second chart has handled some of what the first has sent."""
+        return self.ledger.reached("chart0", "chart1") > 20
+
     def wait_until_consumed_again(self, timeout: float = 30.0) -> float:
         """Wait until every chart has handled something of every other that is sent from now on.
 

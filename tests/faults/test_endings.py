@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import subprocess
 import sys
@@ -14,7 +15,7 @@ import pytest
 from cryptography.fernet import Fernet
 from miros import Event
 
-from miros_rabbitmq import DropReason, Limits, LocalBroker
+from miros_rabbitmq import DropReason, Limits, LocalBroker, NetworkStopped
 from miros_rabbitmq.urls import Address
 
 from ..broker.charts import Record, arguments_for, listening, make_active_object, running
@@ -22,7 +23,7 @@ from ..helpers import scaled, wait_until
 from . import programs
 from .conftest import SystemFactory
 from .proxy import FaultProxy
-from .system import System
+from .system import System, Talker
 
 KEY = Fernet.generate_key()
 
@@ -33,7 +34,6 @@ ENDINGS = {
     "uncaught_error": 1,
     "sigterm": 0,
     "fork": 0,
-    "fresh_chart_in_a_fork": 0,
 }
 """The programs, and the exit code of each."""
 
@@ -168,3 +168,27 @@ def test_no_connection_outlives_its_chart(systems: SystemFactory) -> None:
             system.wait_until_consumed_again()
             assert connections(system) == [3, 3]
         wait_until(lambda: connections(system) == [0, 0])
+
+
+def test_what_other_threads_transmit_during_a_stop_is_sent_or_refused(
+    systems: SystemFactory,
+) -> None:
+    for _ in range(5):
+        with systems() as system, system.running(talking=False):
+            chart, talker = system.charts[0], system.talkers[0]
+            ended = threading.Event()
+
+            def talk(talker: Talker = talker, ended: threading.Event = ended) -> None:
+                with contextlib.suppress(NetworkStopped):
+                    while True:
+                        talker.send(1)
+                ended.set()
+
+            thread = threading.Thread(target=talk)
+            thread.start()
+            wait_until(system.is_talking)
+            chart.stop()
+            thread.join()
+            assert ended.is_set()
+            wait_until(system.ledger.is_settled, 10, system.describe)
+            assert system.ledger.verdict().is_clean, system.describe()
