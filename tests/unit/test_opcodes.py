@@ -61,7 +61,6 @@ BOMBS: dict[str, bytes] = {
         b"}(" + b"".join(b"M" + n.to_bytes(2, "little") + b"K\x01" for n in range(20_000)) + b"u",
     ),
     "copied sets": copied(b"builtins\nset", b"](" + b"K\x01" * 50_000 + b"e"),
-    "many deques": b"ccollections\ndeque\nq\x01(" + b"h\x01)R" * 190_000 + b"t",
     "siblings that double": b"]q\x00"
     + b"".join(b"h%b\x86q%b" % (bytes([n]), bytes([n + 1])) for n in range(60)),
     "a part of a cycle elsewhere": b"(]q\x00]q\x01h\x00aah\x01t" + b"q\x01" * 600,
