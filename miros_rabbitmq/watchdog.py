@@ -61,7 +61,8 @@ class Watchdog:
             whether an answer is due and nothing has moved for too long.
         """
         expected = 0 if heartbeats_do else _HEARTBEATS_BYTES
-        if received - self._received > expected or unsent < self._unsent:
+        # Our own heartbeats go out, too, and at times just between two looks.
+        if received - self._received > expected or self._unsent - unsent > _HEARTBEATS_BYTES:
             self._moved_s = now_s
         # A new connection begins to count anew.
         self._received, self._unsent = received, unsent

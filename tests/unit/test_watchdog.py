@@ -46,6 +46,13 @@ def test_what_only_piles_up_is_no_progress() -> None:
     assert watchdog.is_dead(12.5, received=0, unsent=5_000)
 
 
+def test_our_own_heartbeats_that_leave_are_no_progress() -> None:
+    watchdog = asked_at(0.0)
+    for tick in range(1, 5):
+        assert not watchdog.is_dead(tick * 2.5, received=0, unsent=8 * (tick % 2))
+    assert watchdog.is_dead(12.5, received=0, unsent=8)
+
+
 def test_of_a_broker_that_blocks_us_heartbeats_are_enough_and_silence_is_not() -> None:
     watchdog = asked_at(0.0)
     watchdog.answer(0.0)
