@@ -3,9 +3,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
-SOURCES = $(wildcard miros_rabbitmq tests examples)
+SOURCES = $(wildcard miros_rabbitmq tests examples tools bench setup.py)
 
-.PHONY: help setup demo test unit faults soak fuzz lint types format clean
+.PHONY: help setup demo test unit faults soak fuzz bench lint types format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -31,6 +31,10 @@ faults: setup  ## 100 random kills and cuts and their ledger (FAULTS=100 SEED=1)
 
 soak: setup  ## charts that talk for an hour, with faults now and then (MINUTES=60)
 	@$(BIN)/python tools/soak.py --minutes $(or $(MINUTES),60)
+
+bench: setup  ## round trips and throughput beside raw pika, aio-pika and BlockingConnection
+	@$(BIN)/python -m pip -q --disable-pip-version-check install -e '.[bench]'
+	@$(BIN)/python -m bench.run
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check $(SOURCES)

@@ -1,0 +1,1 @@
+"""Measures this package beside its peers; ``make bench`` runs all of it."""

@@ -1,0 +1,381 @@
+"""The processes of the benchmark: each plays one part for one peer, and reports on its output.
+
+Run as ``python -m bench.roles ROLE`` with the arguments as JSON on standard input. A role says
+``ready`` when it can take part; what it measured is the last line, as JSON.
+
+All peers do the same: persistent messages, durable queues, publisher confirms, manual
+acknowledgement; the pinger's requests go through one broker and the answers through the other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import aio_pika
+import pika
+from miros import ActiveObject, Event, return_status, signals, spy_on
+
+from miros_rabbitmq import NetworkedActiveObject
+
+EXCHANGE = "bench"
+PAYLOAD = "x" * 32
+QUIET_S = 0.003
+"""Between two round trips: an idle system, as a chart that answers a person finds it."""
+
+
+def say(what: Any) -> None:
+    """Report to the benchmark."""
+    sys.stdout.write(json.dumps(what) + "\n")
+    sys.stdout.flush()
+
+
+def hear() -> Any:
+    """Wait for the benchmark's next line."""
+    return json.loads(sys.stdin.readline())
+
+
+class RawPika:
+    """The best a user could write by hand: one I/O loop, one connection to each broker."""
+
+    def __init__(self, out_url: str, in_url: str, out_key: str, in_key: str) -> None:
+        self.out_key = out_key
+        self.in_key = in_key
+        self.on_body: Callable[[bytes], None] = lambda _: None
+        self.on_ready: Callable[[], None] = lambda: None
+        self.on_confirm: Callable[[int], None] = lambda _: None
+        self.confirmed = 0
+        self._missing = self._open = 2
+        self._properties = pika.BasicProperties(delivery_mode=2)
+        self._out: Any = None
+        outgoing = pika.SelectConnection(
+            pika.URLParameters(out_url), on_open_callback=self._open_out
+        )
+        self.loop: Any = outgoing.ioloop
+        self.connections = [
+            outgoing,
+            pika.SelectConnection(
+                pika.URLParameters(in_url),
+                on_open_callback=self._open_in,
+                custom_ioloop=self.loop,
+            ),
+        ]
+
+    def publish(self, body: bytes) -> None:
+        """One event, one message."""
+        self._out.basic_publish(EXCHANGE, self.out_key, body, self._properties, mandatory=True)
+
+    def run(self) -> None:
+        """Run until `stop`."""
+        self.loop.start()
+
+    def stop(self) -> None:
+        """Close both connections; the loop ends with the last."""
+        for connection in self.connections:
+            connection.add_on_close_callback(lambda *_: self._one_closed())
+            connection.close()
+
+    def _one_closed(self) -> None:
+        self._open -= 1
+        if self._open == 0:
+            self.loop.stop()
+
+    def _open_out(self, connection: Any) -> None:
+        def opened(channel: Any) -> None:
+            self._out = channel
+            channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+            channel.confirm_delivery(self._on_ack, lambda _: self._one_ready())
+
+        connection.channel(on_open_callback=opened)
+
+    def _open_in(self, connection: Any) -> None:
+        def opened(channel: Any) -> None:
+            channel.basic_qos(prefetch_count=500)
+            channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+            channel.queue_declare(
+                f"bench.{self.in_key}", durable=True, arguments={"x-expires": 60_000}
+            )
+            channel.queue_bind(f"bench.{self.in_key}", EXCHANGE, self.in_key)
+            channel.basic_consume(
+                f"bench.{self.in_key}", self._on_message, callback=lambda _: self._one_ready()
+            )
+
+        connection.channel(on_open_callback=opened)
+
+    def _one_ready(self) -> None:
+        self._missing -= 1
+        if self._missing == 0:
+            self.on_ready()
+
+    def _on_ack(self, frame: Any) -> None:
+        tag = frame.method.delivery_tag
+        self.confirmed = tag
+        self.on_confirm(tag)
+
+    def _on_message(self, channel: Any, method: Any, _properties: Any, body: bytes) -> None:
+        channel.basic_ack(method.delivery_tag)
+        self.on_body(body)
+
+
+def raw_echo(out_url: str, in_url: str, **_: Any) -> None:
+    """Send back what comes, until asked to stop."""
+    node = RawPika(out_url, in_url, "pong", "ping")
+    node.on_body = node.publish
+    node.on_ready = lambda: say("ready")
+
+    def stop_when_asked() -> None:
+        hear()
+        node.loop.add_callback_threadsafe(node.stop)
+
+    threading.Thread(target=stop_when_asked, daemon=True).start()
+    node.run()
+    say({})
+
+
+def raw_ping(out_url: str, in_url: str, count: int, **_: Any) -> None:
+    """Time round trips, one after the other."""
+    node = RawPika(out_url, in_url, "ping", "pong")
+    times: list[float] = []
+    began = 0.0
+
+    def send() -> None:
+        nonlocal began
+        began = time.perf_counter()
+        node.publish(PAYLOAD.encode())
+
+    def on_ready() -> None:
+        say("ready")
+        hear()
+        send()
+
+    def on_body(_body: bytes) -> None:
+        times.append(time.perf_counter() - began)
+        if len(times) == count:
+            node.stop()
+        else:
+            node.loop.call_later(QUIET_S, send)
+
+    node.on_body = on_body
+    node.on_ready = on_ready
+    node.run()
+    say({"times": times})
+
+
+def raw_send(out_url: str, in_url: str, count: int, **_: Any) -> None:
+    """Publish as fast as confirms come back, a window of them under way."""
+    node = RawPika(out_url, in_url, "ping", "unused")
+    sent = 0
+    began = 0.0
+    window = 1_000
+
+    def send_more() -> None:
+        nonlocal sent
+        while sent < count and sent - node.confirmed < window:
+            node.publish(PAYLOAD.encode())
+            sent += 1
+
+    def on_confirm(tag: int) -> None:
+        if tag >= count:
+            node.stop()
+        elif sent < count:
+            send_more()
+
+    def on_ready() -> None:
+        nonlocal began
+        say("ready")
+        hear()
+        began = time.time()
+        send_more()
+
+    node.on_confirm = on_confirm
+    node.on_ready = on_ready
+    node.run()
+    say({"began": began})
+
+
+def raw_receive(out_url: str, in_url: str, count: int, **_: Any) -> None:
+    """Note when the last has come."""
+    node = RawPika(out_url, in_url, "unused", "ping")
+    received = 0
+    ended = 0.0
+
+    def on_body(_body: bytes) -> None:
+        nonlocal received, ended
+        received += 1
+        if received == count:
+            ended = time.time()
+            node.stop()
+
+    node.on_body = on_body
+    node.on_ready = lambda: say("ready")
+    node.run()
+    say({"ended": ended})
+
+
+def blocking_send(out_url: str, count: int, **_: Any) -> None:
+    """Publish with pika's BlockingConnection: each publish waits for its confirm."""
+    connection = pika.BlockingConnection(pika.URLParameters(out_url))
+    channel = connection.channel()
+    channel.confirm_delivery()
+    channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+    say("ready")
+    hear()
+    began = time.time()
+    for _number in range(count):
+        channel.basic_publish(
+            EXCHANGE, "ping", PAYLOAD.encode(), pika.BasicProperties(delivery_mode=2)
+        )
+    connection.close()
+    say({"began": began})
+
+
+def aio_send(out_url: str, count: int, **_: Any) -> None:
+    """Publish with aio-pika, as many confirms under way as raw pika has."""
+
+    async def run() -> float:
+        connection = await aio_pika.connect(out_url)
+        channel = await connection.channel(publisher_confirms=True)
+        exchange = await channel.declare_exchange(EXCHANGE, "topic", durable=True)
+        say("ready")
+        hear()
+        window = asyncio.Semaphore(1_000)
+        began = time.time()
+
+        async def send() -> None:
+            message = aio_pika.Message(PAYLOAD.encode(), delivery_mode=2)
+            await exchange.publish(message, "ping")
+            window.release()
+
+        tasks = []
+        for _number in range(count):
+            await window.acquire()
+            tasks.append(asyncio.create_task(send()))
+        await asyncio.gather(*tasks)
+        await connection.close()
+        return began
+
+    say({"began": asyncio.run(run())})
+
+
+@spy_on
+def echoing(chart: Any, e: Event) -> Any:
+    """Answers each PING."""
+    if e.signal == signals.PING:
+        chart.transmit(Event(signal=signals.PONG, payload=e.payload))
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+@spy_on
+def pinging(chart: Any, e: Event) -> Any:
+    """Times each PONG."""
+    if e.signal == signals.PONG:
+        chart.on_pong()
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+@spy_on
+def counting(chart: Any, e: Event) -> Any:
+    """Counts each PING."""
+    if e.signal == signals.PING:
+        chart.count += 1
+        if chart.count == chart.expected:
+            chart.ended = time.time()
+            chart.done.set()
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+def make_chart(name: str, chart: dict[str, Any]) -> NetworkedActiveObject:
+    """A chart with the arguments the benchmark gives."""
+    return NetworkedActiveObject(name, **chart)
+
+
+def chart_echo(chart: dict[str, Any], **_: Any) -> None:
+    """The answering chart."""
+    with make_chart("echo", chart) as node:
+        node.start_at(echoing)
+        node.nets.wait_for_peers(1, 5)
+        say("ready")
+        hear()
+    say({})
+
+
+def chart_ping(chart: dict[str, Any], count: int, **_: Any) -> None:
+    """The asking chart."""
+    times: list[float] = []
+    answered = threading.Event()
+    with make_chart("ping", chart) as node:
+        node.on_pong = answered.set
+        node.start_at(pinging)
+        node.nets.wait_for_peers(1, 5)
+        say("ready")
+        hear()
+        for _number in range(count):
+            answered.clear()
+            began = time.perf_counter()
+            node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
+            answered.wait(5)
+            times.append(time.perf_counter() - began)
+            time.sleep(QUIET_S)  # the silence is what is measured
+    say({"times": times})
+
+
+def chart_send(chart: dict[str, Any], count: int, **_: Any) -> None:
+    """The transmitting chart."""
+    with make_chart("send", chart) as node:
+        node.start_at(pinging)
+        node.nets.wait_for_peers(1, 5)
+        say("ready")
+        hear()
+        began = time.time()
+        for _number in range(count):
+            node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
+        node.nets.flush(60)
+    say({"began": began})
+
+
+def chart_receive(chart: dict[str, Any], count: int, **_: Any) -> None:
+    """The receiving chart."""
+    with make_chart("receive", chart) as node:
+        node.count = 0
+        node.expected = count
+        node.ended = 0.0
+        node.done = threading.Event()
+        node.start_at(counting)
+        node.nets.wait_for_peers(1, 5)
+        say("ready")
+        node.done.wait(120)
+    say({"ended": node.ended})
+
+
+def miros_alone(count: int, **_: Any) -> None:
+    """What miros's own event processor handles, without a network."""
+    chart = ActiveObject("alone")
+    chart.count = 0
+    chart.expected = count
+    chart.done = threading.Event()
+    chart.start_at(counting)
+    say("ready")
+    hear()
+    began = time.time()
+    for number in range(count):
+        while len(chart.queue) > 400:
+            time.sleep(0.0005)  # miros drops silently what exceeds 500
+        chart.post_fifo(Event(signal=signals.PING, payload=number))
+    chart.done.wait(60)
+    chart.stop()
+    say({"began": began, "ended": chart.ended})
+
+
+if __name__ == "__main__":
+    globals()[sys.argv[1]](**hear())
