@@ -86,7 +86,8 @@ class Talker:
 
     def stop(self) -> None:
         self._stop.set()
-        self._thread.join()
+        if self._thread.ident is not None:
+            self._thread.join()
 
     def _talk(self) -> None:
         while not self._stop.wait(self.pause_s):

@@ -63,7 +63,7 @@ def test_a_storm_of_faults_loses_nothing(systems: SystemFactory) -> None:
         storm = Storm(system, seed=4, kills=False)
         storm.kill()
         system.wait_until_consumed_again()
-        for _ in range(4):
+        for _ in range(3):
             storm.strike()
         assert system.settle().is_clean, system.describe()
         assert not system.errors.found
@@ -250,6 +250,7 @@ def test_a_broker_that_stays_away_costs_its_oldest_events_and_nobody_else_anythi
             system.brokers[1].restart(scaled(60))
 
 
+@pytest.mark.slow
 def test_a_flood_waits_for_a_broker_that_restarts_and_loses_nothing(
     systems: SystemFactory,
 ) -> None:

@@ -47,7 +47,8 @@ def test_a_connection_may_be_cut_at_any_step_of_its_set_up(systems: SystemFactor
 
 
 def test_silence_in_either_direction_is_noticed_by_the_heartbeat(systems: SystemFactory) -> None:
-    assert_silence_is_noticed(systems, Limits(heartbeat_s=HEARTBEAT_S), EACH_DIRECTION)
+    limits = Limits(heartbeat_s=HEARTBEAT_S, connect_timeout_s=1.0)
+    assert_silence_is_noticed(systems, limits, EACH_DIRECTION)
 
 
 @pytest.mark.slow
@@ -88,15 +89,16 @@ def assert_silence_is_noticed(systems: SystemFactory, limits: Limits, *silences:
 def test_a_slow_and_thin_link_loses_nothing_and_is_not_taken_for_a_dead_one(
     systems: SystemFactory,
 ) -> None:
-    with systems() as system, system.running():
+    with systems(limits=Limits(heartbeat_s=1)) as system, system.running(talking=False):
         thin, slow = system.proxies
         connections = thin.connections, slow.connections
-        thin.slow_down(bytes_a_second=300_000)
+        thin.slow_down(bytes_a_second=200_000)
         slow.slow_down(delay_s=0.3)
-        # Some 1.2 MB, which takes longer than a silent connection would be waited for.
-        for talker in system.talkers:
-            talker.burst = 3_000
-        system.wait_until_consumed_again(60)
+        # Some 500 KB, which take longer than a silent connection would be waited for.
+        began_s = time.monotonic()
+        system.talkers[1].send(2_000)
+        wait_until(system.ledger.is_settled, 60, system.describe)
+        assert time.monotonic() - began_s > 1.5
         assert (thin.connections, slow.connections) == connections
         thin.heal()
         slow.heal()

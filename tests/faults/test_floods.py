@@ -67,7 +67,7 @@ def tell(process: subprocess.Popen[str], line: str) -> None:
 def test_a_flood_costs_either_side_no_more_than_its_limits(
     broker_a: LocalBroker, broker_b: LocalBroker
 ) -> None:
-    figures = flood(20_000, (broker_a, broker_b))
+    figures = flood(10_000, (broker_a, broker_b))
     assert max(memory for memory, _ in figures.values()) < MEMORY_MIB
 
 
