@@ -26,7 +26,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from .exceptions import MessageRejected, PayloadRefused, RejectReason
 from .opcodes import OpcodeRefused
 from .pickling import ClassRefused, RestrictedPickle
-from .settings import Deserializer, Serializer
+from .settings import Deserializer, Keys, Serializer, check_keys
 
 FORMAT_VERSION = 1
 
@@ -73,7 +73,7 @@ class Codec:
 
     Args:
         network: the name that goes into each envelope and is demanded of each received.
-        keys: Fernet keys; the first encrypts, all decrypt.
+        keys: a Fernet key, or a list of them: the first encrypts, all decrypt.
         serializer: turns plain data (a tuple) into bytes; default restricted pickle, protocol 3.
         deserializer: its inverse; it may give a list where the serializer was given a tuple.
         allowed_classes: classes of one's own that the default serializer takes.
@@ -82,12 +82,15 @@ class Codec:
         now: the wall clock, in seconds.
         check_body: raises or returns False for a body that is not of this network.
         check_notice: the same for the body of a notice; without it, there are none.
+
+    Raises:
+        MalformedKey: one of the keys is not a Fernet key, or there is none.
     """
 
     def __init__(
         self,
         network: str,
-        keys: Sequence[bytes],
+        keys: Keys,
         *,
         serializer: Serializer | None = None,
         deserializer: Deserializer | None = None,
@@ -109,13 +112,13 @@ class Codec:
         self._now = now
         self._cipher = _Cipher.of(keys)
 
-    def change_keys(self, keys: Sequence[bytes]) -> None:
+    def change_keys(self, keys: Keys) -> None:
         """Encrypt with the first of these keys from now on, and decrypt with all of them.
 
         An envelope is encoded or decoded with the old keys or with the new, never with both.
 
         Raises:
-            ValueError: one is not a Fernet key; nothing was changed.
+            MalformedKey: one is not a Fernet key, or there is none; nothing was changed.
         """
         self._cipher = _Cipher.of(keys)  # one reference: replaced in one step
 
@@ -225,8 +228,8 @@ class _Cipher(NamedTuple):
     decrypt: Callable[[bytes], bytes]
 
     @classmethod
-    def of(cls, keys: Sequence[bytes]) -> _Cipher:
-        ciphers = [Fernet(key) for key in keys]
+    def of(cls, keys: Keys) -> _Cipher:
+        ciphers = [Fernet(key) for key in check_keys("keys", keys)]
         return cls(ciphers[0].encrypt, MultiFernet(ciphers).decrypt)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, cast
 
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 DEFAULT_ROUTING_KEY = "miros.mesh"
 """The mesh routing key of nodes that are given none."""
+
+_SHORT_TEXT_BYTES = 255
+"""The longest short string of AMQP: one byte says its length."""
 
 _KEY_FORM = re.compile("[A-Za-z0-9_+/-]{43}=")
 
@@ -223,10 +226,10 @@ class Settings:
             isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not age_s > 0
         ):
             raise SettingsError(f"max_age_s is a number of seconds above 0, or None, not {age_s!r}")
-        classes = self.allowed_classes
-        if isinstance(classes, type) or any(not isinstance(item, type) for item in classes):
+        classes = _as_tuple("allowed_classes", "classes", self.allowed_classes)
+        if any(not isinstance(item, type) for item in classes):
             raise SettingsError("allowed_classes is a list of classes: put even one into [ ]")
-        self._settle("allowed_classes", tuple(classes))
+        self._settle("allowed_classes", classes)
         if not isinstance(self.durable, bool):
             raise SettingsError(f"durable is True or False, not {self.durable!r}")
         if not isinstance(self.limits, Limits):
@@ -249,9 +252,7 @@ class Settings:
         tx = DEFAULT_ROUTING_KEY if self.tx_routing_key is None else self.tx_routing_key
         rx = tx if self.rx_routing_key is None else self.rx_routing_key
         for name, key in (("tx_routing_key", tx), ("rx_routing_key", rx)):
-            _require_text(name, key)
-            if len(key.encode()) > 255:
-                raise SettingsError(f"{name} has more than the 255 bytes that AMQP allows")
+            check_short_text(name, key)
         if any(word in ("*", "#") for word in tx.split(".")):
             raise SettingsError(
                 f"tx_routing_key {tx!r} has a wildcard: wildcards belong into rx_routing_key"
@@ -268,12 +269,11 @@ class Settings:
             raise SettingsError(f"rabbit_port is a number of 1 to 65535, not {port!r}")
         if self.rabbit_host is not None:
             parse_address(self.rabbit_host, port)
-        if isinstance(self.addresses, (str, type)):
-            raise SettingsError("addresses is a list of hosts: put even one into [ ]")
         if self.addresses is not None:
-            for address in self.addresses:
+            addresses = _as_tuple("addresses", "hosts", self.addresses)
+            for address in addresses:
                 parse_address(address, port)
-            self._settle("addresses", tuple(self.addresses))
+            self._settle("addresses", addresses)
 
 
 def check_keys(name: str, keys: Keys) -> tuple[bytes, ...]:
@@ -315,18 +315,41 @@ def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settin
         SettingsError: a value that cannot work.
     """
     merged: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    spelled = {name: name for name in merged}
     known = {item.name for item in fields(Settings) if item.init}
     for keyword, value in extras.items():
         name = _KEYWORD_ALIASES.get(keyword, keyword)
         if name in merged:
-            raise TypeError(f"{name} was given twice, the second time as {keyword}=")
+            raise TypeError(f"{name} was given twice, as {spelled[name]} and as {keyword}")
         if name not in known:
             raise TypeError(f"unknown keyword {keyword}=; known are {', '.join(sorted(known))}")
-        merged[name] = value
+        merged[name], spelled[name] = value, keyword
     for name in ("rabbit_user", "rabbit_password", "mesh_encryption_key"):
         if name not in merged:
             raise TypeError(f"the argument {name} is missing")
     return Settings(**merged)
+
+
+def check_short_text(name: str, value: object) -> None:
+    """Check what AMQP calls a short string, such as a routing key or the name of an exchange.
+
+    Raises:
+        SettingsError: it is no text, an empty one, or too long; with the argument's name.
+    """
+    _require_text(name, value)
+    try:
+        size = len(str(value).encode())
+    except UnicodeEncodeError as error:
+        raise SettingsError(f"{name} cannot be written in UTF-8: {error.reason}") from None
+    if size > _SHORT_TEXT_BYTES:
+        raise SettingsError(f"{name} has more than the {_SHORT_TEXT_BYTES} bytes that AMQP allows")
+
+
+def _as_tuple(name: str, items: str, value: object) -> tuple[Any, ...]:
+    # A text, and a class such as an Enum, can be iterated over too; but that is never meant.
+    if isinstance(value, (str, bytes, type)) or not isinstance(value, Iterable):
+        raise SettingsError(f"{name} is a list of {items}: put even one into [ ]")
+    return tuple(value)
 
 
 def _require_text(name: str, value: object) -> None:

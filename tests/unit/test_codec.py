@@ -29,7 +29,7 @@ from miros_rabbitmq.codec import (
     is_event_body,
     is_line_body,
 )
-from miros_rabbitmq.exceptions import MessageRejected, PayloadRefused, RejectReason
+from miros_rabbitmq.exceptions import MalformedKey, MessageRejected, PayloadRefused, RejectReason
 from miros_rabbitmq.pickling import RestrictedPickle
 
 KEY = base64.urlsafe_b64encode(bytes(range(32)))
@@ -602,6 +602,22 @@ def test_keys_that_are_changed_hold_from_the_next_token_on() -> None:
     one.change_keys([OTHER_KEY])
     assert reason_for(token, one) is RejectReason.NOT_AUTHENTIC
     assert codec(OTHER_KEY).decode(one.encode("sender", 1, 1, ("SIGNAL", None)))
-    with pytest.raises(ValueError, match=r"key|base64|padding|data"):
+    with pytest.raises(MalformedKey):
         one.change_keys([KEY, b"no key"])
     assert codec(OTHER_KEY).decode(one.encode("sender", 1, 1, ("SIGNAL", None)))
+    one.change_keys(KEY)
+    assert one.decode(token)
+
+
+@pytest.mark.parametrize("keys", [KEY, KEY.decode(), [KEY], (KEY.decode(), OTHER_KEY)])
+def test_a_key_alone_is_as_good_as_a_list_of_them(keys: Any) -> None:
+    token = Codec(MESH, keys).encode("sender", 1, 1, None)
+    assert Codec(MESH, [KEY]).decode(token)
+
+
+@pytest.mark.parametrize("keys", ["abc", b"", [], [KEY, "abc"], None, 5, [None]])
+def test_what_is_no_key_is_refused_as_that(keys: Any) -> None:
+    with pytest.raises(MalformedKey, match="keys is"):
+        Codec(MESH, keys)
+    with pytest.raises(MalformedKey, match="keys is"):
+        Codec(MESH, KEY).change_keys(keys)

@@ -15,7 +15,13 @@ from cryptography.fernet import Fernet
 
 from miros_rabbitmq.exceptions import MalformedKey, SettingsError
 from miros_rabbitmq.limits import Limits
-from miros_rabbitmq.settings import DEFAULT_ROUTING_KEY, Extras, Settings, settings_from
+from miros_rabbitmq.settings import (
+    DEFAULT_ROUTING_KEY,
+    Extras,
+    Settings,
+    check_short_text,
+    settings_from,
+)
 from miros_rabbitmq.urls import Address
 
 KEY = base64.urlsafe_b64encode(bytes(range(32)))
@@ -134,8 +140,10 @@ def test_an_old_spelling_means_the_new(old: str, new: str) -> None:
 @pytest.mark.parametrize(("old", "new"), OLD_SPELLINGS.items())
 def test_a_value_given_in_both_spellings_is_a_type_error(old: str, new: str) -> None:
     for value in (KEY, OTHER_KEY):
-        with pytest.raises(TypeError, match=f"{new} was given twice, the second time as {old}="):
+        with pytest.raises(TypeError, match=f"{new} was given twice, as {new} and as {old}$"):
             from_constructor({old: value}, **{new: KEY})
+        with pytest.raises(TypeError, match=f"{new} was given twice, as {old} and as {new}$"):
+            from_constructor({old: value, new: KEY}, **{new: None})
 
 
 def test_an_unknown_keyword_is_a_type_error_that_lists_the_known() -> None:
@@ -373,9 +381,16 @@ def test_the_allowed_classes_are_classes() -> None:
 
 
 @pytest.mark.parametrize("name", ["allowed_classes", "addresses"])
-def test_a_single_value_in_place_of_a_list_is_refused(name: str) -> None:
-    with pytest.raises(SettingsError, match=name):
-        made(**{name: Address})
+@pytest.mark.parametrize("single", [Address, 5, b"127.0.0.2", "127.0.0.2"], ids=str)
+def test_a_single_value_in_place_of_a_list_is_refused(name: str, single: Any) -> None:
+    with pytest.raises(SettingsError, match=rf"{name} is a list of .* put even one into \[ \]"):
+        made(**{name: single})
+
+
+def test_what_can_be_iterated_over_only_once_is_a_list_too() -> None:
+    settings = made(addresses=iter(["127.0.0.2"]), allowed_classes=iter([Address]))
+    assert settings.addresses == ("127.0.0.2",)
+    assert settings.allowed_classes == (Address,)
 
 
 @pytest.mark.parametrize("bad", [True, "cert.pem", {}])
@@ -468,3 +483,10 @@ def test_no_refusal_shows_a_password_or_a_key() -> None:
         shown = "".join(traceback.format_exception(caught.value))
         assert PASSWORD not in shown
         assert KEY.decode() not in shown
+
+
+@pytest.mark.parametrize("bad", ["", None, 5, b"key", "k" * 256, "\u00e9" * 128, "\ud800"])
+def test_a_short_text_of_amqp_is_checked_in_bytes(bad: Any) -> None:
+    check_short_text("queue", "\u00e9" * 127 + "k")
+    with pytest.raises(SettingsError, match="queue"):
+        check_short_text("queue", bad)
