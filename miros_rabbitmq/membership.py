@@ -245,7 +245,7 @@ class Membership:
             self._to_ask.clear()
         connected = self._connected()
         self._ask(roster, lambda address: address not in connected)
-        if self._cache is not None and not self._stop.is_set():
+        if self._cache is not None and not self._is_over(roster):
             with self._changed:
                 found = roster.found_on_lan()
             self._cache.save(found)
@@ -309,7 +309,7 @@ class Membership:
             unasked = {one for one in candidates if roster.was_asked(one) and not again(one)}
         self._apply(change, roster)
         report = self.scout.ask(candidates, unasked=unasked, stop=self._stop)
-        if self._stop.is_set():
+        if self._is_over(roster):
             return
         rows = [row for row in report if row.address not in unasked]
         with self._changed:
@@ -318,9 +318,13 @@ class Membership:
         for row in rows:
             self._report(row, sources.get(row.address))
 
+    def _is_over(self, roster: Roster) -> bool:
+        """It was stopped, and perhaps started again, since this roster was made."""
+        return self._stop.is_set() or roster is not self._roster
+
     def _apply(self, change: PeersChanged, roster: Roster) -> None:
         """Have the node follow a change, and tell of it."""
-        if not change or self._stop.is_set():
+        if not change or self._is_over(roster):
             return
         for address in change.removed:
             dropped = self._on_removed(self._settings.url(address))
@@ -346,8 +350,9 @@ class Membership:
             return
         self._reported[row.address] = row.outcome
         error = row.error()
-        if error is not None and source is not None and source.by_user:
-            # In start() the node itself warns of its own broker, where it does not answer.
+        # Of the own broker, the node itself warns when it starts.
+        is_own = row.address == self._own
+        if error is not None and source is not None and source.by_user and not is_own:
             logger.warning("%s: %s", self._name, error)
         elif row.outcome.nothing_there:
             logger.debug("%s: %s: %s", self._name, row.address, row.outcome.value)

@@ -8,6 +8,7 @@ from its own.
 from __future__ import annotations
 
 import atexit
+import enum
 import logging
 import os
 import threading
@@ -49,6 +50,14 @@ logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
 """How long brokers may take to close connections when ``stop_timeout_s`` was needed to flush."""
+
+
+class Phase(enum.Enum):
+    """Where the networks of a node stand."""
+
+    STOPPED = "stopped"
+    RUNNING = "running"
+    STOPPING = "stopping"
 
 
 class MirosNets:
@@ -98,11 +107,11 @@ class MirosNets:
         self._object = miros_object
         self._room = room if self.settings.on_mesh_rx is None else None
         self._deliver = self.settings.on_mesh_rx or miros_object.post_fifo
-        # Held while networks are opened and closed; never while an event passes.
-        self._lifecycle = threading.RLock()
+        # Held for each change of the phase, and while networks are opened; never while an event
+        # passes or a connection is waited for.
+        self._lifecycle = threading.Condition(threading.RLock())
+        self._phase = Phase.STOPPED
         self._peers_changed = threading.Condition()
-        self._membership = self._make_membership()
-        self._running = False
         self._pid = 0
         self._members: list[AmqpUrl] = []
         self._membership = self._make_membership()
@@ -111,7 +120,7 @@ class MirosNets:
         self._mesh, self.snoops = self._make_networks()
 
     def __repr__(self) -> str:
-        return f"<MirosNets of {self._object.name} {'running' if self._running else 'not running'}>"
+        return f"<MirosNets of {self._object.name} {self._phase.value}>"
 
     # Life.
 
@@ -125,19 +134,23 @@ class MirosNets:
             AccessRefused: the own broker refuses user, password or permissions.
             VhostNotFound: it has no such virtual host.
             SettingsError: there is no network interface of the given name.
+            NetworkStopped: another thread stopped it meanwhile.
         """
         deadline_s = time.monotonic() + self.settings.start_timeout
         with self._lifecycle:
-            if self._running:
+            # A stop that is under way ends within its own limit.
+            self._lifecycle.wait_for(lambda: self._phase is not Phase.STOPPING)
+            if self._phase is Phase.RUNNING:
                 return
             if self._pid:
                 self._renew()
             own_url = self._membership.scout.this.url
             self._pid = os.getpid()
             self._members = [own_url]
-            consumer = self._mesh.start_consumer(own_url)
-            self._mesh.add_broker(own_url)
-            self._running = True
+            mesh, snoops = self._mesh, self.snoops
+            consumer = mesh.start_consumer(own_url)
+            mesh.add_broker(own_url)
+            self._phase = Phase.RUNNING
             _live.add(self)
             self._open_snoops()
             self._membership.start()
@@ -146,9 +159,11 @@ class MirosNets:
         if isinstance(fault, (AccessRefused, VhostNotFound)):
             self.stop()
             raise fault
-        for snoop in self.snoops:
+        for snoop in snoops:
             snoop.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         self._membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
+        if self._phase is not Phase.RUNNING or mesh is not self._mesh:
+            raise NetworkStopped(f"{self._object.name} was stopped while it started")
         if not consumer.is_connected:
             logger.warning(
                 "%s runs without its broker at %s, which is tried again and again: %s",
@@ -175,22 +190,37 @@ class MirosNets:
         if not self._is_ours():
             return
         with self._lifecycle:
-            if not self._running:
-                return
-            self._running = False
-            _live.discard(self)
-        self._mesh.take_nothing_more()
+            if self._phase is Phase.STOPPING:
+                # Bounded: what ends may be waiting for the very thread that calls this.
+                patience_s = max(0.0, deadline_s - time.monotonic()) + _GOODBYE_S
+                self._lifecycle.wait_for(lambda: self._phase is Phase.STOPPED, patience_s)
+            is_mine = self._phase is Phase.RUNNING
+            if is_mine:
+                self._phase = Phase.STOPPING
+                _live.discard(self)
+        if is_mine:
+            try:
+                self._end(deadline_s)
+            finally:
+                with self._lifecycle:
+                    self._phase = Phase.STOPPED
+                    self._lifecycle.notify_all()
+        self._terminal.stop(1.0)
+
+    def _end(self, deadline_s: float) -> None:
+        """End every thread; without the lock, which some of them take."""
+        mesh = self._mesh
+        mesh.take_nothing_more()
         # Asked now, waited for last: its good-bye goes on while what waits is sent.
-        self._mesh.stop_consumer()
-        # Without the lock: a round of the discovery may be about to add a broker.
+        mesh.stop_consumer()
         self._membership.stop()
-        with self._lifecycle:
-            self._mesh.flush(max(0.0, deadline_s - time.monotonic()), if_absent=False)
-            self._final = self._count(undelivered=self._report_undelivered())
-            for snoop in self.snoops:
-                snoop.close()
-            self._mesh.stop(max(_GOODBYE_S, deadline_s - time.monotonic()))
-            self._terminal.stop(1.0)
+        for snoop in self.snoops:
+            snoop.close()
+        mesh.flush(max(0.0, deadline_s - time.monotonic()), if_absent=False)
+        mesh.stop(max(_GOODBYE_S, deadline_s - time.monotonic()))
+        for snoop in self.snoops:
+            snoop.wait_until_closed()
+        self._final = self._count(undelivered=self._report_undelivered())
 
     # Events.
 
@@ -314,7 +344,7 @@ class MirosNets:
         self._enable(self.snoops.spy, colour)
 
     def disable_snoop_trace(self) -> None:
-        """Neither show nor send state transitions any more."""
+        """Neither show nor send state transitions any more; returns at once."""
         with self._lifecycle:
             self.snoops.trace.disable()
 
@@ -382,7 +412,7 @@ class MirosNets:
     def _enable(self, snoop: Snoop, colour: bool) -> None:
         with self._lifecycle:
             snoop.enable(colour=colour)
-            if self._running:
+            if self._phase is Phase.RUNNING:
                 self._open_snoops()
 
     def _open_snoops(self) -> None:
@@ -391,21 +421,21 @@ class MirosNets:
 
     def _add_broker(self, url: AmqpUrl) -> None:
         with self._lifecycle:
-            if not self._running:
+            if self._phase is not Phase.RUNNING:
                 return
-            self._members.append(url)
+            self._members = [*self._members, url]
             self._mesh.add_broker(url)
             for snoop in self.snoops:
                 snoop.add_broker(url)
 
     def _remove_broker(self, url: AmqpUrl) -> int:
         with self._lifecycle:
-            if not self._running:
+            if self._phase is not Phase.RUNNING:
                 return 0
             self._members = [member for member in self._members if member != url]
-            for snoop in self.snoops:
-                snoop.remove_broker(url.address)
         # Without the lock: a publisher in the middle of a connection attempt may take a while.
+        for snoop in self.snoops:
+            snoop.remove_broker(url.address)
         return self._mesh.remove_broker(url.address)
 
     def _connected_brokers(self) -> set[Address]:
@@ -426,8 +456,11 @@ class MirosNets:
                 f"{self._object.name} was started before this process was forked, and its "
                 "connections belong to the parent: make and start a chart in each process"
             )
-        if not self._running:
-            raise NetworkStopped(f"{self._object.name} is not on the network: start it first")
+        if self._phase is not Phase.RUNNING:
+            name = self._object.name
+            if self._pid:
+                raise NetworkStopped(f"{name} was stopped: start it again first")
+            raise NetworkStopped(f"{name} is not on the network: start it first")
 
     def _is_ours(self) -> bool:
         """Not inherited from a parent process."""
@@ -435,10 +468,11 @@ class MirosNets:
 
     def _disown(self) -> None:
         """Become fit for a start of one's own, in a forked child."""
-        self._lifecycle = threading.RLock()  # whoever held the old one does not exist here
+        # Whoever held the old ones does not exist here.
+        self._lifecycle = threading.Condition(threading.RLock())
         self._peers_changed = threading.Condition()
         self._membership = self._make_membership()
-        self._running = False
+        self._phase = Phase.STOPPED
 
     def _report_undelivered(self) -> int:
         """Say what no broker has confirmed, and count it."""
@@ -477,7 +511,11 @@ def _stop_all() -> None:
     """Send what waits, where a program ends without stopping its charts; one deadline for all."""
     began_s = time.monotonic()
     for nets in list(_live):
-        nets._stop(began_s + nets.settings.limits.stop_timeout_s)
+        try:
+            nets._stop(began_s + nets.settings.limits.stop_timeout_s)
+        except Exception:
+            # One that cannot end must not keep the others from it.
+            logger.exception("%r could not be stopped", nets)
 
 
 def _disown_all() -> None:

@@ -7,11 +7,15 @@ wraps is the event processor itself, so that a chart's first lines are told befo
 
 from __future__ import annotations
 
+import atexit
+import os
+import threading
+import weakref
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from miros import ActiveObject, Event, Factory, HsmWithQueues
+from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
 from .fifo import ChartFifo
 from .lan import LocalAreaNetwork
@@ -21,6 +25,10 @@ from .urls import AmqpUrl
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
+
+
+_LAST_HANDLER_S = 1.0
+"""How long a program that ends waits for a chart that is in the middle of an event."""
 
 
 class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hints
@@ -76,6 +84,7 @@ class NetworkedChart:
     """
 
     if TYPE_CHECKING:
+        activeobject_task_event: threading.Event
         thread: Any
         name: str
         queue: Any
@@ -136,10 +145,12 @@ class NetworkedChart:
         Raises:
             AccessRefused: the own broker refuses user, password or permissions.
             VhostNotFound: it has no such virtual host.
+            NetworkStopped: another thread stopped it meanwhile.
         """
         if self.thread is None or not self.thread.is_alive():
             self.queue.forget_stops()
         self.nets.start()
+        _started.add(self)
         try:
             super().start_at(initial_state)  # type: ignore[misc]  # of miros's class
         except BaseException:
@@ -151,6 +162,7 @@ class NetworkedChart:
 
         May be called more than once, and from the chart's own thread.
         """
+        _started.discard(self)
         self.nets.stop_receiving()
         if self.thread is not None:
             super().stop()  # type: ignore[misc]  # of miros's class
@@ -206,6 +218,13 @@ class NetworkedChart:
         """Write a remark into every snoop that is enabled; with none, on this terminal alone."""
         self.nets.snoops.scribble(message, colour=enable_color)
 
+    def _end_thread(self, timeout: float) -> None:
+        """Have the chart handle no further event; where a handler does not return, leave it."""
+        self.activeobject_task_event.clear()
+        self.queue.append(Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL))  # wakes it up
+        if self.thread is not None:
+            self.thread.join(timeout)
+
     def _room_for_remote_events(self) -> int:
         """How many events from the network the FIFO takes now; in the consumer's thread."""
         thread = self.thread
@@ -220,3 +239,18 @@ class NetworkedActiveObject(NetworkedChart, ActiveObject, SnoopedHsm):  # type: 
 
 class NetworkedFactory(NetworkedChart, Factory, SnoopedHsm):  # type: ignore[misc]
     """A `miros.Factory` whose events travel: callbacks, and `transmit`."""
+
+
+_started: weakref.WeakSet[NetworkedChart] = weakref.WeakSet()
+
+
+@atexit.register
+def _end_charts() -> None:
+    """Stop the charts that a program forgot; runs before their networks are stopped likewise."""
+    for chart in list(_started):
+        chart._end_thread(_LAST_HANDLER_S)
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    # The threads of the parent's charts do not exist in the child.
+    os.register_at_fork(after_in_child=_started.clear)

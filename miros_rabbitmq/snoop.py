@@ -52,7 +52,9 @@ def palette_for(stream: TextIO, environment: Mapping[str, str] = os.environ) -> 
         return PLAIN
     if environment.get("FORCE_COLOR"):
         return COLOUR
-    return COLOUR if stream.isatty() else PLAIN
+    # Not everything that programs put in the place of their output has all methods of a stream.
+    is_terminal = getattr(stream, "isatty", None)
+    return COLOUR if is_terminal is not None and is_terminal() else PLAIN
 
 
 def trace_text(trace: Any, name: str) -> str:

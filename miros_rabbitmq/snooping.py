@@ -7,13 +7,14 @@ others come from it. What the lines look like is the business of `snoop`.
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Any, Protocol
 
 from .codec import SNOOP_SPY, SNOOP_TRACE, Envelope, is_line_body
-from .exceptions import TransmitError
+from .exceptions import NetworkStopped, TransmitError
 from .identity import Identity
 from .settings import Settings, SnoopCallback
 from .snoop import (
@@ -75,6 +76,8 @@ class Snoop:
         self._callback = callback
         self._colour = True
         self._network: TopicNetwork | None = None
+        self._last = NetworkStats.closed()
+        self._closing: list[threading.Thread] = []
 
     def enable(self, *, colour: bool) -> None:
         """Have lines shown and sent from now on, or from `open` on."""
@@ -86,7 +89,7 @@ class Snoop:
         self.enabled, self._colour = former.enabled, former._colour
 
     def disable(self) -> None:
-        """Show and send nothing any more, and close the network."""
+        """Show and send nothing any more, and close the network; waits for nothing."""
         self.enabled = False
         self.close()
 
@@ -94,8 +97,12 @@ class Snoop:
         """Open the network, where the snoop is enabled and it is not open."""
         if not self.enabled or self._network is not None:
             return
+        # A new sender each time: its lines are numbered from 1 again.
         network = TopicNetwork(
-            self._spec, self._settings, self._identity, on_envelope=self._on_envelope
+            self._spec,
+            self._settings,
+            Identity.new(self._identity.name),
+            on_envelope=self._on_envelope,
         )
         network.start_consumer(own_url)
         for url in urls:
@@ -115,11 +122,29 @@ class Snoop:
             self._network.consumer.wait_until_ready(timeout)
 
     def close(self) -> None:
-        """Send the last lines, and close the network."""
+        """Take the network away; a thread of its own sends the last lines and closes it.
+
+        So that a chart which disables a snoop does not wait for a broker; see `wait_until_closed`.
+        """
         network, self._network = self._network, None
-        if network is not None:
-            network.flush(_FLUSH_S)
-            network.stop()
+        if network is None:
+            return
+        self._last = replace(network.stats(), enabled=False)
+        thread = threading.Thread(
+            target=_finish,
+            args=(network,),
+            name=f"miros end of {self._spec.name} of {self._identity.name}",
+            daemon=True,
+        )
+        self._closing = [one for one in self._closing if one.is_alive()]
+        self._closing.append(thread)
+        thread.start()
+
+    def wait_until_closed(self) -> None:
+        """Wait until every network that was closed has ended its threads, within seconds."""
+        for thread in self._closing:
+            if thread is not threading.current_thread():
+                thread.join(_FLUSH_S + self._settings.limits.stop_timeout_s)
 
     def add_broker(self, url: AmqpUrl) -> None:
         """Send to one more broker."""
@@ -139,15 +164,15 @@ class Snoop:
             return
         try:
             network.transmit(text, timeout=0.0)
+        except NetworkStopped:
+            pass  # the snoop is being closed: the line was one of those that may be lost
         except TransmitError as error:
             logger.warning("a line of %s was not sent: %s", self._spec.name, error)
 
     def stats(self) -> NetworkStats:
-        """The counters; all zero while the network is closed."""
+        """The counters since it was enabled the last time."""
         network = self._network
-        if network is not None:
-            return network.stats()
-        return NetworkStats.closed()
+        return self._last if network is None else network.stats()
 
     def _on_envelope(self, envelope: Envelope) -> None:
         if self._callback is not None:
@@ -161,6 +186,11 @@ class Snoop:
             lambda palette: layout(text, name, own=own, palette=palette),
             colour=colour and self._colour,
         )
+
+
+def _finish(network: TopicNetwork) -> None:
+    network.flush(_FLUSH_S)
+    network.stop(_FLUSH_S)
 
 
 class Snoops:

@@ -6,9 +6,12 @@ are dropped, oldest first, and their number is written in their place.
 
 from __future__ import annotations
 
+import atexit
 import logging
+import os
 import sys
 import threading
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TextIO
@@ -19,6 +22,9 @@ logger = logging.getLogger(__name__)
 
 _MAX_LINES = 5_000
 """Lines that may wait for a terminal: some seconds of a busy system."""
+
+_LAST_LINES_S = 1.0
+"""A program that ends waits this long for a terminal to take its last lines."""
 
 _one_writer = threading.Lock()
 """Held for one line: the writers of several charts in one process share its terminal."""
@@ -44,6 +50,7 @@ class SnoopTerminal:
         self._dropped = 0
         self._stop_asked = False
         self._is_broken = False
+        _terminals.add(self)
 
     def write(self, line: Line, *, colour: bool = True) -> None:
         """Have a line written.
@@ -84,11 +91,19 @@ class SnoopTerminal:
             try:
                 self._write(lines, dropped)
                 self._is_broken = False
-            except (OSError, ValueError) as error:
-                # A closed pipe or file: nobody reads, and nobody shall be disturbed by it.
+            except Exception as error:  # noqa: BLE001  # at the top of a thread
+                # A closed pipe, or whatever a program has put in the place of its output: nobody
+                # reads, and nobody shall be disturbed by it.
                 level = logging.DEBUG if self._is_broken else logging.WARNING
                 logger.log(level, "%s: cannot write: %s", self._name, error)
                 self._is_broken = True
+
+    def _disown(self) -> None:
+        """Become fit for use in a forked child, where the thread does not exist."""
+        self._changed = threading.Condition()
+        self._lines = deque()
+        self._thread = None
+        self._stop_asked = False
 
     @staticmethod
     def _write(lines: deque[tuple[Line, bool]], dropped: int) -> None:
@@ -112,3 +127,23 @@ def _write_line(stream: TextIO, text: str) -> None:
         # Its sender may have letters that this terminal has not.
         encoding = stream.encoding or "ascii"
         stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+
+
+_terminals: weakref.WeakSet[SnoopTerminal] = weakref.WeakSet()
+
+
+@atexit.register
+def _write_what_waits() -> None:
+    for terminal in list(_terminals):
+        terminal.stop(_LAST_LINES_S)
+
+
+def _disown_all() -> None:
+    global _one_writer
+    _one_writer = threading.Lock()  # whoever held the old one does not exist here
+    for terminal in list(_terminals):
+        terminal._disown()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_disown_all)

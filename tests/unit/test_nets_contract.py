@@ -34,6 +34,7 @@ from miros_rabbitmq.exceptions import (
 )
 from miros_rabbitmq.fifo import ChartFifo
 from miros_rabbitmq.life import SessionState
+from miros_rabbitmq.nets import Phase
 from tests.helpers import wait_until
 from tests.leaks import Holdings
 
@@ -75,7 +76,7 @@ def nets_of(miros_object: Any = None, **extras: Any) -> MirosNets:
 
 def as_if_started(nets: MirosNets) -> MirosNets:
     """Running, with no broker at all: what is transmitted goes nowhere."""
-    nets._running = True
+    nets._phase = Phase.RUNNING
     nets._pid = os.getpid()
     return nets
 
@@ -108,7 +109,7 @@ def test_a_chart_touches_nothing_when_it_is_made(make: Any) -> None:
     for chart in charts:
         chart.enable_snoop_trace()
         chart.enable_snoop_spy_no_color()
-        assert "not running" in repr(chart.nets)
+        assert "stopped" in repr(chart.nets)
     assert Holdings.now().since(before) == []
 
 

@@ -1,0 +1,182 @@
+"""Starting and stopping in every order, from every thread: nothing is left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography.fernet import Fernet
+
+from miros_rabbitmq import LocalBroker, NetworkedActiveObject, NetworkStopped, SessionState
+
+from ..helpers import scaled, wait_until
+from .charts import arguments_for, listening, make_active_object, running
+
+KEY = Fernet.generate_key()
+ROOT = Path(__file__).parents[2]
+
+
+def test_networks_started_and_stopped_from_several_threads_leave_nothing(
+    broker_a: LocalBroker,
+) -> None:
+    chart, _ = make_active_object("restless", **arguments_for(broker_a, key=KEY))
+    deadline_s = time.monotonic() + 2.0
+
+    def meddle(seed: int) -> None:
+        chance = random.Random(seed)
+        while time.monotonic() < deadline_s:
+            # Another thread may stop what this one starts.
+            with contextlib.suppress(NetworkStopped):
+                chance.choice([chart.nets.start, chart.nets.stop])()
+
+    threads = [threading.Thread(target=meddle, args=(seed,)) for seed in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    chart.nets.stop()
+    # The leak check counts what is left of it.
+
+
+def test_a_second_stop_waits_for_the_first(broker_a: LocalBroker) -> None:
+    chart, _ = make_active_object("twice", **arguments_for(broker_a, key=KEY))
+    with running(chart):
+        first = threading.Thread(target=chart.nets.stop)
+        first.start()
+        chart.nets.stop()
+        assert chart.nets.stats().mesh.consumer is SessionState.STOPPED
+        first.join()
+
+
+def test_a_chart_that_is_stopped_while_it_starts_does_not_run(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    nowhere = {**arguments_for(broker_a, key=KEY), "rabbit_host": "127.0.0.88", "rabbit_port": 1}
+    chart = NetworkedActiveObject("hasty", **nowhere)
+    stopper = threading.Thread(
+        target=lambda: (wait_until(lambda: chart.nets.stats().mesh.brokers), chart.stop())
+    )
+    stopper.start()
+    with pytest.raises(NetworkStopped, match="stopped while it started"):
+        chart.start_at(listening)
+    stopper.join()
+    assert chart.thread is None
+    assert "tried again and again" not in caplog.text
+
+
+def test_a_snoop_that_goes_off_and_on_is_heard_each_time(broker_a: LocalBroker) -> None:
+    heard: list[str] = []
+    watcher, _ = make_active_object(
+        "watcher",
+        **arguments_for(broker_a, key=KEY, on_spy_rx=lambda _sender, line: heard.append(line)),
+    )
+    sender, _ = make_active_object("sender", **arguments_for(broker_a, key=KEY))
+    watcher.enable_snoop_spy()
+    with running(watcher, sender):
+        for count in (10, 5, 15):
+            heard.clear()
+            sender.enable_snoop_spy()
+            wait_until(lambda: _spy_is_ready(sender))
+            for number in range(count):
+                sender.snoop_scribble(str(number))
+            wait_for_lines(heard, count)
+            sender.disable_snoop_spy()
+        assert watcher.nets.stats().snoop_spy.duplicates == 0
+
+
+def _spy_is_ready(chart: NetworkedActiveObject) -> bool:
+    brokers = chart.nets.stats().snoop_spy.brokers.values()
+    return bool(brokers) and all(one.state is SessionState.READY for one in brokers)
+
+
+def wait_for_lines(heard: list[str], count: int) -> None:
+    wait_until(lambda: len(heard) == count, message=lambda: f"{count}, not {heard}")
+
+
+def test_disabling_a_snoop_waits_for_no_broker(broker_factory: Any) -> None:
+    broker = broker_factory("127.0.0.6")
+    chart, _ = make_active_object("calm", **arguments_for(broker, key=KEY))
+    chart.enable_snoop_trace()
+    with running(chart):
+        broker.pause()
+        try:
+            began_s = time.monotonic()
+            chart.disable_snoop_trace()
+            chart.enable_snoop_spy()
+            assert time.monotonic() - began_s < scaled(0.5)
+        finally:
+            broker.resume()
+
+
+PROGRAMS = {
+    "a scribble is the last thing": (
+        """
+        chart.snoop_scribble("last words")
+        """,
+        "# last words",
+    ),
+    "a chart that was forgotten in full swing": (
+        """
+        @spy_on
+        def busy(chart, e):
+            if e.signal == signals.AGAIN:
+                chart.transmit(Event(signal=signals.NEWS))
+                chart.post_fifo(Event(signal=signals.AGAIN))
+                return return_status.HANDLED
+            chart.temp.fun = chart.top
+            return return_status.SUPER
+
+        chart.start_at(busy)
+        chart.post_fifo(Event(signal=signals.AGAIN))
+        while chart.nets.stats().mesh.transmitted < 100:
+            time.sleep(0.001)
+        print("forgotten")
+        """,
+        "forgotten",
+    ),
+    "a forked child that scribbles": (
+        """
+        chart.snoop_scribble("parent")
+        sys.stdout.flush()
+        child = os.fork()
+        if child == 0:
+            chart.snoop_scribble("child")
+            sys.exit()
+        os.waitpid(child, 0)
+        """,
+        "# child",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_a_program_that_ends_without_stop_ends_in_peace(name: str, broker_a: LocalBroker) -> None:
+    program, expected = PROGRAMS[name]
+    arguments = arguments_for(broker_a, key=KEY)
+    source = textwrap.dedent(
+        f"""
+            import os, sys, time
+            from miros import Event, return_status, signals, spy_on
+            from miros_rabbitmq import NetworkedActiveObject
+            chart = NetworkedActiveObject("ending", **{arguments!r})
+            """
+    ) + textwrap.dedent(program)
+    ended = subprocess.run(
+        [sys.executable, "-c", source],
+        capture_output=True,
+        text=True,
+        timeout=scaled(30),
+        cwd=ROOT,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert expected in ended.stdout
