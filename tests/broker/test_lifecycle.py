@@ -61,9 +61,12 @@ def test_a_chart_that_is_stopped_while_it_starts_does_not_run(
 ) -> None:
     nowhere = {**arguments_for(broker_a, key=KEY), "rabbit_host": "127.0.0.88", "rabbit_port": 1}
     chart = NetworkedActiveObject("hasty", **nowhere)
-    stopper = threading.Thread(
-        target=lambda: (wait_until(lambda: chart.nets.stats().mesh.brokers), chart.stop())
-    )
+
+    def stop_soon() -> None:
+        wait_until(lambda: chart.nets.stats().mesh.brokers)
+        chart.stop()
+
+    stopper = threading.Thread(target=stop_soon)
     stopper.start()
     with pytest.raises(NetworkStopped, match="stopped while it started"):
         chart.start_at(listening)
