@@ -66,8 +66,13 @@ for _any in (_S.CONNECTING, _S.OPENING, _S.READY, _S.BLOCKED, _S.WAITING, _S.REF
     LIFE[_any, Step.CLOSE] = _S.CLOSING
 
 
-def after(state: SessionState, step: Step) -> SessionState:
+def after(state: SessionState, step: Step, session: str = "a session") -> SessionState:
     """The state that follows.
+
+    Args:
+        state: where the session stands.
+        step: what happens to it.
+        session: its name, for the error.
 
     Raises:
         IllegalStep: the state has no such step.
@@ -75,4 +80,4 @@ def after(state: SessionState, step: Step) -> SessionState:
     try:
         return LIFE[state, step]
     except KeyError:
-        raise IllegalStep(f"{state.value} has no step {step.name}") from None
+        raise IllegalStep(f"{session}: {state.value} has no step {step.name}") from None

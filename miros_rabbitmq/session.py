@@ -29,7 +29,7 @@ from pika.adapters.select_connection import IOLoop
 
 from . import faults
 from .amqp import connection_parameters, quieten_pika, translate, unsent_bytes
-from .exceptions import AccessRefused, BrokerError, VhostNotFound
+from .exceptions import AccessRefused, BrokerError, MirosApiException, VhostNotFound
 from .life import SessionState, Step, after
 from .limits import Limits
 from .urls import AmqpUrl
@@ -39,6 +39,9 @@ logger = logging.getLogger(__name__)
 
 _STABLE_S = 2.0
 """A connection that was ready this long is a good one: after it, the back-off starts anew."""
+
+_END_GRACE_S = 1.0
+"""How much longer than ``stop_timeout_s`` an end is waited for: the time of a cut, and more."""
 
 _WATCHES_A_HEARTBEAT = 4
 _PATIENCE_IN_HEARTBEATS = 1.2
@@ -73,7 +76,8 @@ class Session:
         role: what the connection is for; a part of the thread's and the connection's name.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
-        on_change: called when the state has changed; in the thread that changed it.
+        on_change: called when the state has changed, in the thread that changed it, which holds no
+            lock then. What it raises is logged.
         reporting: at which levels an outage is logged.
 
     Raises:
@@ -139,17 +143,47 @@ class Session:
         return self._state in (SessionState.READY, SessionState.BLOCKED)
 
     def start_thread(self) -> None:
-        """Start the thread, which connects; does nothing where it runs already."""
+        """Start the thread, which connects; does nothing where it runs already.
+
+        After a `stop`, the thread that is about to end is waited for: a little longer than
+        ``limits.stop_timeout_s``.
+
+        Raises:
+            MirosApiException: that thread has not ended in this time, or is the one that calls.
+        """
         with self._changed:
+            if self._is_ending:
+                self._wait_for_end()
             if self._thread is not None:
                 return
             quieten_pika()
             self._stop_asked = self._is_forked = False
             self._ioloop = IOLoop()
-            self._step(Step.START)
+            self._enter(Step.START)
             # A daemon: a program that forgets to stop must still be able to end.
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
             self._thread.start()
+        self._tell_change()
+
+    @property
+    def _is_ending(self) -> bool:
+        """The thread was asked to stop, or ends by itself, and still exists."""
+        ends = self._stop_asked or self._state is SessionState.STOPPED
+        return ends and self._thread is not None
+
+    def _wait_for_end(self) -> None:
+        if self._thread is threading.current_thread():
+            raise MirosApiException(
+                f"{self._name} is stopping, and its own thread cannot start it again: "
+                "call start_thread from another thread"
+            )
+        timeout_s = self.limits.stop_timeout_s + _END_GRACE_S
+        if not self._changed.wait_for(lambda: not self._is_ending, timeout_s):
+            raise MirosApiException(
+                f"{self._name} was stopped and has not ended within {timeout_s:g} s: a callback "
+                "that does not return holds its thread, or stop was given a longer timeout; "
+                "wait for stop_thread to return True before start_thread"
+            )
 
     def stop(self, timeout: float | None = None) -> None:
         """Ask the thread to close the connection and end; returns at once.
@@ -181,7 +215,7 @@ class Session:
             return True
         if thread is threading.current_thread():
             return False
-        thread.join(self.limits.stop_timeout_s + 1.0 if timeout is None else timeout)
+        thread.join(self.limits.stop_timeout_s + _END_GRACE_S if timeout is None else timeout)
         return not thread.is_alive()
 
     def wait_until_ready(self, timeout: float) -> bool:
@@ -282,13 +316,19 @@ class Session:
                     logger.exception("%s: unexpected error; connecting again", self._name)
                     self._abandon_connection()
         finally:
-            with self._changed:
-                if self._state is not SessionState.CLOSING:
-                    self._step(Step.CLOSE)
-                self._step(Step.END)
-                self._ioloop.close()
-                self._ioloop = None
-                self._thread = None
+            try:
+                with self._changed:
+                    if self._state is not SessionState.CLOSING:
+                        self._enter(Step.CLOSE)
+                    self._enter(Step.END)
+                    ioloop, self._ioloop = self._ioloop, None
+                    ioloop.close()
+                self._tell_change()
+            finally:
+                # Last, so that whoever waits for the end waits for the callback too.
+                with self._changed:
+                    self._thread = None
+                    self._changed.notify_all()
 
     def _connect(self) -> None:
         self._retry_timer = None
@@ -496,11 +536,22 @@ class Session:
             connection._terminate_stream(pika.exceptions.AMQPConnectionError("cut"))
 
     def _step(self, step: Step) -> None:
+        """Enter the next state and tell of it; without the lock, for it calls the user's code."""
+        self._enter(step)
+        self._tell_change()
+
+    def _enter(self, step: Step) -> None:
         with self._changed:
-            self._state = after(self._state, step)
+            self._state = after(self._state, step, self._name)
             self._changed.notify_all()
-        if self._on_change is not None:
+
+    def _tell_change(self) -> None:
+        if self._on_change is None:
+            return
+        try:
             self._on_change()
+        except Exception:
+            logger.exception("%s: the callback for changes of the state raised", self._name)
 
     def _translate(self, error: BaseException) -> BrokerError:
         return translate(error, self.url, self._parameters)

@@ -21,6 +21,7 @@ from miros_rabbitmq import (
     Envelope,
     Limits,
     LocalBroker,
+    MirosApiException,
     NetworkStopped,
     PayloadRefused,
     PikaTopicConsumer,
@@ -294,3 +295,72 @@ def test_a_thread_can_be_stopped_at_any_time_and_started_again(broker_a: LocalBr
             wait_for_count(number + 1, heard)
         assert consumer.state is publisher.state is SessionState.STOPPED
     assert heard == [b"0", b"1", b"2"]
+
+
+def test_a_start_right_after_a_stop_waits_for_the_end_and_connects_anew(
+    broker_a: LocalBroker,
+) -> None:
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "anew")
+    with running(publisher):
+        for _ in range(3):
+            publisher.stop()
+            publisher.start_thread()
+            assert publisher.wait_until_ready(scaled(5)), publisher.state
+        publisher.post_fifo("anew")
+        assert publisher.flush(scaled(5))
+
+
+def test_a_start_does_not_wait_for_ever_for_an_end_nor_for_itself() -> None:
+    may_end = threading.Event()
+    refusals: list[str] = []
+
+    def on_change() -> None:
+        if publisher.state is SessionState.STOPPED:
+            try:
+                publisher.start_thread()
+            except MirosApiException as error:
+                refusals.append(str(error))
+            may_end.wait(scaled(30))
+
+    nowhere = amqp_url("u", "p", Address("127.0.0.99", 1))
+    publisher = SimplePikaTopicPublisher(
+        nowhere, EXCHANGE, "k", on_change=on_change, limits=Limits(stop_timeout_s=0.1)
+    )
+    publisher.start_thread()
+    publisher.stop()
+    try:
+        with pytest.raises(MirosApiException, match=r"has not ended within 1\.1 s"):
+            publisher.start_thread()
+    finally:
+        may_end.set()
+    assert publisher.stop_thread(scaled(5))
+    assert len(refusals) == 1
+    assert "from another thread" in refusals[0]
+    assert publisher.state is SessionState.STOPPED
+
+
+def test_a_change_is_told_without_a_lock_and_what_its_callback_raises_is_logged(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    states: list[SessionState] = []
+
+    def on_change() -> None:
+        states.append(publisher.state)
+        # Another thread takes the lock, which it could not if this one held it.
+        asker = threading.Thread(target=publisher.stats)
+        asker.start()
+        asker.join(scaled(5))
+        assert not asker.is_alive(), "the lock is held"
+        raise RuntimeError("of the user's own making")
+
+    nowhere = amqp_url("u", "p", Address("127.0.0.99", 1))
+    publisher = SimplePikaTopicPublisher(nowhere, EXCHANGE, "k", on_change=on_change)
+    for _ in range(2):
+        publisher.start_thread()
+        wait_until(lambda: SessionState.WAITING in states)
+        assert publisher.stop_thread(scaled(5))
+        assert publisher.state is states[-1] is SessionState.STOPPED
+        states.clear()
+    assert "of the user's own making" in caplog.text
+    assert "the lock is held" not in caplog.text
+    assert "unexpected error" not in caplog.text

@@ -113,6 +113,7 @@ def test_any_other_step_raises_changes_nothing_and_is_told_to_nobody(state: Sess
         assert session.state is state
         assert changes == []
         assert state.value in str(caught.value)
+        assert "test at 127.0.0.2:5672" in str(caught.value)
         assert "canary" not in str(caught.value)
 
 
