@@ -22,6 +22,7 @@ from .exceptions import MessageRejected, RejectReason
 from .life import SessionState
 from .limits import Limits
 from .session import WARNINGS, Reporting, Session
+from .settings import check_short_text
 from .topology import Queue, declare_exchange
 
 logger = logging.getLogger(__name__)
@@ -93,6 +94,9 @@ class SimplePikaTopicConsumer(Session):
         role: what the connection is for, as its name at the broker and the thread's.
         on_change: called when the state has changed, in the thread that changed it.
         reporting: at which levels an outage is logged.
+
+    Raises:
+        SettingsError: the URL is not one, or AMQP has no such name of an exchange or pattern.
     """
 
     def __init__(
@@ -111,6 +115,8 @@ class SimplePikaTopicConsumer(Session):
         on_change: Callable[[], None] | None = None,
         reporting: Reporting = WARNINGS,
     ) -> None:
+        check_short_text("exchange_name", exchange_name)
+        check_short_text("routing_key", routing_key)
         super().__init__(
             amqp_url,
             role=role,

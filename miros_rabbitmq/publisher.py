@@ -23,18 +23,26 @@ import pika.spec
 
 from .codec import TOKEN_SEPARATOR, Codec
 from .delivery import DropReason, Outbox
-from .exceptions import BackPressure, NetworkStopped
+from .exceptions import BackPressure, NetworkStopped, PayloadRefused, SettingsError
 from .identity import Identity
 from .life import SessionState
 from .limits import Limits
 from .pacing import Tempo
 from .session import WARNINGS, Reporting, Session
+from .settings import check_short_text
 from .topology import declare_exchange
 
 logger = logging.getLogger(__name__)
 
+_DEFAULT_TIMEOUT_S = 10.0
+"""The longest wait of who names none; as of ``transmit``."""
+
 _PERSISTENT, _TRANSIENT = 2, 1
 _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
+
+
+Message = bytes | bytearray | memoryview | str
+"""What a publisher sends as it is; text as UTF-8."""
 
 
 class PublisherStats(NamedTuple):
@@ -90,6 +98,10 @@ class SimplePikaTopicPublisher(Session):
         role: what the connection is for, as its name at the broker and the thread's.
         on_change: called when the state has changed, in the thread that changed it.
         reporting: at which levels an outage is logged.
+
+    Raises:
+        SettingsError: the URL is not one, AMQP has no such name of an exchange, routing key or id,
+            or the separator is not bytes.
     """
 
     def __init__(
@@ -109,6 +121,13 @@ class SimplePikaTopicPublisher(Session):
         on_change: Callable[[], None] | None = None,
         reporting: Reporting = WARNINGS,
     ) -> None:
+        # What pika cannot write, it would refuse in the publisher's thread, again and again.
+        check_short_text("exchange_name", exchange_name)
+        check_short_text("routing_key", routing_key)
+        if sender_id is not None:
+            check_short_text("sender_id", sender_id)
+        if separator is not None and not isinstance(separator, bytes):
+            raise SettingsError(f"separator is bytes or None, not a {type(separator).__name__}")
         super().__init__(
             amqp_url,
             role=role,
@@ -149,7 +168,7 @@ class SimplePikaTopicPublisher(Session):
         self._tempo = Tempo(limits.tempo_fast_s, limits.tempo_slow_s, limits.batch_events)
         self._beat_timer: Any = None
 
-    def post_fifo(self, message: bytes | str, timeout: float | None = None) -> None:
+    def post_fifo(self, message: Message, timeout: float | None = None) -> None:
         """Put a message into the FIFO.
 
         While the broker is connected and the FIFO full, waits for room. While it is absent,
@@ -160,17 +179,20 @@ class SimplePikaTopicPublisher(Session):
             timeout: the longest wait in seconds; default 10.
 
         Raises:
+            PayloadRefused: it is neither bytes nor text; nothing was posted.
             BackPressure: there was no room in time.
             NetworkStopped: the publisher was stopped.
         """
-        deadline_s = time.monotonic() + (10.0 if timeout is None else timeout)
+        token = _bytes_of(message)
+        deadline_s = _deadline_s(timeout)
         # One lock for both, so that no other thread takes the room in between.
         with self._changed:
-            if not self.wait_for_room(deadline_s):
-                raise BackPressure(
-                    f"{self.address} has taken nothing from a full FIFO for too long"
-                )
-            self.post_token(message.encode() if isinstance(message, str) else message)
+            self._demand_room(deadline_s)
+            self.post_token(token)
+
+    def _demand_room(self, deadline_s: float) -> None:
+        if not self.wait_for_room(deadline_s):
+            raise BackPressure(f"{self.address} has taken nothing from a full FIFO for too long")
 
     @property
     def is_absent(self) -> bool:
@@ -217,17 +239,17 @@ class SimplePikaTopicPublisher(Session):
         """The broker has confirmed everything that was posted, or was never reached."""
         return self._outbox.is_empty or not self._was_ready
 
-    def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
+    def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
 
         Args:
-            timeout: seconds to wait.
+            timeout: the longest wait in seconds; default 10.
             if_absent: wait even while the broker `is_absent`.
 
         Returns:
-            whether it has, or was never reached, within ``timeout`` seconds.
+            whether it has, or was never reached, in that time.
         """
-        deadline_s = time.monotonic() + timeout
+        deadline_s = _deadline_s(timeout)
         with self._changed:
             posted = self._posted
             while self._settled < posted and self._was_ready and not self._stop_asked:
@@ -255,12 +277,14 @@ class SimplePikaTopicPublisher(Session):
                 str(self._fault or ""),
             )
 
-    def post_token(self, token: bytes) -> None:
+    def post_token(self, token: Message) -> None:
         """Put bytes into the FIFO without waiting for room; over its limit, the oldest go.
 
         Raises:
+            PayloadRefused: they are neither bytes nor text; nothing was posted.
             NetworkStopped: the publisher was stopped, or belongs to the parent process.
         """
+        token = _bytes_of(token)
         with self._changed:
             if self._stop_asked:
                 why = "belongs to the parent process" if self._is_forked else "was stopped"
@@ -479,11 +503,19 @@ class PikaTopicPublisher(SimplePikaTopicPublisher):
             BackPressure: there was no room in time.
             NetworkStopped: the publisher was stopped.
         """
-        with self._order:
-            identity = self._identity
-            token = self._codec.encode(identity.name, identity.epoch, self._sequence + 1, message)
-            super().post_fifo(token, timeout)
-            self._sequence += 1
+        deadline_s = _deadline_s(timeout)
+        while True:
+            # Waits without the lock, so that every thread waits its own time and no other's.
+            self._demand_room(deadline_s)
+            with self._order:
+                if not self.has_room and not self._stop_asked:
+                    continue  # another thread was faster
+                number = self._sequence + 1
+                identity = self._identity
+                token = self._codec.encode(identity.name, identity.epoch, number, message)
+                self.post_token(token)
+                self._sequence = number
+                return
 
     def _disown(self) -> None:
         super()._disown()
@@ -491,3 +523,28 @@ class PikaTopicPublisher(SimplePikaTopicPublisher):
         self._identity = Identity.new(self._identity.name)
         self._order = threading.Lock()
         self._sequence = 0
+
+
+def _deadline_s(timeout: float | None) -> float:
+    return time.monotonic() + (_DEFAULT_TIMEOUT_S if timeout is None else timeout)
+
+
+def _bytes_of(message: Message) -> bytes:
+    """The bytes to send: a copy of those that their owner may change meanwhile.
+
+    Raises:
+        PayloadRefused: there are none.
+    """
+    if isinstance(message, bytes):
+        return message
+    try:
+        if isinstance(message, str):
+            return message.encode()
+        if isinstance(message, (bytearray, memoryview)):
+            return bytes(message)
+    except ValueError as error:  # half of a surrogate pair, or a view that was released
+        raise PayloadRefused(f"the message cannot be made bytes: {error}") from error
+    raise PayloadRefused(
+        f"a message is bytes or text, not a {type(message).__name__}: encode it first, or use a "
+        "PikaTopicPublisher, which takes any value"
+    )
