@@ -254,18 +254,19 @@ class TopicNetwork:
         """Encrypt and decrypt with other keys, from the next envelope on."""
         self.codec.change_keys(keys)
 
-    def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
+    def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until every broker that was ever reached has confirmed everything.
 
         Args:
-            timeout: seconds to wait.
+            timeout: seconds to wait; default ``transmit_timeout``.
             if_absent: wait also for brokers that are absent, see
                 `SimplePikaTopicPublisher.is_absent`.
 
         Returns:
             whether all have.
         """
-        deadline_s = time.monotonic() + timeout
+        timeout_s = self._settings.transmit_timeout if timeout is None else timeout
+        deadline_s = time.monotonic() + timeout_s
         flushed = [
             publisher.flush(max(0.0, deadline_s - time.monotonic()), if_absent=if_absent)
             for publisher in self.publishers.values()

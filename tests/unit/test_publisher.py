@@ -13,8 +13,12 @@ from cryptography.fernet import Fernet
 from miros_rabbitmq.codec import Codec
 from miros_rabbitmq.consumer import SimplePikaTopicConsumer
 from miros_rabbitmq.exceptions import BackPressure, NetworkStopped, PayloadRefused, SettingsError
+from miros_rabbitmq.identity import Identity
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.publisher import PikaTopicPublisher, SimplePikaTopicPublisher
+from miros_rabbitmq.settings import Settings
+from miros_rabbitmq.topic import TopicNetwork, TopicSpec
+from miros_rabbitmq.topology import Queue
 
 from ..helpers import scaled, wait_until
 
@@ -148,3 +152,8 @@ def test_a_stop_ends_the_wait_for_room() -> None:
 def test_a_flush_without_a_timeout_has_the_usual_one() -> None:
     assert simple().flush() is True
     assert simple().flush(None) is True
+    key = Fernet.generate_key()
+    spec = TopicSpec("mesh", "key", "key", (key,), Queue(), lossy=False, check_body=bool)
+    settings = Settings("user", "password", key)
+    network = TopicNetwork(spec, settings, Identity.new("flushed"), on_envelope=print)
+    assert network.flush(None) is True
