@@ -81,8 +81,10 @@ class RabbitScout:
         rabbit_user: the user, the same at every broker.
         rabbit_password: the password; sent to RabbitMQ brokers only, and shown nowhere.
         addresses: candidates, each ``host`` or ``host:port``, a host being a name or an IPv4
-            address. Given, no discovery takes place on the LAN.
-        rabbit_host: the host of this node's own broker; by default this machine.
+            address. Given, no discovery takes place on the LAN. This node's own broker is asked
+            too, even if it is not among them.
+        rabbit_host: the host of this node's own broker; by default this machine's address on
+            its LAN.
         rabbit_port: the port of this node's own broker, and of candidates without one.
         rabbit_vhost: the virtual host.
         lan: where the candidates come from if ``addresses`` does not name them.
