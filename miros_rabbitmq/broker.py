@@ -3,16 +3,10 @@
 Starts the RabbitMQ that is installed on this machine as an ordinary child process, with everything
 of its own: node name, data folder, address, ports, users, virtual hosts, Erlang cookie. It has no
 plugins, takes no part in the machine's own RabbitMQ service, and leaves nothing behind. What is
-exchanged with it (pika) is no concern of this module; what it is made of is in ``node_files``.
+exchanged with it (pika) is no concern of this module; what it is made of is in ``node_files``, and
+how its processes are held in ``node_process``: it goes when this process goes, however that ends.
 
-How the node is held:
-
-- It tells that it is ready by the protocol of ``sd_notify(3)``, as it would tell systemd: after
-  its virtual hosts and users are there and its port is open. Nothing is polled.
-- It runs without ``epmd``: the distribution port that ``rabbitmqctl`` needs is handed to both.
-- A watchdog, a small shell process, reads a pipe whose only writer is this process. When that
-  pipe ends, be it by ``stop()`` or because this process died in any way, the watchdog kills the
-  node and removes its folder.
+It runs without ``epmd``: the distribution port that ``rabbitmqctl`` needs is handed to both.
 """
 
 from __future__ import annotations
@@ -23,19 +17,18 @@ import ipaddress
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 
 from .exceptions import LocalBrokerError, SettingsError
 from .node_files import NodeFiles, find_rabbitmq
+from .node_process import Boot, NodeProcess
 from .urls import Address, AmqpUrl, amqp_url
 
 START_TIMEOUT_S = 60.0
@@ -43,9 +36,6 @@ START_TIMEOUT_S = 60.0
 
 GRACE_S = 5.0
 """How long a node may take to close its connections before it is killed; 1 s is usual."""
-
-KILL_TIMEOUT_S = 10.0
-"""How long the kernel may take to end a killed process; only a stuck disk needs so long."""
 
 CTL_TIMEOUT_S = 60.0
 """How long one rabbitmqctl command may take; half a second is usual."""
@@ -56,26 +46,6 @@ none of these takes the port while the node is down."""
 
 _PORT_ATTEMPTS = 3
 """How often a boot is tried when somebody else was quicker to take a port that was free."""
-
-# $0 is the node's folder. Each process that belongs to the node announces its id on the pipe
-# before it becomes what it is. Ids are used again by the kernel, hence the look at HOME.
-_WATCHDOG = """
-ids=
-while read -r id; do ids="$ids $id"; done
-for id in $ids; do
-    [ ! -d /proc/self ] || grep -qaF "HOME=$0" "/proc/$id/environ" 2>/dev/null || continue
-    kill -KILL "-$id" 2>/dev/null
-done
-tries=0
-while rm -rf -- "$0" 2>/dev/null; [ -e "$0" ] && [ $tries -lt 50 ]; do
-    tries=$((tries + 1))
-    sleep 0.1
-done
-"""
-
-# $0 is the console log. The shell's standard output is the watchdog's pipe, which is let go by
-# the redirection: from then on only the owner holds it.
-_ANNOUNCE = 'echo $$; exec "$@" </dev/null >>"$0" 2>&1'
 
 _brokers: set[LocalBroker] = set()
 """Those with a folder: to be ended when the interpreter exits, to be forgotten in a fork."""
@@ -95,9 +65,9 @@ class LocalBroker:
         with LocalBroker("127.0.0.2") as broker:
             print(broker.ctl("list_vhosts"))
 
-    All methods may be called from any thread; they wait for each other. A forked child does not
-    own its parent's broker and cannot end it. When the owning process dies, even by SIGKILL, the
-    node goes with it.
+    All methods may be called from any thread; they wait for each other, except that ``stop()`` and
+    ``kill()`` do not wait for a boot: they end it. A forked child does not own its parent's broker
+    and cannot end it. When the owning process dies, even by SIGKILL, the node goes with it.
 
     Args:
         host: the IPv4 address it listens on, one of this machine: of 127.0.0.0/8, or of a
@@ -146,11 +116,10 @@ class LocalBroker:
         self._wanted_port = port
         self._port = port
         self._files: NodeFiles | None = None
-        self._node: subprocess.Popen[bytes] | None = None
-        self._watchdog: subprocess.Popen[bytes] | None = None
-        self._pipe = -1
-        # Reentrant, as start() and restart() end what they could not finish by stop() and kill().
+        self._process: NodeProcess | None = None
+        # Reentrant, as restart() starts, and a handler of a signal may stop what is booting.
         self._lock = threading.RLock()
+        self._endings: list[int] = []  # the threads that wait for the lock to end the node
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "not running"
@@ -184,8 +153,8 @@ class LocalBroker:
     @property
     def is_running(self) -> bool:
         """Whether the node's process lives, be it paused or not."""
-        node = self._node
-        return node is not None and node.poll() is None
+        process = self._process
+        return process is not None and process.is_running
 
     def url(self, vhost: str = "/") -> AmqpUrl:
         """The AMQP URL of a virtual host, for the node's user."""
@@ -201,40 +170,50 @@ class LocalBroker:
 
         Raises:
             LocalBrokerError: RabbitMQ is not installed, or the node does not start; the message
-                says what to install, or has the end of the node's log.
+                says what to install, or has the end of the node's log. Or another thread called
+                ``stop()`` or ``kill()`` meanwhile.
         """
         with self._lock:
             if self.is_running:
                 return
             deadline = time.monotonic() + timeout
-            is_new = self._files is None
-            files = self._files or self._make_folder()
+            is_new = self._files is None or self._process is None
+            files, process = self._make_folder()
             try:
                 for attempts_left in reversed(range(_PORT_ATTEMPTS)):
                     if self._wanted_port is None and not files.has_booted:
                         self._port = _free_port(self.host)
-                    if self._boot(files, deadline, timeout, may_retry=attempts_left > 0):
+                    outcome = self._boot(files, process, deadline)
+                    if outcome is Boot.READY:
                         return
+                    is_port_taken = outcome is Boot.ENDED and "eaddrinuse" in files.log_tail()
+                    if not is_port_taken or attempts_left == 0:
+                        raise self._boot_error(outcome, files, timeout)
             except BaseException:
                 if is_new:
                     self._end(grace=0)
                 else:
-                    self.kill()
+                    process.shut_down(grace=0)
                 raise
 
     def stop(self) -> None:
         """End the node and remove its data. Idempotent; takes about 1 s, at most some 15 s.
 
-        Its clients are told that it shuts down, as long as it answers.
+        Its clients are told that it shuts down, as long as it answers. A boot in another thread is
+        ended: ``start()`` raises there.
         """
-        with self._lock:
+        with self._ending():
             self._end(grace=GRACE_S)
 
     def kill(self) -> None:
-        """End the node as a power cut would (SIGKILL); its data stays for ``restart()``."""
-        with self._lock:
-            self._signal(signal.SIGKILL)
-            self._reap(KILL_TIMEOUT_S)
+        """End the node as a power cut would (SIGKILL); its data stays for ``restart()``.
+
+        A boot in another thread is ended: ``start()`` raises there. If it was the first, there is
+        no data.
+        """
+        with self._ending():
+            if self._process is not None:
+                self._process.shut_down(grace=0)
 
     def restart(self, timeout: float = START_TIMEOUT_S) -> None:
         """Start the node again, with its data, on the same port; a running one is shut down first.
@@ -245,7 +224,8 @@ class LocalBroker:
         """
         with self._lock:
             self._own_files()
-            self._shut_down(GRACE_S)
+            if self._process is not None:
+                self._process.shut_down(GRACE_S)
             self.start(timeout)
 
     def pause(self) -> None:
@@ -255,8 +235,7 @@ class LocalBroker:
             LocalBrokerError: it is not running.
         """
         with self._lock:
-            self._require_running()
-            self._signal(signal.SIGSTOP)
+            self._require_running().signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let a paused node go on (SIGCONT).
@@ -265,8 +244,7 @@ class LocalBroker:
             LocalBrokerError: it is not running.
         """
         with self._lock:
-            self._require_running()
-            self._signal(signal.SIGCONT)
+            self._require_running().signal(signal.SIGCONT)
 
     def ctl(self, *args: str, timeout: float = CTL_TIMEOUT_S) -> str:
         """Run ``rabbitmqctl`` on this node, as in ``broker.ctl("list_queues", "name")``.
@@ -320,119 +298,71 @@ class LocalBroker:
             raise LocalBrokerError(f"{self.name} has no data: it is not started, or was stopped")
         return self._files
 
-    def _require_running(self) -> None:
-        if not self.is_running:
+    def _require_running(self) -> NodeProcess:
+        process = self._process
+        if process is None or not process.is_running:
             raise LocalBrokerError(f"{self.name} is not running")
+        return process
 
-    def _make_folder(self) -> NodeFiles:
-        """Make the folder, and the watchdog that will remove it."""
-        rabbitmq = find_rabbitmq()
-        folder = tempfile.mkdtemp(prefix="miros-rabbitmq-")
-        reader, self._pipe = os.pipe()
-        try:
-            self._watchdog = subprocess.Popen(
-                ["/bin/sh", "-c", _WATCHDOG, folder],
-                stdin=reader,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                cwd="/",
-                start_new_session=True,
-            )
-        except BaseException:
-            os.close(self._pipe)
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
-        finally:
-            os.close(reader)
-        self._files = NodeFiles(Path(folder), rabbitmq, self.name, self.host)
-        _brokers.add(self)
-        return self._files
+    def _make_folder(self) -> tuple[NodeFiles, NodeProcess]:
+        """The node's folder and its watchdog, made if they are not there."""
+        if self._files is None or self._process is None:
+            rabbitmq = find_rabbitmq()
+            self._process = NodeProcess()
+            self._files = NodeFiles(self._process.folder, rabbitmq, self.name, self.host)
+            _brokers.add(self)
+        return self._files, self._process
 
-    def _boot(self, files: NodeFiles, deadline: float, timeout: float, *, may_retry: bool) -> bool:
-        """Run the node until it is ready; False if another attempt may succeed."""
+    def _boot(self, files: NodeFiles, process: NodeProcess, deadline: float) -> Boot:
+        """Run the node until it is ready, or will not be."""
         control_port = _free_port(files.control_host, other_than=self.port)
         files.write(self.address, control_port, self._users, self._vhosts, self._config)
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as news:
-            files.notify.unlink(missing_ok=True)
-            news.bind(os.fspath(files.notify))
-            # A session of its own: Ctrl-C in the terminal is for this process alone.
-            self._node = subprocess.Popen(
-                ["/bin/sh", "-c", _ANNOUNCE, os.fspath(files.console), files.rabbitmq_server],
-                env=files.server_environment(),
-                cwd=files.folder,
-                stdin=subprocess.DEVNULL,
-                stdout=self._pipe,
-                start_new_session=True,
-            )
-            while True:
-                # Short, so that a node which died without a word is noticed soon.
-                news.settimeout(max(0.001, min(0.2, deadline - time.monotonic())))
-                with contextlib.suppress(TimeoutError):
-                    if b"READY=1" in news.recv(4096).splitlines():
-                        files.has_booted = True
-                        return True
-                if self._node.poll() is not None:
-                    if may_retry and "eaddrinuse" in files.log_tail():
-                        return False
-                    raise LocalBrokerError(
-                        f"{self.name} on {self.address} ended with code {self._node.returncode} "
-                        f"while it started; the end of its log:\n{files.log_tail()}"
-                    )
-                if time.monotonic() >= deadline:
-                    raise LocalBrokerError(
-                        f"{self.name} on {self.address} was not ready within {timeout:g} s; "
-                        f"the end of its log:\n{files.log_tail()}"
-                    )
+        outcome = process.boot(
+            files.rabbitmq_server,
+            files.server_environment(),
+            notify=files.notify,
+            console=files.console,
+            deadline=deadline,
+            is_unwanted=lambda: bool(self._endings),
+        )
+        files.has_booted |= outcome is Boot.READY
+        return outcome
 
-    def _signal(self, number: signal.Signals) -> None:
-        """Send a signal to the node's processes; the group keeps its id until it is reaped."""
-        if self._node is not None and self._node.poll() is None:
-            with contextlib.suppress(ProcessLookupError):
-                os.killpg(self._node.pid, number)
+    def _boot_error(self, outcome: Boot, files: NodeFiles, timeout: float) -> LocalBrokerError:
+        """Say why the node does not run."""
+        what = f"{self.name} on {self.address} {outcome.value}"
+        if outcome is Boot.STOPPED:
+            return LocalBrokerError(what)
+        limit = f" ({timeout:g} s)" if outcome is Boot.LATE else ""
+        return LocalBrokerError(f"{what}{limit}; the end of its log:\n{files.log_tail()}")
 
-    def _reap(self, timeout: float) -> bool:
-        """Whether the node's process ended within ``timeout`` seconds."""
-        if self._node is None:
-            return True
+    @contextlib.contextmanager
+    def _ending(self) -> Iterator[None]:
+        """Hold the lock; a boot that holds it now is given up."""
+        self._endings.append(threading.get_ident())  # a list's methods are atomic
         try:
-            self._node.wait(timeout)
-        except subprocess.TimeoutExpired:
-            return False
-        self._node = None
-        return True
-
-    def _shut_down(self, grace: float) -> None:
-        """End the node's processes, politely while ``grace`` seconds last."""
-        if grace > 0:
-            self._signal(signal.SIGTERM)
-            self._signal(signal.SIGCONT)  # a paused node takes SIGTERM only when it goes on
-            if self._reap(grace):
-                return
-        self.kill()
+            self._lock.acquire()
+        finally:
+            self._endings.pop()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
     def _end(self, grace: float) -> None:
         """End the node, its watchdog and its folder."""
-        self._shut_down(grace)
-        if self._pipe >= 0:
-            os.close(self._pipe)
-            self._pipe = -1
-        if self._watchdog is not None:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._watchdog.wait(KILL_TIMEOUT_S)
-            self._watchdog = None
-        self._files = None
+        if self._process is not None:
+            self._process.end(grace)
+        self._process = self._files = None
         _brokers.discard(self)
 
     def _disown(self) -> None:
         """Forget the node, in a forked child: it is the parent's."""
         self._lock = threading.RLock()  # whoever held the old one does not exist here
-        for process in (self._node, self._watchdog):
-            if process is not None:
-                process.returncode = 0  # not our child: never to be waited for
-        self._node = self._watchdog = self._files = None
-        if self._pipe >= 0:
-            os.close(self._pipe)  # or the watchdog would wait for this child, too
-            self._pipe = -1
+        self._endings = []
+        if self._process is not None:
+            self._process.disown()
+        self._process = self._files = None
 
 
 def _free_port(host: str, other_than: int = 0) -> int:

@@ -165,7 +165,7 @@ def perform(seconds: float, stack: contextlib.ExitStack) -> int:
     cars = actor(stack, "cars", "NetworkedActiveObject")
     people = actor(stack, "people", "NetworkedActiveObject")
     actors = (control, cars, people)
-    both(LocalBroker.start, (first, second))  # while the processes import what they need
+    boot((first, second))  # while the processes import what they need
     stack.callback(ignore_signals)
 
     say("")
@@ -199,8 +199,18 @@ def actor(stack: contextlib.ExitStack, name: str, kind: str, *, shows: bool = Fa
     return one
 
 
+def boot(brokers: tuple[LocalBroker, ...]) -> None:
+    """Start brokers at the same time; if we are to leave meanwhile, end their boots at once."""
+    with ThreadPoolExecutor(len(brokers)) as pool:
+        try:
+            list(pool.map(LocalBroker.start, brokers))
+        except BaseException:
+            both(LocalBroker.stop, brokers)  # or the pool would wait until they are ready
+            raise
+
+
 def both(method: Callable[[LocalBroker], None], brokers: tuple[LocalBroker, ...]) -> None:
-    """Start or stop brokers at the same time."""
+    """Do something to all brokers at the same time."""
     with ThreadPoolExecutor(len(brokers)) as pool:
         list(pool.map(method, brokers))
 

@@ -7,6 +7,8 @@ import signal
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -149,7 +151,28 @@ def test_it_does_not_outlive_an_owner_that_was_killed() -> None:
         owner.send_signal(signal.SIGKILL)
     wait_until(lambda: not is_alive(int(process)), 10, "the node ends")
     wait_until(lambda: not Path(folder).exists(), 10, "its folder goes")
-    assert not is_listening("127.0.0.4", int(port))
+    # Its main thread may be gone a moment before the last, which closes the port.
+    wait_until(lambda: not is_listening("127.0.0.4", int(port)), 10, "its port is closed")
+
+
+@pytest.mark.parametrize("end", [LocalBroker.stop, LocalBroker.kill])
+def test_a_boot_in_another_thread_is_ended_at_once(end: Callable[[LocalBroker], None]) -> None:
+    broker = LocalBroker("127.0.0.4")
+    with ThreadPoolExecutor(1) as pool:
+        booting = pool.submit(broker.start)
+        wait_until(lambda: broker.is_running, 10, "the node's process starts")
+        folder = broker.log_path.parent
+        started = time.monotonic()
+        end(broker)
+        took = time.monotonic() - started
+        with pytest.raises(LocalBrokerError, match="was stopped while it booted"):
+            booting.result(ANSWER_S)
+    assert took < scaled(2)
+    assert not broker.is_running
+    assert not folder.exists()
+    # Only that boot: the next has its time.
+    with pytest.raises(LocalBrokerError, match="was not ready in time"):
+        broker.start(timeout=0.01)
 
 
 def test_a_forked_child_leaves_the_parents_node_alone(broker_a: LocalBroker) -> None:
