@@ -8,7 +8,7 @@ import re
 import textwrap
 import threading
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cryptography.fernet import Fernet
 
 import miros_rabbitmq
 from miros_rabbitmq import DEFAULT_ROUTING_KEY, Limits, LocalBroker, Settings
+from miros_rabbitmq.urls import DEFAULT_PORT
 
 from ..helpers import wait_until
 
@@ -155,27 +156,52 @@ def listening(chart: Any, e: miros.Event) -> Any:
 
 
 def table_of(document: str, first: str) -> dict[str, str]:
-    """The first two columns of the table that begins with a row."""
+    """The first two columns of the table that begins with a row; no name is there twice."""
     text = (ROOT / document).read_text(encoding="utf-8")
     table = text[text.index(f"\n``{first}``") :].partition("\n===")[0]
     rows = re.findall(r"^``(\w+)`` +(\S.*?)(?:  .*)?$", table, re.MULTILINE)
+    assert len(rows) == len(dict(rows)) == table.count("\n``")
     return {name: default.replace("`", "") for name, default in rows}
 
 
 def test_the_table_of_limits_has_every_limit_and_its_default() -> None:
     table = table_of("docs/how_it_works.rst", "connect_timeout_s")
-    defaults = {item.name: str(item.default) for item in fields(Limits)}
-    assert {name: table.get(name, "no row in the table") for name in defaults} == defaults
+    # Both ways and in the same order: every limit has a row, and every row is a limit.
+    assert list(table) == [item.name for item in fields(Limits)]
+    assert table == {item.name: str(item.default) for item in fields(Limits)}
 
 
 def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
     table = table_of("docs/how_it_works.rst", "name")
     settings = [item for item in fields(Settings) if item.init]
     assert list(table) == ["name", *(item.name for item in settings)]
+    told = {name: default.removesuffix(" s") for name, default in table.items()}
     for item in settings:
         if isinstance(item.default, (bool, int, float, str)):
-            assert table[item.name].removesuffix(" s") == str(item.default), item.name
-    assert table["tx_routing_key"] == DEFAULT_ROUTING_KEY
+            assert told[item.name] == str(item.default), item.name
+        is_required = item.default is MISSING and item.default_factory is MISSING
+        assert (told[item.name] == "required") is is_required, item.name
+    # What stands in for None, () or a sentinel.
+    assert told["tx_routing_key"] == DEFAULT_ROUTING_KEY
+    assert told["rabbit_port"] == str(DEFAULT_PORT)
+    for name in ("allowed_classes", "on_peers_changed", "tls", "max_age_s"):
+        assert told[name] == "none"
+
+
+def test_the_index_lists_every_page() -> None:
+    text = (ROOT / "docs/index.rst").read_text(encoding="utf-8")
+    listed = re.findall(r"^   (\w+)$", text, re.MULTILINE)
+    pages = {page.stem for page in (ROOT / "docs").glob("*.rst")} - {"index"}
+    assert sorted(listed) == sorted(pages)
+
+
+def test_the_readme_names_no_page_and_no_target_that_is_not_there() -> None:
+    text = (ROOT / "README.rst").read_text(encoding="utf-8")
+    for page in re.findall(r"``(docs/\w+\.rst)``", text):
+        assert (ROOT / page).is_file(), page
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"make ([a-z]+)\b(?=``|  )", text):
+        assert f"\n{target}:" in makefile, target
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
