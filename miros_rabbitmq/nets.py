@@ -280,11 +280,12 @@ class MirosNets:
             self.snoops.trace.change_keys(settings.trace_keys)
             self.snoops.spy.change_keys(settings.spy_keys)
 
-    def flush(self, timeout: float) -> bool:
+    def flush(self, timeout: float | None = None) -> bool:
         """Wait until the brokers have confirmed every event transmitted so far.
 
         Returns:
-            whether all brokers that were ever reached have, within ``timeout`` seconds.
+            whether all brokers that were ever reached have, within ``timeout`` seconds; default
+            ``transmit_timeout``.
         """
         return self._mesh.flush(timeout)
 
