@@ -1,13 +1,16 @@
 #!/bin/sh
-# Everything that has to hold: lint, types, the unit tests on every other Python from 3.10 to 3.13
-# that this machine has, and at last all tests on the Python of .venv, whose closing line ends the
-# output when all is well. Arguments: what lint and types look at. Run "make test", which sets up.
+# Everything that has to hold: all tests on the Python of .venv; and beside them, as they mostly
+# wait for RabbitMQ, lint, types and the unit tests on every other Python from 3.10 to 3.13 that
+# this machine has. pytest's closing line of the former ends the output. Arguments: what lint and
+# types look at. Run "make test", which sets up.
 
 set -u
 cd "$(dirname "$0")/.."
 
 BIN=.venv/bin
-LOG=.venv/test.log
+LOG=.venv/test.log        # of the present step of the others
+OTHERS=.venv/others.log   # what became of them
+MAIN=.venv/pytest.log     # all tests on the main Python
 failed=
 
 # step NAME COMMAND...: run it quietly, say how long it took, and show its output if it fails.
@@ -47,18 +50,29 @@ unit_tests_on() {
     "$venv/bin/python" -m pytest -q tests/unit
 }
 
-step lint "$BIN/ruff" check "$@"
-step format "$BIN/ruff" format --check "$@"
-step types "$BIN/mypy" "$@"
+# Everything that needs no RabbitMQ; it leaves one core to what does.
+others() {
+    step lint "$BIN/ruff" check "$@"
+    step format "$BIN/ruff" format --check "$@"
+    step types "$BIN/mypy" "$@"
+    main=$("$BIN/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+    for version in 3.10 3.11 3.12 3.13; do
+        [ "$version" != "$main" ] || continue
+        python=$(interpreter "$version")
+        [ -z "$python" ] || step "Python $version" unit_tests_on "$version" "$python"
+    done
+    [ -z "$failed" ]
+}
 
-main=$("$BIN/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-for version in 3.10 3.11 3.12 3.13; do
-    [ "$version" != "$main" ] || continue
-    python=$(interpreter "$version")
-    [ -z "$python" ] || step "Python $version" unit_tests_on "$version" "$python"
-done
-
-printf 'all tests on Python %s:\n' "$main"
-"$BIN/python" -m pytest --durations=10 --durations-min=1 || failed="$failed tests,"
+others "$@" >"$OTHERS" &
+others=$!
+"$BIN/python" -m pytest --durations=10 --durations-min=1 | tee "$MAIN"
+# A pipe has the exit code of its last command; the closing line tells of the first.
+tail -n 1 "$MAIN" | grep -q ' passed' && ! tail -n 1 "$MAIN" | grep -Eq ' (failed|error)' ||
+    failed="$failed tests,"
+wait "$others" || failed="$failed others,"
+printf '\nwhat needs no RabbitMQ:\n'
+cat "$OTHERS"
 [ -z "$failed" ] || printf 'FAILED: %s\n' "${failed%,}"
+tail -n 1 "$MAIN"
 [ -z "$failed" ]

@@ -123,7 +123,7 @@ def test_a_broken_file_costs_one_warning_and_what_it_said_before_holds(
     hosts = HostsFile(path, 5672)
     written(path, GOOD)
     hosts.refresh()
-    written(path, '{"hosts": ["10.0.0.9",]}')
+    written(path, '{"hosts": ["10.0.0.9" 1]}')
     for _ in range(3):
         assert not hosts.refresh()
     assert hosts.hosts == HOSTS
