@@ -1,8 +1,9 @@
 #!/bin/sh
-# Everything that has to hold: all tests on the Python of .venv; and beside them, as they mostly
-# wait for RabbitMQ, lint, types and the unit tests on every other Python from 3.10 to 3.13 that
-# this machine has. pytest's closing line of the former ends the output. Arguments: what lint and
-# types look at. Run "make test", which sets up.
+# Everything that has to hold, in three lanes at once, as tests mostly wait for RabbitMQ: two halves
+# of the tests on the Python of .venv; and lint, types and the unit tests on every other Python from
+# 3.10 to 3.13 that this machine has. The output comes lane by lane at the end, some four minutes
+# later; pytest's closing lines end it. Arguments: what lint and types look at. Run "make test",
+# which sets up.
 
 set -u
 cd "$(dirname "$0")/.."
@@ -10,7 +11,7 @@ cd "$(dirname "$0")/.."
 BIN=.venv/bin
 LOG=.venv/test.log        # of the present step of the others
 OTHERS=.venv/others.log   # what became of them
-MAIN=.venv/pytest.log     # all tests on the main Python
+HALF=.venv/pytest-        # the tests on the main Python, in two halves
 failed=
 
 # step NAME COMMAND...: run it quietly, say how long it took, and show its output if it fails.
@@ -64,15 +65,22 @@ others() {
     [ -z "$failed" ]
 }
 
-others "$@" >"$OTHERS" &
+# half NAME FOLDER...: run the tests of these folders.
+half() {
+    log=$HALF$1.log
+    shift
+    "$BIN/python" -m pytest --durations=10 --durations-min=1 "$@" >"$log" 2>&1 </dev/null
+}
+
+echo "running lint, types and all tests; this takes about four minutes ..."
+others "$@" >"$OTHERS" 2>&1 &
 others=$!
-"$BIN/python" -m pytest --durations=10 --durations-min=1 | tee "$MAIN"
-# A pipe has the exit code of its last command; the closing line tells of the first.
-tail -n 1 "$MAIN" | grep -q ' passed' && ! tail -n 1 "$MAIN" | grep -Eq ' (failed|error)' ||
-    failed="$failed tests,"
+half two tests/examples tests/lan tests/unit &
+two=$!
+half one tests/broker tests/faults || failed="$failed one half of the tests,"
+wait "$two" || failed="$failed the other half of the tests,"
 wait "$others" || failed="$failed others,"
-printf '\nwhat needs no RabbitMQ:\n'
-cat "$OTHERS"
+cat "$OTHERS" "$HALF"one.log "$HALF"two.log
 [ -z "$failed" ] || printf 'FAILED: %s\n' "${failed%,}"
-tail -n 1 "$MAIN"
+tail -qn 1 "$HALF"one.log "$HALF"two.log
 [ -z "$failed" ]
