@@ -11,6 +11,7 @@ import atexit
 import enum
 import logging
 import os
+import sys
 import threading
 import time
 import weakref
@@ -403,8 +404,8 @@ class MirosNets:
     def _receive(self, envelope: Envelope) -> None:
         """Take an event from the network; in the mesh consumer's thread."""
         name, payload = envelope.body
-        limit = self.settings.limits.remote_signals
-        self._deliver(Event(signal=admit_name(name, limit), payload=payload))
+        # `_admit` has checked and registered it. miros compares names by identity when it cancels.
+        self._deliver(Event(signal=sys.intern(name), payload=payload))
 
     def _admit(self, envelope: Envelope) -> None:
         """Reject an event whose signal is one too many for this process."""
