@@ -35,6 +35,7 @@ MAX_EXPANDED_BYTES = 16 * 1024 * 1024
 """Far above what `Limits.event_bytes` lets through where nothing is shared."""
 
 _HEAD = b"\x80\x03"
+_STOP = 0x2E
 
 _SMALL_BYTES = 1_024
 _SMALL_LEVELS = MAX_DEPTH
@@ -67,16 +68,16 @@ _PLAIN = _NUMBER + rb"|(?:" + _TEXT + rb")(?:q.|r..\0\0)?"
 _GLOBAL = rb"c[^\n]{1,255}\n[^\n]{1,255}\n"
 
 # Every byte has but one alternative that takes it: a match that fails, fails in linear time.
-_SMALL = re.compile(
-    rb"\x80\x03(?:[]()}etusaR\x85\x86\x87]|[qh].|"
-    + _NUMBER
+_ANY_SMALL = (
+    _counted(b"X", rb"\0\0\0")
+    + rb"|[]()}etusaN\x88\x89\x85\x86\x87]|[qhK].|M..|J....|G.{8}|"
+    + _counted(b"\x8a")
     + b"|"
-    + _TEXT
-    + b"|"
-    + _GLOBAL
-    + rb")*\.",
-    re.DOTALL,
+    + _counted(b"C")
 )
+_SMALL_PLAIN = re.compile(rb"\x80\x03(?:" + _ANY_SMALL + rb")*\.", re.DOTALL)
+"""Nothing in it looks a class up, or calls one."""
+_SMALL = re.compile(rb"\x80\x03(?:" + _ANY_SMALL + b"|R|" + _GLOBAL + rb")*\.", re.DOTALL)
 _CONTAINERS = b"abesutR\x81\x85\x86\x87"
 """Opcodes that put what is there into something else; nothing nests without one of them."""
 
@@ -94,13 +95,16 @@ class OpcodeRefused(pickle.UnpicklingError):
     """A pickle has an opcode, or a use of one, that our own writer does not make."""
 
 
-def check_opcodes(data: bytes, *, objects: bool) -> None:
+def check_opcodes(data: bytes, *, objects: bool) -> bool:
     """Look at every opcode of a pickle; from any thread.
 
     Args:
         data: the pickle.
         objects: whether the harmless objects in it may be given a state, as the reader of
             registered classes has to let them.
+
+    Returns:
+        Whether it is plain: no opcode in it looks a class up, by name or by number, or calls one.
 
     Raises:
         OpcodeRefused: it is not one of protocol 3, or goes beyond a bound.
@@ -109,17 +113,21 @@ def check_opcodes(data: bytes, *, objects: bool) -> None:
         len(data) <= _SMALL_BYTES
         and data.count(b"h") <= _SMALL_SHARES
         and len(data) - len(data.translate(None, _CONTAINERS)) <= _SMALL_LEVELS
-        and _SMALL.fullmatch(data)
     ):
-        return
+        if _SMALL_PLAIN.fullmatch(data):
+            return True
+        if _SMALL.fullmatch(data):
+            return False
     if not data.startswith(_HEAD):
         raise OpcodeRefused("not a pickle of protocol 3")
+    walk = _Walk(data, objects)
     try:
-        _Walk(data, objects).run()
+        walk.run()
     except IndexError:
         raise OpcodeRefused("it ends too soon, or takes more from the stack than is there") from (
             None
         )
+    return walk.is_plain
 
 
 class _Node:
@@ -162,6 +170,7 @@ class _Walk:
     """One pass over one pickle, with the stack and the memo of the machine that would load it."""
 
     def __init__(self, data: bytes, objects: bool) -> None:
+        self.is_plain = True
         self._data = data
         self._objects = objects
         self._stack: list[_Item] = []
@@ -185,7 +194,7 @@ class _Walk:
                 stack.append(_MARK)
                 self._at = at + 1
                 self._skip_run()
-            elif opcode == 0x2E:  # STOP
+            elif opcode == _STOP:
                 if at + 1 != len(data) or len(stack) != 1 or stack[0] is _MARK:
                     raise OpcodeRefused("something is left over at its end")
                 return
@@ -248,6 +257,7 @@ class _Walk:
         token = _ONE_GLOBAL.match(self._data, self._at)
         if token is None:
             raise OpcodeRefused(f"no name of a class at {self._at}")
+        self.is_plain = False
         self._stack.append(_CLASS)
         self._at = token.end()
 
@@ -364,6 +374,7 @@ class _Walk:
         self._at += 1
 
     def _call(self) -> None:
+        self.is_plain = False
         arguments, function = self._stack.pop(), self._stack.pop()
         node = _Node(_CALL, is_changeable=True)
         self._add(node, [arguments, function])
@@ -378,6 +389,7 @@ class _Walk:
     def _state(self) -> None:
         if not self._objects:
             raise OpcodeRefused("the state of an object, where no classes are registered")
+        self.is_plain = False
         self._put_into([self._stack.pop()])
         self._at += 1
 

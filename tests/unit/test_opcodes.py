@@ -103,6 +103,15 @@ def test_what_leaves_something_over_is_refused_by_the_walk(rest: bytes) -> None:
         opcodes._Walk(HEAD + rest, objects=False).run()
 
 
+@pytest.mark.parametrize("wrong", [b"", b"0.", b"..", b"cos\n", b"\x82\x01."])
+def test_what_the_quick_way_does_not_take_it_leaves_in_linear_time(wrong: bytes) -> None:
+    """Were there two ways to take a text, forty texts would be tried in 2 ** 40 ways."""
+    texts = b"X\x01\0\0\0aq\x01" * 40 + b"K\x01h\x00" * 8 + b"C\x01bq\x02" * 40
+    for plain in (texts, texts + b"cos\nsystem\nq\x03", b"cos\nsystem\nq\x03" + texts):
+        with pytest.raises((OpcodeRefused, IndexError)):
+            check_opcodes(HEAD + b"(" + plain + wrong, objects=False)
+
+
 def test_other_protocols_are_refused() -> None:
     for protocol in (0, 1, 2, 4, 5):
         with pytest.raises(OpcodeRefused):

@@ -15,6 +15,7 @@ import pathlib
 import pickle
 import re
 import sys
+import types
 import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -23,8 +24,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from miros_rabbitmq import pickling
 from miros_rabbitmq.exceptions import SettingsError
-from miros_rabbitmq.opcodes import OpcodeRefused
+from miros_rabbitmq.opcodes import OpcodeRefused, check_opcodes
 from miros_rabbitmq.pickling import HARMLESS, PROTOCOL, ClassRefused, RestrictedPickle
 
 EXTENSION_CODE = 0xF1
@@ -407,3 +409,184 @@ def test_no_bytes_have_anything_imported(garbage: bytes) -> None:
     with contextlib.suppress(Exception):
         RestrictedPickle().loads(b"\x80\x03" + garbage)
     assert set(sys.modules) == before
+
+
+# ---- the short way of plain data, beside the way of everything else
+
+
+class Plainly:
+    """Reduces to something that is plain data, or would be one."""
+
+    def __init__(self, reduced: Any) -> None:
+        self.reduced = reduced
+
+    def __reduce__(self) -> Any:
+        if isinstance(self.reduced, Exception):
+            raise self.reduced
+        return self.reduced
+
+
+class OwnInt(int):
+    """Subclasses of the plain types; a pickle could pass each off as its base."""
+
+
+class OwnBytes(bytes):
+    """Another."""
+
+
+class OwnDict(dict[str, int]):
+    """Another."""
+
+
+class OwnList(list[int]):
+    """Another."""
+
+
+class Level(enum.IntEnum):
+    """Equal to its number."""
+
+    LOW = 1
+
+
+def _ring() -> list[Any]:
+    ring: list[Any] = []
+    ring.append(ring)
+    return ring
+
+
+def _deep(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
+IN_DISGUISE: dict[str, Any] = {
+    **REFUSED,
+    "int": OwnInt(1),
+    "bytes": OwnBytes(b"b"),
+    "dict": OwnDict(a=1),
+    "list": OwnList([1]),
+    "number of an enumeration": Level.LOW,
+    "reduces to a name": Plainly("len"),
+    "reduces to a number": Plainly((int, ("5",))),
+    "reduces to a tuple": Plainly((tuple, ([1],))),
+    "reduces to a text, with a state": Plainly((str, ("5",), {"a": 1})),
+    "reduces to nothing": Plainly(None),
+    "reduces to itself": Plainly((Plainly, (_ring(),))),
+    "does not reduce": Plainly(RuntimeError("text")),
+    "interrupts": Plainly(StopIteration()),
+    "code": own_function.__code__,
+    "memory": memoryview(b"text"),
+    "deep": _deep(90),
+    "deeper": _deep(101),
+    "too deep to be pickled": _deep(100_000),
+    "ring": _ring(),
+    "large integer": 1 << 40_000,
+    "lone surrogate": "\ud800",
+    "plain": (1, "miros.mesh", "ping", 123456789012, 5, ("PING", "x" * 32)),
+    "many": [{"n": n, "text": str(n)} for n in range(300)],
+}
+
+
+def _outcome(call: Any, *arguments: Any) -> tuple[Any, ...]:
+    """What a call gave, bytes and values as they are, or the error and its text."""
+    try:
+        return "gave", call(*arguments)
+    except Exception as error:  # noqa: BLE001 - any kind is to be the same
+        return "raised", type(error), str(error)
+
+
+@contextlib.contextmanager
+def _the_long_way() -> Iterator[None]:
+    """The writer and the reader take everything on themselves, plain data too."""
+
+    def refuse(*_: Any) -> None:
+        raise ValueError
+
+    def check(*arguments: Any, **named: Any) -> bool:
+        check_opcodes(*arguments, **named)
+        return False
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pickling, "marshal", types.SimpleNamespace(dumps=refuse))
+        patch.setattr(pickling, "check_opcodes", check)
+        yield
+
+
+def _assert_both_ways_agree(restricted: RestrictedPickle, value: Any) -> None:
+    short = _outcome(restricted.dumps, value)
+    with _the_long_way():
+        long = _outcome(restricted.dumps, value)
+    assert short == long
+    if short[0] == "gave":
+        _assert_both_ways_read_the_same(restricted, short[1])
+
+
+def _assert_both_ways_read_the_same(restricted: RestrictedPickle, data: bytes) -> None:
+    # Written again, as a value that contains itself cannot be compared, nor NaN be equal.
+    def read(data: bytes) -> bytes:
+        return pickle.dumps(restricted.loads(data))
+
+    short = _outcome(read, data)
+    with _the_long_way():
+        assert short == _outcome(read, data)
+
+
+@pytest.mark.parametrize("value", IN_DISGUISE.values(), ids=IN_DISGUISE)
+@pytest.mark.parametrize("registered", [[], [OwnInt, Plainly, Level]], ids=["none", "some"])
+def test_the_short_way_takes_and_refuses_what_the_long_one_does(
+    value: Any, registered: list[type]
+) -> None:
+    for hidden in (value, [value], {"key": (value,)}, (value, value)):
+        _assert_both_ways_agree(RestrictedPickle(registered), hidden)
+
+
+def test_the_short_way_runs_no_code_of_what_is_refused() -> None:
+    ran = []
+
+    class Loud:
+        def __reduce__(self) -> Any:
+            ran.append(self)
+            return int, ("5",)
+
+    with pytest.raises(ClassRefused):
+        RestrictedPickle().dumps({"a": [Loud()]})
+    assert not ran
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    _nested(
+        ALLOWED_LEAVES
+        | st.floats()
+        | st.text(min_size=200, max_size=300)
+        | st.integers(-(2**70), 2**70)
+        | st.sampled_from(
+            [
+                value
+                for name, value in IN_DISGUISE.items()
+                if "deep" not in name and name != "large integer"
+            ]
+        )
+    )
+)
+def test_the_short_way_agrees_with_the_long_one(value: Any) -> None:
+    _assert_both_ways_agree(RestrictedPickle(), value)
+
+
+@settings(deadline=None, max_examples=500)
+@given(
+    st.lists(
+        st.sampled_from(
+            [
+                *(bytes([code]) for code in b"()]}NKMJqhrXC.etusa0\x8a\x85\x86\x87\x88\x82"),
+                *(b"K\x01", b"h\x00", b"q\x00", b"X\x01\0\0\0a", b"C\x01b", b"R"),
+                *(b"\x8a\x01\x05", b"cbuiltins\nset\n", b"cos\nsystem\n", b"\x81", b"b"),
+            ]
+        ),
+        max_size=30,
+    )
+)
+def test_both_ways_read_the_same_of_any_opcodes(codes: list[bytes]) -> None:
+    _assert_both_ways_read_the_same(RestrictedPickle(), b"\x80\x03" + b"".join(codes) + b".")
