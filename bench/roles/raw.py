@@ -1,17 +1,8 @@
-"""The processes of the benchmark: each plays one part for one peer, and reports on its output.
-
-Run as ``python -m bench.roles ROLE`` with the arguments as JSON on standard input. A role says
-``ready`` when it can take part; what it measured is the last line, as JSON.
-
-All peers do the same: persistent messages, durable queues, publisher confirms, manual
-acknowledgement; the pinger's requests go through one broker and the answers through the other.
-"""
+"""What users write by hand: raw pika, pika's BlockingConnection, aio-pika."""
 
 from __future__ import annotations
 
 import asyncio
-import json
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -19,25 +10,8 @@ from typing import Any
 
 import aio_pika
 import pika
-from miros import ActiveObject, Event, return_status, signals, spy_on
 
-from miros_rabbitmq import NetworkedActiveObject
-
-EXCHANGE = "bench"
-PAYLOAD = "x" * 32
-QUIET_S = 0.003
-"""Between two round trips: an idle system, as a chart that answers a person finds it."""
-
-
-def say(what: Any) -> None:
-    """Report to the benchmark."""
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
-
-
-def hear() -> Any:
-    """Wait for the benchmark's next line."""
-    return json.loads(sys.stdin.readline())
+from .talk import EXCHANGE, PAYLOAD, QUIET_S, hear, play, say
 
 
 class RawPika:
@@ -262,120 +236,5 @@ def aio_send(out_url: str, count: int, **_: Any) -> None:
     say({"began": asyncio.run(run())})
 
 
-@spy_on
-def echoing(chart: Any, e: Event) -> Any:
-    """Answers each PING."""
-    if e.signal == signals.PING:
-        chart.transmit(Event(signal=signals.PONG, payload=e.payload))
-        return return_status.HANDLED
-    chart.temp.fun = chart.top
-    return return_status.SUPER
-
-
-@spy_on
-def pinging(chart: Any, e: Event) -> Any:
-    """Times each PONG."""
-    if e.signal == signals.PONG:
-        chart.on_pong()
-        return return_status.HANDLED
-    chart.temp.fun = chart.top
-    return return_status.SUPER
-
-
-@spy_on
-def counting(chart: Any, e: Event) -> Any:
-    """Counts each PING."""
-    if e.signal == signals.PING:
-        chart.count += 1
-        if chart.count == chart.expected:
-            chart.ended = time.time()
-            chart.done.set()
-        return return_status.HANDLED
-    chart.temp.fun = chart.top
-    return return_status.SUPER
-
-
-def make_chart(name: str, chart: dict[str, Any]) -> NetworkedActiveObject:
-    """A chart with the arguments the benchmark gives."""
-    return NetworkedActiveObject(name, **chart)
-
-
-def chart_echo(chart: dict[str, Any], **_: Any) -> None:
-    """The answering chart."""
-    with make_chart("echo", chart) as node:
-        node.start_at(echoing)
-        node.nets.wait_for_peers(1, 5)
-        say("ready")
-        hear()
-    say({})
-
-
-def chart_ping(chart: dict[str, Any], count: int, **_: Any) -> None:
-    """The asking chart."""
-    times: list[float] = []
-    answered = threading.Event()
-    with make_chart("ping", chart) as node:
-        node.on_pong = answered.set
-        node.start_at(pinging)
-        node.nets.wait_for_peers(1, 5)
-        say("ready")
-        hear()
-        for _number in range(count):
-            answered.clear()
-            began = time.perf_counter()
-            node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
-            answered.wait(5)
-            times.append(time.perf_counter() - began)
-            time.sleep(QUIET_S)  # the silence is what is measured
-    say({"times": times})
-
-
-def chart_send(chart: dict[str, Any], count: int, **_: Any) -> None:
-    """The transmitting chart."""
-    with make_chart("send", chart) as node:
-        node.start_at(pinging)
-        node.nets.wait_for_peers(1, 5)
-        say("ready")
-        hear()
-        began = time.time()
-        for _number in range(count):
-            node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
-        node.nets.flush(60)
-    say({"began": began})
-
-
-def chart_receive(chart: dict[str, Any], count: int, **_: Any) -> None:
-    """The receiving chart."""
-    with make_chart("receive", chart) as node:
-        node.count = 0
-        node.expected = count
-        node.ended = 0.0
-        node.done = threading.Event()
-        node.start_at(counting)
-        node.nets.wait_for_peers(1, 5)
-        say("ready")
-        node.done.wait(120)
-    say({"ended": node.ended})
-
-
-def miros_alone(count: int, **_: Any) -> None:
-    """What miros's own event processor handles, without a network."""
-    chart = ActiveObject("alone")
-    chart.count = 0
-    chart.expected = count
-    chart.done = threading.Event()
-    chart.start_at(counting)
-    say("ready")
-    hear()
-    began = time.time()
-    for number in range(count):
-        while len(chart.queue) > 400:
-            time.sleep(0.0005)  # miros drops silently what exceeds 500
-        chart.post_fifo(Event(signal=signals.PING, payload=number))
-    chart.done.wait(60)
-    chart.stop()
-    say({"began": began, "ended": chart.ended})
-
-
 if __name__ == "__main__":
-    globals()[sys.argv[1]](**hear())
+    play(globals())

@@ -1,0 +1,159 @@
+"""Prints figures, keeps them as JSON, and writes them into the documentation."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from .breakdown import SIDES
+from .figure import Figure, Result
+from .tempo import KINDS, LOADS, TEMPOS
+
+ORDER = (
+    "round_trip",
+    "throughput",
+    "transmit",
+    "idle",
+    "start",
+    "peers",
+    "trace",
+    "pid",
+    "breakdown",
+)
+"""Measurements in the order of the pages."""
+
+TITLES = {
+    "round_trip": "Round trip",
+    "throughput": "Throughput",
+    "transmit": "transmit, processor time of the caller",
+    "idle": "Idle process",
+    "start": "Start",
+    "peers": "Peers",
+    "trace": "Trace",
+}
+"""Measurements of the main table."""
+
+
+def number(value: float) -> str:
+    """A figure with three digits or so."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
+
+
+def _cells(figure: Figure) -> list[str]:
+    ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
+    value = f"{number(figure.value)} {figure.unit}".strip()
+    return [figure.name, value, ratio, figure.target, figure.verdict]
+
+
+def show(name: str, result: Result, seconds: float) -> None:
+    """Print the figures of a measurement."""
+    print(f"\n{name} ({seconds:.0f} s)")
+    for figure in result.figures:
+        what, value, ratio, target, verdict = _cells(figure)
+        line = f"  {what:58} {value:>20} {ratio:>7}  {target:22} {verdict}"
+        print(line.rstrip(), flush=True)
+
+
+def show_verdicts(results: dict[str, Result]) -> None:
+    """Print what is met and what is not."""
+    judged = [one for result in results.values() for one in result.figures if one.verdict]
+    missed = [one for one in judged if one.verdict != "met"]
+    print(f"\n{len(judged) - len(missed)} of {len(judged)} targets are met")
+    for one in missed:
+        shown = number(one.value if one.ratio is None else one.ratio)
+        print(f"  missed: {one.part}, {one.name}: {shown}, {one.target}")
+
+
+def keep(folder: Path, results: dict[str, Result], facts: dict[str, str]) -> None:
+    """Write all figures as JSON."""
+    figures = [
+        {key: value for key, value in one._asdict().items() if value not in ("", None)}
+        for result in results.values()
+        for one in result.figures
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"machine": facts, "figures": figures}, indent=1, ensure_ascii=False)
+    (folder / "bench.json").write_text(text + "\n", encoding="utf-8")
+
+
+def fill(page: Path, results: dict[str, Result], facts: dict[str, str]) -> None:
+    """Write the figures between the marks of the page, so that nobody has to copy them."""
+    if not page.exists():
+        return
+    text = page.read_text(encoding="utf-8")
+    blocks = {"machine": _table([["what", "which"]] + [[key, facts[key]] for key in facts])}
+    if set(TITLES) <= set(results):
+        blocks["figures"] = _main_table(results)
+    if "pid" in results:
+        for kind in KINDS:
+            blocks[f"pid {kind}"] = _pid_table(results["pid"], kind)
+    if "breakdown" in results:
+        blocks.update({side: _cost_table(results["breakdown"], side) for side in SIDES})
+        blocks.update(
+            {f"sampled {side}": _sampled_table(results["breakdown"], side) for side in SIDES}
+        )
+    for name, block in blocks.items():
+        begin, end = f".. begin {name}\n", f".. end {name}\n"
+        mark = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+        assert len(mark.findall(text)) == 1, f"{page.name} has no place for {name}, or several"
+        before, after = mark.split(text)
+        text = f"{before}{begin}\n{block}\n{end}{after}"
+    page.write_text(text, encoding="utf-8")
+
+
+def _main_table(results: dict[str, Result]) -> str:
+    rows = [["figure", "value", "ratio", "target", ""]]
+    for name, title in TITLES.items():
+        rows += [
+            [f"**{title}**: {what}", *rest]
+            for what, *rest in (_cells(figure) for figure in results[name].figures)
+        ]
+    return _table(rows)
+
+
+def _pid_table(result: Result, kind: str) -> str:
+    value = {one.name: one.value for one in result.figures}
+    is_lossy = KINDS[kind]
+    columns = ["messages", "latency, mean", "latency, p99", "processor time"]
+    heads = ["load", "tempo", "messages an event", "mean ms", "p99 ms", "processor µs an event"]
+    rows = [heads + ["dropped"] * is_lossy]
+    for load in LOADS:
+        for tempo in TEMPOS:
+            name = f"{kind}, {load.name}, {tempo}: "
+            rows.append(
+                [
+                    load.name,
+                    tempo,
+                    *(number(value[name + column]) for column in columns),
+                    *([number(value[f"{name}dropped"])] if is_lossy else []),
+                ]
+            )
+    return _table(rows)
+
+
+def _cost_table(result: Result, side: str) -> str:
+    rows = [["step", "under load, µs", "one at a time, µs"]]
+    rows += [
+        [step, number(load), number(single)] for step, load, single in result.details["steps"][side]
+    ]
+    return _table(rows)
+
+
+def _sampled_table(result: Result, side: str) -> str:
+    sampled = result.details["sampled"].get(side)
+    if not sampled:
+        return "Not sampled in this run."
+    return _table([["module", "part of the samples"], *([m, f"{p:.0%}"] for m, p in sampled)])
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    """Rows as a list-table of reStructuredText; the first is its head."""
+    lines = [".. list-table::", "   :header-rows: 1", ""]
+    for row in rows:
+        for index, cell in enumerate(row):
+            lines.append(f"   {'* -' if index == 0 else '  -'} {cell}".rstrip())
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,124 @@
+"""Charts that talk to each other: this package, as its users have it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import Any
+
+from miros import Event, return_status, signals, spy_on
+
+from miros_rabbitmq import NetworkedActiveObject
+
+from .hooks import Hooks
+from .talk import PAYLOAD, QUIET_S, hear, play, say
+
+
+@spy_on
+def echoing(chart: Any, e: Event) -> Any:
+    """Answers each PING."""
+    if e.signal == signals.PING:
+        chart.transmit(Event(signal=signals.PONG, payload=e.payload))
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+@spy_on
+def pinging(chart: Any, e: Event) -> Any:
+    """Times each PONG."""
+    if e.signal == signals.PONG:
+        chart.on_pong()
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+@spy_on
+def counting(chart: Any, e: Event) -> Any:
+    """Counts each PING."""
+    if e.signal == signals.PING:
+        chart.count += 1
+        if chart.count == chart.expected:
+            chart.ended = time.time()
+            chart.done.set()
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+def make_chart(name: str, chart: dict[str, Any]) -> NetworkedActiveObject:
+    """A chart with the arguments the benchmark gives."""
+    return NetworkedActiveObject(name, **chart)
+
+
+def chart_echo(chart: dict[str, Any], **_: Any) -> None:
+    """The answering chart."""
+    with make_chart("echo", chart) as node:
+        node.start_at(echoing)
+        node.nets.wait_for_peers(1, 5)
+        say("ready")
+        hear()
+    say({})
+
+
+def chart_ping(chart: dict[str, Any], count: int, **_: Any) -> None:
+    """The asking chart."""
+    times: list[float] = []
+    answered = threading.Event()
+    with make_chart("ping", chart) as node:
+        node.on_pong = answered.set
+        node.start_at(pinging)
+        node.nets.wait_for_peers(1, 5)
+        say("ready")
+        hear()
+        for _number in range(count):
+            answered.clear()
+            began = time.perf_counter()
+            node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
+            answered.wait(5)
+            times.append(time.perf_counter() - began)
+            time.sleep(QUIET_S)  # the silence is what is measured
+    say({"times": times})
+
+
+def chart_send(
+    chart: dict[str, Any], count: int, pause_s: float = 0.0, hooked: bool = False, **_: Any
+) -> None:
+    """The transmitting chart: as fast as it may, or with a pause after each event."""
+    hooks = Hooks(hooked)
+    with make_chart("send", chart) as node:
+        node.start_at(pinging)
+        node.nets.wait_for_peers(1, 5)
+        say("ready")
+        hear()
+        hooks.begin()
+        began = time.time()
+        for _number in range(count):
+            node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
+            if pause_s:
+                time.sleep(pause_s)
+        node.nets.flush(60)
+        report = hooks.report(count)
+    say({"began": began, **report})
+
+
+def chart_receive(chart: dict[str, Any], count: int, hooked: bool = False, **_: Any) -> None:
+    """The receiving chart."""
+    hooks = Hooks(hooked)
+    with make_chart("receive", chart) as node:
+        node.count = 0
+        node.expected = count
+        node.ended = 0.0
+        node.done = threading.Event()
+        node.start_at(counting)
+        node.nets.wait_for_peers(1, 5)
+        hooks.begin()
+        say("ready")
+        node.done.wait(120)
+        report = hooks.report(count)
+    say({"ended": node.ended, **report})
+
+
+if __name__ == "__main__":
+    play(globals())

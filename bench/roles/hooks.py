@@ -1,0 +1,187 @@
+"""Where the processor time of an event goes: hooks around the steps of a sender and a receiver.
+
+A hook counts the processor time of its thread (`time.thread_time`) between the entry and the return
+of one function, without what is spent in other hooks meanwhile. What the hooks themselves cost is
+measured first and taken off. Functions that do not exist (any more) are passed over: their time
+is then a part of the step around them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+
+class Step(NamedTuple):
+    """A function that is a step of an event's way."""
+
+    label: str
+    module: str
+    path: str
+    """Class and method, or function."""
+    opaque: bool = False
+    """What other steps do within this one belongs to it."""
+
+
+_PACKAGE = "miros_rabbitmq"
+_LOOP = "pika.adapters.select_connection"
+
+STEPS = (
+    # Both sides: their connections.
+    Step("I/O loop (pika)", _LOOP, "EPollPoller.poll"),
+    Step("I/O loop (pika)", _LOOP, "PollPoller.poll"),
+    Step("read and parse frames (pika)", "pika.connection", "Connection._on_data_available"),
+    Step("socket: receive", "socket", "socket.recv"),
+    Step("socket: send", "socket", "socket.send"),
+    # The sender.
+    Step("transmit: checks, room, order", f"{_PACKAGE}.nets", "MirosNets.transmit"),
+    Step("envelope", f"{_PACKAGE}.codec", "Codec.encode"),
+    Step("serialize (pickle)", f"{_PACKAGE}.pickling", "RestrictedPickle.dumps"),
+    Step("check the pickle's opcodes", f"{_PACKAGE}.pickling", "check_opcodes"),
+    Step("encrypt (Fernet)", "cryptography.fernet", "Fernet.encrypt"),
+    Step("queue", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher.post_token"),
+    Step("wake up the publisher", _LOOP, "IOLoop.add_callback_threadsafe", opaque=True),
+    Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._beat"),
+    Step("marshal a message (pika)", "pika.channel", "Channel.basic_publish"),
+    Step("note confirms", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._on_confirm"),
+    # The receiver.
+    Step("take a message apart", f"{_PACKAGE}.consumer", "SimplePikaTopicConsumer._on_delivery"),
+    Step("take a message apart", f"{_PACKAGE}.consumer", "SimplePikaTopicConsumer._hand_over"),
+    Step("envelope", f"{_PACKAGE}.codec", "Codec.decode"),
+    Step("decrypt (Fernet)", "cryptography.fernet", "MultiFernet.decrypt"),
+    Step("decrypt (Fernet)", "cryptography.fernet", "Fernet.decrypt"),
+    Step("load (pickle)", f"{_PACKAGE}.pickling", "RestrictedPickle.loads"),
+    Step("duplicate check", f"{_PACKAGE}.delivery", "Inbox.arrive"),
+    Step("check the signal's name", f"{_PACKAGE}.nets", "admit_name"),
+    Step("post to the chart", f"{_PACKAGE}.nets", "MirosNets._receive"),
+    Step("post to the chart", "miros", "ActiveObject.post_fifo"),
+    Step("post to the chart", f"{_PACKAGE}.fifo", "ChartFifo.append"),
+    Step("acknowledge (pika)", "pika.channel", "Channel.basic_ack"),
+    Step("handle the event (miros)", "miros", "HsmWithQueues.next_rtc"),
+)
+
+REST = "the rest of the process"
+
+
+class _Count:
+    """What one thread spent in one step."""
+
+    __slots__ = ("calls", "inner_calls", "own_s")
+
+    def __init__(self) -> None:
+        self.own_s = 0.0
+        self.calls = 0
+        self.inner_calls = 0
+
+
+class _Thread(threading.local):
+    """The steps that a thread is in, outermost first."""
+
+    def __init__(self, everything: list[dict[str, _Count]]) -> None:
+        # Of each: the time in steps within it, and how many they were.
+        self.stack: list[list[float]] = []
+        self.is_opaque = False
+        self.counts: dict[str, _Count] = defaultdict(_Count)
+        everything.append(self.counts)
+
+
+class Hooks:
+    """The hooks of one process.
+
+    Args:
+        wanted: whether to hook anything; the time of the process is counted in any case.
+    """
+
+    def __init__(self, wanted: bool) -> None:
+        self._all: list[dict[str, _Count]] = []
+        self._local = _Thread(self._all)
+        self._inside_s = self._outside_s = 0.0
+        self._wanted = wanted
+        self._began_s = 0.0
+        if wanted:
+            self._calibrate()
+            for step in STEPS:
+                self._hook(step)
+
+    def begin(self) -> None:
+        """Count from here on."""
+        for counts in self._all:
+            counts.clear()
+        self._began_s = time.process_time()
+
+    def report(self, events: int) -> dict[str, Any]:
+        """Microseconds of processor time for each event: of the process, and of the steps."""
+        total_us = (time.process_time() - self._began_s) / events * 1e6
+        if not self._wanted:
+            return {"cpu_us": total_us}
+        steps: dict[str, float] = defaultdict(float)
+        overhead_us = 0.0
+        for counts in self._all:
+            for label, count in list(counts.items()):
+                spent_s = count.calls * self._inside_s + count.inner_calls * self._outside_s
+                overhead_us += count.calls * (self._inside_s + self._outside_s) / events * 1e6
+                steps[label] += (count.own_s - spent_s) / events * 1e6
+        known_us = sum(steps.values())
+        steps[REST] = max(0.0, total_us - overhead_us - known_us)
+        return {"cpu_us": total_us, "steps": dict(steps)}
+
+    def _hook(self, step: Step) -> None:
+        holder: Any = importlib.import_module(step.module)
+        *classes, name = step.path.split(".")
+        for one in classes:
+            holder = getattr(holder, one, None)
+        function = getattr(holder, name, None)
+        if function is not None:
+            setattr(holder, name, self._wrapped(function, step.label, step.opaque))
+
+    def _wrapped(
+        self, function: Callable[..., Any], label: str, opaque: bool
+    ) -> Callable[..., Any]:
+        local, clock = self._local, time.thread_time
+
+        def step(*arguments: Any, **options: Any) -> Any:
+            if local.is_opaque:
+                return function(*arguments, **options)
+            counts, stack, inner = local.counts, local.stack, [0.0, 0.0]
+            stack.append(inner)
+            local.is_opaque = opaque
+            began_s = clock()
+            try:
+                return function(*arguments, **options)
+            finally:
+                took_s = clock() - began_s
+                local.is_opaque = False
+                stack.pop()
+                count = counts[label]
+                count.own_s += took_s - inner[0]
+                count.calls += 1
+                count.inner_calls += int(inner[1])
+                if stack:
+                    stack[-1][0] += took_s
+                    stack[-1][1] += 1
+
+        return step
+
+    def _calibrate(self) -> None:
+        """Measure what a hook counts of itself, and what it costs the step around it."""
+        rounds = 20_000
+
+        def nothing() -> None:
+            pass
+
+        hooked = self._wrapped(nothing, "", opaque=False)
+        began_s = time.thread_time()
+        for _ in range(rounds):
+            hooked()
+        with_hook_s = (time.thread_time() - began_s) / rounds
+        began_s = time.thread_time()
+        for _ in range(rounds):
+            nothing()
+        without_s = (time.thread_time() - began_s) / rounds
+        counted_s = self._local.counts.pop("").own_s / rounds
+        self._inside_s = max(0.0, counted_s - without_s)
+        self._outside_s = max(0.0, with_hook_s - counted_s)

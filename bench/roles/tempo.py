@@ -1,0 +1,124 @@
+"""A publisher driven through loads, and the consumer that times what comes.
+
+The times in the messages are those of the monotonic clock, which all processes of a machine share.
+"""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+import threading
+import time
+from typing import Any
+
+from miros_rabbitmq import Limits, Queue, SimplePikaTopicConsumer, SimplePikaTopicPublisher
+from miros_rabbitmq.codec import TOKEN_SEPARATOR
+
+from .talk import hear, play, say
+
+FILLING = b"x" * 200
+"""With a time in front, the size of an encrypted event with a small payload."""
+
+CONFIRMED_S = 20.0
+
+
+def receive_timed(url: str, exchange: str, **_: Any) -> None:
+    """At each line that comes in, report what has come since the last, and begin anew."""
+    arrivals: list[tuple[float, bytes]] = []
+
+    def on_message(delivery: Any) -> None:
+        arrivals.append((time.monotonic(), delivery.body))
+
+    consumer = SimplePikaTopicConsumer(
+        url,
+        exchange,
+        "tempo",
+        on_message=on_message,
+        queue=Queue(f"{exchange}.tempo", True, False, {"x-expires": 60_000}),
+    )
+    consumer.start_thread()
+    assert consumer.wait_until_ready(10)
+    say("ready")
+    while hear() == "report":
+        taken, arrivals[:] = arrivals[:], []
+        latencies: list[float] = []
+        batches = []
+        for arrived_s, body in taken:
+            tokens = body.split(TOKEN_SEPARATOR)
+            batches.append((arrived_s, len(tokens)))
+            latencies += [arrived_s - float(token.partition(b" ")[0]) for token in tokens]
+        say({"latencies": latencies, "batches": batches})
+    consumer.stop_thread()
+    say({})
+
+
+def _post(publisher: SimplePikaTopicPublisher, events: int, rate: float) -> None:
+    """Post so many events, evenly at a rate, or for 0 at once."""
+    began_s = time.monotonic()
+    for number in range(events):
+        if rate:
+            delay_s = began_s + number / rate - time.monotonic()
+            if delay_s > 0:
+                time.sleep(delay_s)
+        publisher.post_fifo(b"%.6f %b" % (time.monotonic(), FILLING))
+
+
+def _publisher(url: str, exchange: str, lossy: bool, limits: Limits) -> SimplePikaTopicPublisher:
+    publisher = SimplePikaTopicPublisher(
+        url, exchange, "tempo", separator=TOKEN_SEPARATOR, lossy=lossy, limits=limits
+    )
+    publisher.start_thread()
+    assert publisher.wait_until_ready(10)
+    return publisher
+
+
+def publish_timed(url: str, exchange: str, **_: Any) -> None:
+    """For each line with a load and a tempo, publish that load, and report what it cost."""
+    say("ready")
+    order = hear()
+    while order != "end":
+        tempo_s = order["tempo"]
+        limits = Limits() if tempo_s is None else Limits(tempo_fast_s=tempo_s, tempo_slow_s=tempo_s)
+        publisher = _publisher(url, exchange, order["lossy"], limits)
+        time.sleep(0.3)
+        cpu_s = time.process_time()
+        _post(publisher, order["events"], order["rate"])
+        assert publisher.flush(CONFIRMED_S)
+        cpu_s = time.process_time() - cpu_s
+        stats = publisher.stats()
+        publisher.stop_thread()
+        say({"cpu_us": cpu_s / order["events"] * 1e6, "dropped": stats.dropped})
+        order = hear()
+    say({})
+
+
+def publish_sampled(url: str, exchange: str, phases: list[list[float]], **_: Any) -> None:
+    """Go through phases (events, rate, seconds of silence after), and look at it each ms."""
+    publisher = _publisher(url, exchange, False, Limits())
+    samples: list[tuple[float, int, float]] = []
+    done = threading.Event()
+
+    def sample() -> None:
+        while not done.wait(0.001):
+            stats = publisher.stats()
+            samples.append((time.monotonic(), stats.waiting, stats.tempo_s))
+
+    say("ready")
+    hear()
+    sampler = threading.Thread(target=sample, daemon=True)
+    sampler.start()
+    marks = []
+    for events, rate, silence_s in phases:
+        marks.append(time.monotonic())
+        _post(publisher, int(events), rate)
+        time.sleep(silence_s)
+    assert publisher.flush(CONFIRMED_S)
+    done.set()
+    sampler.join()
+    publisher.stop_thread()
+    gaps = [after[0] - before[0] for before, after in itertools.pairwise(samples)]
+    say({"samples": samples, "marks": marks, "sampled_s": statistics.median(gaps)})
+
+
+if __name__ == "__main__":
+    play(globals())
