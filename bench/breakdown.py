@@ -14,7 +14,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from .figure import Figure, Result, Size, judged
+from .figure import Figure, Result, Size, judged, number
 from .roles.hooks import REST, STEPS
 from .stage import Stage, roles
 
@@ -25,6 +25,11 @@ SINGLE_EVENTS, SINGLE_PAUSE_S = 500, 0.005
 SAMPLES_A_SECOND = 400
 SAMPLED_EVENTS = 4
 """Times as many events as of a throughput measurement: some seconds."""
+
+HEADS = ["step", "under load, µs", "one at a time, µs"]
+
+SMALL_US = 0.3
+"""Steps below this, as the few that belong to the other side, are a part of the rest."""
 
 LISTED = 12
 """Modules that are named; the others are put together."""
@@ -37,35 +42,41 @@ def breakdown(stage: Stage, size: Size) -> Result:
     plain = _run(stage, size.events, hooked=False)
     load = _run(stage, size.events, hooked=True)
     single = _run(stage, SINGLE_EVENTS, hooked=True, pause_s=SINGLE_PAUSE_S)
-    labels = [*dict.fromkeys(step.label for step in STEPS), REST]
     figures: list[Figure] = []
-    steps: dict[str, list[tuple[str, float, float]]] = {}
+    tables: dict[str, list[list[str]]] = {}
     for side in SIDES:
-        with_load, alone = load[side]["steps"], single[side]["steps"]
-        steps[side] = [
-            (label, with_load.get(label, 0.0), alone.get(label, 0.0))
-            for label in labels
-            if label in with_load or label in alone
-        ]
-        figures += [
-            judged("breakdown", f"{side}: {label}, under load", value, "µs")
-            for label, value, _ in steps[side]
-        ]
-        figures += [
-            judged("breakdown", f"{side}: {label}, one at a time", value, "µs")
-            for label, _, value in steps[side]
-        ]
+        rows = _side(load[side]["steps"], single[side]["steps"])
+        tables[side] = [HEADS, *([label, *map(number, values)] for label, *values in rows)]
+        for column, when in enumerate(HEADS[1:], 1):
+            figures += [
+                judged("breakdown", f"{side}: {row[0]}, {when}", float(row[column]), "µs")
+                for row in rows
+            ]
         whole = plain[side]["cpu_us"]
-        figures.append(
-            judged("breakdown", f"{side}: process without hooks, under load", whole, "µs")
-        )
-    sampled = _sample(stage, size.events * SAMPLED_EVENTS)
-    for side, modules in sampled.items():
+        figures.append(judged("breakdown", f"{side}: process without hooks", whole, "µs"))
+        tables[side].append(["the process without hooks", number(whole), ""])
+    for side, modules in _sample(stage, size.events * SAMPLED_EVENTS).items():
         figures += [
             judged("breakdown", f"{side}: samples in {module}", part * 100, "%")
             for module, part in modules
         ]
-    return Result(figures, {"steps": steps, "sampled": sampled})
+        rows_of = [[module, f"{part:.0%}"] for module, part in modules]
+        tables[f"sampled {side}"] = [["module", "part"], *rows_of]
+    return Result(figures, tables=tables)
+
+
+def _side(load: dict[str, float], single: dict[str, float]) -> list[tuple[str, float, float]]:
+    """The steps that count, in their order; the others, and the sum."""
+    rows = []
+    for label in dict.fromkeys(step.label for step in STEPS):
+        values = load.pop(label, 0.0), single.pop(label, 0.0)
+        if values[0] >= SMALL_US or values[1] >= SMALL_US:
+            rows.append((label, *values))
+        else:
+            load[REST] += values[0]
+            single[REST] += values[1]
+    rows.append((REST, load[REST], single[REST]))
+    return [*rows, ("all", sum(row[1] for row in rows), sum(row[2] for row in rows))]
 
 
 def _run(
@@ -87,7 +98,7 @@ def _sample(stage: Stage, events: int) -> dict[str, list[tuple[str, float]]]:
         return {}
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / side for side in ("receiver", "sender")]
-        options = "record", "--format", "raw", "--rate", str(SAMPLES_A_SECOND), "--nonblocking"
+        options = "record", "--format", "raw", "--rate", str(SAMPLES_A_SECOND), "--gil"
         launcher = [[program, *options, "-o", str(file), "--"] for file in files]
         try:
             _run(stage, events, hooked=False, launcher=launcher)

@@ -37,7 +37,9 @@ class Result(NamedTuple):
 
     figures: list[Figure]
     details: dict[str, Any] = {}  # noqa: RUF012  # never changed
-    """What plots and pages are made of besides."""
+    """What plots are made of besides."""
+    tables: dict[str, list[list[str]]] = {}  # noqa: RUF012
+    """The same figures side by side, where they are many: rows, the first of them the heads."""
 
 
 def judged(
@@ -71,6 +73,13 @@ def judged(
         verdict = "met" if measure >= at_least else "missed"
         return Figure(part, name, value, unit, ratio, f"at least {at_least:g} {of}", verdict)
     return Figure(part, name, value, unit, ratio)
+
+
+def number(value: float) -> str:
+    """A figure with three digits or so."""
+    if value == int(value) or abs(value) >= 100:
+        return f"{value:,.0f}"
+    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 
 def middle(values: Iterable[float]) -> float:

@@ -37,7 +37,8 @@ def keep(folder: Path, results: dict[str, Result]) -> None:
     if "peers" in results:
         _save(_peers(results["peers"].details["steps"]), folder / "peers.png")
     if "pid" in results:
-        _save(_pid(results["pid"].details["series"]), folder / "pid.png")
+        for kind, file in (("events", "pid.png"), ("snoop lines", "pid_snoop.png")):
+            _save(_pid(results["pid"].details["series"][kind]), folder / file)
 
 
 def _save(picture: Picture, file: Path) -> None:

@@ -7,9 +7,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .breakdown import SIDES
-from .figure import Figure, Result
-from .tempo import KINDS, LOADS, TEMPOS
+from .figure import Figure, Result, number
 
 ORDER = (
     "round_trip",
@@ -36,13 +34,6 @@ TITLES = {
 """Measurements of the main table."""
 
 
-def number(value: float) -> str:
-    """A figure with three digits or so."""
-    if value == int(value) or abs(value) >= 100:
-        return f"{value:,.0f}"
-    return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
-
-
 def _cells(figure: Figure) -> list[str]:
     ratio = "" if figure.ratio is None else f"{figure.ratio:.2f}"
     value = f"{number(figure.value)} {figure.unit}".strip()
@@ -52,7 +43,11 @@ def _cells(figure: Figure) -> list[str]:
 def show(name: str, result: Result, seconds: float) -> None:
     """Print the figures of a measurement."""
     print(f"\n{name} ({seconds:.0f} s)")
-    for figure in result.figures:
+    for title, rows in result.tables.items():
+        print(f"\n  {title}")
+        for what, *cells in rows:
+            print(f"  {what:40}" + "".join(f"{cell:>18}" for cell in cells))
+    for figure in result.figures if not result.tables else ():
         what, value, ratio, target, verdict = _cells(figure)
         line = f"  {what:58} {value:>20} {ratio:>7}  {target:22} {verdict}"
         print(line.rstrip(), flush=True)
@@ -88,14 +83,8 @@ def fill(page: Path, results: dict[str, Result], facts: dict[str, str]) -> None:
     blocks = {"machine": _table([["what", "which"]] + [[key, facts[key]] for key in facts])}
     if set(TITLES) <= set(results):
         blocks["figures"] = _main_table(results)
-    if "pid" in results:
-        for kind in KINDS:
-            blocks[f"pid {kind}"] = _pid_table(results["pid"], kind)
-    if "breakdown" in results:
-        blocks.update({side: _cost_table(results["breakdown"], side) for side in SIDES})
-        blocks.update(
-            {f"sampled {side}": _sampled_table(results["breakdown"], side) for side in SIDES}
-        )
+    for result in results.values():
+        blocks.update({name: _table(rows) for name, rows in result.tables.items()})
     for name, block in blocks.items():
         begin, end = f".. begin {name}\n", f".. end {name}\n"
         mark = re.compile(f"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
@@ -113,41 +102,6 @@ def _main_table(results: dict[str, Result]) -> str:
             for what, *rest in (_cells(figure) for figure in results[name].figures)
         ]
     return _table(rows)
-
-
-def _pid_table(result: Result, kind: str) -> str:
-    value = {one.name: one.value for one in result.figures}
-    is_lossy = KINDS[kind]
-    columns = ["messages", "latency, mean", "latency, p99", "processor time"]
-    heads = ["load", "tempo", "messages an event", "mean ms", "p99 ms", "processor µs an event"]
-    rows = [heads + ["dropped"] * is_lossy]
-    for load in LOADS:
-        for tempo in TEMPOS:
-            name = f"{kind}, {load.name}, {tempo}: "
-            rows.append(
-                [
-                    load.name,
-                    tempo,
-                    *(number(value[name + column]) for column in columns),
-                    *([number(value[f"{name}dropped"])] if is_lossy else []),
-                ]
-            )
-    return _table(rows)
-
-
-def _cost_table(result: Result, side: str) -> str:
-    rows = [["step", "under load, µs", "one at a time, µs"]]
-    rows += [
-        [step, number(load), number(single)] for step, load, single in result.details["steps"][side]
-    ]
-    return _table(rows)
-
-
-def _sampled_table(result: Result, side: str) -> str:
-    sampled = result.details["sampled"].get(side)
-    if not sampled:
-        return "Not sampled in this run."
-    return _table([["module", "part of the samples"], *([m, f"{p:.0%}"] for m, p in sampled)])
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

@@ -54,12 +54,12 @@ class Role:
         self.process.stdin.flush()
 
     def hear(self) -> Any:
-        """Wait for its next line."""
+        """Wait for its next line; what a launcher says is passed over."""
         assert self.process.stdout is not None
-        line = self.process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"{self.process.args!r} has ended")
-        return json.loads(line)
+        for line in self.process.stdout:
+            if line[0] in '"[{':
+                return json.loads(line)
+        raise RuntimeError(f"{self.process.args!r} has ended")
 
     def ask(self, what: Any) -> Any:
         """Send it a line, and wait for its answer."""

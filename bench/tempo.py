@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from miros_rabbitmq import Limits
 
-from .figure import Figure, Result, Size, judged, percentile_99
+from .figure import Figure, Result, Size, judged, number, percentile_99
 from .stage import Part, Stage, roles
 
 
@@ -23,8 +23,11 @@ class Load(NamedTuple):
 LOADS = (
     Load("trickle (100/s)", 300, 100.0),
     Load("stream (3,000/s)", 6_000, 3_000.0),
+    Load("dense (12,000/s)", 12_000, 12_000.0),
     Load("burst (5,000 at once)", 5_000, 0.0),
 )
+
+ORDER = [load.name for load in LOADS]
 
 TEMPOS = {
     "PID": None,
@@ -33,7 +36,16 @@ TEMPOS = {
 }
 
 KINDS = {"events": False, "snoop lines": True}
-"""Publishers by what they are for; those of the snoops are lossy."""
+"""Publishers by what they are for: those of the snoops are lossy and patient."""
+
+COLUMNS = {
+    "messages": "for an event",
+    "latency, mean": "ms",
+    "latency, 99th percentile": "ms",
+    "processor time": "µs for an event",
+    "lost": "events",
+}
+HEADS = ["load", "tempo", "messages/event", "mean ms", "p99 ms", "µs/event", "lost"]
 
 PHASES = (
     # Events, events a second, seconds of silence after.
@@ -45,13 +57,22 @@ PHASES = (
 
 
 def pid(stage: Stage, _: Size) -> Result:
-    """One run over time for the plot, and all loads with all tempos."""
-    series = _series(stage)
-    figures = []
-    for kind, lossy in KINDS.items():
+    """Runs over time for the plots, and all loads with all tempos."""
+    series = {kind: _series(stage, kind) for kind in KINDS}
+    figures: list[Figure] = []
+    tables = {}
+    for kind in KINDS:
+        rows = [HEADS]
         for tempo, tempo_s in TEMPOS.items():
-            figures += _loads(stage, kind, lossy, tempo, tempo_s)
-    return Result(figures, {"series": series})
+            for load, values in _loads(stage, kind, tempo_s):
+                rows.append([load, tempo, *map(number, values)])
+                name = f"{kind}, {load}, {tempo}"
+                figures += [
+                    judged("pid", f"{name}: {what}", value, unit)
+                    for (what, unit), value in zip(COLUMNS.items(), values, strict=True)
+                ]
+        tables[f"pid {kind}"] = rows[:1] + sorted(rows[1:], key=lambda row: ORDER.index(row[0]))
+    return Result(figures, {"series": series}, tables)
 
 
 def _parts(stage: Stage, exchange: str, publisher: str, **more: Any) -> tuple[Part, Part]:
@@ -59,9 +80,10 @@ def _parts(stage: Stage, exchange: str, publisher: str, **more: Any) -> tuple[Pa
     return ("tempo.receive_timed", place), (f"tempo.{publisher}", {**place, **more})
 
 
-def _series(stage: Stage) -> dict[str, Any]:
+def _series(stage: Stage, kind: str) -> dict[str, Any]:
     """Depth, tempo and batches, each with its seconds since the begin."""
-    parts = _parts(stage, "bench.sampled", "publish_sampled", phases=PHASES)
+    exchange = f"bench.sampled.{KINDS[kind]}"
+    parts = _parts(stage, exchange, "publish_sampled", phases=PHASES, snoop=KINDS[kind])
     with roles(*parts) as (receiving, publishing):
         report = publishing.ask("go")
         arrived = receiving.ask("report")
@@ -76,14 +98,15 @@ def _series(stage: Stage) -> dict[str, Any]:
     }
 
 
-def _loads(stage: Stage, kind: str, lossy: bool, tempo: str, tempo_s: float | None) -> list[Figure]:
-    """Every load with one tempo, in a new pair of processes."""
-    figures = []
-    exchange = f"bench.{'lossy' if lossy else 'lasting'}"
-    with roles(*_parts(stage, exchange, "publish_timed")) as (receiving, publishing):
+def _loads(
+    stage: Stage, kind: str, tempo_s: float | None
+) -> list[tuple[str, tuple[float, float, float, float, float]]]:
+    """Every load with one tempo, in a new pair of processes; its values in their order."""
+    taken: list[tuple[str, tuple[float, float, float, float, float]]] = []
+    with roles(*_parts(stage, f"bench.{KINDS[kind]}", "publish_timed")) as (receiving, publishing):
         for load in LOADS:
             order = {
-                "lossy": lossy,
+                "snoop": KINDS[kind],
                 "tempo": tempo_s,
                 "events": load.events,
                 "rate": load.rate,
@@ -91,16 +114,14 @@ def _loads(stage: Stage, kind: str, lossy: bool, tempo: str, tempo_s: float | No
             sent = publishing.ask(order)
             arrived = receiving.ask("report")
             latencies = arrived["latencies"]
-            name = f"{kind}, {load.name}, {tempo}"
-            messages = len(arrived["batches"]) / max(1, len(latencies))
-            figures += [
-                judged("pid", f"{name}: messages", messages, "for an event"),
-                judged("pid", f"{name}: latency, mean", fmean(latencies) * 1e3, "ms"),
-                judged("pid", f"{name}: latency, p99", percentile_99(latencies) * 1e3, "ms"),
-                judged("pid", f"{name}: processor time", sent["cpu_us"], "µs for an event"),
-            ]
-            if lossy:
-                figures.append(judged("pid", f"{name}: dropped", sent["dropped"], "lines"))
+            values = (
+                len(arrived["batches"]) / max(1, len(latencies)),
+                fmean(latencies) * 1e3,
+                percentile_99(latencies) * 1e3,
+                sent["cpu_us"],
+                load.events - len(latencies),
+            )
+            taken.append((load.name, values))
         publishing.ask("end")
         receiving.ask("end")
-    return figures
+    return taken

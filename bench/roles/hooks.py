@@ -44,9 +44,13 @@ STEPS = (
     Step("check the pickle's opcodes", f"{_PACKAGE}.pickling", "check_opcodes"),
     Step("encrypt (Fernet)", "cryptography.fernet", "Fernet.encrypt"),
     Step("queue", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher.post_token"),
-    Step("wake up the publisher", _LOOP, "IOLoop.add_callback_threadsafe", opaque=True),
+    Step("queue", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher.enqueue"),
+    Step("wake up another thread", _LOOP, "IOLoop.add_callback_threadsafe", opaque=True),
     Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._beat"),
-    Step("marshal a message (pika)", "pika.channel", "Channel.basic_publish"),
+    Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._send"),
+    Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher.attend"),
+    Step("marshal a message", "pika.channel", "Channel.basic_publish"),
+    Step("marshal a message", f"{_PACKAGE}.amqp", "Publishing.publish"),
     Step("note confirms", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._on_confirm"),
     # The receiver.
     Step("take a message apart", f"{_PACKAGE}.consumer", "SimplePikaTopicConsumer._on_delivery"),
@@ -60,7 +64,8 @@ STEPS = (
     Step("post to the chart", f"{_PACKAGE}.nets", "MirosNets._receive"),
     Step("post to the chart", "miros", "ActiveObject.post_fifo"),
     Step("post to the chart", f"{_PACKAGE}.fifo", "ChartFifo.append"),
-    Step("acknowledge (pika)", "pika.channel", "Channel.basic_ack"),
+    Step("acknowledge", f"{_PACKAGE}.consumer", "SimplePikaTopicConsumer._acknowledge"),
+    Step("acknowledge", "pika.channel", "Channel.basic_ack"),
     Step("handle the event (miros)", "miros", "HsmWithQueues.next_rtc"),
 )
 
