@@ -8,6 +8,7 @@ from typing import Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure as Picture
+from matplotlib.ticker import FuncFormatter
 
 from .figure import Result
 from .traffic import KINDS
@@ -24,6 +25,9 @@ COLOURS = {
 OURS = COLOURS["chart"]
 
 DPI = 110
+
+PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")
+"""Numbers as they are read, not as powers."""
 
 
 def keep(folder: Path, results: dict[str, Result]) -> None:
@@ -47,7 +51,7 @@ def _save(picture: Picture, file: Path) -> None:
 
 
 def _round_trip(details: dict[str, Any]) -> Picture:
-    picture = Picture(figsize=(6.4, 2.4), layout="constrained")
+    picture = Picture(figsize=(6.4, 3.2), layout="constrained")
     axes = picture.subplots()
     labels, values, colours = [], [], []
     for key, name in (("median_ms", "median"), ("p99_ms", "99th percentile")):
@@ -76,6 +80,7 @@ def _bars(axes: Any, labels: list[str], values: list[float], colours: list[str],
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xlim(0, max(values) * 1.15)
+    axes.xaxis.set_major_formatter(PLAIN)
 
 
 def _peers(steps: list[dict[str, float]]) -> Picture:
@@ -83,9 +88,11 @@ def _peers(steps: list[dict[str, float]]) -> Picture:
     left, right = picture.subplots(1, 2)
     count = [step["peers"] for step in steps]
     left.plot(count, [step["memory_mib"] for step in steps], "o-", color=OURS)
-    left.set(xlabel="peers", ylabel="memory of the process, MiB", ylim=(0, None))
+    left.set(xlabel="peers", ylabel="memory of the process, MiB")
     right.plot(count, [step["broadcast_s"] * 1e3 for step in steps], "o-", color=OURS)
-    right.set(xlabel="peers", ylabel="one event confirmed by all, ms", ylim=(0, None))
+    right.set(xlabel="peers", ylabel="one event confirmed by all, ms")
+    for axes in (left, right):
+        axes.set(xlim=(0, None), ylim=(0, axes.get_ylim()[1] * 1.1))
     return picture
 
 
@@ -95,7 +102,6 @@ def _pid(series: dict[str, Any]) -> Picture:
     depth.plot(*_columns(series["depth"]), color=OURS, lw=0.8)
     depth.set_ylabel("queue's depth,\nevents")
     depth.set_yscale("symlog", linthresh=10)
-    depth.set_ylim(0, None)
     at, seconds = _columns(series["tempo"])
     tempo.plot(at, [one * 1e3 for one in seconds], color=OURS, lw=0.8)
     tempo.set_ylabel("tempo,\nms")
@@ -104,6 +110,11 @@ def _pid(series: dict[str, Any]) -> Picture:
     batch.set_ylabel("batch,\nevents in a message")
     batch.set_yscale("log")
     batch.set_xlabel("time, s")
+    depth.set_ylim(0, max(value for _, value in series["depth"]) * 2 + 1)
+    tempo.set_ylim(0.5, 200)
+    batch.set_ylim(0.7, 400)
+    for axes in (depth, tempo, batch):
+        axes.yaxis.set_major_formatter(PLAIN)
     names = ("silence", "5,000 at once,\nsilence", "500/s", "5,000/s, silence")
     for begin, name in zip(series["marks"], names, strict=True):
         for axes in (depth, tempo, batch):

@@ -1,14 +1,12 @@
-"""What users write by hand: raw pika, pika's BlockingConnection, aio-pika."""
+"""The best a user could write by hand with pika's `SelectConnection`."""
 
 from __future__ import annotations
 
-import asyncio
 import threading
 import time
 from collections.abc import Callable
 from typing import Any
 
-import aio_pika
 import pika
 
 from .talk import EXCHANGE, PAYLOAD, QUIET_S, hear, play, say
@@ -189,51 +187,6 @@ def raw_receive(out_url: str, in_url: str, count: int, **_: Any) -> None:
     node.on_ready = lambda: say("ready")
     node.run()
     say({"ended": ended})
-
-
-def blocking_send(out_url: str, count: int, **_: Any) -> None:
-    """Publish with pika's BlockingConnection: each publish waits for its confirm."""
-    connection = pika.BlockingConnection(pika.URLParameters(out_url))
-    channel = connection.channel()
-    channel.confirm_delivery()
-    channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
-    say("ready")
-    hear()
-    began = time.time()
-    for _number in range(count):
-        channel.basic_publish(
-            EXCHANGE, "ping", PAYLOAD.encode(), pika.BasicProperties(delivery_mode=2)
-        )
-    connection.close()
-    say({"began": began})
-
-
-def aio_send(out_url: str, count: int, **_: Any) -> None:
-    """Publish with aio-pika, as many confirms under way as raw pika has."""
-
-    async def run() -> float:
-        connection = await aio_pika.connect(out_url)
-        channel = await connection.channel(publisher_confirms=True)
-        exchange = await channel.declare_exchange(EXCHANGE, "topic", durable=True)
-        say("ready")
-        hear()
-        window = asyncio.Semaphore(1_000)
-        began = time.time()
-
-        async def send() -> None:
-            message = aio_pika.Message(PAYLOAD.encode(), delivery_mode=2)
-            await exchange.publish(message, "ping")
-            window.release()
-
-        tasks = []
-        for _number in range(count):
-            await window.acquire()
-            tasks.append(asyncio.create_task(send()))
-        await asyncio.gather(*tasks)
-        await connection.close()
-        return began
-
-    say({"began": asyncio.run(run())})
 
 
 if __name__ == "__main__":
