@@ -17,6 +17,14 @@ from .urls import Address, parse_address
 BROKER = "broker"
 """The kind of an announcement whose second item is the ``host:port`` of the sender's own broker."""
 
+LISTENER = "listener"
+"""The kind that is sent to the sender's own broker alone: whoever gets one there has a neighbour, a
+chart that listens at the same broker. The second item tells whether it wants an answer."""
+
+LISTENER_KEY = "miros.listener"
+"""The routing key of these, which every mesh queue is bound with: neighbours need to know of each
+other, whatever they tell each other."""
+
 _LONGEST_KIND = 32
 _LONGEST_ADDRESS = 253 + 6
 """A name of the DNS, a colon, and a port."""
@@ -25,6 +33,21 @@ _LONGEST_ADDRESS = 253 + 6
 def announce_broker(address: Address) -> tuple[str, str]:
     """The body that tells which broker is the sender's own."""
     return (BROKER, str(address))
+
+
+def announce_listener(*, asks: bool) -> tuple[str, bool]:
+    """The body that tells neighbours of this chart, and asks who else is there."""
+    return (LISTENER, asks)
+
+
+def is_listener(body: Any) -> bool:
+    """Tell whether an announcement is that of a neighbour."""
+    return bool(body[0] == LISTENER)
+
+
+def asks(body: Any) -> bool:
+    """Tell whether a neighbour wants an answer."""
+    return len(body) > 1 and body[1] is True
 
 
 def is_announcement(body: Any) -> bool:

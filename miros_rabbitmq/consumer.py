@@ -1,8 +1,8 @@
 """Consumers: a thread that takes messages from a queue at one broker and hands them to a callback.
 
-A message is acknowledged when the callback has had it. Where the callback's side has no room, the
-message is held, unacknowledged, and tried again shortly: the prefetch limit then holds the broker
-back, and the thread never blocks.
+A message is acknowledged when the callback has had it, together with others that it has had about
+then. Where the callback's side has no room, the message is held, unacknowledged, and tried again
+shortly: the prefetch limit then holds the broker back, and the thread never blocks.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import logging
 import ssl
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 from pika.channel import Channel
@@ -33,6 +33,14 @@ _LOOK_AGAIN_S = 0.002
 _LOOK_AGAIN_MAX_S = 0.032
 """The wait doubles up to this while there is no room at all: a chart that handles nothing just now
 shall not cost a processor either."""
+
+_ACKNOWLEDGE_AFTER_S = 0.01
+"""How long an acknowledgement may wait for others to go with. Until then the message may come again
+where the connection is lost; and whoever waits for what it said does not wait for this, too."""
+
+_ACKNOWLEDGE_SHARE = 4
+"""It goes at once when it stands for one in so many of the messages that the prefetch limit allows:
+so the broker always has leave to send more."""
 
 _MAX_TOKENS = 4_096
 """Most tokens taken from one message; many times the default of ``Limits.batch_events``."""
@@ -87,6 +95,8 @@ class SimplePikaTopicConsumer(Session):
             raises is logged, and the message counts as handled.
         room: called in the consumer's thread: how many messages ``on_message`` can take now;
             default any number.
+        further_keys: further routing keys to bind. What comes by these is said in passing: it is
+            not counted where it is one's own, or of strangers.
         queue: the queue to declare and consume from; default an exclusive one.
         skip_sender_id: messages with this ``app_id`` are one's own and skipped.
         limits: times and sizes.
@@ -107,6 +117,7 @@ class SimplePikaTopicConsumer(Session):
         *,
         on_message: Callable[[Any], object],
         room: Callable[[], int] | None = None,
+        further_keys: Sequence[str] = (),
         queue: Queue | None = None,
         skip_sender_id: str | None = None,
         limits: Limits | None = None,
@@ -129,11 +140,16 @@ class SimplePikaTopicConsumer(Session):
         self.routing_key = routing_key
         self._on_message = on_message
         self._room = room
+        self._keys = (routing_key, *further_keys)
         self._queue = queue or Queue()
         self._skip_sender_id = skip_sender_id
         self._held: deque[Delivery] = deque()
         self._look_again: Any = None
         self._look_again_s = _LOOK_AGAIN_S
+        # The last message that was handled, and how many up to it are not acknowledged.
+        self._handled_tag = self._handled = 0
+        self._handled_at_once = max(1, self.limits.prefetch_messages // _ACKNOWLEDGE_SHARE)
+        self._acknowledge_timer: Any = None
         self._queue_name = ""
         self._messages = self._received = self._own = 0
         self._rejected: Counter[RejectReason] = Counter()
@@ -178,13 +194,13 @@ class SimplePikaTopicConsumer(Session):
         )
 
     def _bind_queue(self, channel: Channel, done: Callable[[], None]) -> None:
+        """Bind the queue with every pattern, then proceed."""
         proceed = self._guarded(channel, done)
-        channel.queue_bind(
-            self._queue_name,
-            self.exchange_name,
-            self.routing_key,
-            callback=lambda _: proceed(),
-        )
+        *others, last = self._keys
+        for key in others:
+            channel.queue_bind(self._queue_name, self.exchange_name, key)
+        # The broker answers in order.
+        channel.queue_bind(self._queue_name, self.exchange_name, last, callback=lambda _: proceed())
 
     def _consume(self, channel: Channel) -> None:
         channel.basic_consume(
@@ -209,16 +225,14 @@ class SimplePikaTopicConsumer(Session):
     def _on_lost(self) -> None:
         # The broker delivers what was held, as it was not acknowledged, again.
         self._held.clear()
-        if self._look_again is not None:
-            self._cancel_call(self._look_again)
-            self._look_again = None
+        self._handled = 0
+        for timer in (self._look_again, self._acknowledge_timer):
+            if timer is not None:
+                self._cancel_call(timer)
+        self._look_again = self._acknowledge_timer = None
 
-    def _on_delivery(self, channel: Channel, method: Any, properties: Any, body: bytes) -> None:
+    def _on_delivery(self, _channel: Channel, method: Any, properties: Any, body: bytes) -> None:
         self._messages += 1
-        if self._skip_sender_id is not None and properties.app_id == self._skip_sender_id:
-            self._own += 1
-            channel.basic_ack(method.delivery_tag)
-            return
         self._held.append(
             Delivery(
                 body,
@@ -247,14 +261,23 @@ class SimplePikaTopicConsumer(Session):
 
     def _deliver(self, delivery: Delivery) -> bool:
         """Hand over one message and acknowledge it, or tell that there is no room for it yet."""
-        if not self._has_room():
+        if self._is_own(delivery):
+            self._acknowledge(delivery)
+            return True
+        if self._room is not None and self._room() <= 0:
             return False
         self._call_back(delivery)
         self._acknowledge(delivery)
         return True
 
-    def _has_room(self) -> bool:
-        return self._room is None or self._room() > 0
+    def _is_own(self, delivery: Delivery) -> bool:
+        """Count a message of one's own, which is skipped."""
+        is_own = self._skip_sender_id is not None and delivery.sender_id == self._skip_sender_id
+        self._own += is_own and not self._is_in_passing(delivery)
+        return is_own
+
+    def _is_in_passing(self, delivery: Delivery) -> bool:
+        return delivery.routing_key in self._keys[1:]
 
     def _call_back(self, item: object) -> None:
         self._received += 1
@@ -264,8 +287,25 @@ class SimplePikaTopicConsumer(Session):
             logger.exception("%s: the callback for received messages raised", self._name)
 
     def _acknowledge(self, delivery: Delivery) -> None:
-        if self._channel is not None and self._channel.is_open:
-            self._channel.basic_ack(delivery.tag)
+        """Acknowledge a message soon; they are handled in the order of their tags."""
+        self._handled_tag = delivery.tag
+        self._handled += 1
+        if self._handled >= self._handled_at_once:
+            self._acknowledge_handled()
+        elif self._acknowledge_timer is None:
+            self._acknowledge_timer = self._call_later(
+                _ACKNOWLEDGE_AFTER_S, self._on_acknowledge_timer
+            )
+
+    def _on_acknowledge_timer(self) -> None:
+        self._acknowledge_timer = None
+        self._acknowledge_handled()
+
+    def _acknowledge_handled(self) -> None:
+        channel = self._channel
+        if self._handled and channel is not None and channel.is_open:
+            self._handled = 0
+            channel.basic_ack(self._handled_tag, multiple=True)
 
     def _reject(self, delivery: Delivery) -> None:
         if self._channel is not None and self._channel.is_open:
@@ -274,7 +314,8 @@ class SimplePikaTopicConsumer(Session):
     def _disown(self) -> None:
         super()._disown()
         self._held.clear()
-        self._look_again = None
+        self._handled = 0
+        self._look_again = self._acknowledge_timer = None
 
     def _count_rejected(self, error: MessageRejected) -> None:
         self._rejected[error.reason] += 1
@@ -361,13 +402,19 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         self._tokens = None
 
     def _deliver(self, delivery: Delivery) -> bool:
-        if self._tokens is None:
-            self._tokens = self._split(delivery.body)
+        tokens = self._tokens
+        if tokens is None:
+            if self._is_own(delivery):
+                self._acknowledge(delivery)
+                return True
+            tokens = self._tokens = self._split(delivery.body)
             self._taken = 0
-        while self._tokens:
-            if not self._has_room():
+        while tokens:
+            room = len(tokens) if self._room is None else self._room()
+            if room <= 0:
                 return False
-            self._take(self._tokens.popleft())
+            for _ in range(min(room, len(tokens))):
+                self._take(tokens.popleft(), delivery)
         self._tokens = None
         if self._taken:
             self._acknowledge(delivery)
@@ -375,11 +422,13 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
             self._reject(delivery)
         return True
 
-    def _take(self, token: bytes) -> None:
+    def _take(self, token: bytes, delivery: Delivery) -> None:
         try:
             envelope = self._codec.decode(token)
         except MessageRejected as error:
-            self._count_rejected(error)
+            foreign = error.reason is RejectReason.NOT_AUTHENTIC
+            if not (foreign and self._is_in_passing(delivery)):
+                self._count_rejected(error)
             return
         self._taken += 1
         if envelope.epoch == self._own_epoch:

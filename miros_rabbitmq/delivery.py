@@ -64,6 +64,7 @@ class Outbox:
         self._waiting: deque[bytes] = deque()
         self._unconfirmed: OrderedDict[int, tuple[bytes, ...]] = OrderedDict()
         self._next_tag = 1
+        self._last_events = 1
         self._bytes = 0
         self._unconfirmed_events = 0
         self._unconfirmed_bytes = 0
@@ -86,8 +87,41 @@ class Outbox:
     @property
     def is_full(self) -> bool:
         """It holds as much as it may."""
-        events, size = self._held()
+        events, size = len(self._waiting), self._bytes
+        if self._resend:
+            events += self._unconfirmed_events
+            size += self._unconfirmed_bytes
         return events >= self._max_events or size >= self._max_bytes
+
+    @property
+    def has_window(self) -> bool:
+        """One more message may go under way."""
+        return len(self._unconfirmed) < self._window
+
+    @property
+    def is_due(self) -> bool:
+        """What waits should go now: by waiting longer, nothing or little would be saved.
+
+        While the broker keeps up, that is always so: each message holds a single token. Once some
+        had to wait for each other, the next go when the broker has confirmed those, or when they
+        fill a message. This is Nagle's algorithm (RFC 896), with a whole message for the full
+        segment; and as the broker's confirm sets the pace, the more it has to do, the more goes
+        together.
+        """
+        waiting = len(self._waiting)
+        if not waiting or len(self._unconfirmed) >= self._window:
+            return False
+        return (
+            not self._unconfirmed
+            or self.is_calm
+            or waiting >= self._batch_events
+            or self._bytes >= self._batch_bytes
+        )
+
+    @property
+    def is_calm(self) -> bool:
+        """The last message held a single token: none had to wait for others."""
+        return self._last_events == 1
 
     def post(self, token: bytes) -> int:
         """Put a token behind the others; over the limit, the oldest that wait go.
@@ -117,6 +151,7 @@ class Outbox:
         moved = sum(map(len, tokens))
         self._bytes -= moved
         self._unconfirmed_bytes += moved
+        self._last_events = len(tokens)
         batch = Batch(self._next_tag, tuple(tokens))
         self._next_tag += 1
         self._unconfirmed[batch.tag] = batch.tokens
@@ -162,28 +197,22 @@ class Outbox:
         self._next_tag = 1
         return dropped
 
-    def _held(self) -> tuple[int, int]:
-        """Tokens and bytes that count: of what is resent, also what is under way."""
-        if self._resend:
-            return (
-                len(self._waiting) + self._unconfirmed_events,
-                self._bytes + self._unconfirmed_bytes,
-            )
-        return len(self._waiting), self._bytes
-
     def _forget(self, tokens: tuple[bytes, ...]) -> int:
         self._unconfirmed_events -= len(tokens)
         self._unconfirmed_bytes -= sum(map(len, tokens))
         return len(tokens)
 
     def _drop_surplus(self) -> int:
+        # Of what is resent, also what is under way counts.
+        spare_events, spare_bytes = self._max_events, self._max_bytes
+        if self._resend:
+            spare_events -= self._unconfirmed_events
+            spare_bytes -= self._unconfirmed_bytes
+        waiting = self._waiting
         dropped = 0
-        events, size = self._held()
         # The newest is kept: one that is larger than the limit goes alone.
-        while len(self._waiting) > 1 and (events > self._max_events or size > self._max_bytes):
-            gone = len(self._waiting.popleft())
-            events, size = events - 1, size - gone
-            self._bytes -= gone
+        while len(waiting) > 1 and (len(waiting) > spare_events or self._bytes > spare_bytes):
+            self._bytes -= len(waiting.popleft())
             dropped += 1
         return dropped
 

@@ -35,8 +35,9 @@ class Limits:
 
     tempo_fast_s: float = 0.001
     """Beat of a publisher whose queue is full."""
-    tempo_slow_s: float = 0.1
-    """Beat of a publisher whose queue is empty."""
+    tempo_slow_s: float = 0.05
+    """Beat of a publisher whose queue is empty: the longest that an event waits for others to go
+    with, where the broker is slow to confirm or nobody is known to wait for it."""
     batch_events: int = 256
     """Most events in one AMQP message: enough that its fixed cost no longer counts."""
     batch_bytes: int = 64 * 1024

@@ -35,7 +35,7 @@ from .identity import Identity
 from .lan import LocalAreaNetwork
 from .membership import Membership
 from .settings import Extras, Keys, Settings, settings_from
-from .signal_names import INNER_SIGNALS, admit_name, check_name
+from .signal_names import admit_name, check_name
 from .snooping import Snoop, Snoops
 from .stats import DropReason, NetsStats
 from .terminal import SnoopTerminal
@@ -241,14 +241,10 @@ class MirosNets:
             raise MirosApiException(f"transmit takes a miros Event, not a {type(event).__name__}")
         self._check_running()
         name = event.signal_name
-        if name in INNER_SIGNALS:
-            raise PayloadRefused(f"{name} is an inner signal of miros and does not travel")
-        try:
-            check_name(name)
-        except MessageRejected as error:
-            raise PayloadRefused(f"its receivers would reject the event: {error}") from error
         try:
             self._mesh.transmit((name, event.payload), self.settings.transmit_timeout)
+        except MessageRejected as error:
+            raise PayloadRefused(f"its receivers would reject the event: {error}") from error
         except PayloadRefused as error:
             raise PayloadRefused(f"the event {name} {error}") from error.__cause__
 

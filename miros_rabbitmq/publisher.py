@@ -1,9 +1,11 @@
 """Publishers: a FIFO that any thread posts to, and a thread that sends what is in it to one broker.
 
-A post to an empty FIFO is sent at once. While the FIFO does not run empty, the publisher sends at
-each beat of a tempo that a PID sets (see `pacing`): what has come together goes out together.
-The broker confirms each message; what was not confirmed when a connection is lost is sent again
-on the next, first and in order (see `delivery`).
+A post to an idle publisher is sent at once, by the thread that posts: a thread that has to be woken
+first would take several times as long. Once the broker has more to do, what has come together goes
+out together, as soon as the broker has confirmed what it has (see `Outbox.is_due`); but it never
+waits longer than for the next beat of a tempo that a PID sets (see `pacing`). The broker confirms
+each message; what was not confirmed when a connection is lost is sent again on the next, first and
+in order (see `delivery`).
 """
 
 from __future__ import annotations
@@ -14,13 +16,14 @@ import ssl
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pika
 import pika.channel
 import pika.spec
 
+from .amqp import Publishing
 from .codec import TOKEN_SEPARATOR, Codec
 from .delivery import DropReason, Outbox
 from .exceptions import BackPressure, NetworkStopped, PayloadRefused, SettingsError
@@ -53,6 +56,8 @@ class PublisherStats(NamedTuple):
     unconfirmed: int
     sent: int
     """Handed to the connection, each resend counted again."""
+    messages: int
+    """AMQP messages that held them."""
     confirmed: int
     """Taken over by the broker."""
     unrouted: int
@@ -89,10 +94,14 @@ class SimplePikaTopicPublisher(Session):
         durable: messages survive a restart of the broker.
         lossy: for traffic that may be lost but never waits: what was under way when a connection
             is lost is not sent again, and a full FIFO always drops its oldest.
+        patient: for traffic that nobody waits for: it is sent at the beats of the tempo alone, the
+            first too, and so in fewer messages. The attribute of this name changes it.
         sender_id: an opaque id for the AMQP property ``app_id``.
-        notice: called in the publisher's thread whenever the connection has come about, and every
-            ``limits.announce_s``, for bytes to send besides what is posted; `None` for none. They
-            never wait, are not counted, may be lost, and nobody needs to be bound for them.
+        notice: called in the publisher's thread whenever the connection has come about, every
+            ``limits.announce_s`` and at `send_notice`, for bytes to send besides what is posted;
+            `None` for none. They never wait, are not counted, may be lost, and nobody needs to be
+            bound for them.
+        notice_key: the routing key of the notices; default ``routing_key``.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
         role: what the connection is for, as its name at the broker and the thread's.
@@ -113,8 +122,10 @@ class SimplePikaTopicPublisher(Session):
         separator: bytes | None = None,
         durable: bool = True,
         lossy: bool = False,
+        patient: bool = False,
         sender_id: str | None = None,
         notice: Callable[[], bytes | None] | None = None,
+        notice_key: str | None = None,
         limits: Limits | None = None,
         tls: ssl.SSLContext | None = None,
         role: str = "miros publisher",
@@ -141,8 +152,7 @@ class SimplePikaTopicPublisher(Session):
         limits = self.limits
         self._separator = separator
         self._lossy = lossy
-        joined = separator is not None
-        self._messages_per_beat = 1 if joined else limits.batch_events
+        self.patient = patient
         self._outbox = self._new_outbox()
         self._properties = pika.BasicProperties(
             app_id=sender_id,
@@ -155,13 +165,17 @@ class SimplePikaTopicPublisher(Session):
             # The next one says it anew: of a receiver that takes nothing, one waits at most.
             expiration=str(min(int(limits.announce_s * 1000), _LONGEST_EXPIRATION_MS)),
         )
+        self._notice_key = routing_key if notice_key is None else notice_key
         self._notice_timer: Any = None
-        self._wake_pending = False
+        # Of the channel in use; with the lock of the loop.
+        self._publishing: Publishing | None = None
+        # The publisher's thread was woken and has not looked yet; a beat will make it look.
+        self._wake_pending = self._beat_pending = False
         self._was_ready = False
         # When a broker that does not come back counts as absent, by the monotonic clock.
         self._absent_at_s = 0.0
         self._posted = 0
-        self._sent = self._confirmed = self._unrouted = 0
+        self._sent = self._messages = self._confirmed = self._unrouted = 0
         self._drops: Counter[DropReason] = Counter()
         self._dropped_in_burst = 0
         self._nacks = 0
@@ -250,6 +264,7 @@ class SimplePikaTopicPublisher(Session):
             whether it has, or was never reached, in that time.
         """
         deadline_s = _deadline_s(timeout)
+        self._call_soon(lambda: self._send(everything=True))  # nothing waits for a beat now
         with self._changed:
             posted = self._posted
             while self._settled < posted and self._was_ready and not self._stop_asked:
@@ -269,6 +284,7 @@ class SimplePikaTopicPublisher(Session):
                 self._outbox.depth,
                 self._outbox.unconfirmed,
                 self._sent,
+                self._messages,
                 self._confirmed,
                 self._unrouted,
                 self._drops.total(),
@@ -284,22 +300,69 @@ class SimplePikaTopicPublisher(Session):
             PayloadRefused: they are neither bytes nor text; nothing was posted.
             NetworkStopped: the publisher was stopped, or belongs to the parent process.
         """
-        token = _bytes_of(token)
+        if self.enqueue(_bytes_of(token)):
+            self.attend()
+
+    def enqueue(self, token: bytes) -> bool:
+        """`post_token`, in two steps: the second is `attend`.
+
+        Returns:
+            whether that has to be called; otherwise the publisher's thread looks by itself.
+        """
         with self._changed:
             if self._stop_asked:
                 why = "belongs to the parent process" if self._is_forked else "was stopped"
                 raise NetworkStopped(f"the publisher to {self.address} {why}")
             self._posted += 1
-            was_empty = self._outbox.depth == 0
-            dropped = self._outbox.post(token)
+            outbox = self._outbox
+            dropped = outbox.post(token)
             if dropped:
                 reason = DropReason.CONNECTION if self._lossy else DropReason.BACKLOG
                 self._note_drop(reason, dropped)
-            # One wake-up for all that come before the thread has looked: it costs a system call.
-            wake = was_empty and not self._wake_pending and self._state is SessionState.READY
-            self._wake_pending = self._wake_pending or wake
-        if wake:
-            self._call_soon(self._on_post)
+            if self._state is not SessionState.READY or self._wake_pending:
+                return False
+            if not self._beat_pending:
+                return outbox.has_window  # without one, the next confirm makes it look
+            return outbox.is_due and not self.patient
+
+    def attend(self) -> None:
+        """Send what is due from the calling thread; where only the publisher's can, wake that."""
+        if not self._send_from_here():
+            self.wake()
+
+    def wake(self, others: Sequence[SimplePikaTopicPublisher] = ()) -> None:
+        """Have the publisher's thread look what there is to send.
+
+        Args:
+            others: further publishers to wake, which that thread does: it takes some microseconds
+                for each, and the caller may have something to wait for.
+        """
+        with self._changed:
+            pending, self._wake_pending = self._wake_pending, True
+        if others or not pending:
+            self._call_soon(lambda: self._on_wake(others))
+
+    def send_notice(self) -> None:
+        """Have the publisher's thread send a notice now."""
+        self._call_soon(self._renew_notice)
+
+    # Any thread.
+
+    def _send_from_here(self) -> bool:
+        """Send what is due, unless the publisher's thread is at it; whether nothing is left."""
+        loop = self._ioloop
+        if self.patient or loop is None or not loop.lock.acquire(blocking=False):
+            return False
+        try:
+            if self._state is not SessionState.READY or not self._outbox.is_due:
+                return False
+            return self._send_next() and not self._outbox.depth
+        except Exception:
+            logger.exception("%s: unexpected error; connecting again", self._name)
+            self._call_soon(self._abandon_connection)
+            return True
+        finally:
+            loop.lock.release()
 
     # The session's thread.
 
@@ -318,21 +381,25 @@ class SimplePikaTopicPublisher(Session):
         declare_exchange(channel, self.exchange_name, self._answered)
 
     def _on_ready(self) -> None:
+        assert self._channel is not None
+        self._publishing = Publishing(
+            self._channel, self.exchange_name, self.routing_key, self._properties, mandatory=True
+        )
         with self._changed:
             self._was_ready = True
             self._absent_at_s = math.inf
             dropped, self._dropped_in_burst = self._dropped_in_burst, 0
         if dropped and not self._lossy:
             logger.warning("%s: %d events were dropped meanwhile", self._name, dropped)
-        self._beat()
-        self._stop_noticing()
-        self._send_notice()
+        self._send(everything=True)
+        self._renew_notice()
 
     def _on_lost(self) -> None:
         self._stop_beating()
         self._stop_noticing()
+        self._publishing = None
         with self._changed:
-            self._wake_pending = False
+            self._wake_pending = self._beat_pending = False
             self._drops[DropReason.CONNECTION] += self._outbox.connection_lost()
             if self._state is SessionState.REFUSED:
                 self._absent_at_s = 0.0
@@ -340,44 +407,61 @@ class SimplePikaTopicPublisher(Session):
                 self._absent_at_s = time.monotonic() + self.limits.absent_after_s
             self._changed.notify_all()
 
-    def _on_post(self) -> None:
+    def _on_wake(self, others: Sequence[SimplePikaTopicPublisher]) -> None:
+        for other in others:
+            other.wake()
         with self._changed:
             self._wake_pending = False
-        if self._state is SessionState.READY:
-            self._beat()
+        self._send()
 
     def _on_beat(self) -> None:
         self._beat_timer = None
-        if self._state is SessionState.READY:
-            self._beat()
+        self._send(everything=True)
 
-    def _beat(self) -> None:
-        """Send what is queued, and set the time of the next beat while something is left."""
-        tempo_s = self._tempo.beat(self._outbox.depth, time.monotonic())
-        for _ in range(self._messages_per_beat):
-            if not self._send_next():
+    def _send(self, *, everything: bool = False) -> None:
+        """Send what is due, or everything that waits, and set the time of the next beat."""
+        if self._state is not SessionState.READY:
+            return
+        outbox = self._outbox
+        depth = outbox.depth
+        has_sent = False
+        # Bounded, where each event is a message of its own: there is more to do in this thread.
+        for _ in range(self.limits.batch_events):
+            if not (everything or (outbox.is_due and not self.patient)) or not self._send_next():
                 break
+            has_sent = True
+        if has_sent or self._beat_timer is None:
+            self._plan_beat(depth)
+
+    def _plan_beat(self, depth: int) -> None:
+        """Set the time of the next beat, by the depth before this one."""
         self._stop_beating()
-        if self._outbox.depth:
-            self._beat_timer = self._call_later(tempo_s, self._on_beat)
+        tempo_s = self._tempo.beat(depth, time.monotonic())
+        outbox = self._outbox
+        with self._changed:
+            # After several at once more are expected, so that nobody has to wake this thread.
+            goes_on = outbox.depth > 0 or (depth > 0 and not outbox.is_calm)
+            self._beat_pending = goes_on and outbox.has_window
+            if self._beat_pending:
+                self._beat_timer = self._call_later(tempo_s, self._on_beat)
 
     def _stop_beating(self) -> None:
         if self._beat_timer is not None:
             self._cancel_call(self._beat_timer)
             self._beat_timer = None
 
-    def _send_notice(self) -> None:
-        self._notice_timer = None
+    def _renew_notice(self) -> None:
+        self._stop_noticing()
         channel = self._channel
         if self._notice is None or channel is None or not channel.is_open:
             return
-        self._notice_timer = self._call_later(self.limits.announce_s, self._send_notice)
+        self._notice_timer = self._call_later(self.limits.announce_s, self._renew_notice)
         notice = self._notice() if self._state is SessionState.READY else None
         if notice is None:
             return
         with self._changed:
             self._outbox.skip_tag()
-        channel.basic_publish(self.exchange_name, self.routing_key, notice, self._notice_properties)
+        channel.basic_publish(self.exchange_name, self._notice_key, notice, self._notice_properties)
 
     def _stop_noticing(self) -> None:
         if self._notice_timer is not None:
@@ -385,22 +469,17 @@ class SimplePikaTopicPublisher(Session):
             self._notice_timer = None
 
     def _send_next(self) -> bool:
-        channel = self._channel
-        if channel is None or not channel.is_open:
+        """Send one message, with the lock of the loop; whether it went as far as the socket."""
+        channel, publishing = self._channel, self._publishing
+        if channel is None or publishing is None or not channel.is_open:
             return False
         with self._changed:
             batch = self._outbox.take()
             if batch is None:
                 return False
             self._sent += len(batch.tokens)
-        channel.basic_publish(
-            self.exchange_name,
-            self.routing_key,
-            (self._separator or b"").join(batch.tokens),
-            self._properties,
-            mandatory=True,
-        )
-        return True
+            self._messages += 1
+        return publishing.publish((self._separator or b"").join(batch.tokens))
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
@@ -420,6 +499,8 @@ class SimplePikaTopicPublisher(Session):
                 self._nacks = 0
                 self._confirmed += settled
             self._changed.notify_all()
+        if self._outbox.depth:
+            self._send()
 
     def _on_return(
         self, _channel: object, _method: object, _properties: object, body: bytes
@@ -447,7 +528,7 @@ class SimplePikaTopicPublisher(Session):
         return Outbox(
             max_events=limits.snoop_backlog_events if self._lossy else limits.backlog_events,
             max_bytes=limits.backlog_bytes,
-            window=limits.window_messages * self._messages_per_beat,
+            window=limits.window_messages * (1 if joined else limits.batch_events),
             batch_events=limits.batch_events if joined else 1,
             batch_bytes=limits.batch_bytes,
             resend=not self._lossy,
@@ -458,8 +539,8 @@ class SimplePikaTopicPublisher(Session):
         # What the parent has not sent, it will send.
         self._outbox = self._new_outbox()
         self._posted = 0
-        self._beat_timer = self._notice_timer = None
-        self._wake_pending = False
+        self._beat_timer = self._notice_timer = self._publishing = None
+        self._wake_pending = self._beat_pending = False
         self._absent_at_s = 0.0
 
 

@@ -5,8 +5,9 @@ is stopped. What the channel is used for is its subclasses' business: they publi
 
 Its life is the table of `life`.
 
-Every method of pika is called by the session's own thread. Other threads reach it through
-`_call_soon`, or through state that `_changed` guards. Exceptions of pika end here.
+pika is called by the session's own thread, with the lock of its loop; another thread that has this
+lock may write (see `loop`). Otherwise other threads reach it through `_call_soon`, or through state
+that `_changed` guards. Exceptions of pika end here.
 """
 
 from __future__ import annotations
@@ -25,13 +26,19 @@ from typing import Any, NamedTuple
 import pika
 import pika.channel
 import pika.exceptions
-from pika.adapters.select_connection import IOLoop
 
 from . import faults
-from .amqp import connection_parameters, quieten_pika, translate, unsent_bytes
+from .amqp import (
+    connection_parameters,
+    quieten_pika,
+    read_more_at_once,
+    translate,
+    unsent_bytes,
+)
 from .exceptions import AccessRefused, BrokerError, MirosApiException, VhostNotFound
 from .life import SessionState, Step, after
 from .limits import Limits
+from .loop import LockedLoop
 from .urls import AmqpUrl
 from .watchdog import Watchdog
 
@@ -158,7 +165,7 @@ class Session:
                 return
             quieten_pika()
             self._stop_asked = self._is_forked = False
-            self._ioloop = IOLoop()
+            self._ioloop = LockedLoop()
             self._enter(Step.START)
             # A daemon: a program that forgets to stop must still be able to end.
             self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
@@ -314,7 +321,8 @@ class Session:
                 except Exception:
                     # A bug of ours or of pika's: it must cost a connection, never the thread.
                     logger.exception("%s: unexpected error; connecting again", self._name)
-                    self._abandon_connection()
+                    with self._ioloop.lock:
+                        self._abandon_connection()
         finally:
             try:
                 with self._changed:
@@ -344,6 +352,7 @@ class Session:
         if self._stop_asked:
             return
         self._step(Step.CONNECTED)
+        read_more_at_once(connection)
         self._blocked_reason = None
         self._watchdog.ask(time.monotonic())
         self._watch_timer = self._call_later(self._watch_interval_s, self._watch)

@@ -10,11 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from .announcement import LISTENER_KEY, is_listener
 from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
 from .consumer import PikaTopicConsumer
 from .exceptions import BackPressure, NetworkStopped, PayloadRefused
 from .identity import Identity
 from .life import SessionState
+from .neighbours import Neighbours
 from .publisher import SimplePikaTopicPublisher
 from .session import Reporting
 from .settings import Settings
@@ -72,7 +74,8 @@ class TopicNetwork:
         on_change: called when a connection changes its state; from any of their threads.
         notice: the body of the notice that is sent to the brokers of others, at each connection
             and now and then; called in the publishers' threads, `None` for nothing.
-        on_notice: called in the consumer's thread with each notice of another node.
+        on_notice: called in the consumer's thread with each notice of another node, but for those
+            of neighbours (see `neighbours`), which are taken here.
     """
 
     def __init__(
@@ -118,6 +121,9 @@ class TopicNetwork:
         self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
         self._is_ending = False
+        # The own broker's publisher is patient while nobody else listens there.
+        self._has_neighbours = spec.check_notice is not None
+        self._neighbours = Neighbours(settings.limits.announce_s)
         self.consumer: PikaTopicConsumer | None = None
 
     @property
@@ -136,14 +142,15 @@ class TopicNetwork:
             on_message=self._on_envelope,
             admit=self._admit,
             own_epoch=self._identity.epoch,
-            on_notice=self._on_notice,
+            on_notice=self._take_notice,
+            further_keys=(LISTENER_KEY,) if self._has_neighbours else (),
             room=self._room,
             queue=spec.queue,
             skip_sender_id=self._identity.sender_id,
             limits=self._settings.limits,
             tls=self._settings.tls,
             role=f"{spec.name} consumer of {self._identity.name}",
-            on_change=self._on_change,
+            on_change=self._on_consumer_change,
             reporting=_IN_PASSING if spec.lossy else _LOSSES,
         )
         self.consumer.start_thread()
@@ -154,8 +161,7 @@ class TopicNetwork:
         with self._order:
             if url.address in self._publishers:
                 return
-            # Whoever listens at the own broker knows it.
-            is_own = self.consumer is not None and self.consumer.address == url.address
+            is_own = self._is_own(url.address)
             publisher = SimplePikaTopicPublisher(
                 url,
                 self.spec.name,
@@ -163,8 +169,10 @@ class TopicNetwork:
                 separator=TOKEN_SEPARATOR,
                 durable=self._settings.durable,
                 lossy=self.spec.lossy,
+                patient=self.spec.lossy or (is_own and self._has_neighbours),
                 sender_id=self._identity.sender_id,
-                notice=None if is_own or self._notice is None else self._make_notice,
+                notice=self._tell_neighbours if is_own else self._make_notice,
+                notice_key=LISTENER_KEY if is_own else None,
                 limits=self._settings.limits,
                 tls=self._settings.tls,
                 role=f"{self.spec.name} publisher of {self._identity.name}",
@@ -190,6 +198,7 @@ class TopicNetwork:
                 at: other for at, other in self._publishers.items() if at != address
             }
         publisher.stop_thread()
+        self._attend_all()
         last = publisher.stats()
         left = last.waiting + last.unconfirmed
         with self._order:
@@ -202,8 +211,23 @@ class TopicNetwork:
             self._former_drops[DropReason.FORGOTTEN] += left
         return left
 
+    def _is_own(self, address: Address) -> bool:
+        return self.consumer is not None and self.consumer.address == address
+
     def _make_notice(self) -> bytes | None:
-        body = self._notice() if self._notice is not None else None
+        """Make what the brokers of others are told; in the threads of their publishers."""
+        return self._encode_notice(self._notice() if self._notice is not None else None)
+
+    def _tell_neighbours(self) -> bytes | None:
+        """Make what the own broker is told, once this node can hear answers; in that thread."""
+        if not self._has_neighbours or self.consumer is None or not self.consumer.is_connected:
+            return None
+        now_s = time.monotonic()
+        if (publisher := self._own_publisher) is not None:
+            publisher.patient = not self._neighbours.are_there(now_s)
+        return self._encode_notice(self._neighbours.announcement(now_s))
+
+    def _encode_notice(self, body: Any) -> bytes | None:
         if body is None:
             return None
         try:
@@ -211,6 +235,34 @@ class TopicNetwork:
         except PayloadRefused as error:  # by a serializer of the user's own
             logger.debug("%s: no notice is sent: it %s", self.spec.name, error)
             return None
+
+    def _take_notice(self, envelope: Envelope) -> None:
+        """Take what another node says of itself; in the consumer's thread."""
+        if is_listener(envelope.body):
+            self._hear_neighbour(envelope.body)
+        elif self._on_notice is not None:
+            self._on_notice(envelope)
+
+    def _hear_neighbour(self, announcement: Any) -> None:
+        answer = self._neighbours.hear(announcement, time.monotonic())
+        publisher = self._own_publisher
+        if publisher is not None:
+            publisher.patient = False
+            publisher.wake()
+            if answer:
+                publisher.send_notice()
+
+    def _on_consumer_change(self) -> None:
+        # Now answers can be heard.
+        publisher = self._own_publisher
+        if publisher is not None and self.consumer is not None and self.consumer.is_connected:
+            publisher.send_notice()
+        if self._on_change is not None:
+            self._on_change()
+
+    @property
+    def _own_publisher(self) -> SimplePikaTopicPublisher | None:
+        return self._publishers.get(self.consumer.address) if self.consumer is not None else None
 
     def transmit(self, body: Any, timeout: float) -> None:
         """Encode a body once and hand it to every publisher.
@@ -227,20 +279,24 @@ class TopicNetwork:
         identity = self._identity
         deadline_s = time.monotonic() + timeout
         while True:
-            # Waits without the lock, so that nobody else has to; and looks again with it.
-            self._wait_for_room(deadline_s, timeout)
             with self._order:
                 if self._is_ending:
                     raise NetworkStopped(f"{identity.name} was stopped")
                 publishers = self._publishers.values()
-                if not all(publisher.has_room for publisher in publishers):
-                    continue
-                number = self._transmitted + 1
-                token = self.codec.encode(identity.name, identity.epoch, number, body)
-                self._transmitted = number
-                for publisher in publishers:
-                    publisher.post_token(token)
-                return
+                if all(publisher.has_room for publisher in publishers):
+                    number = self._transmitted + 1
+                    token = self.codec.encode(identity.name, identity.epoch, number, body)
+                    self._transmitted = number
+                    to_attend = [one for one in publishers if one.enqueue(token)]
+                    break
+            # Waits without the lock, so that nobody else has to; and looks again with it.
+            self._wait_for_room(deadline_s, timeout)
+        _attend(to_attend)
+
+    def _attend_all(self) -> None:
+        """See that nothing is left behind by a publisher that had to wake others, and ended."""
+        for publisher in self._publishers.values():
+            publisher.wake()
 
     def _wait_for_room(self, deadline_s: float, timeout: float) -> None:
         for publisher in self._publishers.values():
@@ -323,3 +379,14 @@ class TopicNetwork:
             consumer=consumer.state if consumer else SessionState.NEW,
             consumer_fault=str((self.consumer and self.consumer.fault) or ""),
         )
+
+
+def _attend(publishers: list[SimplePikaTopicPublisher]) -> None:
+    """Have publishers send: the first from this thread, the others from theirs.
+
+    The first is the farthest. The time this thread spends hardly grows with their number.
+    """
+    if publishers:
+        publishers[0].attend()
+    if len(publishers) > 1:
+        publishers[1].wake(publishers[2:])

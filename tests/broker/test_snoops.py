@@ -230,10 +230,11 @@ def test_each_snoop_goes_on_and_off_in_every_combination(
             for network, sends, watches in zip(("trace", "spy"), sending, watching, strict=True)
             if sends and watches
         }
-        # A spy line is told after the trace line of the same event: when the last one that is to
-        # come is here, whatever should not have come would be here too.
-        if expected:
-            wait_for_word("Queued" if "spy" in expected else "SWITCH", heard)
+        # Each network's last line: what should not have come would be here before it.
+        if "trace" in expected:
+            wait_for_word("->SWITCH()", heard)
+        if "spy" in expected:
+            wait_for_word("Queued", heard)
         assert {network for network, _, _ in heard} == expected, (sending, watching)
         assert {name for _, name, _ in heard} <= {"sender"}
 

@@ -50,6 +50,63 @@ def tokens_left(box: Outbox) -> list[bytes]:
 # The sender's half.
 
 
+def test_while_the_broker_keeps_up_each_token_is_due_at_once() -> None:
+    box = outbox(window=3, batch_events=4)
+    assert not box.is_due
+    for number in range(3):
+        box.post(b"%d" % number)
+        assert box.is_due
+        box.take()
+        assert not box.is_due
+    box.post(b"3")
+    assert not box.is_due, "the window is full"
+    assert not box.has_window
+    box.confirm(1)
+    assert box.is_due
+
+
+def test_once_tokens_had_to_wait_the_next_wait_for_the_confirm_or_fill_a_message() -> None:
+    box = outbox(window=3, batch_events=4)
+    for number in range(2):
+        box.post(b"%d" % number)
+    box.take()
+    assert not box.is_calm
+    for number in range(3):
+        box.post(b"%d" % number)
+        assert not box.is_due
+    box.post(b"3")
+    assert box.is_due, "a whole message waits"
+    box.take()
+    box.post(b"4")
+    assert not box.is_due
+    box.confirm(2, multiple=True)
+    assert box.is_due
+    box.take()
+    assert box.is_calm
+    box.post(b"5")
+    assert box.is_due
+
+
+def test_tokens_that_fill_a_message_by_their_bytes_are_due() -> None:
+    box = outbox(window=3, batch_events=100, batch_bytes=20)
+    box.post(b"x")
+    box.post(b"y")
+    box.take()
+    box.post(b"x" * 19)
+    assert not box.is_due
+    box.post(b"y")
+    assert box.is_due
+
+
+def test_after_a_lost_connection_what_is_resent_is_due() -> None:
+    box = outbox(window=3, batch_events=4)
+    box.post(b"0")
+    box.post(b"1")
+    box.take()
+    box.connection_lost()
+    assert box.is_due
+
+
 def test_tokens_leave_in_the_order_they_came() -> None:
     box = outbox()
     for token in (b"a", b"b", b"c"):
@@ -499,7 +556,7 @@ class FailingBroker(RuleBasedStateMachine):
             # This sender does not wait for room: each post goes over the limit by no more than it.
             if self.posted_while_connected == 0:
                 assert self.outbox.depth <= self.max_events
-                assert self.bytes_held() <= self.max_bytes or len(self.waiting) == 1
+                assert self.bytes_held() <= self.max_bytes or self.events_held() == 1
 
     @invariant()
     def all_is_received_once_and_in_order(self) -> None:

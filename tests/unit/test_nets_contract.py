@@ -288,7 +288,7 @@ def test_an_event_larger_than_the_limit_is_refused() -> None:
 @pytest.mark.parametrize("name", list(signals)[: signals.highest_inner_signal])
 def test_an_inner_signal_of_miros_is_not_transmitted(name: str) -> None:
     nets = as_if_started(nets_of())
-    with pytest.raises(PayloadRefused, match=f"{name} is an inner signal of miros"):
+    with pytest.raises(PayloadRefused, match=f"an inner signal of miros: {name}"):
         nets.transmit(Event(signal=name))
 
 

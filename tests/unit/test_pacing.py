@@ -195,4 +195,4 @@ def test_the_default_limits_span_two_decades() -> None:
     limits = Limits()
     tempo = Tempo(limits.tempo_fast_s, limits.tempo_slow_s, limits.batch_events)
     assert math.isclose(tempo.beat(limits.batch_events, 0.0), limits.tempo_fast_s)
-    assert limits.tempo_slow_s == pytest.approx(100 * limits.tempo_fast_s)
+    assert limits.tempo_slow_s == pytest.approx(50 * limits.tempo_fast_s)
