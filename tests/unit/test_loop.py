@@ -47,7 +47,7 @@ def test_the_lock_is_held_in_callbacks_timers_and_handlers_and_nowhere_else() ->
     theirs.send(b"x")
     thread.join(5)
     assert not thread.is_alive()
-    assert held == [("callback", True), ("handler", True), ("timer", True)]
+    assert sorted(held) == [("callback", True), ("handler", True), ("timer", True)]
     assert not loop.lock.locked()
     loop.close()
     ours.close()
