@@ -32,9 +32,9 @@ faults: setup  ## 100 random kills and cuts and their ledger (FAULTS=100 SEED=1)
 soak: setup  ## charts that talk for an hour, with faults now and then (MINUTES=60)
 	@$(BIN)/python tools/soak.py --minutes $(or $(MINUTES),60)
 
-bench: setup  ## round trips and throughput beside raw pika, aio-pika and BlockingConnection
+bench: setup  ## every figure of docs/performance.rst, 8 minutes (ONLY=round_trip,start: some)
 	@$(BIN)/python -m pip -q --disable-pip-version-check install -e '.[bench]'
-	@$(BIN)/python -m bench.run
+	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY))
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check $(SOURCES)

@@ -31,6 +31,9 @@ HEADS = ["step", "under load, µs", "one at a time, µs"]
 SMALL_US = 0.3
 """Steps below this, as the few that belong to the other side, are a part of the rest."""
 
+COLD = 20
+"""How many times longer steps take, one event at a time."""
+
 LISTED = 12
 """Modules that are named; the others are put together."""
 
@@ -38,39 +41,51 @@ _FRAME = re.compile(r"^(?P<function>.*) \((?P<file>.*?)(?::\d+)?\)$")
 
 
 def breakdown(stage: Stage, size: Size) -> Result:
-    """Steps of an event under load, where many go in one message, and of one at a time."""
-    plain = _run(stage, size.events, hooked=False)
-    load = _run(stage, size.events, hooked=True)
-    single = _run(stage, SINGLE_EVENTS, hooked=True, pause_s=SINGLE_PAUSE_S)
+    """Steps of an event under load, where many go in one message, and of one at a time.
+
+    Hooks slow down what they measure. So each step has its share, and all together the time of a
+    run without hooks.
+    """
+    columns: list[dict[str, dict[str, float]]] = []
+    for events, pause_s in ((size.events, 0.0), (SINGLE_EVENTS, SINGLE_PAUSE_S)):
+        plain = _run(stage, events, hooked=False, pause_s=pause_s)
+        hooked = _run(stage, events, hooked=True, pause_s=pause_s)
+        columns.append(
+            {side: _scaled(hooked[side]["steps"], plain[side]["cpu_us"]) for side in SIDES}
+        )
     figures: list[Figure] = []
     tables: dict[str, list[list[str]]] = {}
     for side in SIDES:
-        rows = _side(load[side]["steps"], single[side]["steps"])
+        rows = _side(columns[0][side], columns[1][side])
         tables[side] = [HEADS, *([label, *map(number, values)] for label, *values in rows)]
         for column, when in enumerate(HEADS[1:], 1):
             figures += [
                 judged("breakdown", f"{side}: {row[0]}, {when}", float(row[column]), "µs")
                 for row in rows
             ]
-        whole = plain[side]["cpu_us"]
-        figures.append(judged("breakdown", f"{side}: process without hooks", whole, "µs"))
-        tables[side].append(["the process without hooks", number(whole), ""])
     for side, modules in _sample(stage, size.events * SAMPLED_EVENTS).items():
         figures += [
             judged("breakdown", f"{side}: samples in {module}", part * 100, "%")
             for module, part in modules
         ]
-        rows_of = [[module, f"{part:.0%}"] for module, part in modules]
-        tables[f"sampled {side}"] = [["module", "part"], *rows_of]
+        parts = [[module, f"{part:.0%}"] for module, part in modules]
+        tables[f"sampled {side}"] = [["module", "part"], *parts]
     return Result(figures, tables=tables)
+
+
+def _scaled(steps: dict[str, float], whole: float) -> dict[str, float]:
+    """The steps, so that their sum is the whole."""
+    factor = whole / sum(steps.values())
+    return {label: value * factor for label, value in steps.items()}
 
 
 def _side(load: dict[str, float], single: dict[str, float]) -> list[tuple[str, float, float]]:
     """The steps that count, in their order; the others, and the sum."""
+    load, single = dict(load), dict(single)
     rows = []
     for label in dict.fromkeys(step.label for step in STEPS):
         values = load.pop(label, 0.0), single.pop(label, 0.0)
-        if values[0] >= SMALL_US or values[1] >= SMALL_US:
+        if max(values[0], values[1] / COLD) >= SMALL_US:
             rows.append((label, *values))
         else:
             load[REST] += values[0]
@@ -119,8 +134,8 @@ def _modules(file: Path) -> list[tuple[str, float]]:
     counts: Counter[str] = Counter()
     for line in file.read_text(encoding="utf-8").splitlines():
         stack, _, count = line.rpartition(" ")
-        if "importlib" in stack:
-            continue  # a process that starts
+        if not stack or "importlib" in stack:
+            continue  # no code of Python, or a process that starts
         match = _FRAME.match(stack.rpartition(";")[2])
         counts[match["file"] if match else "?"] += int(count)
     total = counts.total() or 1

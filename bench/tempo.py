@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from miros_rabbitmq import Limits
 
-from .figure import Figure, Result, Size, judged, number, percentile_99
+from .figure import Figure, Result, Size, judged, middle, number, percentile_99
 from .stage import Part, Stage, roles
 
 
@@ -21,13 +21,11 @@ class Load(NamedTuple):
 
 
 LOADS = (
-    Load("trickle (100/s)", 300, 100.0),
-    Load("stream (3,000/s)", 6_000, 3_000.0),
+    Load("trickle (100/s)", 200, 100.0),
+    Load("stream (3,000/s)", 4_500, 3_000.0),
     Load("dense (12,000/s)", 12_000, 12_000.0),
     Load("burst (5,000 at once)", 5_000, 0.0),
 )
-
-ORDER = [load.name for load in LOADS]
 
 TEMPOS = {
     "PID": None,
@@ -45,6 +43,9 @@ COLUMNS = {
     "processor time": "µs for an event",
     "lost": "events",
 }
+Values = tuple[float, ...]
+"""One for each of the columns."""
+
 HEADS = ["load", "tempo", "messages/event", "mean ms", "p99 ms", "µs/event", "lost"]
 
 PHASES = (
@@ -56,22 +57,27 @@ PHASES = (
 )
 
 
-def pid(stage: Stage, _: Size) -> Result:
+def pid(stage: Stage, size: Size) -> Result:
     """Runs over time for the plots, and all loads with all tempos."""
     series = {kind: _series(stage, kind) for kind in KINDS}
     figures: list[Figure] = []
     tables = {}
     for kind in KINDS:
-        rows = [HEADS]
-        for tempo, tempo_s in TEMPOS.items():
-            for load, values in _loads(stage, kind, tempo_s):
-                rows.append([load, tempo, *map(number, values)])
-                name = f"{kind}, {load}, {tempo}"
+        runs: dict[tuple[str, str], list[Values]] = {}
+        for _ in range(size.runs):
+            for tempo, tempo_s in TEMPOS.items():
+                for load, values in _loads(stage, kind, tempo_s):
+                    runs.setdefault((load, tempo), []).append(values)
+        rows = []
+        for load in LOADS:
+            for tempo in TEMPOS:
+                values = tuple(map(middle, zip(*runs[load.name, tempo], strict=True)))
+                rows.append([load.name, tempo, *map(number, values)])
                 figures += [
-                    judged("pid", f"{name}: {what}", value, unit)
+                    judged("pid", f"{kind}, {load.name}, {tempo}: {what}", value, unit)
                     for (what, unit), value in zip(COLUMNS.items(), values, strict=True)
                 ]
-        tables[f"pid {kind}"] = rows[:1] + sorted(rows[1:], key=lambda row: ORDER.index(row[0]))
+        tables[f"pid {kind}"] = [HEADS, *rows]
     return Result(figures, {"series": series}, tables)
 
 
@@ -98,11 +104,9 @@ def _series(stage: Stage, kind: str) -> dict[str, Any]:
     }
 
 
-def _loads(
-    stage: Stage, kind: str, tempo_s: float | None
-) -> list[tuple[str, tuple[float, float, float, float, float]]]:
+def _loads(stage: Stage, kind: str, tempo_s: float | None) -> list[tuple[str, Values]]:
     """Every load with one tempo, in a new pair of processes; its values in their order."""
-    taken: list[tuple[str, tuple[float, float, float, float, float]]] = []
+    taken: list[tuple[str, Values]] = []
     with roles(*_parts(stage, f"bench.{KINDS[kind]}", "publish_timed")) as (receiving, publishing):
         for load in LOADS:
             order = {
