@@ -66,8 +66,8 @@ def pid(stage: Stage, size: Size) -> Result:
         runs: dict[tuple[str, str], list[Values]] = {}
         for _ in range(size.runs):
             for tempo, tempo_s in TEMPOS.items():
-                for load, values in _loads(stage, kind, tempo_s):
-                    runs.setdefault((load, tempo), []).append(values)
+                for name, taken in _loads(stage, kind, tempo_s):
+                    runs.setdefault((name, tempo), []).append(taken)
         rows = []
         for load in LOADS:
             for tempo in TEMPOS:
