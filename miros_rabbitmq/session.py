@@ -15,7 +15,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
-import random
 import ssl
 import threading
 import time
@@ -35,6 +34,7 @@ from .amqp import (
     translate,
     unsent_bytes,
 )
+from .backoff import Backoff
 from .exceptions import AccessRefused, BrokerError, MirosApiException, VhostNotFound
 from .life import SessionState, Step, after
 from .limits import Limits
@@ -43,9 +43,6 @@ from .urls import AmqpUrl
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-_STABLE_S = 2.0
-"""A connection that was ready this long is a good one: after it, the back-off starts anew."""
 
 _END_GRACE_S = 1.0
 """How much longer than ``stop_timeout_s`` an end is waited for: the time of a cut, and more."""
@@ -124,9 +121,7 @@ class Session:
         self._watch_timer: Any = None
         self._watchdog = Watchdog(_PATIENCE_IN_HEARTBEATS * self.limits.heartbeat_s)
         self._blocked_reason: str | None = None
-        self._attempts = 0
-        self._short_lived = 0
-        self._ready_since_s = 0.0
+        self._backoff = Backoff(self.limits)
         self._outage_logged = False
         with _sessions_lock:
             _sessions.add(self)
@@ -283,7 +278,7 @@ class Session:
             return
         self._step(Step.SET_UP)
         self._fault = None
-        self._ready_since_s = time.monotonic()
+        self._backoff.succeed(time.monotonic())
         if self._outage_logged:
             logger.log(self._outage_level, "%s: connected again", self._name)
         else:
@@ -431,7 +426,6 @@ class Session:
             self._lose(self._fault or self._translate(error))
 
     def _lose(self, fault: BrokerError) -> None:
-        was_ready = self.is_connected
         self._connection = None
         self._channel = None
         if self._watch_timer is not None:
@@ -445,13 +439,7 @@ class Session:
         self._fault = fault
         self._step(Step.REFUSE if refused else Step.LOSE)
         self._on_lost()
-        if was_ready:
-            # An outage begins with a short wait, but not those of a broker that drops us at once
-            # again and again.
-            stable = time.monotonic() - self._ready_since_s > _STABLE_S
-            self._short_lived = 0 if stable else self._short_lived + 1
-            self._attempts = self._short_lived
-        delay_s = self._retry_delay(refused)
+        delay_s = self._backoff.fail(time.monotonic(), refused=refused)
         level = logging.DEBUG if self._outage_logged else self._outage_level
         logger.log(level, "%s: %s; trying again", self._name, fault)
         self._outage_logged = True
@@ -460,15 +448,6 @@ class Session:
     @property
     def _outage_level(self) -> int:
         return self._reporting.loss if self._was_connected else self._reporting.first_failure
-
-    def _retry_delay(self, refused: bool) -> float:
-        if refused:
-            return self.limits.refused_retry_s
-        ceiling = self.limits.reconnect_max_s
-        delay_s = min(ceiling, self.limits.reconnect_min_s * 2.0 ** min(self._attempts, 30))
-        self._attempts += 1
-        # Spread, so that the nodes of a system do not all come back in the same moment.
-        return delay_s * random.uniform(0.5, 1.0)
 
     def _tell_others(self) -> None:
         """Let those that wait for the same broker try again: it is back."""
