@@ -1,4 +1,4 @@
-"""The waits between attempts: they double, up to a limit, and start anew after a good connection."""
+"""The waits between attempts: they double up to a limit, and start anew after a good connection."""
 
 from __future__ import annotations
 
