@@ -84,6 +84,57 @@ def test_a_bomb_is_refused_before_anything_is_loaded(bomb: bytes) -> None:
     assert time.monotonic() - started_s < 20  # tracemalloc makes it ten times slower
 
 
+MANY: dict[str, bytes] = {
+    "lists": b"(" + b"]" * 9_000 + b"t",
+    "mappings": b"(" + b"}" * 9_000 + b"t",
+    "mappings of one pair": b"(" + b"}NNs" * 4_000 + b"t",
+    "tuples": b"(" + b"K\x01\x85" * 9_000 + b"t",
+    "tuples in tuples": b"(" + (b"N" + b"\x85" * 90) * 100 + b"t",
+    "deques": b"(ccollections\ndeque\nq\x00)R" + b"h\x00)R" * 4_000 + b"t",
+    "ordered mappings": b"(ccollections\nOrderedDict\nq\x00)R" + b"h\x00)R" * 5_000 + b"t",
+    "sets": b"(cbuiltins\nset\nq\x00](NK\x01e\x85q\x01R" + b"h\x00h\x01R" * 3_000 + b"t",
+    "counters": b"(ccollections\nCounter\nq\x00}(NNu\x85q\x01R" + b"h\x00h\x01R" * 4_000 + b"t",
+    "dates": b"(cdatetime\ndate\nq\x00C\x04\x07\xea\x0b\x16\x85q\x01R"
+    + b"h\x00h\x01R" * 9_000
+    + b"t",
+}
+
+
+@pytest.mark.parametrize("data", MANY.values(), ids=MANY)
+def test_what_would_take_too_much_memory_is_refused_before_it_does(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = HEAD + data + b"."
+    check_opcodes(data)
+    monkeypatch.setattr(opcodes, "MAX_MEMORY_BYTES", 1_000_000)
+    bound = max(1_000_000, 40 * len(data))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OpcodeRefused, match="bytes of memory"):
+            RestrictedPickle().loads(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * bound
+
+
+@pytest.mark.parametrize("data", MANY.values(), ids=MANY)
+def test_what_is_taken_takes_no_more_memory_than_was_counted(data: bytes) -> None:
+    data = HEAD + data + b"."
+    restricted = RestrictedPickle()
+    restricted.loads(data)
+    walk = opcodes._Walk(data)
+    walk.run()
+    tracemalloc.start()
+    try:
+        value = restricted.loads(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert value
+    assert peak < 1.5 * walk._memory
+
+
 CUT_SHORT = (
     b"|K|K\x01|(.|t.|e.|K\x01..|X\x05\x00\x00\x00abc|\x86.|q\x01K\x01.|](q\x01.|h\x01q\x01|cos\n."
 ).split(b"|")
@@ -100,7 +151,7 @@ def test_what_is_cut_short_or_takes_what_is_not_there_is_refused(rest: bytes) ->
 def test_what_leaves_something_over_is_refused_by_the_walk(rest: bytes) -> None:
     """The quick way lets some of it pass: the unpickler gives the top, no harm is done."""
     with pytest.raises((OpcodeRefused, IndexError)):
-        opcodes._Walk(HEAD + rest, objects=False).run()
+        opcodes._Walk(HEAD + rest).run()
 
 
 @pytest.mark.parametrize("wrong", [b"", b"0.", b"..", b"cos\n", b"\x82\x01."])
@@ -109,13 +160,13 @@ def test_what_the_quick_way_does_not_take_it_leaves_in_linear_time(wrong: bytes)
     texts = b"X\x01\0\0\0aq\x01" * 40 + b"K\x01h\x00" * 8 + b"C\x01bq\x02" * 40
     for plain in (texts, texts + b"cos\nsystem\nq\x03", b"cos\nsystem\nq\x03" + texts):
         with pytest.raises((OpcodeRefused, IndexError)):
-            check_opcodes(HEAD + b"(" + plain + wrong, objects=False)
+            check_opcodes(HEAD + b"(" + plain + wrong)
 
 
 def test_other_protocols_are_refused() -> None:
     for protocol in (0, 1, 2, 4, 5):
         with pytest.raises(OpcodeRefused):
-            check_opcodes(pickle.dumps({"a": [1, 2, (3,)]}, protocol), objects=False)
+            check_opcodes(pickle.dumps({"a": [1, 2, (3,)]}, protocol))
 
 
 @pytest.mark.parametrize("levels", [1, MAX_DEPTH - 1, MAX_DEPTH])
@@ -193,8 +244,8 @@ VALUES = st.recursive(
 @given(VALUES)
 def test_the_quick_way_and_the_walk_agree(value: Any) -> None:
     data = pickle.dumps(value, 3)
-    check_opcodes(data, objects=False)
-    opcodes._Walk(data, objects=False).run()
+    check_opcodes(data)
+    opcodes._Walk(data).run()
 
 
 @settings(deadline=None, max_examples=300)

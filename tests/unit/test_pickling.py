@@ -8,6 +8,7 @@ import copyreg
 import datetime
 import decimal
 import enum
+import fractions
 import functools
 import operator
 import os
@@ -24,9 +25,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miros_rabbitmq import pickling
+from miros_rabbitmq import opcodes, pickling
 from miros_rabbitmq.exceptions import SettingsError
-from miros_rabbitmq.opcodes import OpcodeRefused, check_opcodes
+from miros_rabbitmq.opcodes import MAX_NUMBER_KEYS, Findings, OpcodeRefused, check_opcodes
 from miros_rabbitmq.pickling import HARMLESS, PROTOCOL, ClassRefused, RestrictedPickle
 
 EXTENSION_CODE = 0xF1
@@ -51,6 +52,25 @@ class Own:
 
     def method(self) -> None:
         """Something to refer to."""
+
+
+class OwnZone(datetime.tzinfo):
+    """A time zone."""
+
+    def __eq__(self, other: object) -> bool:
+        return type(other) is type(self)
+
+    def __hash__(self) -> int:
+        return 8
+
+    def utcoffset(self, _: Any) -> datetime.timedelta:
+        return datetime.timedelta(hours=1)
+
+    def dst(self, _: Any) -> None:
+        """None."""
+
+    def tzname(self, _: Any) -> str:
+        return "own"
 
 
 class OwnText(str):
@@ -141,7 +161,9 @@ def test_the_reader_refuses_it_in_every_protocol(value: Any) -> None:
         with pytest.raises(pickle.UnpicklingError) as caught:
             RestrictedPickle().loads(pickled)
         if protocol == PROTOCOL:
-            assert re.search("not an allowed class|no classes are registered", str(caught.value))
+            assert re.search(
+                "not an allowed class|no classes are registered|as a value", str(caught.value)
+            )
 
 
 def _pickles_of(value: Any) -> Iterator[tuple[int, bytes]]:
@@ -309,13 +331,60 @@ def test_a_class_that_the_other_side_could_not_find_is_not_registered() -> None:
             RestrictedPickle([cls])
 
 
-def test_a_class_as_a_value_is_no_way_to_the_class() -> None:
+@pytest.mark.parametrize("cls", HARMLESS)
+def test_a_class_as_a_value_is_refused(cls: type) -> None:
+    for value in (cls, [cls], {"a": (cls,)}, {cls: 1}, [{1}, cls], [cls, {1}], (cls, "h" * 99)):
+        with pytest.raises(ClassRefused, match=f"{cls.__module__}.{cls.__qualname__} itself"):
+            RestrictedPickle().dumps(value)
+
+
+@pytest.mark.parametrize("cls", HARMLESS)
+def test_a_class_as_a_value_is_no_way_to_the_class(cls: type) -> None:
     restricted = RestrictedPickle()
-    for cls in HARMLESS:
-        restored = restricted.loads(restricted.dumps(cls))
-        assert not isinstance(restored, type)
-        with pytest.raises(ClassRefused):
-            restored.tainted = True
+    with pytest.raises(OpcodeRefused, match="itself"):
+        restricted.loads(pickle.dumps([cls] + [""] * 2000, PROTOCOL))
+    restored = restricted.loads(pickle.dumps(cls, PROTOCOL))
+    assert not isinstance(restored, type)
+    with pytest.raises(ClassRefused):
+        restored.tainted = True
+
+
+def test_many_objects_of_one_class_are_no_class_as_a_value() -> None:
+    values = [datetime.date(2026, 1, day) for day in range(1, 29)]
+    for value in (values[:1], values[:2], values, [*values, "h" * 99], [values, values]):
+        assert RestrictedPickle().loads(RestrictedPickle().dumps(value)) == value
+
+
+def test_a_registered_class_as_a_value_travels() -> None:
+    restricted = RestrictedPickle([Own])
+    for value in (Own, [Own], [Own(), Own, Own()], [Own] * 1000):
+        assert restricted.loads(restricted.dumps(value)) == value
+    with pytest.raises(ClassRefused, match=r"decimal\.Decimal itself"):
+        restricted.dumps([Own, decimal.Decimal])
+
+
+def test_a_harmless_class_that_is_registered_keeps_its_guard() -> None:
+    restricted = RestrictedPickle([bytearray, Own])
+    assert restricted.loads(restricted.dumps(bytearray(b"text"))) == b"text"
+    with pytest.raises(ClassRefused, match="not rebuilt from such arguments"):
+        restricted.loads(b"\x80\x03cbuiltins\nbytearray\nJ\0\0\0\x40\x85R.")
+    with pytest.raises(pickle.UnpicklingError):
+        RestrictedPickle([bytearray]).loads(b"\x80\x03cbuiltins\nbytearray\n}b.")
+
+
+@settings(deadline=None, max_examples=200)
+@given(
+    st.datetimes(timezones=st.none() | st.just(datetime.timezone.utc))
+    | st.times(timezones=st.none() | st.just(datetime.timezone.utc)),
+    st.integers(0, 1),
+)
+def test_the_fold_of_a_time_travels(moment: datetime.datetime | datetime.time, fold: int) -> None:
+    folded = moment.replace(fold=fold)
+    for restored in RestrictedPickle().loads(RestrictedPickle().dumps([folded, folded])):
+        assert restored == folded
+        assert type(restored) is type(folded)
+        assert restored.fold == fold
+        assert restored.tzinfo == folded.tzinfo
 
 
 def test_two_pickles_do_not_share_their_lists() -> None:
@@ -504,9 +573,8 @@ def _the_long_way() -> Iterator[None]:
     def refuse(*_: Any) -> None:
         raise ValueError
 
-    def check(*arguments: Any, **named: Any) -> bool:
-        check_opcodes(*arguments, **named)
-        return False
+    def check(*arguments: Any, **named: Any) -> Findings:
+        return check_opcodes(*arguments, **named)._replace(is_plain=False)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pickling, "marshal", types.SimpleNamespace(dumps=refuse))
@@ -590,3 +658,156 @@ def test_the_short_way_agrees_with_the_long_one(value: Any) -> None:
 )
 def test_both_ways_read_the_same_of_any_opcodes(codes: list[bytes]) -> None:
     _assert_both_ways_read_the_same(RestrictedPickle(), b"\x80\x03" + b"".join(codes) + b".")
+
+
+# ---- what shares one hash
+
+MODULUS = sys.hash_info.modulus
+
+
+def _of_one_hash(count: int) -> list[int]:
+    numbers = [(n << 16) * MODULUS + 5 for n in range(1, count + 1)]
+    assert len({hash(number) for number in numbers}) == 1
+    return numbers
+
+
+CROWDS: dict[str, Any] = {
+    "integers": lambda numbers: numbers,
+    "tuples": lambda numbers: [(number, "a") for number in numbers],
+    "tuples in tuples": lambda numbers: [(((number,),),) for number in numbers],
+    "UUIDs": lambda numbers: [uuid.UUID(int=number % 2**128) for number in numbers],
+    "Decimals": lambda numbers: [decimal.Decimal(number) for number in numbers],
+    "Fractions": lambda numbers: [fractions.Fraction(number) for number in numbers],
+    "complex": lambda numbers: [complex(0, n) + complex(-1000003 * n, 0) for n in range(500)],
+    "frozensets": lambda numbers: [frozenset({number, 1}) for number in numbers],
+}
+CONTAINERS: dict[str, Any] = {
+    "mapping": dict.fromkeys,
+    "ordered mapping": collections.OrderedDict.fromkeys,
+    "counter": lambda keys: collections.Counter(dict.fromkeys(keys, 1)),
+    "set": set,
+    "frozenset": frozenset,
+}
+
+
+@pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
+@pytest.mark.parametrize("crowd", CROWDS.values(), ids=CROWDS)
+def test_what_shares_one_hash_is_refused_on_both_sides(crowd: Any, make: Any) -> None:
+    members = crowd(_of_one_hash(500))
+    assert len(set(map(hash, members))) == 1
+    value = [{"other": 1}, make(members)]
+    with pytest.raises(ClassRefused, match="share one hash; a list, of pairs too, may"):
+        RestrictedPickle().dumps(value)
+    with pytest.raises(ClassRefused, match="share one hash"):
+        RestrictedPickle().loads(_written_unchecked(value))
+    for pairs in ([(member, None) for member in members], members):
+        assert RestrictedPickle().loads(RestrictedPickle().dumps(pairs)) == pairs
+
+
+def _written_unchecked(value: Any) -> bytes:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pickling, "check_opcodes", lambda *_, **__: Findings(is_plain=False))
+        patch.setattr(pickling, "MAX_COMPARED", sys.maxsize)
+        return RestrictedPickle().dumps(value)
+
+
+def test_many_small_crowds_are_refused_as_well() -> None:
+    crowd = _of_one_hash(30)
+    for make in (set, dict.fromkeys):
+        value: Any = [make(crowd) for _ in range(1_000)]
+        with pytest.raises(ClassRefused, match="share one hash"):
+            RestrictedPickle().dumps(value)
+        with pytest.raises(ClassRefused, match="share one hash"):
+            RestrictedPickle().loads(_written_unchecked(value))
+
+
+def test_crowds_in_crowds_are_refused() -> None:
+    """To compare two of them takes 128 comparisons of what is in them, and so on."""
+
+    def nested(levels: int, number: int) -> Any:
+        if not levels:
+            return (number << 16) * MODULUS + 5
+        return frozenset(nested(levels - 1, number * 16 + n) for n in range(16))
+
+    crowd = frozenset({nested(2, 0), nested(2, 1)})
+    with pytest.raises(ClassRefused, match="share one hash"):
+        RestrictedPickle().dumps(crowd)
+    with pytest.raises(ClassRefused, match="share one hash"):
+        RestrictedPickle().loads(_written_unchecked(crowd))
+
+
+def test_numbers_that_put_each_other_off_are_refused_by_their_count() -> None:
+    """Their hashes differ; only their order and number make it slow."""
+    for make, count in ((dict.fromkeys, MAX_NUMBER_KEYS), (set, 2 * MAX_NUMBER_KEYS)):
+        for step in (1, 3.5, 70_001, 2**40):
+            value = make(n * step for n in range(count))
+            assert RestrictedPickle().loads(RestrictedPickle().dumps(value)) == value
+            beyond = make(n * step for n in range(count + 2))
+            for values in (beyond, [beyond], [{"a": beyond}] * 2):
+                with pytest.raises(ClassRefused, match="neither text nor bytes; a list, of pairs"):
+                    RestrictedPickle().dumps(values)
+    half = [dict.fromkeys(range(n, n + MAX_NUMBER_KEYS // 2)) for n in range(5)]
+    assert RestrictedPickle().loads(RestrictedPickle().dumps(half[:4])) == half[:4]
+    with pytest.raises(ClassRefused, match="neither text nor bytes"):
+        RestrictedPickle().dumps(half)
+
+
+def test_numbers_one_by_one_and_sets_of_one_list_are_counted_too() -> None:
+    count = MAX_NUMBER_KEYS + 1
+    numbers = [b"J" + n.to_bytes(4, "little") for n in range(2 * count)]
+    for codes in (
+        b"}" + b"".join(number + b"Ns" for number in numbers[:count]),
+        b"}" + b"".join(b"(" + number + b"Nu" for number in numbers[:count]),
+        b"cbuiltins\nset\n]" + b"".join(number + b"a" for number in numbers) + b"\x85R",
+        b"(cbuiltins\nset\nq\x00](" + b"".join(numbers[:count]) + b"e\x85q\x01R"
+        + b"h\x00h\x01R" * 5 + b"t",
+        b"ccollections\nCounter\n}(" + b"".join(n + b"N" for n in numbers[: count - 9]) + b"u\x85R",
+    ):  # fmt: skip
+        with pytest.raises(OpcodeRefused, match="neither text nor bytes"):
+            RestrictedPickle().loads(b"\x80\x03" + codes + b".")
+
+
+MOMENT = datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc)
+
+LARGE: dict[str, Any] = {
+    "texts": {f"key {n}": n for n in range(20_000)},
+    "bytes": {str(n).encode(): n for n in range(20_000)},
+    "set of numbers": set(range(20_000)),
+    "set of texts": {f"member {n}" for n in range(20_000)},
+    "UUIDs": [uuid.UUID(int=n * 2**90 + n) for n in range(20_000)],
+    "set of UUIDs": {uuid.UUID(int=n * 2**90 + n) for n in range(10_000)},
+    "moments": [MOMENT + datetime.timedelta(hours=n) for n in range(20_000)],
+    "grid": {(x, y): None for x in range(-50, 50) for y in range(-50, 50)},
+    "cells": frozenset((x, y, z) for x in range(-9, 9) for y in range(-9, 9) for z in range(-9, 9)),
+    "counter": collections.Counter({f"word {n}": n for n in range(20_000)}),
+    "ordered": collections.OrderedDict(((n, "a"), n) for n in range(9_000)),
+    "prices": {decimal.Decimal(n) / 7: n for n in range(5_000)},
+    "deques": [collections.deque([n]) for n in range(20_000)],
+    "empty": [[[], {}, ()] for _ in range(20_000)],
+    "records": [{"a": n} for n in range(60_000)],
+}
+
+
+@pytest.mark.parametrize("value", LARGE.values(), ids=LARGE)
+def test_large_payloads_of_no_ill_intent_travel(value: Any) -> None:
+    for registered in ([], [Own]):
+        restricted = RestrictedPickle(registered)
+        assert restricted.loads(restricted.dumps(value)) == value
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    st.dictionaries(
+        st.tuples(st.integers(), st.text(max_size=2)) | st.fractions() | st.integers(2**70),
+        st.dictionaries(st.tuples(st.integers()), st.integers() | st.uuids(), max_size=3),
+        max_size=5,
+    )
+)
+def test_a_look_at_the_keys_changes_nothing(value: Any) -> None:
+    value = {"a": value, "b": [value, {1: value}], "c": Own(), "d": collections.OrderedDict(value)}
+    value[MOMENT.replace(tzinfo=OwnZone())] = [OwnSet({1}), Point(1, 2), Colour.RED, Own]
+    restricted = RestrictedPickle([Own, OwnZone, OwnSet, Point, Colour])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(opcodes, "_FEW_KEYS", -1)
+        patch.setattr(opcodes, "_SMALL_BYTES", 0)
+        assert restricted.loads(restricted.dumps(value)) == value
