@@ -66,13 +66,18 @@ def show_verdicts(results: dict[str, Result]) -> None:
 def keep(folder: Path, results: dict[str, Result], facts: dict[str, str]) -> None:
     """Write all figures as JSON."""
     figures = [
-        {key: value for key, value in one._asdict().items() if value not in ("", None)}
+        {key: _rounded(value) for key, value in one._asdict().items() if value not in ("", None)}
         for result in results.values()
         for one in result.figures
     ]
     folder.mkdir(parents=True, exist_ok=True)
     text = json.dumps({"machine": facts, "figures": figures}, indent=1, ensure_ascii=False)
     (folder / "bench.json").write_text(text + "\n", encoding="utf-8")
+
+
+def _rounded(value: str | float) -> str | float:
+    """Numbers with the digits that mean something."""
+    return value if isinstance(value, str) else float(f"{value:.5g}")
 
 
 def fill(page: Path, results: dict[str, Result], facts: dict[str, str]) -> None:

@@ -46,7 +46,7 @@ STEPS = (
     Step("queue", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher.post_token"),
     Step("queue", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher.enqueue"),
     Step("wake up another thread", _LOOP, "IOLoop.add_callback_threadsafe", opaque=True),
-    Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._beat"),
+    Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._on_beat"),
     Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._send"),
     Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher.attend"),
     Step("marshal a message", "pika.channel", "Channel.basic_publish"),
