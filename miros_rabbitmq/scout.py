@@ -17,7 +17,7 @@ from .handshake import Login
 from .lan import LocalAreaNetwork
 from .outcome import ScoutReport, short, without_duplicates
 from .probe import CONNECT_TIMEOUT_S, PARALLELISM, PROBE_TIMEOUT_S, ProbeLimits, probe_all
-from .urls import DEFAULT_PORT, Address, AmqpUrl, amqp_url, parse_address
+from .urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, amqp_url, parse_address
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,8 @@ class RabbitScout:
             too, even if it is not among them.
         rabbit_host: the host of this node's own broker; by default this machine's address on
             its LAN.
-        rabbit_port: the port of this node's own broker, and of candidates without one.
+        rabbit_port: the port of this node's own broker, and of candidates without one; default
+            5672, or with TLS 5671.
         rabbit_vhost: the virtual host.
         lan: where the candidates come from if ``addresses`` does not name them.
         tls: the context for TLS, to all brokers.
@@ -104,7 +105,7 @@ class RabbitScout:
         *,
         addresses: Iterable[str] | None = None,
         rabbit_host: str | None = None,
-        rabbit_port: int = DEFAULT_PORT,
+        rabbit_port: int | None = None,
         rabbit_vhost: str = "/",
         lan: LocalAreaNetwork | None = None,
         tls: ssl.SSLContext | None = None,
@@ -114,6 +115,8 @@ class RabbitScout:
     ) -> None:
         if addresses is not None and not isinstance(addresses, str):
             addresses = tuple(addresses)  # it is read twice
+        if rabbit_port is None:
+            rabbit_port = DEFAULT_PORT if tls is None else DEFAULT_TLS_PORT
         self.this = ThisNode(self)
         self.other = OtherNodes(self)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ssl
 import threading
 from collections.abc import Callable, Sequence
+from urllib.parse import quote
 
 import pytest
 
@@ -305,3 +307,15 @@ def test_a_login_is_read_back_from_its_url(vhost: str) -> None:
 
 def test_a_url_without_credentials_means_what_it_means_to_pika() -> None:
     assert login_of("amqp://h") == Login("guest", "guest", "/")
+
+
+@pytest.mark.parametrize(("scheme", "port"), [("amqp", 5672), ("amqps", 5671)])
+def test_the_port_is_the_one_of_the_scheme_where_none_is_given(
+    asked: Asked, scheme: str, port: int
+) -> None:
+    tls = ssl.create_default_context() if scheme == "amqps" else None
+    scout = made(tls=tls)
+    assert scout.this.url == f"{scheme}://robot:{quote(PASSWORD, safe='')}@10.0.0.1:{port}/%2F"
+    assert [url.address.port for url in scout.urls] == [port, port, 5673, port]
+    assert {url.address.port for url in made(tls=tls, rabbit_port=5999).urls} == {5999, 5673}
+    assert made(tls=tls, rabbit_host="10.0.0.1:5674").this.url.address.port == 5674
