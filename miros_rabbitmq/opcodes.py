@@ -135,12 +135,16 @@ _CONTAINERS = b"abesutR\x81\x85\x86\x87"
 _EIGHT = b"|".join(number * 8 for number in (rb"K.", rb"M..", rb"J....", rb"G.{8}"))
 _RUN = re.compile(rb"(?:" + _EIGHT + rb"|h.|" + _PLAIN + rb"){1,512}", re.DOTALL)
 _SHARE = re.compile(rb"h(.)", re.DOTALL)
+_PUT = re.compile(rb"q(.)", re.DOTALL)
 _TEXT_OR_SHARE = rb"(?:(?:" + _TEXT + rb")(?:q.|r..\0\0)?|h.)"
 _TEXT_KEYS = re.compile(rb"(?:" + _TEXT_OR_SHARE + rb"(?:h.|" + _PLAIN + rb")){1,512}", re.DOTALL)
 _TEXTS = re.compile(_TEXT_OR_SHARE + rb"{1,512}", re.DOTALL)
 _TOKENS = re.compile(rb"h.|" + _PLAIN, re.DOTALL)
 _LARGE_INTEGER = re.compile(rb"\x8a[\x09-\xff]")
-_ONE_PLAIN = re.compile(_PLAIN, re.DOTALL)
+_ONE_PLAIN = re.compile(_NUMBER + rb"|(?:" + _TEXT + rb")(?:q(.)|r..\0\0)?", re.DOTALL)
+_SHORT_RUN = 1_024
+"""The first of many records is no longer than this: it is worth to know exactly how long its texts
+are that the others share."""
 _ONE_GLOBAL = re.compile(_GLOBAL)
 
 
@@ -319,6 +323,7 @@ class _Walk:
         self._stack: list[_Item] = []
         self._memo: dict[int, int | _Class | _Node] = {}
         self._weighty: set[bytes] = set()
+        self._light = [_TOKEN] * 256  # what the memo has at one byte: of a small text, its bytes
         self._at = len(_HEAD)
         self._limit = max(MAX_EXPANDED_BYTES, 2 * len(data))
         self._memory_limit = max(MAX_MEMORY_BYTES, 40 * len(data))
@@ -343,6 +348,8 @@ class _Walk:
                 token = _ONE_PLAIN.match(data, at)
                 if token is not None:
                     end = self._at = token.end()
+                    if put := token[1]:
+                        self._light[put[0]] = end - at
                     stack.append(end - at if opcode in _TEXT_OPCODES else at - end)
                     continue
             if opcode == 0x28:  # MARK
@@ -370,12 +377,16 @@ class _Walk:
         if end == begin or (opcode := data[end]) not in b"etu":
             return
         run = data[begin:end]
-        # An "h" may be a letter of a text, too: then this looks more exactly than it has to.
+        # An "h" may be a letter of a text, and a "q": then this looks more exactly than it has to,
+        # or takes a text for a longer one.
         shares = _SHARE.findall(run)
+        puts = _PUT.findall(run)
         self._at = end
-        if not self._weighty.isdisjoint(shares):
+        if (puts and len(run) <= _SHORT_RUN) or not self._weighty.isdisjoint(shares):
             self._push_exactly(run)
             return
+        for (index,) in puts:
+            self._light[index] = _TOKEN
         stack = self._stack
         stack.pop()
         if opcode == 0x74:  # TUPLE
@@ -390,7 +401,7 @@ class _Walk:
                 node.runs.append(run)
         elif opcode == 0x75:  # SETITEMS
             self._put_run_of_pairs(node, run)
-        self._weigh(node, len(run) + len(shares) * _TOKEN)
+        self._weigh(node, len(run) + sum(map(self._light.__getitem__, b"".join(shares))))
         self._at = end + 1
 
     def _push_exactly(self, run: bytes) -> None:
@@ -404,6 +415,8 @@ class _Walk:
                 assert token is not None
                 end = token.end()
                 self._stack.append(end - at if run[at] in _TEXT_OPCODES else at - end)
+                if put := token[1]:
+                    self._light[put[0]] = end - at
                 at = end
 
     # What is counted.
@@ -519,8 +532,11 @@ class _Walk:
         if isinstance(item, (_Mark, tuple)):
             raise OpcodeRefused("a memo of what is none of its own")
         self._memo[index] = item
-        if index < 256 and not (isinstance(item, int) and 0 <= item <= _TOKEN):
-            self._weighty.add(bytes([index]))
+        if index < 256:
+            if isinstance(item, int) and 0 <= item <= _TOKEN:
+                self._light[index] = item
+            else:
+                self._weighty.add(bytes([index]))
 
     def _get(self) -> None:
         self._push_shared(self._data[self._at + 1])

@@ -55,6 +55,14 @@ BOMBS: dict[str, bytes] = {
     + b"".join(b"](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(60))
     + b"t",
     "copied bytearrays": copied(b"builtins\nbytearray", LARGE),
+    "texts put in the place of shorter ones": b"(X\x01\0\0\0aq\x00t("
+    + b"K\x01" * 600
+    + b"X\xff\0\0\0"
+    + b"a" * 255
+    + b"q\x00"
+    + b"t("
+    + b"h\x00" * 70_000
+    + b"tt",
     "copied numbers": copied(b"decimal\nDecimal", b"X" + LARGE[1:5] + b"9" * 100_000),
     "copied mappings": copied(
         b"collections\nCounter",
@@ -192,6 +200,9 @@ ORDINARY: dict[str, Any] = {
     "siblings": [[n] for n in range(200)] * 2 + [{n: [n]} for n in range(200)] * 2,
     "texts": [f"text {n}" for n in range(20_000)],
     "records": [{"temperature": n, "place": "attic", "ok": True} for n in range(5_000)],
+    "many records": [
+        {"temperature": n, "place": "attic", "ok": True, "humidity": 0.5} for n in range(25_000)
+    ],
     "times": [
         datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(hours=n)
         for n in range(5_000)
