@@ -258,6 +258,10 @@ class SimplePikaTopicConsumer(Session):
                 return
             self._held.popleft()
         self._look_again_s = _LOOK_AGAIN_S
+        if self._received != received:
+            # Whoever was woken by the callback waits for the interpreter until this thread waits,
+            # which would be only after what pika and the acknowledgement have left to do.
+            time.sleep(0)
 
     def _deliver(self, delivery: Delivery) -> bool:
         """Hand over one message and acknowledge it, or tell that there is no room for it yet."""

@@ -122,7 +122,7 @@ class TopicNetwork:
         self._transmitted = 0
         self._is_ending = False
         # The own broker's publisher is patient while nobody else listens there.
-        self._has_neighbours = spec.check_notice is not None
+        self._tells_neighbours = spec.check_notice is not None
         self._neighbours = Neighbours(settings.limits.announce_s)
         self.consumer: PikaTopicConsumer | None = None
 
@@ -143,7 +143,7 @@ class TopicNetwork:
             admit=self._admit,
             own_epoch=self._identity.epoch,
             on_notice=self._take_notice,
-            further_keys=(LISTENER_KEY,) if self._has_neighbours else (),
+            further_keys=(LISTENER_KEY,) if self._tells_neighbours else (),
             room=self._room,
             queue=spec.queue,
             skip_sender_id=self._identity.sender_id,
@@ -169,7 +169,7 @@ class TopicNetwork:
                 separator=TOKEN_SEPARATOR,
                 durable=self._settings.durable,
                 lossy=self.spec.lossy,
-                patient=self.spec.lossy or (is_own and self._has_neighbours),
+                patient=self.spec.lossy or (is_own and self._tells_neighbours),
                 sender_id=self._identity.sender_id,
                 notice=self._tell_neighbours if is_own else self._make_notice,
                 notice_key=LISTENER_KEY if is_own else None,
@@ -220,7 +220,7 @@ class TopicNetwork:
 
     def _tell_neighbours(self) -> bytes | None:
         """Make what the own broker is told, once this node can hear answers; in that thread."""
-        if not self._has_neighbours or self.consumer is None or not self.consumer.is_connected:
+        if not self._tells_neighbours or self.consumer is None or not self.consumer.is_connected:
             return None
         now_s = time.monotonic()
         if (publisher := self._own_publisher) is not None:
