@@ -108,15 +108,15 @@ class Outbox:
         segment; and as the broker's confirm sets the pace, the more it has to do, the more goes
         together.
         """
-        waiting = len(self._waiting)
-        if not waiting or len(self._unconfirmed) >= self._window:
+        if not self._waiting or not self.has_window:
             return False
-        return (
-            not self._unconfirmed
-            or self.is_calm
-            or waiting >= self._batch_events
-            or self._bytes >= self._batch_bytes
-        )
+        return not self._unconfirmed or self.is_calm or self.fills_message
+
+    @property
+    def fills_message(self) -> bool:
+        """What waits fills a message, which may go under way."""
+        is_full = len(self._waiting) >= self._batch_events or self._bytes >= self._batch_bytes
+        return is_full and self.has_window
 
     @property
     def is_calm(self) -> bool:

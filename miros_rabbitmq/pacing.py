@@ -2,25 +2,29 @@
 
 Pure; the clock is handed in. A beat sends what is queued as one AMQP message. So a short tempo
 spends more messages and a long one collects more events in each. The controller makes the tempo
-fast when the queue is full and slow when it is empty.
-
-The controller is the textbook PID in its positional form (K. J. Åström and T. Hägglund, "PID
-Controllers: Theory, Design, and Tuning", 2nd ed., ISA 1995, chapter 3), with the derivative taken
-on the measurement and the integral clamped, so that a long outage winds nothing up.
+fast when the queue is full and slow when it is empty, and settles where each beat finds as many
+events as the set point says.
 """
 
 from __future__ import annotations
 
+import math
+
 
 class Pid:
-    """A PID controller whose output lies between 0 and 1.
+    """A PID controller in its velocity form, whose output lies between 0 and 1.
+
+    Each sample changes the output, and the output is clamped: there is no sum of errors that could
+    wind up. (K. J. Åström and T. Hägglund, "PID Controllers: Theory, Design, and Tuning", 2nd ed.,
+    ISA 1995, chapter 3, on incremental algorithms.) The time between two samples does not count:
+    what is controlled answers from one sample to the next, however long that takes.
 
     Not thread-safe: one thread owns it.
 
     Args:
         kp: proportional gain, output per unit of error.
-        ki: integral gain, output per unit of error and second.
-        kd: derivative gain, output per unit of error a second.
+        ki: integral gain, output per unit of error and sample.
+        kd: derivative gain, output per unit of error a sample.
     """
 
     def __init__(self, kp: float, ki: float, kd: float) -> None:
@@ -31,42 +35,43 @@ class Pid:
 
     def reset(self) -> None:
         """Forget the past."""
-        self._integral = 0.0
+        self._output = 0.0
         self._last: float | None = None
+        self._slope = 0.0
 
-    def update(self, error: float, elapsed_s: float) -> float:
+    def update(self, error: float) -> float:
         """Take one sample.
 
         Args:
             error: how far the measurement is above its set point.
-            elapsed_s: seconds since the last sample.
 
         Returns:
             the controller's output, 0 to 1.
         """
-        slope = 0.0
-        if self._last is not None and elapsed_s > 0:
-            slope = (error - self._last) / elapsed_s
-        self._last = error
-        proportional = self._kp * error + self._kd * slope
-        integral = self._integral + self._ki * error * elapsed_s
-        # Clamped to what the output still lacks: beyond it, it would only have to unwind again.
-        self._integral = min(max(integral, 0.0), max(0.0, 1.0 - proportional))
-        return min(max(proportional + self._integral, 0.0), 1.0)
+        slope = 0.0 if self._last is None else error - self._last
+        change = self._kp * slope + self._ki * error + self._kd * (slope - self._slope)
+        self._last, self._slope = error, slope
+        self._output = min(max(self._output + change, 0.0), 1.0)
+        return self._output
 
 
 class Tempo:
     """The time between two beats of a publisher.
 
-    The queue's depth is the measurement, and the set point a tenth of what one message holds. The
-    error runs from -1 at an empty queue over 0 at the set point to 1 at a full message and above: a
-    queue that has run empty takes the tempo back to slow, whatever the past has added up.
-    The controller's output walks the tempo from slow to fast on a geometric scale: every tenth of
-    it divides the tempo by the same factor, as rates are felt by ratio.
+    The queue's depth is the measurement, and the set point a tenth of what one message holds:
+    the fixed cost of a message is then a small part of the whole.
 
-    Gains: ``kp = 1`` alone reaches the fast tempo when a full message waits, and the slow one when
-    nothing does; ``ki`` closes a lasting remainder within some tenths of a second; a small ``kd``
-    answers a jump one beat earlier.
+    Error and output are ratios, as rates are felt: the controller's output walks the tempo from
+    slow to fast on a geometric scale, and the error is the depth's ratio to the set point on the
+    same scale. At a steady rate the depth that a beat finds is the rate times the tempo. So on
+    these scales an output that is higher by some amount makes the next error lower by the same,
+    whatever the rate: the loop gain is that of the controller, and one set of gains does for all.
+
+    Gains, chosen on that loop (its characteristic polynomial is ``z³ + (kp+ki+kd-1)z² - (kp+2kd)z
+    + kd``) and looked at on a real node with ``make bench``: an integral of 0.6 alone takes away
+    0.6 of the error at each beat; a proportional 0.1 makes the first answer to a jump faster, and
+    the derivative 0.02 damps what the two overshoot. All roots lie within 0.49 of the origin:
+    after five beats 3 % of a step are left.
 
     Args:
         fast_s: the tempo at a full queue, in seconds.
@@ -74,16 +79,16 @@ class Tempo:
         full: the depth, in events, at which a queue counts as full.
     """
 
-    KP = 1.0
-    KI = 2.0
-    KD = 0.001
+    KP = 0.1
+    KI = 0.6
+    KD = 0.02
     SET_POINT = 0.1
 
     def __init__(self, fast_s: float, slow_s: float, full: int) -> None:
+        self._fast_s = fast_s
         self._slow_s = slow_s
-        self._ratio = fast_s / slow_s
-        self._full = full
-        self._target = full * self.SET_POINT
+        self._span = max(math.log(slow_s / fast_s), math.log(2.0))
+        self._target = max(1.0, full * self.SET_POINT)
         self._pid = Pid(self.KP, self.KI, self.KD)
         self._last_beat_s: float | None = None
         self.current_s = slow_s
@@ -100,19 +105,16 @@ class Tempo:
             seconds until the next beat.
         """
         last = self._last_beat_s
-        # After a silence the past is no guide: a first sample has no slope and adds no integral.
+        self._last_beat_s = now_s
+        # After a silence the past is no guide.
         if last is None or now_s - last > 2 * self._slow_s:
             self._pid.reset()
-            elapsed_s = 0.0
-        else:
-            elapsed_s = now_s - last
-        self._last_beat_s = now_s
-        drive = self._pid.update(self._error(depth), elapsed_s)
-        self.current_s = self._slow_s * self._ratio**drive
+        drive = self._pid.update(self._error(depth))
+        self.current_s = max(self._fast_s, self._slow_s * math.exp(-drive * self._span))
         return self.current_s
 
     def _error(self, depth: int) -> float:
-        target = self._target
-        if depth < target:
-            return depth / target - 1.0
-        return min((depth - target) / (self._full - target), 1.0)
+        """The depth's ratio to the set point, 1 for that of the slow tempo to the fast."""
+        if depth == 0:
+            return -1.0
+        return min(max(math.log(depth / self._target) / self._span, -1.0), 1.0)

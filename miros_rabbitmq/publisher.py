@@ -72,8 +72,8 @@ class SimplePikaTopicPublisher(Sender):
         durable: messages survive a restart of the broker.
         lossy: for traffic that may be lost but never waits: what was under way when a connection
             is lost is not sent again, and a full FIFO always drops its oldest.
-        patient: for traffic that nobody waits for: it is sent at the beats of the tempo alone, the
-            first too, and so in fewer messages. The attribute of this name changes it.
+        patient: for traffic that nobody waits for: it is sent once in the time of a beat, or when
+            it fills a message, and so in fewer messages. The attribute of this name changes it.
         sender_id: an opaque id for the AMQP property ``app_id``.
         notice: called in the publisher's thread whenever the connection has come about, every
             ``limits.announce_s`` and at `send_notice`, for bytes to send besides what is posted;

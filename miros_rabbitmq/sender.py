@@ -131,7 +131,7 @@ class Sender(Session):
                 return False
             if not self._beat_pending:
                 return outbox.has_window  # without one, the next confirm makes it look
-            return outbox.is_due and not self.patient
+            return self._is_due
 
     def attend(self) -> None:
         """Send what is due from the calling thread; where only the publisher's can, wake that."""
@@ -163,10 +163,10 @@ class Sender(Session):
     def _send_from_here(self) -> bool:
         """Send what is due, unless the publisher's thread is at it; whether nothing is left."""
         loop = self._ioloop
-        if self.patient or loop is None or not loop.lock.acquire(blocking=False):
+        if loop is None or not loop.lock.acquire(blocking=False):
             return False
         try:
-            if self._state is not SessionState.READY or not self._outbox.is_due:
+            if self._state is not SessionState.READY or not self._is_due:
                 return False
             return self._send_next() and not self._outbox.depth
         except Exception:
@@ -220,12 +220,18 @@ class Sender(Session):
                 self._absent_at_s = time.monotonic() + self.limits.absent_after_s
             self._changed.notify_all()
 
+    @property
+    def _is_due(self) -> bool:
+        """What waits should go without waiting for a beat."""
+        return self._outbox.fills_message if self.patient else self._outbox.is_due
+
     def _on_wake(self, others: Sequence[Sender]) -> None:
         for other in others:
             other.wake()
         with self._changed:
             self._wake_pending = False
-        self._send()
+        # The patient have waited since their last beat.
+        self._send(everything=self.patient and self._beat_timer is None)
 
     def _on_beat(self) -> None:
         self._beat_timer = None
@@ -240,7 +246,7 @@ class Sender(Session):
         has_sent = False
         # Bounded, where each event is a message of its own: there is more to do in this thread.
         for _ in range(self.limits.batch_events):
-            if not (everything or (outbox.is_due and not self.patient)) or not self._send_next():
+            if not (everything or self._is_due) or not self._send_next():
                 break
             has_sent = True
         if has_sent or self._beat_timer is None:
@@ -252,8 +258,9 @@ class Sender(Session):
         tempo_s = self._tempo.beat(depth, time.monotonic())
         outbox = self._outbox
         with self._changed:
-            # After several at once more are expected, so that nobody has to wake this thread.
-            goes_on = outbox.depth > 0 or (depth > 0 and not outbox.is_calm)
+            # After several at once more are expected, so that nobody has to wake this thread; and
+            # the patient send once in the time of a beat.
+            goes_on = outbox.depth > 0 or (depth > 0 and (self.patient or not outbox.is_calm))
             self._beat_pending = goes_on and outbox.has_window
             if self._beat_pending:
                 self._beat_timer = self._call_later(tempo_s, self._on_beat)
