@@ -36,7 +36,7 @@ from .lan import LocalAreaNetwork
 from .membership import Membership
 from .settings import Extras, Keys, Settings, settings_from
 from .signal_names import admit_name, check_name
-from .snooping import Snoop, Snoops
+from .snooping import Snoop, Snoops, Teller
 from .stats import DropReason, NetsStats
 from .terminal import SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
@@ -117,6 +117,7 @@ class MirosNets:
         self._members: list[AmqpUrl] = []
         self._membership = self._make_membership()
         self._terminal = SnoopTerminal(miros_object.name)
+        self._teller = Teller(miros_object.name)
         self._final: NetsStats | None = None
         self._mesh, self.snoops = self._make_networks()
 
@@ -206,6 +207,7 @@ class MirosNets:
                 with self._lifecycle:
                     self._phase = Phase.STOPPED
                     self._lifecycle.notify_all()
+        self._teller.stop(1.0)
         self._terminal.stop(1.0)
 
     def _end(self, deadline_s: float) -> None:
@@ -387,7 +389,7 @@ class MirosNets:
             notice=lambda: self._membership.announcement(),
             on_notice=lambda envelope: self._membership.hear(envelope.body),
         )
-        return mesh, Snoops(settings, identity, self._terminal)
+        return mesh, Snoops(settings, identity, self._terminal, self._teller)
 
     def _renew(self) -> None:
         """Become a new sender: a second start begins a new epoch."""

@@ -59,8 +59,7 @@ class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hint
         if snoops.trace.enabled and is_new and trace is not None and trace.datetime is not None:
             snoops.tell_trace(trace)
         if snoops.spy.enabled:
-            for line in list(self.rtc.spy):
-                snoops.tell_spy(line)
+            snoops.tell_spy(self.rtc.spy)
 
 
 class NetworkedChart:

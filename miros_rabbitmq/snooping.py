@@ -1,17 +1,20 @@
 """The snoops of a node: each shows the lines of every chart that has it enabled, and sends its own.
 
 A chart's own lines go straight to the terminal, and to the others through the network; those of
-others come from it. What the lines look like is the business of `snoop`.
+others come from it. What the lines look like is the business of `snoop`. The chart itself only
+hands over what is to be told: to word, encrypt and send it is the work of the teller, which is
+another thread.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from .codec import SNOOP_SPY, SNOOP_TRACE, Envelope, is_line_body
 from .exceptions import NetworkStopped, TransmitError
@@ -26,16 +29,35 @@ from .snoop import (
     trace_line,
     trace_text,
 )
-from .stats import NetworkStats
+from .stats import DropReason, NetworkStats
 from .terminal import SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
 from .topology import snoop_queue
 from .urls import Address, AmqpUrl
+from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
 """A snoop that ends waits this long for its last lines: they may be lost, but it is a pity."""
+
+
+_MAX_TELLINGS = 5_000
+"""What may wait for the teller; one is a transition, or the spy lines of one event."""
+
+_PAUSE_S = 0.005
+"""Between two rounds of the teller: it wakes for the first line, and then at most this often."""
+
+
+class Telling(NamedTuple):
+    """What a chart hands over to the teller."""
+
+    snoop: Snoop
+    network: TopicNetwork | None
+    """Open at the time; lines that are told before a snoop is disabled still go out."""
+    texts: Callable[[], Iterable[str]]
+    """Words the lines."""
+    colour: bool
 
 
 class Layout(Protocol):
@@ -55,6 +77,7 @@ class Snoop:
         settings: the node's.
         identity: the node's.
         terminal: where lines are written.
+        teller: does what is to be done for a line.
         callback: takes the lines of others in place of the terminal.
     """
 
@@ -65,6 +88,7 @@ class Snoop:
         settings: Settings,
         identity: Identity,
         terminal: SnoopTerminal,
+        teller: Teller,
         callback: SnoopCallback | None,
     ) -> None:
         self.enabled = False
@@ -73,7 +97,9 @@ class Snoop:
         self._settings = settings
         self._identity = identity
         self._terminal = terminal
+        self._teller = teller
         self._callback = callback
+        self._untold = 0
         self._colour = True
         self._network: TopicNetwork | None = None
         self._last = NetworkStats.closed()
@@ -129,9 +155,9 @@ class Snoop:
         network, self._network = self._network, None
         if network is None:
             return
-        self._last = replace(network.stats(), enabled=False)
+        self._last = replace(self._stats_of(network), enabled=False)
         thread = threading.Thread(
-            target=_finish,
+            target=self._finish,
             args=(network,),
             name=f"miros end of {self._spec.name} of {self._identity.name}",
             daemon=True,
@@ -144,7 +170,7 @@ class Snoop:
         """Wait until every network that was closed has ended its threads, within seconds."""
         for thread in self._closing:
             if thread is not threading.current_thread():
-                thread.join(_FLUSH_S + self._settings.limits.stop_timeout_s)
+                thread.join(2 * _FLUSH_S + self._settings.limits.stop_timeout_s)
 
     def add_broker(self, url: AmqpUrl) -> None:
         """Send to one more broker."""
@@ -156,12 +182,25 @@ class Snoop:
         if self._network is not None:
             self._network.remove_broker(address)
 
-    def tell(self, text: str, *, colour: bool = True) -> None:
-        """Show one of the chart's own lines, and send it."""
-        self._show(text, self._identity.name, own=True, colour=colour)
-        network = self._network
-        if network is None:
-            return
+    def tell(self, texts: Callable[[], Iterable[str]], *, colour: bool = True) -> None:
+        """Have some of the chart's own lines shown and sent, soon.
+
+        Args:
+            texts: words them; called in the teller's thread.
+            colour: whether they may be coloured here.
+        """
+        untold = self._teller.put(Telling(self, self._network, texts, colour))
+        if untold is not None:
+            untold.snoop._untold += 1
+
+    def tell_now(self, telling: Telling) -> None:
+        """Show lines, and send them; in the teller's thread."""
+        for text in telling.texts():
+            self._show(text, self._identity.name, own=True, colour=telling.colour)
+            if telling.network is not None:
+                self._send(text, telling.network)
+
+    def _send(self, text: str, network: TopicNetwork) -> None:
         try:
             network.transmit(text, timeout=0.0)
         except NetworkStopped:
@@ -169,10 +208,20 @@ class Snoop:
         except TransmitError as error:
             logger.warning("a line of %s was not sent: %s", self._spec.name, error)
 
+    def _finish(self, network: TopicNetwork) -> None:
+        self._teller.drain(_FLUSH_S)
+        network.flush(_FLUSH_S)
+        network.stop(_FLUSH_S)
+
+    def _stats_of(self, network: TopicNetwork) -> NetworkStats:
+        stats = network.stats()
+        lost = stats.dropped[DropReason.CONNECTION] + self._untold
+        return replace(stats, dropped={**stats.dropped, DropReason.CONNECTION: lost})
+
     def stats(self) -> NetworkStats:
         """The counters since it was enabled the last time."""
         network = self._network
-        return self._last if network is None else network.stats()
+        return self._last if network is None else self._stats_of(network)
 
     def _on_envelope(self, envelope: Envelope) -> None:
         if self._callback is not None:
@@ -188,9 +237,28 @@ class Snoop:
         )
 
 
-def _finish(network: TopicNetwork) -> None:
-    network.flush(_FLUSH_S)
-    network.stop(_FLUSH_S)
+class Teller(Worker[Telling]):
+    """The thread of one node in which lines are worded, shown and sent.
+
+    Args:
+        name: the chart; a part of the thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        title = f"miros snoop teller of {name}"
+        super().__init__(title, self._tell, max_items=_MAX_TELLINGS, pause_s=_PAUSE_S)
+        self._has_dropped = False
+
+    def _tell(self, tellings: deque[Telling], dropped: int) -> None:
+        if dropped and not self._has_dropped:
+            logger.warning("%s: from now on lines are dropped: there are too many", self._name)
+        self._has_dropped = dropped > 0
+        for telling in tellings:
+            try:
+                telling.snoop.tell_now(telling)
+            except Exception:
+                # Of a record that cannot be worded, as the states and signals are the user's.
+                logger.exception("%s: a line could not be told", self._name)
 
 
 class Snoops:
@@ -200,9 +268,12 @@ class Snoops:
         settings: the node's.
         identity: the node's.
         terminal: where lines are written.
+        teller: does what is to be done for a line.
     """
 
-    def __init__(self, settings: Settings, identity: Identity, terminal: SnoopTerminal) -> None:
+    def __init__(
+        self, settings: Settings, identity: Identity, terminal: SnoopTerminal, teller: Teller
+    ) -> None:
         self._name = identity.name
         self._terminal = terminal
         self.trace = Snoop(
@@ -211,6 +282,7 @@ class Snoops:
             settings,
             identity,
             terminal,
+            teller,
             settings.on_trace_rx,
         )
         self.spy = Snoop(
@@ -219,6 +291,7 @@ class Snoops:
             settings,
             identity,
             terminal,
+            teller,
             settings.on_spy_rx,
         )
 
@@ -227,20 +300,23 @@ class Snoops:
 
     def tell_trace(self, trace: Any) -> None:
         """Show and send a state transition, as miros records it."""
-        self.trace.tell(trace_text(trace, self._name))
+        name = self._name
+        self.trace.tell(lambda: (trace_text(trace, name),))
 
-    def tell_spy(self, line: str) -> None:
-        """Show and send a spy line."""
-        self.spy.tell(line)
+    def tell_spy(self, lines: Iterable[str]) -> None:
+        """Show and send the spy lines of one event."""
+        told = tuple(lines)  # the chart goes on
+        self.spy.tell(lambda: told)
 
     def scribble(self, message: object, *, colour: bool) -> None:
         """Write a remark into every snoop that is enabled; with none, on the terminal alone."""
         text = str(message)
         if self.trace.enabled:
             now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
-            self.trace.tell(scribbled_trace_text(text, self._name, now), colour=colour)
+            line = scribbled_trace_text(text, self._name, now)
+            self.trace.tell(lambda: (line,), colour=colour)
         if self.spy.enabled:
-            self.spy.tell(scribble_text(text), colour=colour)
+            self.spy.tell(lambda: (scribble_text(text),), colour=colour)
         if not (self.trace.enabled or self.spy.enabled):
             self._terminal.write(
                 lambda palette: scribble_line(text, palette=palette), colour=colour

@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import TextIO
 
 from .snoop import PLAIN, Palette, palette_for
+from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
@@ -44,11 +45,7 @@ class SnoopTerminal:
 
     def __init__(self, name: str) -> None:
         self._name = f"miros snoop terminal of {name}"
-        self._changed = threading.Condition()
-        self._lines: deque[tuple[Line, bool]] = deque()
-        self._thread: threading.Thread | None = None
-        self._dropped = 0
-        self._stop_asked = False
+        self._worker = Worker(self._name, self._write, max_items=_MAX_LINES)
         self._is_broken = False
         _terminals.add(self)
 
@@ -59,65 +56,36 @@ class SnoopTerminal:
             line: lays it out, given a palette.
             colour: whether it may be coloured, where the terminal and the user want colours.
         """
-        with self._changed:
-            self._lines.append((line, colour))
-            if len(self._lines) > _MAX_LINES:
-                self._lines.popleft()
-                self._dropped += 1
-            self._changed.notify()
-            if self._thread is None:
-                self._stop_asked = False
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+        self._worker.put((line, colour))
 
     def stop(self, timeout: float) -> None:
         """Write what waits, and end the thread; give up after ``timeout`` seconds."""
-        with self._changed:
-            self._stop_asked = True
-            thread = self._thread
-            self._changed.notify()
-        if thread is not None and thread is not threading.current_thread():
-            thread.join(timeout)
+        self._worker.stop(timeout)
 
-    def _run(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._lines or self._stop_asked)
-                lines, self._lines = self._lines, deque()
-                dropped, self._dropped = self._dropped, 0
-                if not lines:
-                    self._thread = None
-                    return
-            try:
-                self._write(lines, dropped)
-                self._is_broken = False
-            except Exception as error:  # noqa: BLE001  # at the top of a thread
-                # A closed pipe, or whatever a program has put in the place of its output: nobody
-                # reads, and nobody shall be disturbed by it.
-                level = logging.DEBUG if self._is_broken else logging.WARNING
-                logger.log(level, "%s: cannot write: %s", self._name, error)
-                self._is_broken = True
+    def _write(self, lines: deque[tuple[Line, bool]], dropped: int) -> None:
+        try:
+            _write_lines(lines, dropped)
+            self._is_broken = False
+        except Exception as error:  # noqa: BLE001  # at the top of a thread
+            # A closed pipe, or whatever a program has put in the place of its output: nobody
+            # reads, and nobody shall be disturbed by it.
+            level = logging.DEBUG if self._is_broken else logging.WARNING
+            logger.log(level, "%s: cannot write: %s", self._name, error)
+            self._is_broken = True
 
-    def _disown(self) -> None:
-        """Become fit for use in a forked child, where the thread does not exist."""
-        self._changed = threading.Condition()
-        self._lines = deque()
-        self._thread = None
-        self._stop_asked = False
 
-    @staticmethod
-    def _write(lines: deque[tuple[Line, bool]], dropped: int) -> None:
-        # Looked up each time: programs and tests redirect it. Without a console there is none.
-        stream: TextIO | None = sys.stdout
-        if stream is None:
-            return
-        palette = palette_for(stream)
-        with _one_writer:
-            if dropped:
-                stream.write(f" ... {dropped} snoop lines were dropped: the terminal is too slow\n")
-            for line, colour in lines:
-                _write_line(stream, line(palette if colour else PLAIN))
-            stream.flush()
+def _write_lines(lines: deque[tuple[Line, bool]], dropped: int) -> None:
+    # Looked up each time: programs and tests redirect it. Without a console there is none.
+    stream: TextIO | None = sys.stdout
+    if stream is None:
+        return
+    palette = palette_for(stream)
+    with _one_writer:
+        if dropped:
+            stream.write(f" ... {dropped} snoop lines were dropped: the terminal is too slow\n")
+        for line, colour in lines:
+            _write_line(stream, line(palette if colour else PLAIN))
+        stream.flush()
 
 
 def _write_line(stream: TextIO, text: str) -> None:
@@ -138,12 +106,10 @@ def _write_what_waits() -> None:
         terminal.stop(_LAST_LINES_S)
 
 
-def _disown_all() -> None:
+def _renew_lock() -> None:
     global _one_writer
     _one_writer = threading.Lock()  # whoever held the old one does not exist here
-    for terminal in list(_terminals):
-        terminal._disown()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_disown_all)
+    os.register_at_fork(after_in_child=_renew_lock)

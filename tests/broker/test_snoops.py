@@ -264,7 +264,7 @@ def test_lines_of_others_cannot_move_the_cursor_or_start_a_line(
         chart.enable_snoop_spy()
     with redirect_stdout(plain_output), running(one, two, state=left):
         wait_for_snoops(one, two)
-        one.nets.snoops.tell_spy("bad\x1b[2J\nforged line")
+        one.nets.snoops.tell_spy(["bad\x1b[2J\nforged line"])
         wait_until(lambda: plain_output.lines.count(" [+s] one bad [2J forged line") == 2)
 
 

@@ -269,7 +269,7 @@ def test_a_program_without_standard_output_is_survived(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     terminal.write(text("lost"))
-    wait_until(lambda: not terminal._lines)
+    assert terminal._worker.drain(scaled(5))
     stream = redirect(monkeypatch, io.StringIO())
     terminal.write(text("seen"))
     terminal.stop(scaled(5))

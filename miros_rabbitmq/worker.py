@@ -1,0 +1,148 @@
+"""A bounded queue, and a thread that handles what is in it: all that waits at a time.
+
+For work that a chart or a connection must not wait for, and that may be given up where there is too
+much of it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+
+
+class Worker(Generic[T]):
+    """A queue and its thread.
+
+    Every method may be called from any thread. The thread starts with the first item; it is a
+    daemon, and ends at `stop`. An item that comes later starts another.
+
+    Args:
+        name: the thread's.
+        handle: called in the thread with what waits, in order, and the number of items that were
+            dropped since the last call; it raises nothing.
+        max_items: most items that wait; beyond, the oldest is dropped.
+        pause_s: how long the thread rests after each call, so that it is not woken for each of many
+            items that come one by one.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        handle: Callable[[deque[T], int], object],
+        *,
+        max_items: int,
+        pause_s: float = 0.0,
+    ) -> None:
+        self._name = name
+        self._handle = handle
+        self._max_items = max_items
+        self._pause_s = pause_s
+        self._changed = threading.Condition()
+        self._forget()
+        _workers.add(self)
+
+    def _forget(self) -> None:
+        self._items: deque[T] = deque()
+        self._dropped = 0
+        self._thread: threading.Thread | None = None
+        self._stop_asked = False
+        # The thread waits for an item, and nobody has woken it.
+        self._is_idle = False
+        # Items that were put, and of these the handled and the dropped.
+        self._put = self._done = 0
+        self._drains = 0
+
+    def put(self, item: T) -> T | None:
+        """Have an item handled.
+
+        Returns:
+            the item that was dropped for it, if one was.
+        """
+        with self._changed:
+            self._items.append(item)
+            self._put += 1
+            dropped = None
+            if len(self._items) > self._max_items:
+                dropped = self._items.popleft()
+                self._dropped += 1
+                self._done += 1
+            if self._is_idle:
+                self._is_idle = False
+                self._changed.notify_all()
+            elif self._thread is None:
+                self._stop_asked = False
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+                self._thread.start()
+            return dropped
+
+    def drain(self, timeout: float) -> bool:
+        """Wait until all that was put so far is handled; False after ``timeout`` seconds.
+
+        Not from the thread itself, which would wait for its own end: returns at once there.
+        """
+        if self._thread is threading.current_thread():
+            return False
+        with self._changed:
+            put = self._put
+            self._drains += 1
+            self._changed.notify_all()
+            try:
+                return self._changed.wait_for(lambda: self._done >= put, timeout)
+            finally:
+                self._drains -= 1
+
+    def stop(self, timeout: float) -> None:
+        """Handle what waits, and end the thread; give up after ``timeout`` seconds."""
+        with self._changed:
+            self._stop_asked = True
+            thread = self._thread
+            self._changed.notify_all()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def _run(self) -> None:
+        while (taken := self._take()) is not None:
+            items, dropped = taken
+            count = len(items)
+            self._handle(items, dropped)
+            with self._changed:
+                self._done += count
+                self._changed.notify_all()
+                if self._pause_s:
+                    self._changed.wait_for(lambda: self._stop_asked or self._drains, self._pause_s)
+
+    def _take(self) -> tuple[deque[T], int] | None:
+        with self._changed:
+            while not (self._items or self._stop_asked):
+                self._is_idle = True
+                self._changed.wait()
+            self._is_idle = False
+            if not self._items:
+                self._thread = None
+                return None
+            items, self._items = self._items, deque()
+            dropped, self._dropped = self._dropped, 0
+            return items, dropped
+
+    def _disown(self) -> None:
+        """Become fit for use in a forked child, where the thread does not exist."""
+        self._changed = threading.Condition()
+        self._forget()
+
+
+_workers: weakref.WeakSet[Worker[Any]] = weakref.WeakSet()
+
+
+def _disown_all() -> None:
+    for worker in list(_workers):
+        worker._disown()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_disown_all)
