@@ -111,7 +111,9 @@ def _counted(opcode: bytes, tail: bytes = b"") -> bytes:
 
 _NUMBER = rb"[N\x88\x89]|K.|M..|J....|G.{8}|" + _counted(b"\x8a")
 _TEXT = _counted(b"X", rb"\0\0\0") + b"|" + _counted(b"C")
-_PLAIN = _NUMBER + rb"|(?:" + _TEXT + rb")(?:q.|r..\0\0)?"
+_LONG_PUT = rb"r.[^\0]\0\0"
+"""Beyond the indices of one byte, whose texts are known."""
+_PLAIN = _NUMBER + rb"|(?:" + _TEXT + rb")(?:q.|" + _LONG_PUT + rb")?"
 _GLOBAL = rb"c[^\n]{1,255}\n[^\n]{1,255}\n"
 
 # Every byte has but one alternative that takes it: a match that fails, fails in linear time.
@@ -134,14 +136,15 @@ _CONTAINERS = b"abesutR\x81\x85\x86\x87"
 # that is under way takes some dozen bytes of memory.
 _EIGHT = b"|".join(number * 8 for number in (rb"K.", rb"M..", rb"J....", rb"G.{8}"))
 _RUN = re.compile(rb"(?:" + _EIGHT + rb"|h.|" + _PLAIN + rb"){1,512}", re.DOTALL)
-_SHARE = re.compile(rb"h(.)", re.DOTALL)
-_PUT = re.compile(rb"q(.)", re.DOTALL)
-_TEXT_OR_SHARE = rb"(?:(?:" + _TEXT + rb")(?:q.|r..\0\0)?|h.)"
+# An argument may look like the opcode before it: each is found, also within another.
+_SHARE = re.compile(rb"h(?=(.))", re.DOTALL)
+_PUT = re.compile(rb"q(?=(.))", re.DOTALL)
+_TEXT_OR_SHARE = rb"(?:(?:" + _TEXT + rb")(?:q.|" + _LONG_PUT + rb")?|h.)"
 _TEXT_KEYS = re.compile(rb"(?:" + _TEXT_OR_SHARE + rb"(?:h.|" + _PLAIN + rb")){1,512}", re.DOTALL)
 _TEXTS = re.compile(_TEXT_OR_SHARE + rb"{1,512}", re.DOTALL)
 _TOKENS = re.compile(rb"h.|" + _PLAIN, re.DOTALL)
 _LARGE_INTEGER = re.compile(rb"\x8a[\x09-\xff]")
-_ONE_PLAIN = re.compile(_NUMBER + rb"|(?:" + _TEXT + rb")(?:q(.)|r..\0\0)?", re.DOTALL)
+_ONE_PLAIN = re.compile(_NUMBER + rb"|(?:" + _TEXT + rb")(?:q(.)|" + _LONG_PUT + rb")?", re.DOTALL)
 _SHORT_RUN = 1_024
 """The first of many records is no longer than this: it is worth to know exactly how long its texts
 are that the others share."""
@@ -547,8 +550,15 @@ class _Walk:
         self._at += 5
 
     def _push_shared(self, index: int) -> None:
-        item = self._memo.get(index, _TOKEN)
-        if isinstance(item, (int, _Class)):
+        item = self._memo.get(index)
+        if item is None:
+            self._stack.append(self._light[index] if index < 256 else _TOKEN)
+            return
+        if isinstance(item, int):
+            # A run may have put a text in its place, of up to so many bytes.
+            self._stack.append(max(item, _TOKEN) if item >= 0 else min(item, -_TOKEN))
+            return
+        if isinstance(item, _Class):
             self._stack.append(item)
             return
         refers_to = item.refers_to

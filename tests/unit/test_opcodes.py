@@ -51,6 +51,15 @@ BOMBS: dict[str, bytes] = {
     "deep lists": b"]" * 500 + b"a" * 499,
     "doubled tuples": doubled(60),
     "doubled tuples as a key": b"}" + doubled(60) + b"K\x01s",
+    "doubled behind what looks like an opcode": b"K\x01\x85q\x00"
+    + b"".join(b"(Khh%bKhh%btq%b" % (bytes([n]), bytes([n]), bytes([n + 1])) for n in range(60)),
+    "texts put behind what looks like an opcode": b"(X\x01\0\0\0aq\x00t("
+    + b"K\x01" * 600
+    + b"X\xff\0\0\0"
+    + b"q" * 255
+    + b"q\x00t("
+    + b"h\x00" * 70_000
+    + b"tt",
     "doubled lists": b"]q\x00"
     + b"".join(b"](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(60))
     + b"t",
@@ -61,6 +70,18 @@ BOMBS: dict[str, bytes] = {
     + b"a" * 255
     + b"q\x00"
     + b"t("
+    + b"h\x00" * 70_000
+    + b"tt",
+    "texts put there with a long index": b"(X\x01\0\0\0aq\x00t(X\xff\0\0\0"
+    + b"a" * 255
+    + b"r\x00\0\0\0K\x01t("
+    + b"h\x00" * 70_000
+    + b"tt",
+    "texts put in the place of a number": b"(K\x01q\x00("
+    + b"K\x01" * 600
+    + b"X\xff\0\0\0"
+    + b"a" * 255
+    + b"q\x00t("
     + b"h\x00" * 70_000
     + b"tt",
     "copied numbers": copied(b"decimal\nDecimal", b"X" + LARGE[1:5] + b"9" * 100_000),
