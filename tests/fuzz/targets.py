@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import codecs
+import collections
 import io
 import pickle
 import sys
@@ -20,6 +21,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
+from miros_rabbitmq import opcodes, pickling
 from miros_rabbitmq.amqp import connection_parameters
 from miros_rabbitmq.arp import ArpEntry, parse_arp_program, parse_proc_net_arp
 from miros_rabbitmq.codec import MESH, Codec, is_event_body
@@ -105,6 +107,16 @@ _restricted = RestrictedPickle()
 _codec = Codec(MESH, [_KEY], check_body=is_event_body)
 
 
+@contextmanager
+def _looking_closely() -> Iterator[None]:
+    usual = opcodes._SMALL_BYTES, opcodes._FEW_KEYS, pickling._FEW_BYTES
+    opcodes._SMALL_BYTES, opcodes._FEW_KEYS, pickling._FEW_BYTES = 0, -1, 0
+    try:
+        yield
+    finally:
+        opcodes._SMALL_BYTES, opcodes._FEW_KEYS, pickling._FEW_BYTES = usual
+
+
 class _Strict(Codec):
     """Lets what a limit of memory raises through, which the codec would call a bad message."""
 
@@ -129,7 +141,12 @@ def envelope(data: bytes) -> None:
 
 
 def unpickler(data: bytes) -> None:
-    """The restricted pickle: what it gives can be printed, hashed or not, and written again."""
+    """The restricted pickle: what it gives can be printed, hashed or not, and written again.
+
+    Also with every opcode and key looked at, as otherwise in large pickles only.
+    """
+    with _looking_closely(), suppress(Exception), guarded():
+        _restricted.dumps(_restricted.loads(b"\x80\x03" + data))
     try:
         with guarded():
             value = _restricted.loads(b"\x80\x03" + data)
@@ -214,6 +231,10 @@ _PAYLOADS: tuple[Any, ...] = (
     [[], {}, (), set(), frozenset({1}), bytearray(b"z")],
     [2**70, 2**3000, "ä" * 300, b"x" * 300],
     [(n, str(n)) for n in range(300)],
+    {(n, 2**70): frozenset({(n, 1), frozenset({n})}) for n in range(9)},
+    [collections.OrderedDict({(n,): n}) for n in range(9)],
+    [collections.Counter({(n,): n, 1.5: 2}) for n in range(3)],
+    [{n * (2**61 - 1) for n in range(1, 9)}, {n * (2**61 - 1): n for n in range(1, 9)}],
 )
 
 
