@@ -19,8 +19,8 @@ class Limits:
     connect_timeout_s: float = 3.0
     """TCP connect and AMQP handshake; a broker on a LAN answers in milliseconds."""
     heartbeat_s: int = 10
-    """AMQP heartbeat. A broker is asked for an answer four times in this and may take 1.2 times
-    this for it: silence in either direction is noticed within 1.5 times this, 15 s."""
+    """AMQP heartbeat. A broker is asked for an answer twice in this and may take nearly this
+    long for it: silence in either direction is noticed within 1.5 times this, 15 s."""
     reconnect_min_s: float = 0.1
     """First wait before a lost connection is opened again; doubles up to ``reconnect_max_s``."""
     reconnect_max_s: float = 5.0
