@@ -26,9 +26,14 @@ def echoing(chart: Any, e: Event) -> Any:
 
 @spy_on
 def pinging(chart: Any, e: Event) -> Any:
-    """Times each PONG."""
+    """Asks at each GO, and notes how long the answer took to come to it."""
+    if e.signal == signals.GO:
+        chart.began = time.perf_counter()
+        chart.transmit(Event(signal=signals.PING, payload=PAYLOAD))
+        return return_status.HANDLED
     if e.signal == signals.PONG:
-        chart.on_pong()
+        chart.times.append(time.perf_counter() - chart.began)
+        chart.answered.set()
         return return_status.HANDLED
     chart.temp.fun = chart.top
     return return_status.SUPER
@@ -64,22 +69,19 @@ def chart_echo(chart: dict[str, Any], **_: Any) -> None:
 
 def chart_ping(chart: dict[str, Any], count: int, **_: Any) -> None:
     """The asking chart."""
-    times: list[float] = []
-    answered = threading.Event()
     with make_chart("ping", chart) as node:
-        node.on_pong = answered.set
+        node.times = []
+        node.answered = threading.Event()
         node.start_at(pinging)
         node.nets.wait_for_peers(1, 5)
         say("ready")
         hear()
         for _number in range(count):
-            answered.clear()
-            began = time.perf_counter()
-            node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
-            answered.wait(5)
-            times.append(time.perf_counter() - began)
+            node.answered.clear()
+            node.post_fifo(Event(signal=signals.GO))
+            assert node.answered.wait(5)
             time.sleep(QUIET_S)  # the silence is what is measured
-    say({"times": times})
+    say({"times": node.times})
 
 
 def chart_send(
