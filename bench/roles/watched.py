@@ -86,6 +86,9 @@ def watched(chart: dict[str, Any], kind: str, rate: float, seconds: float, **_: 
             "lines_dropped": sum(lines.dropped.values()),
         }
     say(report)
+    sys.stdout.flush()
+    # miros's thread that writes the live trace is a daemon in the middle of a line.
+    os._exit(0)
 
 
 def _drive(node: TimedChart, rate: float, seconds: float) -> None:
