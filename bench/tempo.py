@@ -5,8 +5,6 @@ from __future__ import annotations
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from miros_rabbitmq import Limits
-
 from .figure import Figure, Result, Size, judged, middle, number, percentile_99
 from .stage import Part, Stage, roles
 
@@ -27,11 +25,7 @@ LOADS = (
     Load("burst (5,000 at once)", 5_000, 0.0),
 )
 
-TEMPOS = {
-    "PID": None,
-    "always fast": Limits().tempo_fast_s,
-    "always slow": Limits().tempo_slow_s,
-}
+TEMPOS = ("PID", "always fast", "always slow")
 
 KINDS = {"events": False, "snoop lines": True}
 """Publishers by what they are for: those of the snoops are lossy and patient."""
@@ -65,8 +59,8 @@ def pid(stage: Stage, size: Size) -> Result:
     for kind in KINDS:
         runs: dict[tuple[str, str], list[Values]] = {}
         for _ in range(size.runs):
-            for tempo, tempo_s in TEMPOS.items():
-                for name, taken in _loads(stage, kind, tempo_s):
+            for tempo in TEMPOS:
+                for name, taken in _loads(stage, kind, tempo):
                     runs.setdefault((name, tempo), []).append(taken)
         rows = []
         for load in LOADS:
@@ -104,14 +98,14 @@ def _series(stage: Stage, kind: str) -> dict[str, Any]:
     }
 
 
-def _loads(stage: Stage, kind: str, tempo_s: float | None) -> list[tuple[str, Values]]:
+def _loads(stage: Stage, kind: str, tempo: str) -> list[tuple[str, Values]]:
     """Every load with one tempo, in a new pair of processes; its values in their order."""
     taken: list[tuple[str, Values]] = []
     with roles(*_parts(stage, f"bench.{KINDS[kind]}", "publish_timed")) as (receiving, publishing):
         for load in LOADS:
             order = {
                 "snoop": KINDS[kind],
-                "tempo": tempo_s,
+                "tempo": tempo,
                 "events": load.events,
                 "rate": load.rate,
             }

@@ -22,6 +22,10 @@ class DropReason(enum.Enum):
     FORGOTTEN = "its broker was given up: gone for longer than forget_after, or named no longer"
 
 
+_FEW = 8
+"""So many tokens in the time of a beat go one by one at less expense than is felt."""
+
+
 class Batch(NamedTuple):
     """Tokens that go out as one AMQP message."""
 
@@ -64,7 +68,7 @@ class Outbox:
         self._waiting: deque[bytes] = deque()
         self._unconfirmed: OrderedDict[int, tuple[bytes, ...]] = OrderedDict()
         self._next_tag = 1
-        self._last_events = 1
+        self._few_in_a_row = 2
         self._bytes = 0
         self._unconfirmed_events = 0
         self._unconfirmed_bytes = 0
@@ -99,29 +103,17 @@ class Outbox:
         return len(self._unconfirmed) < self._window
 
     @property
-    def is_due(self) -> bool:
-        """What waits should go now: by waiting longer, nothing or little would be saved.
+    def is_calm(self) -> bool:
+        """The last two messages held few tokens: hardly any had to wait for others.
 
-        While the broker keeps up, that is always so: each message holds a single token. Once some
-        had to wait for each other, the next go when the broker has confirmed those, or when they
-        fill a message. This is Nagle's algorithm (RFC 896), with a whole message for the full
-        segment; and as the broker's confirm sets the pace, the more it has to do, the more goes
-        together.
+        One such message may be that of a sender whom the system has stopped for a moment.
         """
-        if not self._waiting or not self.has_window:
-            return False
-        return not self._unconfirmed or self.is_calm or self.fills_message
+        return self._few_in_a_row >= 2
 
     @property
     def fills_message(self) -> bool:
-        """What waits fills a message, which may go under way."""
-        is_full = len(self._waiting) >= self._batch_events or self._bytes >= self._batch_bytes
-        return is_full and self.has_window
-
-    @property
-    def is_calm(self) -> bool:
-        """The last message held a single token: none had to wait for others."""
-        return self._last_events == 1
+        """What waits fills a message: by waiting longer, nothing would be saved."""
+        return len(self._waiting) >= self._batch_events or self._bytes >= self._batch_bytes
 
     def post(self, token: bytes) -> int:
         """Put a token behind the others; over the limit, the oldest that wait go.
@@ -151,7 +143,7 @@ class Outbox:
         moved = sum(map(len, tokens))
         self._bytes -= moved
         self._unconfirmed_bytes += moved
-        self._last_events = len(tokens)
+        self._few_in_a_row = self._few_in_a_row + 1 if len(tokens) <= _FEW else 0
         batch = Batch(self._next_tag, tuple(tokens))
         self._next_tag += 1
         self._unconfirmed[batch.tag] = batch.tokens

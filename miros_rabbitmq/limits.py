@@ -35,9 +35,12 @@ class Limits:
 
     tempo_fast_s: float = 0.001
     """Beat of a publisher whose queue is full."""
-    tempo_slow_s: float = 0.05
-    """Beat of a publisher whose queue is empty: the longest that an event waits for others to go
-    with, where the broker is slow to confirm or nobody is known to wait for it."""
+    tempo_slow_s: float = 0.005
+    """Beat of a publisher whose queue is nearly empty: the longest that an event waits for others
+    to go with, where events come faster than a broker takes them one by one."""
+    tempo_patient_s: float = 0.05
+    """The same where nobody is known to wait: snoop lines, and events for an own broker where no
+    other chart listens."""
     batch_events: int = 256
     """Most events in one AMQP message: enough that its fixed cost no longer counts."""
     batch_bytes: int = 64 * 1024
@@ -94,7 +97,8 @@ class Limits:
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
                 what = "whole number" if is_whole else "number"
                 raise SettingsError(f"limits: {item.name} is a {what} above 0, not {value!r}")
-        if self.tempo_fast_s > self.tempo_slow_s or self.reconnect_min_s > self.reconnect_max_s:
+        slowest_s = min(self.tempo_slow_s, self.tempo_patient_s)
+        if self.tempo_fast_s > slowest_s or self.reconnect_min_s > self.reconnect_max_s:
             raise SettingsError("limits: a fast tempo or a minimum is above its slow or maximum")
         if self.fifo_remote_events > self.fifo_events:
             raise SettingsError("limits: fifo_remote_events is a part of fifo_events")

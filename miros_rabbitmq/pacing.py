@@ -58,7 +58,7 @@ class Pid:
 class Tempo:
     """The time between two beats of a publisher.
 
-    The queue's depth is the measurement, and the set point a tenth of what one message holds:
+    The queue's depth is the measurement, and the set point half of what one message holds:
     the fixed cost of a message is then a small part of the whole.
 
     Error and output are ratios, as rates are felt: the controller's output walks the tempo from
@@ -82,7 +82,7 @@ class Tempo:
     KP = 0.1
     KI = 0.6
     KD = 0.02
-    SET_POINT = 0.1
+    SET_POINT = 0.5
 
     def __init__(self, fast_s: float, slow_s: float, full: int) -> None:
         self._fast_s = fast_s

@@ -1,9 +1,11 @@
 """The sending half of a publisher: its thread, what waits in it, and when that goes out.
 
 A post to an idle publisher is sent at once, by the thread that posts: a thread that has to be woken
-first would take several times as long. Once the broker has more to do, what has come together goes
-out together, as soon as the broker has confirmed what it has (see `Outbox.is_due`); but it never
-waits longer than for the next beat of a tempo that a PID sets (see `pacing`).
+first would take several times as long. So is each further one, until the window of unconfirmed
+messages is full. Then posts come faster than a broker takes single messages, and what has come
+together goes out together: when it fills a message, or at the next beat of a tempo that a PID sets
+(see `pacing`). When a beat finds but a few, single posts go at once again. For traffic that nobody
+waits for, the beats begin with the first post.
 """
 
 from __future__ import annotations
@@ -108,7 +110,10 @@ class Sender(Session):
         self._drops: Counter[DropReason] = Counter()
         self._dropped_in_burst = 0
         self._nacks = 0
-        self._tempo = Tempo(limits.tempo_fast_s, limits.tempo_slow_s, limits.batch_events)
+        self._hurried, self._unhurried = (
+            Tempo(limits.tempo_fast_s, slow_s, limits.batch_events)
+            for slow_s in (limits.tempo_slow_s, limits.tempo_patient_s)
+        )
         self._beat_timer: Any = None
 
     def enqueue(self, token: bytes) -> bool:
@@ -129,8 +134,6 @@ class Sender(Session):
                 self._note_drop(reason, dropped)
             if self._state is not SessionState.READY or self._wake_pending:
                 return False
-            if not self._beat_pending:
-                return outbox.has_window  # without one, the next confirm makes it look
             return self._is_due
 
     def attend(self) -> None:
@@ -163,7 +166,8 @@ class Sender(Session):
     def _send_from_here(self) -> bool:
         """Send what is due, unless the publisher's thread is at it; whether nothing is left."""
         loop = self._ioloop
-        if loop is None or not loop.lock.acquire(blocking=False):
+        # Whose first post begins the beats needs the publisher's thread.
+        if self.patient or loop is None or not loop.lock.acquire(blocking=False):
             return False
         try:
             if self._state is not SessionState.READY or not self._is_due:
@@ -222,31 +226,39 @@ class Sender(Session):
 
     @property
     def _is_due(self) -> bool:
-        """What waits should go without waiting for a beat."""
-        return self._outbox.fills_message if self.patient else self._outbox.is_due
+        """What is posted goes without waiting for a beat."""
+        outbox = self._outbox
+        if not outbox.has_window:
+            return False  # the next confirm makes the publisher's thread look
+        is_calm = outbox.is_calm and not self.patient
+        return is_calm or outbox.fills_message or not self._beat_pending
+
+    @property
+    def _tempo(self) -> Tempo:
+        return self._unhurried if self.patient else self._hurried
 
     def _on_wake(self, others: Sequence[Sender]) -> None:
         for other in others:
             other.wake()
         with self._changed:
             self._wake_pending = False
-        # The patient have waited since their last beat.
-        self._send(everything=self.patient and self._beat_timer is None)
+        self._send()
 
     def _on_beat(self) -> None:
         self._beat_timer = None
         self._send(everything=True)
 
     def _send(self, *, everything: bool = False) -> None:
-        """Send what is due, or everything that waits, and set the time of the next beat."""
+        """Send what is due, or at a beat everything, and set the time of the next beat."""
         if self._state is not SessionState.READY:
             return
         outbox = self._outbox
         depth = outbox.depth
+        everything = everything or self._beat_timer is None
         has_sent = False
         # Bounded, where each event is a message of its own: there is more to do in this thread.
         for _ in range(self.limits.batch_events):
-            if not (everything or self._is_due) or not self._send_next():
+            if not (everything or outbox.fills_message) or not self._send_next():
                 break
             has_sent = True
         if has_sent or self._beat_timer is None:

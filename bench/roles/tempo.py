@@ -79,13 +79,23 @@ def _publisher(url: str, exchange: str, snoop: bool, limits: Limits) -> SimplePi
     return publisher
 
 
+def _limits(tempo: str, snoop: bool) -> Limits:
+    """With the PID, or with a tempo that is always the fast or the slow one."""
+    limits = Limits()
+    slow_s = limits.tempo_patient_s if snoop else limits.tempo_slow_s
+    constant = {"always fast": limits.tempo_fast_s, "always slow": slow_s}
+    if tempo not in constant:
+        return limits
+    tempo_s = constant[tempo]
+    return Limits(tempo_fast_s=tempo_s, tempo_slow_s=tempo_s, tempo_patient_s=tempo_s)
+
+
 def publish_timed(url: str, exchange: str, **_: Any) -> None:
     """For each line with a load and a tempo, publish that load, and report what it cost."""
     say("ready")
     order = hear()
     while order != "end":
-        tempo_s = order["tempo"]
-        limits = Limits() if tempo_s is None else Limits(tempo_fast_s=tempo_s, tempo_slow_s=tempo_s)
+        limits = _limits(order["tempo"], order["snoop"])
         publisher = _publisher(url, exchange, order["snoop"], limits)
         time.sleep(0.3)
         cpu_s = time.process_time()

@@ -25,7 +25,7 @@ from miros_rabbitmq import (
     RejectReason,
 )
 
-from ..helpers import wait_until
+from ..helpers import scaled, wait_until
 from .charts import arguments_for, listening, make_active_object, make_factory, running
 
 KEY = Fernet.generate_key()
@@ -62,6 +62,34 @@ def test_a_chart_does_not_hear_itself_but_others_on_its_broker_do(broker_a: Loca
             wait_until(partial(heard_itself, chart))
     for n, (_, record) in enumerate(charts):
         assert sorted(record.payloads("FROM")) == [m for m in range(3) if m != n]
+
+
+def test_charts_at_one_broker_know_of_each_other_and_one_alone_is_in_no_haste(
+    broker_a: LocalBroker,
+) -> None:
+    """Whatever their routing keys: what only one of them hears is in haste, too."""
+
+    def is_patient(chart: NetworkedActiveObject) -> bool:
+        return chart.nets._mesh.publishers[broker_a.address].patient
+
+    first, heard = make_active_object(
+        "first", **arguments_for(broker_a, key=KEY), tx_routing_key="of.first"
+    )
+    second, _ = make_active_object(
+        "second", **arguments_for(broker_a, key=KEY), tx_routing_key="of.second"
+    )
+    stranger, _ = make_active_object(
+        "stranger", **arguments_for(broker_a, key=Fernet.generate_key())
+    )
+    with running(first, stranger):
+        first.transmit(Event(signal="TO_NOBODY"))
+        assert first.nets.flush(scaled(5))
+        assert is_patient(first)
+        with running(second):
+            wait_until(lambda: not is_patient(first) and not is_patient(second))
+        assert is_patient(stranger), "who has another key is no neighbour"
+        assert not first.nets.stats().mesh.rejected
+    assert not heard.heard
 
 
 def test_two_charts_of_one_name_in_one_process_hear_each_other(broker_a: LocalBroker) -> None:

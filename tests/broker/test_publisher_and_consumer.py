@@ -167,20 +167,89 @@ def test_a_consumer_without_room_holds_messages_back_and_loses_none(broker_a: Lo
     assert heard == [str(number).encode() for number in range(100)]
 
 
+ONE_BEAT = Limits(tempo_fast_s=3600, tempo_slow_s=3600, tempo_patient_s=3600)
+"""A beat of an hour: whatever waited for it would not arrive within a test."""
+
+
 def test_a_post_to_an_empty_fifo_is_sent_at_once_whatever_the_tempo(broker_a: LocalBroker) -> None:
     sent_s: list[float] = []
     consumer = SimplePikaTopicConsumer(
         broker_a.url(), EXCHANGE, "now", on_message=lambda _: sent_s.append(time.monotonic())
     )
-    # A beat of an hour: whatever waited for it would not arrive within this test.
-    publisher = SimplePikaTopicPublisher(
-        broker_a.url(), EXCHANGE, "now", limits=Limits(tempo_fast_s=3600, tempo_slow_s=3600)
-    )
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "now", limits=ONE_BEAT)
     with running(consumer, publisher):
         for count in range(1, 6):
             publisher.post_fifo("now")
             wait_for_count(count, sent_s)
             assert publisher.flush(scaled(5))
+
+
+def test_a_patient_publisher_sends_once_in_the_time_of_a_beat_or_a_full_message(
+    broker_a: LocalBroker,
+) -> None:
+    bodies: list[bytes] = []
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "later", on_message=lambda delivery: bodies.append(delivery.body)
+    )
+    publisher = SimplePikaTopicPublisher(
+        broker_a.url(), EXCHANGE, "later", separator=b",", patient=True, limits=ONE_BEAT
+    )
+    with running(consumer, publisher):
+        publisher.post_fifo("first")
+        wait_until(lambda: bodies == [b"first"])
+        for text in "abc":
+            publisher.post_fifo(text)
+        assert publisher.stats().waiting == 3
+        assert publisher.flush(scaled(5))
+        wait_until(lambda: bodies[1:] == [b"a,b,c"])
+        for _ in range(ONE_BEAT.batch_events):
+            publisher.post_fifo("x")
+        wait_until(lambda: len(bodies) == 3)
+        assert publisher.stats().messages == 3
+
+
+def test_a_flood_is_sent_in_few_messages_and_arrives_in_order(broker_a: LocalBroker) -> None:
+    bodies: list[bytes] = []
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "flood", on_message=lambda delivery: bodies.append(delivery.body)
+    )
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "flood", separator=b",")
+    with running(consumer, publisher):
+        for number in range(5_000):
+            publisher.post_fifo(str(number))
+        assert publisher.flush(scaled(20))
+        wait_until(lambda: b",".join(bodies).count(b",") == 4_999)
+        assert publisher.stats().messages < 2_500
+    assert [int(text) for text in b",".join(bodies).split(b",")] == list(range(5_000))
+
+
+def test_several_threads_post_to_one_publisher_and_nothing_is_lost_or_out_of_order(
+    broker_a: LocalBroker,
+) -> None:
+    """Whichever of them, or the publisher's own, writes to the socket."""
+    bodies: list[bytes] = []
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "many", on_message=lambda delivery: bodies.append(delivery.body)
+    )
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "many", separator=b",")
+
+    def post(thread: int) -> None:
+        for number in range(1_000):
+            publisher.post_fifo(f"{thread}:{number}")
+            if number % 50 == 0:
+                time.sleep(0.001)  # so that some find it idle
+
+    with running(consumer, publisher):
+        threads = [threading.Thread(target=post, args=(n,)) for n in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert publisher.flush(scaled(20))
+        wait_until(lambda: b",".join(bodies).count(b",") == 3_999)
+    posts = [text.split(b":") for text in b",".join(bodies).split(b",")]
+    for n in range(4):
+        assert [int(number) for thread, number in posts if int(thread) == n] == list(range(1_000))
 
 
 def test_an_absent_broker_gets_the_newest_and_the_oldest_are_counted() -> None:

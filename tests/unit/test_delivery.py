@@ -50,61 +50,52 @@ def tokens_left(box: Outbox) -> list[bytes]:
 # The sender's half.
 
 
-def test_while_the_broker_keeps_up_each_token_is_due_at_once() -> None:
-    box = outbox(window=3, batch_events=4)
-    assert not box.is_due
-    for number in range(3):
-        box.post(b"%d" % number)
-        assert box.is_due
-        box.take()
-        assert not box.is_due
-    box.post(b"3")
-    assert not box.is_due, "the window is full"
-    assert not box.has_window
-    box.confirm(1)
-    assert box.is_due
+def send(box: Outbox, *sizes: int) -> None:
+    """Post and take a message of each of these numbers of tokens, and have it confirmed."""
+    for size in sizes:
+        for _ in range(size):
+            box.post(b"x")
+        batch = box.take()
+        assert batch is not None
+        assert len(batch.tokens) == size
+        box.confirm(batch.tag)
 
 
-def test_once_tokens_had_to_wait_the_next_wait_for_the_confirm_or_fill_a_message() -> None:
-    box = outbox(window=3, batch_events=4)
-    for number in range(2):
-        box.post(b"%d" % number)
-    box.take()
-    assert not box.is_calm
-    for number in range(3):
-        box.post(b"%d" % number)
-        assert not box.is_due
-    box.post(b"3")
-    assert box.is_due, "a whole message waits"
-    box.take()
-    box.post(b"4")
-    assert not box.is_due
-    box.confirm(2, multiple=True)
-    assert box.is_due
-    box.take()
+def test_it_is_calm_while_messages_hold_few_tokens_and_two_in_a_row_make_it_so_again() -> None:
+    box = outbox(batch_events=100)
     assert box.is_calm
-    box.post(b"5")
-    assert box.is_due
+    send(box, 1, 8, 3)
+    assert box.is_calm
+    send(box, 9)
+    assert not box.is_calm
+    send(box, 1)
+    assert not box.is_calm
+    send(box, 8)
+    assert box.is_calm
 
 
-def test_tokens_that_fill_a_message_by_their_bytes_are_due() -> None:
-    box = outbox(window=3, batch_events=100, batch_bytes=20)
+def test_a_message_is_filled_by_the_number_of_tokens_or_by_their_bytes() -> None:
+    box = outbox(batch_events=3, batch_bytes=20)
     box.post(b"x")
     box.post(b"y")
+    assert not box.fills_message
+    box.post(b"z")
+    assert box.fills_message
     box.take()
-    box.post(b"x" * 19)
-    assert not box.is_due
-    box.post(b"y")
-    assert box.is_due
+    box.post(b"x" * 20)
+    assert box.fills_message
 
 
-def test_after_a_lost_connection_what_is_resent_is_due() -> None:
-    box = outbox(window=3, batch_events=4)
-    box.post(b"0")
-    box.post(b"1")
+def test_the_window_is_full_until_something_is_confirmed() -> None:
+    box = outbox(window=2)
+    for _ in range(3):
+        box.post(b"x")
+    assert box.has_window
     box.take()
-    box.connection_lost()
-    assert box.is_due
+    box.take()
+    assert not box.has_window
+    box.confirm(1)
+    assert box.has_window
 
 
 def test_tokens_leave_in_the_order_they_came() -> None:

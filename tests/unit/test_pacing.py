@@ -125,7 +125,7 @@ def test_a_new_tempo_is_slow() -> None:
     assert Clockwork().beat(0) == SLOW_S
 
 
-@pytest.mark.parametrize("depth", [FULL, 20 * FULL])
+@pytest.mark.parametrize("depth", [10 * FULL, 20_000])
 def test_it_is_fast_within_a_few_beats_of_a_jump_from_empty(depth: int) -> None:
     clockwork = Clockwork()
     clockwork.beats(0, 20)
@@ -228,4 +228,9 @@ def test_two_equal_tempos_are_constant() -> None:
 
 def test_the_default_limits_are_those_that_are_tested_here() -> None:
     limits = Limits()
-    assert (limits.tempo_fast_s, limits.tempo_slow_s, limits.batch_events) == (FAST_S, SLOW_S, FULL)
+    assert (limits.tempo_fast_s, limits.tempo_patient_s, limits.batch_events) == (
+        FAST_S,
+        SLOW_S,
+        FULL,
+    )
+    assert limits.tempo_slow_s < limits.tempo_patient_s

@@ -441,7 +441,7 @@ def test_two_limits_that_contradict_each_other_are_refused(contradiction: dict[s
 
 
 def test_equal_limits_do_not_contradict_each_other() -> None:
-    assert Limits(tempo_fast_s=0.05, reconnect_min_s=5.0, fifo_remote_events=10_000)
+    assert Limits(tempo_fast_s=0.005, reconnect_min_s=5.0, fifo_remote_events=10_000)
 
 
 @pytest.mark.parametrize("bad", [0.5, math.inf])
