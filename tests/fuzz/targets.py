@@ -21,7 +21,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from miros_rabbitmq import opcodes, pickling
+from miros_rabbitmq import opcode_tally, opcodes, pickling
 from miros_rabbitmq.amqp import connection_parameters
 from miros_rabbitmq.arp import ArpEntry, parse_arp_program, parse_proc_net_arp
 from miros_rabbitmq.codec import MESH, Codec, is_event_body
@@ -109,12 +109,12 @@ _codec = Codec(MESH, [_KEY], check_body=is_event_body)
 
 @contextmanager
 def _looking_closely() -> Iterator[None]:
-    usual = opcodes._SMALL_BYTES, opcodes._FEW_KEYS, pickling._FEW_BYTES
-    opcodes._SMALL_BYTES, opcodes._FEW_KEYS, pickling._FEW_BYTES = 0, -1, 0
+    usual = opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES
+    opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES = 0, -1, 0
     try:
         yield
     finally:
-        opcodes._SMALL_BYTES, opcodes._FEW_KEYS, pickling._FEW_BYTES = usual
+        opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES = usual
 
 
 class _Strict(Codec):

@@ -14,8 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miros_rabbitmq import opcodes
-from miros_rabbitmq.opcodes import MAX_DEPTH, MAX_INTEGER_BYTES, OpcodeRefused, check_opcodes
+from miros_rabbitmq import opcode_tally
+from miros_rabbitmq.opcode_bounds import MAX_DEPTH, MAX_INTEGER_BYTES
+from miros_rabbitmq.opcode_walk import Walk
+from miros_rabbitmq.opcodes import OpcodeRefused, check_opcodes
 from miros_rabbitmq.pickling import ClassRefused, RestrictedPickle
 
 HEAD = b"\x80\x03"
@@ -135,7 +137,7 @@ def test_what_would_take_too_much_memory_is_refused_before_it_does(
 ) -> None:
     data = HEAD + data + b"."
     check_opcodes(data)
-    monkeypatch.setattr(opcodes, "MAX_MEMORY_BYTES", 1_000_000)
+    monkeypatch.setattr(opcode_tally, "MAX_MEMORY_BYTES", 1_000_000)
     bound = max(1_000_000, 40 * len(data))
     tracemalloc.start()
     try:
@@ -152,7 +154,7 @@ def test_what_is_taken_takes_no_more_memory_than_was_counted(data: bytes) -> Non
     data = HEAD + data + b"."
     restricted = RestrictedPickle()
     restricted.loads(data)
-    walk = opcodes._Walk(data)
+    walk = Walk(data)
     walk.run()
     tracemalloc.start()
     try:
@@ -161,7 +163,7 @@ def test_what_is_taken_takes_no_more_memory_than_was_counted(data: bytes) -> Non
     finally:
         tracemalloc.stop()
     assert value
-    assert peak < 1.5 * walk._memory
+    assert peak < 1.5 * walk.tally.memory
 
 
 CUT_SHORT = (
@@ -180,7 +182,7 @@ def test_what_is_cut_short_or_takes_what_is_not_there_is_refused(rest: bytes) ->
 def test_what_leaves_something_over_is_refused_by_the_walk(rest: bytes) -> None:
     """The quick way lets some of it pass: the unpickler gives the top, no harm is done."""
     with pytest.raises((OpcodeRefused, IndexError)):
-        opcodes._Walk(HEAD + rest).run()
+        Walk(HEAD + rest).run()
 
 
 @pytest.mark.parametrize("wrong", [b"", b"0.", b"..", b"cos\n", b"\x82\x01."])
@@ -277,7 +279,7 @@ VALUES = st.recursive(
 def test_the_quick_way_and_the_walk_agree(value: Any) -> None:
     data = pickle.dumps(value, 3)
     check_opcodes(data)
-    opcodes._Walk(data).run()
+    Walk(data).run()
 
 
 @settings(deadline=None, max_examples=300)

@@ -25,9 +25,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miros_rabbitmq import opcodes, pickling
+from miros_rabbitmq import crowds, opcode_tally, opcodes, pickling
 from miros_rabbitmq.exceptions import SettingsError
-from miros_rabbitmq.opcodes import MAX_NUMBER_KEYS, Findings, OpcodeRefused, check_opcodes
+from miros_rabbitmq.opcode_bounds import MAX_NUMBER_KEYS
+from miros_rabbitmq.opcodes import Findings, OpcodeRefused, check_opcodes
 from miros_rabbitmq.pickling import HARMLESS, PROTOCOL, ClassRefused, RestrictedPickle
 
 EXTENSION_CODE = 0xF1
@@ -707,7 +708,7 @@ def test_what_shares_one_hash_is_refused_on_both_sides(crowd: Any, make: Any) ->
 def _written_unchecked(value: Any) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pickling, "check_opcodes", lambda *_, **__: Findings(is_plain=False))
-        patch.setattr(pickling, "MAX_COMPARED", sys.maxsize)
+        patch.setattr(crowds, "MAX_COMPARED", sys.maxsize)
         return RestrictedPickle().dumps(value)
 
 
@@ -808,6 +809,6 @@ def test_a_look_at_the_keys_changes_nothing(value: Any) -> None:
     value[MOMENT.replace(tzinfo=OwnZone())] = [OwnSet({1}), Point(1, 2), Colour.RED, Own]
     restricted = RestrictedPickle([Own, OwnZone, OwnSet, Point, Colour])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opcodes, "_FEW_KEYS", -1)
+        patch.setattr(opcode_tally, "_FEW_KEYS", -1)
         patch.setattr(opcodes, "_SMALL_BYTES", 0)
         assert restricted.loads(restricted.dumps(value)) == value
