@@ -214,7 +214,7 @@ def write(connection: Any, data: bytes) -> bool:
     if transport.get_write_buffer_size() == 0:
         taken = 0
         # Full, or broken: pika finds out which when it tries the same bytes again.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(BlockingIOError, ConnectionError, ssl.SSLError):
             taken = transport._sock.send(data)
         if taken == len(data):
             return True

@@ -41,7 +41,7 @@ class Outbox:
 
     Args:
         max_events: most tokens that wait or are unconfirmed; of a lossy one, most that wait.
-        max_bytes: the same limit in bytes.
+        max_bytes: the same limit in bytes; what goes beyond it is the last token alone.
         window: most messages sent and not yet confirmed.
         batch_events: most tokens in one message.
         batch_bytes: most bytes in one message; a single larger token goes alone.
@@ -116,14 +116,21 @@ class Outbox:
         return len(self._waiting) >= self._batch_events or self._bytes >= self._batch_bytes
 
     def post(self, token: bytes) -> int:
-        """Put a token behind the others; over the limit, the oldest that wait go.
+        """Put a token behind the others; where it is full, the oldest that wait go first.
+
+        So nothing is dropped by a post to an outbox that has room; the limit of bytes may be
+        exceeded by one token.
 
         Returns:
             how many were dropped.
         """
+        dropped = 0
+        while self._waiting and self.is_full:
+            self._bytes -= len(self._waiting.popleft())
+            dropped += 1
         self._waiting.append(token)
         self._bytes += len(token)
-        return self._drop_surplus()
+        return dropped
 
     def take(self) -> Batch | None:
         """Take the next message to send, unless nothing waits or the window is full."""
@@ -193,20 +200,6 @@ class Outbox:
         self._unconfirmed_events -= len(tokens)
         self._unconfirmed_bytes -= sum(map(len, tokens))
         return len(tokens)
-
-    def _drop_surplus(self) -> int:
-        # Of what is resent, also what is under way counts.
-        spare_events, spare_bytes = self._max_events, self._max_bytes
-        if self._resend:
-            spare_events -= self._unconfirmed_events
-            spare_bytes -= self._unconfirmed_bytes
-        waiting = self._waiting
-        dropped = 0
-        # The newest is kept: one that is larger than the limit goes alone.
-        while len(waiting) > 1 and (len(waiting) > spare_events or self._bytes > spare_bytes):
-            self._bytes -= len(waiting.popleft())
-            dropped += 1
-        return dropped
 
 
 class Arrival(enum.Enum):

@@ -21,7 +21,7 @@ class LockedLoop(IOLoop):  # type: ignore[misc]  # pika has no type hints
     """An `IOLoop` whose callbacks, timers and handlers of file descriptors hold a lock."""
 
     def __init__(self) -> None:
-        self.lock = threading.Lock()
+        self.lock = threading.RLock()
         """Held during each call from the loop; try to take it, and never wait for it."""
         super().__init__()
 

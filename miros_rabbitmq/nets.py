@@ -53,6 +53,10 @@ _GOODBYE_S = 0.5
 """How long brokers may take to close connections when ``stop_timeout_s`` was needed to flush."""
 
 
+_LAST_LINES_S = 1.0
+"""How long a terminal may take to show the last lines of a chart that stops."""
+
+
 class Phase(enum.Enum):
     """Where the networks of a node stand."""
 
@@ -188,7 +192,7 @@ class MirosNets:
         """
         self._stop(time.monotonic() + self.settings.limits.stop_timeout_s)
 
-    def _stop(self, deadline_s: float) -> None:
+    def _stop(self, deadline_s: float, lines_s: float = _LAST_LINES_S) -> None:
         if not self._is_ours():
             return
         with self._lifecycle:
@@ -207,8 +211,8 @@ class MirosNets:
                 with self._lifecycle:
                     self._phase = Phase.STOPPED
                     self._lifecycle.notify_all()
-        self._teller.stop(1.0)
-        self._terminal.stop(1.0)
+        self._teller.stop(lines_s)
+        self._terminal.stop(lines_s)
 
     def _end(self, deadline_s: float) -> None:
         """End every thread; without the lock, which some of them take."""
@@ -512,7 +516,8 @@ def _stop_all() -> None:
     began_s = time.monotonic()
     for nets in list(_live):
         try:
-            nets._stop(began_s + nets.settings.limits.stop_timeout_s)
+            # The terminals write their last lines at the very end, all within one time.
+            nets._stop(began_s + nets.settings.limits.stop_timeout_s, lines_s=0.0)
         except Exception:
             # One that cannot end must not keep the others from it.
             logger.exception("%r could not be stopped", nets)

@@ -18,7 +18,6 @@ uses miros has a reference to them.
 from __future__ import annotations
 
 import threading
-from collections.abc import KeysView
 from typing import Any
 
 from miros import return_status, signals
@@ -31,7 +30,7 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
     """miros's registry of signals; readers see the last complete state."""
 
     _items: tuple[tuple[str, int], ...] = ()
-    _names: dict[int, str] = {}  # noqa: RUF012 - replaced, never changed
+    _numbers: dict[int, None] = {}  # noqa: RUF012 - replaced, never changed
     _inner: frozenset[str | int] = frozenset()
 
     def append(self, string: str) -> None:
@@ -48,16 +47,42 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
     def __delitem__(self, name: str) -> None:
         with lock:
             super().__delitem__(name)
-            self.__dict__.pop(name, None)
+            self._index()
+
+    def pop(self, *arguments: Any) -> Any:
+        """Take a name out, as of any mapping."""
+        with lock:
+            number = super().pop(*arguments)
+            self._index()
+            return number
+
+    def popitem(self, last: bool = True) -> Any:
+        """Take the last name out, or the first."""
+        with lock:
+            pair = super().popitem(last)
+            self._index()
+            return pair
+
+    def clear(self) -> None:
+        """Take every name out."""
+        with lock:
+            super().clear()
+            self._index()
+
+    def move_to_end(self, name: str, last: bool = True) -> None:
+        """Move a name to the end, or to the begin."""
+        with lock:
+            super().move_to_end(name, last)
             self._index()
 
     def items(self) -> Any:
         """Names and numbers, in the order in which they were added."""
         return self._items
 
-    def values(self) -> KeysView[int]:
+    def values(self) -> Any:
         """The numbers, in the same order; whether one is among them is found at once."""
-        return self._names.keys()
+        # Two names of one number are two values.
+        return self._numbers.keys() if len(self._numbers) == len(self) else super().values()
 
     def is_inner_signal(self, other: object) -> bool:
         """Tell whether a name or a number is one of miros's own."""
@@ -65,12 +90,14 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
 
     def _index(self) -> None:
         """Prepare the answers anew; each is replaced in one step, and never changed."""
-        pairs = tuple(super().items())
+        before, pairs = self._items, tuple(super().items())
         inner = pairs[: self.highest_inner_signal]
         attributes = self.__dict__
         attributes["_items"] = pairs
-        attributes["_names"] = {number: name for name, number in pairs}
+        attributes["_numbers"] = dict.fromkeys(number for _, number in pairs)
         attributes["_inner"] = frozenset(part for pair in inner for part in pair)
+        for name in {name for name, _ in before}.difference(self, _TAKEN):
+            del attributes[name]
         attributes.update(pair for pair in pairs if pair[0] not in _TAKEN)
 
 

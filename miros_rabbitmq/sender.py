@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import math
 import ssl
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,6 +21,7 @@ from typing import Any
 
 import pika
 import pika.channel
+import pika.exceptions
 import pika.spec
 
 from .amqp import Publishing
@@ -149,9 +151,10 @@ class Sender(Session):
                 for each, and the caller may have something to wait for.
         """
         with self._changed:
-            pending, self._wake_pending = self._wake_pending, True
-        if others or not pending:
-            self._call_soon(lambda: self._on_wake(others))
+            if others or not self._wake_pending:
+                # First: an exception between the two, as of Ctrl-C, would leave it pending.
+                self._call_soon(lambda: self._on_wake(others))
+                self._wake_pending = True
 
     def send_everything(self) -> None:
         """Have the publisher's thread send what waits, without waiting for a beat."""
@@ -167,18 +170,31 @@ class Sender(Session):
         """Send what is due, unless the publisher's thread is at it; whether nothing is left."""
         loop = self._ioloop
         # Whose first post begins the beats needs the publisher's thread.
-        if self.patient or loop is None or not loop.lock.acquire(blocking=False):
+        if self.patient or loop is None or self._thread is threading.current_thread():
             return False
         try:
+            if not loop.lock.acquire(blocking=False):
+                return False
             if self._state is not SessionState.READY or not self._is_due:
                 return False
             return self._send_next() and not self._outbox.depth
-        except Exception:
+        except (pika.exceptions.AMQPError, AttributeError, AssertionError, ConnectionError):
             logger.exception("%s: unexpected error; connecting again", self._name)
-            self._call_soon(self._abandon_connection)
+            self._give_up_channel()
             return True
+        except BaseException:
+            # Of a signal's handler, as of Ctrl-C.
+            self._give_up_channel()
+            raise
         finally:
-            loop.lock.release()
+            # Asked, and not remembered: a handler may run right after the lock was taken.
+            if loop is not None and loop.lock._is_owned():
+                loop.lock.release()
+
+    def _give_up_channel(self) -> None:
+        """Send nothing more by it: a message is noted of which nothing, or a part, was written."""
+        self._publishing = None
+        self._call_soon(self._abandon_connection)
 
     # The session's thread.
 

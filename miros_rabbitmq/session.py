@@ -82,7 +82,7 @@ class Session:
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
         on_change: called when the state has changed, in the thread that changed it, which holds no
-            lock then. What it raises is logged.
+            lock then that others wait for. What it raises is logged.
         reporting: at which levels an outage is logged.
 
     Raises:

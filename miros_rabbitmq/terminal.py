@@ -11,6 +11,7 @@ import logging
 import os
 import sys
 import threading
+import time
 import weakref
 from collections import deque
 from collections.abc import Callable
@@ -102,8 +103,9 @@ _terminals: weakref.WeakSet[SnoopTerminal] = weakref.WeakSet()
 
 @atexit.register
 def _write_what_waits() -> None:
+    deadline_s = time.monotonic() + _LAST_LINES_S
     for terminal in list(_terminals):
-        terminal.stop(_LAST_LINES_S)
+        terminal.stop(max(0.0, deadline_s - time.monotonic()))
 
 
 def _renew_lock() -> None:

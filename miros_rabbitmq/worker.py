@@ -6,6 +6,7 @@ much of it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import threading
 import weakref
@@ -76,10 +77,16 @@ class Worker(Generic[T]):
                 self._is_idle = False
                 self._changed.notify_all()
             elif self._thread is None:
-                self._stop_asked = False
-                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-                self._thread.start()
+                self._start()
             return dropped
+
+    def _start(self) -> None:
+        self._stop_asked = False
+        thread = threading.Thread(target=self._run, name=self._name, daemon=True)
+        # The interpreter may be about to end, or have no thread left: the next item tries again.
+        with contextlib.suppress(RuntimeError):
+            thread.start()
+            self._thread = thread
 
     def drain(self, timeout: float) -> bool:
         """Wait until all that was put so far is handled; False after ``timeout`` seconds.

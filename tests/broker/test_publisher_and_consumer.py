@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import threading
 import time
@@ -250,6 +251,52 @@ def test_several_threads_post_to_one_publisher_and_nothing_is_lost_or_out_of_ord
     posts = [text.split(b":") for text in b",".join(bodies).split(b",")]
     for n in range(4):
         assert [int(number) for thread, number in posts if int(thread) == n] == list(range(1_000))
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError, AttributeError])
+def test_an_exception_amid_a_send_costs_a_connection_and_no_event(
+    broker_a: LocalBroker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    """Of a signal's handler, which may run anywhere, or of pika."""
+    bodies: list[bytes] = []
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "amid", on_message=lambda delivery: bodies.append(delivery.body)
+    )
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "amid")
+    raised: list[BaseException] = []
+    interrupted = threading.Event()
+    numbers = itertools.count()
+
+    def post() -> None:
+        publisher.post_fifo(f"{next(numbers)},")
+
+    with running(consumer, publisher):
+        post()
+        assert publisher.flush(scaled(5))
+        publishing = publisher._publishing
+        assert publishing is not None
+        send = publishing.publish
+
+        def interrupt(body: bytes) -> bool:
+            if threading.current_thread() is publisher._thread:
+                return send(body)  # it was busy with the connection, and took this one over
+            interrupted.set()
+            raise error
+
+        monkeypatch.setattr(publishing, "publish", interrupt)
+        while not interrupted.is_set():
+            assert publisher.flush(scaled(5))
+            try:
+                post()
+            except BaseException as caught:  # noqa: BLE001 - what a user would see
+                raised.append(caught)
+        for _ in range(4):
+            post()
+        assert publisher.flush(scaled(10))
+        sent = b"".join(b"%d," % number for number in range(next(numbers)))
+        wait_until(lambda: b"".join(bodies) == sent)
+    # A mistake of pika's is for the log; what a handler raises is for the program.
+    assert [type(one) for one in raised] == ([] if error is AttributeError else [error])
 
 
 def test_an_absent_broker_gets_the_newest_and_the_oldest_are_counted() -> None:

@@ -202,20 +202,33 @@ def test_over_the_limit_of_events_the_oldest_go() -> None:
 
 def test_over_the_limit_of_bytes_as_many_of_the_oldest_go_as_it_takes() -> None:
     box = outbox(max_bytes=10)
-    for token in (b"aaa", b"bbb", b"ccc"):
+    for token in (b"aaa", b"bbb", b"ccc", b"dddddd"):
         assert box.post(token) == 0
-    assert box.post(b"dddddd") == 2
-    assert tokens_left(box) == [b"ccc", b"dddddd"]
+    assert box.is_full
+    assert box.post(b"e") == 2
+    assert tokens_left(box) == [b"ccc", b"dddddd", b"e"]
 
 
-def test_a_token_above_the_limit_of_bytes_is_kept_alone() -> None:
+def test_a_token_above_the_limit_of_bytes_is_kept_and_goes_before_the_next() -> None:
     box = outbox(max_bytes=10)
     box.post(b"a")
-    assert box.post(b"x" * 50) == 1
-    assert box.is_full
-    assert box.post(b"b") == 1
-    assert not box.is_full
+    assert box.post(b"x" * 20) == 0
+    assert box.post(b"b") == 2
     assert tokens_left(box) == [b"b"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 10), st.integers(1, 100))
+def test_a_post_to_an_outbox_with_room_drops_nothing(
+    sizes: list[int], max_events: int, max_bytes: int
+) -> None:
+    """Or a sender that waits for room would lose what it was told is accepted."""
+    box = outbox(max_events=max_events, max_bytes=max_bytes)
+    for size in sizes:
+        had_room = not box.is_full
+        dropped = box.post(b"x" * size)
+        assert not (had_room and dropped)
+        assert box.is_full or had_room or dropped
 
 
 def test_what_is_confirmed_makes_room() -> None:
@@ -401,9 +414,9 @@ class FailingBroker(RuleBasedStateMachine):
         self.posted_while_connected += self.connected
         token = b"%d:" % self.posted + b"x" * padding
         self.sizes[self.posted] = len(token)
+        expected = self.make_room()
         self.waiting.append(self.posted)
-        dropped = self.outbox.post(token)
-        assert dropped == self.drop_surplus()
+        assert self.outbox.post(token) == expected
 
     @precondition(lambda self: self.connected)
     @rule()
@@ -449,14 +462,15 @@ class FailingBroker(RuleBasedStateMachine):
     def connect(self) -> None:
         self.connected = True
 
-    def drop_surplus(self) -> int:
+    def make_room(self) -> int:
         dropped = 0
-        while len(self.waiting) > 1 and (
-            self.events_held() > self.max_events or self.bytes_held() > self.max_bytes
-        ):
+        while self.waiting and self.is_full():
             self.dropped.add(self.waiting.pop(0))
             dropped += 1
         return dropped
+
+    def is_full(self) -> bool:
+        return self.events_held() >= self.max_events or self.bytes_held() >= self.max_bytes
 
     def events_held(self) -> int:
         return len(self.waiting) + sum(map(len, self.under_way.values()))
@@ -536,9 +550,7 @@ class FailingBroker(RuleBasedStateMachine):
             assert self.outbox.depth == len(self.waiting)
             assert self.outbox.unconfirmed == sum(map(len, self.under_way.values()))
             assert self.outbox.is_empty == (not self.waiting and not self.under_way)
-            assert self.outbox.is_full == (
-                self.events_held() >= self.max_events or self.bytes_held() >= self.max_bytes
-            )
+            assert self.outbox.is_full == self.is_full()
 
     @invariant()
     def the_bounds_hold(self) -> None:
@@ -547,7 +559,7 @@ class FailingBroker(RuleBasedStateMachine):
             # This sender does not wait for room: each post goes over the limit by no more than it.
             if self.posted_while_connected == 0:
                 assert self.outbox.depth <= self.max_events
-                assert self.bytes_held() <= self.max_bytes or self.events_held() == 1
+                assert self.bytes_held() < self.max_bytes + max(self.sizes.values())
 
     @invariant()
     def all_is_received_once_and_in_order(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from typing import Any
 
 import pytest
 
@@ -24,21 +25,21 @@ def _woken_without_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_the_lock_is_held_in_callbacks_timers_and_handlers_and_nowhere_else() -> None:
-    loop = LockedLoop()
+    loop: Any = LockedLoop()
     held: list[tuple[str, bool]] = []
     ours, theirs = socket.socketpair()
 
     def handle(_fd: int, _events: int) -> None:
-        held.append(("handler", loop.lock.locked()))
+        held.append(("handler", loop.lock._is_owned()))
         ours.recv(1)
         loop.call_later(0.0, timer)
 
     def timer() -> None:
-        held.append(("timer", loop.lock.locked()))
+        held.append(("timer", loop.lock._is_owned()))
         loop.stop()
 
     loop.add_handler(ours.fileno(), handle, loop.READ)
-    loop.add_callback_threadsafe(lambda: held.append(("callback", loop.lock.locked())))
+    loop.add_callback_threadsafe(lambda: held.append(("callback", loop.lock._is_owned())))
     thread = threading.Thread(target=loop.start)
     thread.start()
     # The loop waits for bytes now, or has not begun: taking the lock holds nothing up for long.
@@ -48,14 +49,14 @@ def test_the_lock_is_held_in_callbacks_timers_and_handlers_and_nowhere_else() ->
     thread.join(5)
     assert not thread.is_alive()
     assert sorted(held) == [("callback", True), ("handler", True), ("timer", True)]
-    assert not loop.lock.locked()
+    assert not loop.lock._is_owned()
     loop.close()
     ours.close()
     theirs.close()
 
 
 def test_a_call_waits_for_whoever_has_the_lock() -> None:
-    loop = LockedLoop()
+    loop: Any = LockedLoop()
     called = threading.Event()
     loop.add_callback_threadsafe(called.set)
     loop.add_callback_threadsafe(loop.stop)
@@ -69,7 +70,7 @@ def test_a_call_waits_for_whoever_has_the_lock() -> None:
 
 
 def test_an_error_in_a_call_lets_go_of_the_lock() -> None:
-    loop = LockedLoop()
+    loop: Any = LockedLoop()
 
     def fail() -> None:
         raise ValueError("a callback's")
@@ -77,5 +78,5 @@ def test_an_error_in_a_call_lets_go_of_the_lock() -> None:
     loop.add_callback_threadsafe(fail)
     with pytest.raises(ValueError, match="a callback's"):
         loop.start()
-    assert not loop.lock.locked()
+    assert not loop.lock._is_owned()
     loop.close()

@@ -25,6 +25,14 @@ print([getattr(signals, name) for name in ("ONE", "two words", "SET", "MADE", "A
 print(signals.highest_inner_signal, callable(signals.items), isinstance(signals, dict))
 print([signals.is_inner_signal(one) for one in (*signals, *signals.values(), "no", 99, None, 1.0)])
 print([signals.name_for_signal(number) for number in signals.values()])
+signals["ALIAS"] = signals["ONE"]
+signals.append("AFTER")
+print([signals.name_for_signal(number) for number in signals.values()], len(signals.values()))
+del signals["highest_inner_signal"]
+print(signals.highest_inner_signal, "highest_inner_signal" in signals)
+print(signals.pop("two words"), signals.pop("two words", None), signals.popitem())
+signals.move_to_end("ONE")
+print(list(signals.items()), list(signals.values()), "two words" in signals)
 print("none" in signals, "none" in signals.values(), 3 in signals.values(), 99 in signals.values())
 print([(name, getattr(return_status, name)) for name in return_status], list(return_status.items()))
 """
