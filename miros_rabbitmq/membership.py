@@ -30,7 +30,7 @@ from .urls import Address, AmqpUrl, parse_address
 
 logger = logging.getLogger(__name__)
 
-LOOK_INTERVAL_S = 1.0
+LOOK_INTERVAL_S = 2.0
 """How often it is looked whether the hosts file has changed, and who is connected."""
 
 _SILENT_ANNOUNCEMENTS = 10

@@ -246,8 +246,9 @@ class Sender(Session):
         outbox = self._outbox
         if not outbox.has_window:
             return False  # the next confirm makes the publisher's thread look
-        is_calm = outbox.is_calm and not self.patient
-        return is_calm or outbox.fills_message or not self._beat_pending
+        if not self._beat_pending:
+            return True
+        return (outbox.is_calm and not self.patient) or outbox.fills_message
 
     @property
     def _tempo(self) -> Tempo:

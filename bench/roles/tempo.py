@@ -40,6 +40,7 @@ def receive_timed(url: str, exchange: str, **_: Any) -> None:
     assert consumer.wait_until_ready(10)
     say("ready")
     while hear() == "report":
+        _wait_until_still(arrivals)
         taken, arrivals[:] = arrivals[:], []
         latencies: list[float] = []
         batches = []
@@ -50,6 +51,14 @@ def receive_timed(url: str, exchange: str, **_: Any) -> None:
         say({"latencies": latencies, "batches": batches})
     consumer.stop_thread()
     say({})
+
+
+def _wait_until_still(arrivals: list[tuple[float, bytes]]) -> None:
+    """What the broker has confirmed is still to come; wait until nothing has for a while."""
+    came = -1
+    while came != len(arrivals):
+        came = len(arrivals)
+        time.sleep(0.3)
 
 
 def _post(publisher: SimplePikaTopicPublisher, events: int, rate: float) -> None:
