@@ -124,7 +124,7 @@ class Sender(Session):
         Returns:
             whether that has to be called; otherwise the publisher's thread looks by itself.
         """
-        with self._changed:
+        with self._lock:
             if self._stop_asked:
                 why = "belongs to the parent process" if self._is_forked else "was stopped"
                 raise NetworkStopped(f"the publisher to {self.address} {why}")
@@ -322,7 +322,7 @@ class Sender(Session):
         channel, publishing = self._channel, self._publishing
         if channel is None or publishing is None or not channel.is_open:
             return False
-        with self._changed:
+        with self._lock:
             batch = self._outbox.take()
             if batch is None:
                 return False

@@ -108,7 +108,7 @@ class Session:
         self._reporting = reporting
         self._was_connected = False
         # Guards the state and what subclasses share with other threads; notified at each change.
-        self._changed = threading.Condition()
+        self._make_lock()
         self._state = SessionState.NEW
         self._fault: BrokerError | None = None
         self._thread: threading.Thread | None = None
@@ -126,6 +126,11 @@ class Session:
         self._outage_logged = False
         with _sessions_lock:
             _sessions.add(self)
+
+    def _make_lock(self) -> None:
+        # The lock of the condition: a condition's own methods are Python's, and take some time.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address} {self._state.value}>"
@@ -550,7 +555,7 @@ class Session:
 
         Nothing is closed by the rules of AMQP: the child only lets go of its copies of the sockets.
         """
-        self._changed = threading.Condition()  # whoever held the old one does not exist here
+        self._make_lock()  # whoever held the old one does not exist here
         self._thread = self._ioloop = self._connection = self._channel = None
         self._retry_timer = self._watch_timer = None
         if self._state is not SessionState.NEW:

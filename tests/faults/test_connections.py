@@ -89,7 +89,7 @@ def assert_silence_is_noticed(systems: SystemFactory, limits: Limits, *silences:
 def test_a_slow_and_thin_link_loses_nothing_and_is_not_taken_for_a_dead_one(
     systems: SystemFactory,
 ) -> None:
-    with systems(limits=Limits(heartbeat_s=1)) as system, system.running(talking=False):
+    with systems(limits=Limits(heartbeat_s=2)) as system, system.running(talking=False):
         thin, slow = system.proxies
         connections = thin.connections, slow.connections
         thin.slow_down(bytes_a_second=200_000)
@@ -98,7 +98,7 @@ def test_a_slow_and_thin_link_loses_nothing_and_is_not_taken_for_a_dead_one(
         began_s = time.monotonic()
         system.talkers[1].send(2_000)
         wait_until(system.ledger.is_settled, 60, system.describe)
-        assert time.monotonic() - began_s > 1.5
+        assert time.monotonic() - began_s > 2
         assert (thin.connections, slow.connections) == connections
         thin.heal()
         slow.heal()
