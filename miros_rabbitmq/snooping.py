@@ -134,6 +134,7 @@ class Snoop:
         for url in urls:
             network.add_broker(url)
         self._network = network
+        self._untold = 0
 
     def change_keys(self, keys: tuple[bytes, ...]) -> None:
         """Encrypt and decrypt with other keys, from now on."""

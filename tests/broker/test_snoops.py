@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import re
+import threading
 from collections.abc import Iterator
 from contextlib import redirect_stdout
 from typing import Any
@@ -14,6 +15,7 @@ from cryptography.fernet import Fernet
 from miros import Event, return_status, signals, spy_on
 
 from miros_rabbitmq import LocalBroker, NetworkedActiveObject
+from miros_rabbitmq.stats import DropReason
 
 from ..helpers import wait_until
 from .charts import arguments_for, running
@@ -281,3 +283,27 @@ def test_a_snoop_that_is_enabled_before_start_at_tells_from_the_first_line(
                 == 2
             )
         )
+
+
+def test_lines_that_were_never_told_are_counted_until_the_snoop_is_enabled_again(
+    broker_a: LocalBroker, plain_output: Terminal
+) -> None:
+    chart = make("busy", broker_a)
+    chart.enable_snoop_trace()
+    go_on = threading.Event()
+    with redirect_stdout(plain_output), running(chart, state=left):
+        trace = chart.nets.snoops.trace
+
+        def hold() -> list[str]:
+            go_on.wait(10)
+            return []
+
+        for _ in range(6_000):
+            trace.tell(hold)
+        lost = trace.stats().dropped[DropReason.CONNECTION]
+        go_on.set()
+        assert lost >= 900
+        chart.disable_snoop_trace()
+        assert trace.stats().dropped[DropReason.CONNECTION] == lost
+        chart.enable_snoop_trace()
+        assert trace.stats().dropped[DropReason.CONNECTION] == 0
