@@ -14,7 +14,6 @@ from __future__ import annotations
 import atexit
 import contextlib
 import ipaddress
-import os
 import re
 import secrets
 import signal
@@ -27,6 +26,7 @@ from pathlib import Path
 from types import TracebackType
 
 from .exceptions import LocalBrokerError, SettingsError
+from .forking import in_forked_child
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess
 from .urls import Address, AmqpUrl, amqp_url
@@ -385,17 +385,14 @@ def _free_port(host: str, other_than: int = 0) -> int:
     raise LocalBrokerError(f"cannot listen on {host}: {error}") from error
 
 
+@atexit.register
 def _end_all() -> None:
     for broker in list(_brokers):
         broker._end(grace=0)
 
 
+@in_forked_child
 def _disown_all() -> None:
     for broker in list(_brokers):
         broker._disown()
     _brokers.clear()
-
-
-atexit.register(_end_all)
-if hasattr(os, "register_at_fork"):  # not on Windows, where importing this must still work
-    os.register_at_fork(after_in_child=_disown_all)

@@ -226,9 +226,8 @@ class SimplePikaTopicConsumer(Session):
         # The broker delivers what was held, as it was not acknowledged, again.
         self._held.clear()
         self._handled = 0
-        for timer in (self._look_again, self._acknowledge_timer):
-            if timer is not None:
-                self._cancel_call(timer)
+        self._cancel_call(self._look_again)
+        self._cancel_call(self._acknowledge_timer)
         self._look_again = self._acknowledge_timer = None
 
     def _on_delivery(self, _channel: Channel, method: Any, properties: Any, body: bytes) -> None:
@@ -250,7 +249,10 @@ class SimplePikaTopicConsumer(Session):
         self._look_again = None
         received = self._received
         while self._held and not self._stop_asked:
-            if not self._deliver(self._held[0]):
+            delivery = self._held[0]
+            if self._is_own(delivery):
+                self._acknowledge(delivery)
+            elif not self._deliver(delivery):
                 if self._received != received:
                     self._look_again_s = _LOOK_AGAIN_S
                 self._look_again = self._call_later(self._look_again_s, self._hand_over)
@@ -265,9 +267,6 @@ class SimplePikaTopicConsumer(Session):
 
     def _deliver(self, delivery: Delivery) -> bool:
         """Hand over one message and acknowledge it, or tell that there is no room for it yet."""
-        if self._is_own(delivery):
-            self._acknowledge(delivery)
-            return True
         if self._room is not None and self._room() <= 0:
             return False
         self._call_back(delivery)
@@ -306,14 +305,15 @@ class SimplePikaTopicConsumer(Session):
         self._acknowledge_handled()
 
     def _acknowledge_handled(self) -> None:
-        channel = self._channel
-        if self._handled and channel is not None and channel.is_open:
+        channel = self._open_channel
+        if self._handled and channel is not None:
             self._handled = 0
             channel.basic_ack(self._handled_tag, multiple=True)
 
     def _reject(self, delivery: Delivery) -> None:
-        if self._channel is not None and self._channel.is_open:
-            self._channel.basic_reject(delivery.tag, requeue=False)
+        channel = self._open_channel
+        if channel is not None:
+            channel.basic_reject(delivery.tag, requeue=False)
 
     def _disown(self) -> None:
         super()._disown()
@@ -408,9 +408,6 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
     def _deliver(self, delivery: Delivery) -> bool:
         tokens = self._tokens
         if tokens is None:
-            if self._is_own(delivery):
-                self._acknowledge(delivery)
-                return True
             tokens = self._tokens = self._split(delivery.body)
             self._taken = 0
         while tokens:

@@ -31,6 +31,7 @@ from .exceptions import (
     PayloadRefused,
     VhostNotFound,
 )
+from .forking import in_forked_child
 from .identity import Identity
 from .lan import LocalAreaNetwork
 from .membership import Membership
@@ -38,7 +39,7 @@ from .settings import Extras, Keys, Settings, settings_from
 from .signal_names import admit_name, check_name
 from .snooping import Snoop, Snoops, Teller
 from .stats import DropReason, NetsStats
-from .terminal import SnoopTerminal
+from .terminal import LAST_LINES_S, SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
 from .topology import mesh_queue
 from .urls import Address, AmqpUrl
@@ -51,10 +52,6 @@ logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
 """How long brokers may take to close connections when ``stop_timeout_s`` was needed to flush."""
-
-
-_LAST_LINES_S = 1.0
-"""How long a terminal may take to show the last lines of a chart that stops."""
 
 
 class Phase(enum.Enum):
@@ -192,7 +189,7 @@ class MirosNets:
         """
         self._stop(time.monotonic() + self.settings.limits.stop_timeout_s)
 
-    def _stop(self, deadline_s: float, lines_s: float = _LAST_LINES_S) -> None:
+    def _stop(self, deadline_s: float, lines_s: float = LAST_LINES_S) -> None:
         if not self._is_ours():
             return
         with self._lifecycle:
@@ -523,11 +520,8 @@ def _stop_all() -> None:
             logger.exception("%r could not be stopped", nets)
 
 
+@in_forked_child
 def _disown_all() -> None:
     for nets in list(_live):
         nets._disown()
     _live.clear()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_disown_all)

@@ -8,7 +8,6 @@ wraps is the event processor itself, so that a chart's first lines are told befo
 from __future__ import annotations
 
 import atexit
-import os
 import threading
 import weakref
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
 from .fifo import ChartFifo
+from .forking import in_forked_child
 from .lan import LocalAreaNetwork
 from .nets import MirosNets
 from .settings import Extras, Keys
@@ -250,6 +250,5 @@ def _end_charts() -> None:
         chart._end_thread(_LAST_HANDLER_S)
 
 
-if hasattr(os, "register_at_fork"):  # not on Windows
-    # The threads of the parent's charts do not exist in the child.
-    os.register_at_fork(after_in_child=_started.clear)
+# The threads of the parent's charts do not exist in the child.
+in_forked_child(_started.clear)

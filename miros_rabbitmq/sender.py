@@ -188,7 +188,7 @@ class Sender(Session):
             raise
         finally:
             # Asked, and not remembered: a handler may run right after the lock was taken.
-            if loop is not None and loop.lock._is_owned():
+            if loop.lock._is_owned():
                 loop.lock.release()
 
     def _give_up_channel(self) -> None:
@@ -295,14 +295,13 @@ class Sender(Session):
                 self._beat_timer = self._call_later(tempo_s, self._on_beat)
 
     def _stop_beating(self) -> None:
-        if self._beat_timer is not None:
-            self._cancel_call(self._beat_timer)
-            self._beat_timer = None
+        self._cancel_call(self._beat_timer)
+        self._beat_timer = None
 
     def _renew_notice(self) -> None:
         self._stop_noticing()
-        channel = self._channel
-        if self._notice is None or channel is None or not channel.is_open:
+        channel = self._open_channel
+        if self._notice is None or channel is None:
             return
         self._notice_timer = self._call_later(self.limits.announce_s, self._renew_notice)
         notice = self._notice() if self._state is SessionState.READY else None
@@ -313,14 +312,13 @@ class Sender(Session):
         channel.basic_publish(self.exchange_name, self._notice_key, notice, self._notice_properties)
 
     def _stop_noticing(self) -> None:
-        if self._notice_timer is not None:
-            self._cancel_call(self._notice_timer)
-            self._notice_timer = None
+        self._cancel_call(self._notice_timer)
+        self._notice_timer = None
 
     def _send_next(self) -> bool:
         """Send one message, with the lock of the loop; whether it went as far as the socket."""
-        channel, publishing = self._channel, self._publishing
-        if channel is None or publishing is None or not channel.is_open:
+        publishing = self._publishing
+        if publishing is None or self._open_channel is None:
             return False
         with self._lock:
             batch = self._outbox.take()
@@ -336,7 +334,7 @@ class Sender(Session):
         refused = isinstance(method, pika.spec.Basic.Nack)
         if refused and self._nacks < self.limits.nack_attempts:
             # The broker could not take it over. Sending it alone again would put it behind others.
-            if self._channel is not None and self._channel.is_open:
+            if self._open_channel is not None:
                 self._nacks += 1
                 self._reopen("the broker refused a message; sending again")
             return

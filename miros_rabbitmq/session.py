@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import ssl
 import threading
 import time
@@ -36,6 +35,7 @@ from .amqp import (
 )
 from .backoff import Backoff
 from .exceptions import AccessRefused, BrokerError, MirosApiException, VhostNotFound
+from .forking import in_forked_child
 from .life import SessionState, Step, after
 from .limits import Limits
 from .loop import LockedLoop
@@ -258,6 +258,12 @@ class Session:
         """Whether a callback of this channel may still use it."""
         return bool(channel.is_open) and channel is self._channel and not self._stop_asked
 
+    @property
+    def _open_channel(self) -> pika.channel.Channel | None:
+        """The channel, while it is open."""
+        channel = self._channel
+        return channel if channel is not None and channel.is_open else None
+
     def _on_ready(self) -> None:
         """The channel may be used, for the first time or again."""
 
@@ -308,7 +314,9 @@ class Session:
         return self._ioloop.call_later(delay_s, callback)
 
     def _cancel_call(self, timer: Any) -> None:
-        self._ioloop.remove_timeout(timer)
+        """Do not call what `_call_later` was asked for; `None` stands for nothing."""
+        if timer is not None:
+            self._ioloop.remove_timeout(timer)
 
     # The thread.
 
@@ -434,9 +442,8 @@ class Session:
     def _lose(self, fault: BrokerError) -> None:
         self._connection = None
         self._channel = None
-        if self._watch_timer is not None:
-            self._cancel_call(self._watch_timer)
-            self._watch_timer = None
+        self._cancel_call(self._watch_timer)
+        self._watch_timer = None
         if self._stop_asked:
             self._on_lost()
             self._ioloop.stop()
@@ -478,16 +485,15 @@ class Session:
 
     def _close(self, cut_after_s: float) -> None:
         """Begin to end: politely where there is a channel, at once where there is none."""
-        had_channel = self.is_connected
+        channel = self._open_channel if self.is_connected else None
         self._step(Step.CLOSE)
         self._call_later(cut_after_s, self._cut)
-        if self._retry_timer is not None:
-            self._cancel_call(self._retry_timer)
-            self._retry_timer = None
+        self._cancel_call(self._retry_timer)
+        self._retry_timer = None
         if self._connection is None:
             self._ioloop.stop()
-        elif had_channel and self._channel is not None and self._channel.is_open:
-            self._tear_down(self._channel, self._close_connection)
+        elif channel is not None:
+            self._tear_down(channel, self._close_connection)
         else:
             self._close_connection()
 
@@ -567,12 +573,9 @@ _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
 _sessions_lock = threading.Lock()
 
 
+@in_forked_child
 def _disown_all() -> None:
     global _sessions_lock
     _sessions_lock = threading.Lock()
     for session in list(_sessions):
         session._disown()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_disown_all)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import logging
-import os
 import sys
 import threading
 import time
@@ -17,6 +16,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
+from .forking import in_forked_child
 from .snoop import PLAIN, Palette, palette_for
 from .worker import Worker
 
@@ -25,8 +25,8 @@ logger = logging.getLogger(__name__)
 _MAX_LINES = 5_000
 """Lines that may wait for a terminal: some seconds of a busy system."""
 
-_LAST_LINES_S = 1.0
-"""A program that ends waits this long for a terminal to take its last lines."""
+LAST_LINES_S = 1.0
+"""How long a chart that stops, and a program that ends, wait for the terminal."""
 
 _one_writer = threading.Lock()
 """Held for one line: the writers of several charts in one process share its terminal."""
@@ -103,15 +103,12 @@ _terminals: weakref.WeakSet[SnoopTerminal] = weakref.WeakSet()
 
 @atexit.register
 def _write_what_waits() -> None:
-    deadline_s = time.monotonic() + _LAST_LINES_S
+    deadline_s = time.monotonic() + LAST_LINES_S
     for terminal in list(_terminals):
         terminal.stop(max(0.0, deadline_s - time.monotonic()))
 
 
+@in_forked_child
 def _renew_lock() -> None:
     global _one_writer
     _one_writer = threading.Lock()  # whoever held the old one does not exist here
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_renew_lock)

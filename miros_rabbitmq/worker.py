@@ -7,12 +7,13 @@ much of it.
 from __future__ import annotations
 
 import contextlib
-import os
 import threading
 import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
+
+from .forking import in_forked_child
 
 T = TypeVar("T")
 
@@ -146,10 +147,7 @@ class Worker(Generic[T]):
 _workers: weakref.WeakSet[Worker[Any]] = weakref.WeakSet()
 
 
+@in_forked_child
 def _disown_all() -> None:
     for worker in list(_workers):
         worker._disown()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_disown_all)

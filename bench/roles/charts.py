@@ -10,6 +10,7 @@ from miros import Event, return_status, signals, spy_on
 
 from miros_rabbitmq import NetworkedActiveObject
 
+from .alone import counting
 from .hooks import Hooks
 from .talk import PAYLOAD, QUIET_S, hear, play, say
 
@@ -34,19 +35,6 @@ def pinging(chart: Any, e: Event) -> Any:
     if e.signal == signals.PONG:
         chart.times.append(time.perf_counter() - chart.began)
         chart.answered.set()
-        return return_status.HANDLED
-    chart.temp.fun = chart.top
-    return return_status.SUPER
-
-
-@spy_on
-def counting(chart: Any, e: Event) -> Any:
-    """Counts each PING."""
-    if e.signal == signals.PING:
-        chart.count += 1
-        if chart.count == chart.expected:
-            chart.ended = time.time()
-            chart.done.set()
         return return_status.HANDLED
     chart.temp.fun = chart.top
     return return_status.SUPER
