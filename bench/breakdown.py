@@ -97,11 +97,12 @@ def _side(load: dict[str, float], single: dict[str, float]) -> list[tuple[str, f
 def _run(
     stage: Stage, events: int, *, hooked: bool, pause_s: float = 0.0, **more: Any
 ) -> dict[str, Any]:
-    receiver = stage.at(1, count=events, hooked=hooked)
-    sender = stage.at(0, count=events, hooked=hooked, pause_s=pause_s)
+    receiver = stage.at(1, hooked=hooked)
+    sender = stage.at(0, hooked=hooked, pause_s=pause_s)
     parts = ("charts.chart_receive", receiver), ("charts.chart_send", sender)
     with roles(*parts, **more) as (receiving, sending):
-        sending.tell("go")
+        receiving.ask(events)
+        sending.tell(events)
         return {"receiver": receiving.hear(), "sender": sending.hear()}
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 from .figure import Figure, Result, Size, judged, middle, percentile_99
 from .stage import Stage, roles
 
@@ -28,50 +30,37 @@ COMPARED = ("raw", "chart")
 SENDERS = {
     "raw": ("raw.raw_send", "raw.raw_receive", 1.0),
     "chart": ("charts.chart_send", "charts.chart_receive", 1.0),
-    "aio": ("others.aio_send", "raw.raw_receive", 0.5),
-    "blocking": ("others.blocking_send", "raw.raw_receive", 0.1),
+    "aio": ("others.aio_send", "raw.raw_receive", 0.1),
+    "blocking": ("others.blocking_send", "raw.raw_receive", 0.02),
 }
 """Sender, receiver, and the part of the events that the slower ones have to send."""
 
+BLOCK_TRIPS = 50
+WARM_TRIPS = 5
+"""The first of a block that do not count."""
 
-def one_round_trip(stage: Stage, kind: str, count: int) -> list[float]:
-    """Seconds of round trips, one after the other; the first tenth warms up."""
-    echo, ping = TRIPS[kind]
-    with roles((echo, stage.at(1, count=0)), (ping, stage.at(0, count=count))) as playing:
-        echoing, pinging = playing
-        times: list[float] = pinging.ask("go")["times"]
-        echoing.ask("stop")
-    return times[len(times) // 10 :]
-
-
-def one_throughput(stage: Stage, kind: str, events: int) -> float:
-    """Events a second, from the first sent to the last handled."""
-    sender, receiver, part = SENDERS[kind]
-    count = int(events * part)
-    parts = (receiver, stage.at(1, count=count)), (sender, stage.at(0, count=count))
-    with roles(*parts) as (receiving, sending):
-        sending.tell("go")
-        ended: float = receiving.hear()["ended"]
-        began: float = sending.hear()["began"]
-    return count / (ended - began)
-
-
-def one_alone(count: int) -> float:
-    """Events a second of miros without a network."""
-    with roles(("alone.miros_alone", {"count": count})) as (role,):
-        report = role.ask("go")
-    return float(count / (report["ended"] - report["began"]))
+ROUNDS_A_RUN = 4
+"""Throughput is measured so many times for each of the runs that are asked for."""
 
 
 def round_trip(stage: Stage, size: Size) -> Result:
-    """Chart to chart to chart through two brokers, one at a time, and raw pika's echo."""
-    runs: dict[str, list[list[float]]] = {kind: [] for kind in TRIPS}
-    for _ in range(size.runs):
-        for kind, taken in runs.items():
-            trips = size.trips if kind in COMPARED else size.trips // 2
-            taken.append(one_round_trip(stage, kind, trips))
-    median = {kind: middle(map(middle, taken)) * 1e3 for kind, taken in runs.items()}
-    p99 = {kind: middle(map(percentile_99, taken)) * 1e3 for kind, taken in runs.items()}
+    """Chart to chart to chart through two brokers, one at a time, and raw pika's echo.
+
+    All are there all the time, and take turns at short blocks: what the machine does besides,
+    which may make it twice as slow for some seconds, befalls them alike.
+    """
+    taken: dict[str, list[float]] = {kind: [] for kind in TRIPS}
+    with contextlib.ExitStack() as all_kinds:
+        ask = {}
+        for kind, (echo, ping) in TRIPS.items():
+            parts = (echo, stage.at(1)), (ping, stage.at(0))
+            ask[kind] = all_kinds.enter_context(roles(*parts))[1].ask
+        for _ in range(max(1, size.trips * size.runs // BLOCK_TRIPS)):
+            for kind, times in taken.items():
+                trips = BLOCK_TRIPS if kind in COMPARED else BLOCK_TRIPS // 2
+                times += ask[kind](WARM_TRIPS + trips)["times"][WARM_TRIPS:]
+    median = {kind: middle(times) * 1e3 for kind, times in taken.items()}
+    p99 = {kind: percentile_99(times) * 1e3 for kind, times in taken.items()}
     figures = [
         figure
         for kind in TRIPS
@@ -86,13 +75,25 @@ def round_trip(stage: Stage, size: Size) -> Result:
 
 
 def throughput(stage: Stage, size: Size) -> Result:
-    """From one process to another through one broker, and miros without any."""
-    runs: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    for _ in range(size.runs):
-        for kind in SENDERS:
-            runs[kind].append(one_throughput(stage, kind, size.events))
-        runs["alone"].append(one_alone(size.events))
-    rate = {kind: middle(taken) for kind, taken in runs.items()}
+    """From one process to another through one broker, and miros without any; in turns, too."""
+    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    with contextlib.ExitStack() as all_kinds:
+        pairs = {}
+        for kind, (sender, receiver, _) in SENDERS.items():
+            key = {} if kind in COMPARED else {"key": f"ping.{kind}"}
+            parts = (receiver, stage.at(1, **key)), (sender, stage.at(0, **key))
+            pairs[kind] = all_kinds.enter_context(roles(*parts))
+        (alone,) = all_kinds.enter_context(roles(("alone.miros_alone", {})))
+        for _ in range(size.runs * ROUNDS_A_RUN):
+            for kind, (receiving, sending) in pairs.items():
+                count = int(size.events * SENDERS[kind][2])
+                receiving.ask(count)
+                sending.tell(count)
+                ended: float = receiving.hear()["ended"]
+                rates[kind].append(count / (ended - sending.hear()["began"]))
+            report = alone.ask(size.events)
+            rates["alone"].append(size.events / (report["ended"] - report["began"]))
+    rate = {kind: middle(taken) for kind, taken in rates.items()}
     figures = [
         _beside_raw("throughput", KINDS[kind], rate, kind, "events/s", at_least=1.2)
         for kind in KINDS

@@ -13,7 +13,7 @@ from typing import Any
 
 from miros import ActiveObject, Event, return_status, signals, spy_on
 
-from .talk import hear, play, say
+from .talk import asked, play, say
 
 
 @spy_on
@@ -29,24 +29,25 @@ def counting(chart: Any, e: Event) -> Any:
     return return_status.SUPER
 
 
-def miros_alone(count: int, **_: Any) -> None:
+def miros_alone(**_: Any) -> None:
     """What miros's own event processor handles."""
     assert "miros_rabbitmq" not in sys.modules
     chart = ActiveObject("alone")
-    chart.count = 0
-    chart.expected = count
+    chart.count = chart.expected = 0
     chart.done = threading.Event()
     chart.start_at(counting)
     say("ready")
-    hear()
-    began = time.time()
-    for number in range(count):
-        while len(chart.queue) > 400:
-            time.sleep(0.0005)  # miros drops silently what exceeds 500
-        chart.post_fifo(Event(signal=signals.PING, payload=number))
-    chart.done.wait(60)
+    for count in asked():
+        chart.expected += count
+        chart.done.clear()
+        began = time.time()
+        for number in range(count):
+            while len(chart.queue) > 400:
+                time.sleep(0.0005)  # miros drops silently what exceeds 500
+            chart.post_fifo(Event(signal=signals.PING, payload=number))
+        chart.done.wait(60)
+        say({"began": began, "ended": chart.ended})
     chart.stop()
-    say({"began": began, "ended": chart.ended})
 
 
 if __name__ == "__main__":

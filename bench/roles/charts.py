@@ -12,7 +12,7 @@ from miros_rabbitmq import NetworkedActiveObject
 
 from .alone import counting
 from .hooks import Hooks
-from .talk import PAYLOAD, QUIET_S, hear, play, say
+from .talk import PAYLOAD, QUIET_S, asked, hear, play, say
 
 
 @spy_on
@@ -52,62 +52,59 @@ def chart_echo(chart: dict[str, Any], **_: Any) -> None:
         node.nets.wait_for_peers(1, 5)
         say("ready")
         hear()
-    say({})
 
 
-def chart_ping(chart: dict[str, Any], count: int, **_: Any) -> None:
+def chart_ping(chart: dict[str, Any], **_: Any) -> None:
     """The asking chart."""
     with make_chart("ping", chart) as node:
-        node.times = []
         node.answered = threading.Event()
         node.start_at(pinging)
         node.nets.wait_for_peers(1, 5)
         say("ready")
-        hear()
-        for _number in range(count):
-            node.answered.clear()
-            node.post_fifo(Event(signal=signals.GO))
-            assert node.answered.wait(5)
-            time.sleep(QUIET_S)  # the silence is what is measured
-    say({"times": node.times})
+        for count in asked():
+            node.times = []
+            for _number in range(count):
+                node.answered.clear()
+                node.post_fifo(Event(signal=signals.GO))
+                assert node.answered.wait(5)
+                time.sleep(QUIET_S)  # the silence is what is measured
+            say({"times": node.times})
 
 
-def chart_send(
-    chart: dict[str, Any], count: int, pause_s: float = 0.0, hooked: bool = False, **_: Any
-) -> None:
+def chart_send(chart: dict[str, Any], pause_s: float = 0.0, hooked: bool = False, **_: Any) -> None:
     """The transmitting chart: as fast as it may, or with a pause after each event."""
     hooks = Hooks(hooked)
     with make_chart("send", chart) as node:
         node.start_at(pinging)
         node.nets.wait_for_peers(1, 5)
         say("ready")
-        hear()
-        hooks.begin()
-        began = time.time()
-        for _number in range(count):
-            node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
-            if pause_s:
-                time.sleep(pause_s)
-        node.nets.flush(60)
-        report = hooks.report(count)
-    say({"began": began, **report})
+        for count in asked():
+            hooks.begin()
+            began = time.time()
+            for _number in range(count):
+                node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
+                if pause_s:
+                    time.sleep(pause_s)
+            node.nets.flush(60)
+            say({"began": began, **hooks.report(count)})
 
 
-def chart_receive(chart: dict[str, Any], count: int, hooked: bool = False, **_: Any) -> None:
+def chart_receive(chart: dict[str, Any], hooked: bool = False, **_: Any) -> None:
     """The receiving chart."""
     hooks = Hooks(hooked)
     with make_chart("receive", chart) as node:
-        node.count = 0
-        node.expected = count
-        node.ended = 0.0
+        node.count = node.expected = 0
         node.done = threading.Event()
         node.start_at(counting)
         node.nets.wait_for_peers(1, 5)
-        hooks.begin()
         say("ready")
-        node.done.wait(120)
-        report = hooks.report(count)
-    say({"ended": node.ended, **report})
+        for count in asked():
+            node.expected += count
+            node.done.clear()
+            hooks.begin()
+            say("ready")
+            node.done.wait(120)
+            say({"ended": node.ended, **hooks.report(count)})
 
 
 if __name__ == "__main__":

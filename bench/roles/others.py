@@ -11,7 +11,7 @@ from typing import Any
 import aio_pika
 import pika
 
-from .talk import EXCHANGE, PAYLOAD, QUIET_S, hear, play, say
+from .talk import EXCHANGE, PAYLOAD, QUIET_S, asked, hear, play, say
 
 QUEUE_ARGUMENTS = {"x-expires": 60_000}
 
@@ -68,43 +68,42 @@ def blocking_echo(out_url: str, in_url: str, **_: Any) -> None:
         if asked.is_set():
             break
     node.close()
-    say({})
 
 
-def blocking_ping(out_url: str, in_url: str, count: int, **_: Any) -> None:
-    """Time round trips, one after the other."""
+def blocking_ping(out_url: str, in_url: str, **_: Any) -> None:
+    """Time round trips, one after the other, as many as are asked for."""
     node = Blocking(out_url, in_url, "pong.blocking")
     bodies = node.bodies()
     next(bodies)  # begins to consume
     say("ready")
-    hear()
-    times = []
-    for _number in range(count):
-        began = time.perf_counter()
-        node.publish("ping.blocking", PAYLOAD.encode())
-        while next(bodies) is None:
-            assert time.perf_counter() < began + 5
-        times.append(time.perf_counter() - began)
-        time.sleep(QUIET_S)
+    for count in asked():
+        times = []
+        for _number in range(count):
+            began = time.perf_counter()
+            node.publish("ping.blocking", PAYLOAD.encode())
+            while next(bodies) is None:
+                assert time.perf_counter() < began + 5
+            times.append(time.perf_counter() - began)
+            time.sleep(QUIET_S)
+        say({"times": times})
     node.close()
-    say({"times": times})
 
 
-def blocking_send(out_url: str, count: int, **_: Any) -> None:
+def blocking_send(out_url: str, key: str, **_: Any) -> None:
     """Publish with pika's BlockingConnection: each publish waits for its confirm."""
     connection = pika.BlockingConnection(pika.URLParameters(out_url))
     channel = connection.channel()
     channel.confirm_delivery()
     channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
     say("ready")
-    hear()
-    began = time.time()
-    for _number in range(count):
-        channel.basic_publish(
-            EXCHANGE, "ping", PAYLOAD.encode(), pika.BasicProperties(delivery_mode=2)
-        )
+    for count in asked():
+        began = time.time()
+        for _number in range(count):
+            channel.basic_publish(
+                EXCHANGE, key, PAYLOAD.encode(), pika.BasicProperties(delivery_mode=2)
+            )
+        say({"began": began})
     connection.close()
-    say({"began": began})
 
 
 class Aio:
@@ -156,13 +155,12 @@ def aio_echo(out_url: str, in_url: str, **_: Any) -> None:
         await node.close()
 
     asyncio.run(run())
-    say({})
 
 
-def aio_ping(out_url: str, in_url: str, count: int, **_: Any) -> None:
-    """Time round trips, one after the other."""
+def aio_ping(out_url: str, in_url: str, **_: Any) -> None:
+    """Time round trips, one after the other, as many as are asked for."""
 
-    async def run() -> list[float]:
+    async def run() -> None:
         node = Aio(out_url, in_url, "pong.aio")
         await node.open()
         answered = asyncio.Event()
@@ -173,49 +171,49 @@ def aio_ping(out_url: str, in_url: str, count: int, **_: Any) -> None:
 
         await node.queue.consume(take)
         say("ready")
-        await asyncio.to_thread(hear)
-        times = []
-        for _number in range(count):
-            answered.clear()
-            began = time.perf_counter()
-            # The answer may be here before the confirm.
-            confirm = asyncio.ensure_future(node.publish("ping.aio", PAYLOAD.encode()))
-            await asyncio.wait_for(answered.wait(), 5)
-            times.append(time.perf_counter() - began)
-            await confirm
-            await asyncio.sleep(QUIET_S)
+        while (count := await asyncio.to_thread(hear)) is not None:
+            times = []
+            for _number in range(count):
+                answered.clear()
+                began = time.perf_counter()
+                # The answer may be here before the confirm.
+                confirm = asyncio.ensure_future(node.publish("ping.aio", PAYLOAD.encode()))
+                await asyncio.wait_for(answered.wait(), 5)
+                times.append(time.perf_counter() - began)
+                await confirm
+                await asyncio.sleep(QUIET_S)
+            say({"times": times})
         await node.close()
-        return times
 
-    say({"times": asyncio.run(run())})
+    asyncio.run(run())
 
 
-def aio_send(out_url: str, count: int, **_: Any) -> None:
+def aio_send(out_url: str, key: str, **_: Any) -> None:
     """Publish with aio-pika, as many confirms under way as raw pika has."""
 
-    async def run() -> float:
+    async def run() -> None:
         connection = await aio_pika.connect(out_url)
         channel = await connection.channel(publisher_confirms=True)
         exchange = await channel.declare_exchange(EXCHANGE, "topic", durable=True)
         say("ready")
-        hear()
         window = asyncio.Semaphore(1_000)
-        began = time.time()
 
         async def send() -> None:
             message = aio_pika.Message(PAYLOAD.encode(), delivery_mode=2)
-            await exchange.publish(message, "ping")
+            await exchange.publish(message, key)
             window.release()
 
-        tasks = []
-        for _number in range(count):
-            await window.acquire()
-            tasks.append(asyncio.create_task(send()))
-        await asyncio.gather(*tasks)
+        while (count := await asyncio.to_thread(hear)) is not None:
+            began = time.time()
+            tasks = []
+            for _number in range(count):
+                await window.acquire()
+                tasks.append(asyncio.create_task(send()))
+            await asyncio.gather(*tasks)
+            say({"began": began})
         await connection.close()
-        return began
 
-    say({"began": asyncio.run(run())})
+    asyncio.run(run())
 
 
 if __name__ == "__main__":

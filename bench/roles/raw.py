@@ -106,13 +106,13 @@ def raw_echo(out_url: str, in_url: str, **_: Any) -> None:
 
     threading.Thread(target=stop_when_asked, daemon=True).start()
     node.run()
-    say({})
 
 
-def raw_ping(out_url: str, in_url: str, count: int, **_: Any) -> None:
-    """Time round trips, one after the other."""
+def raw_ping(out_url: str, in_url: str, **_: Any) -> None:
+    """Time round trips, one after the other, as many as are asked for."""
     node = RawPika(out_url, in_url, "ping", "pong")
     times: list[float] = []
+    count = 0
     began = 0.0
 
     def send() -> None:
@@ -120,73 +120,98 @@ def raw_ping(out_url: str, in_url: str, count: int, **_: Any) -> None:
         began = time.perf_counter()
         node.publish(PAYLOAD.encode())
 
+    def go_on() -> None:
+        nonlocal count
+        count = hear()
+        if count is None:
+            node.stop()
+        else:
+            times.clear()
+            send()
+
     def on_ready() -> None:
         say("ready")
-        hear()
-        send()
+        go_on()
 
     def on_body(_body: bytes) -> None:
         times.append(time.perf_counter() - began)
         if len(times) == count:
-            node.stop()
+            say({"times": times})
+            go_on()
         else:
             node.loop.call_later(QUIET_S, send)
 
     node.on_body = on_body
     node.on_ready = on_ready
     node.run()
-    say({"times": times})
 
 
-def raw_send(out_url: str, in_url: str, count: int, **_: Any) -> None:
+def raw_send(out_url: str, in_url: str, **_: Any) -> None:
     """Publish as fast as confirms come back, a window of them under way."""
     node = RawPika(out_url, in_url, "ping", "unused")
-    sent = 0
+    sent = goal = 0
     began = 0.0
     window = 1_000
 
     def send_more() -> None:
         nonlocal sent
-        while sent < count and sent - node.confirmed < window:
+        while sent < goal and sent - node.confirmed < window:
             node.publish(PAYLOAD.encode())
             sent += 1
 
-    def on_confirm(tag: int) -> None:
-        if tag >= count:
+    def go_on() -> None:
+        nonlocal goal, began
+        count = hear()
+        if count is None:
             node.stop()
-        elif sent < count:
+        else:
+            goal += count
+            began = time.time()
+            send_more()
+
+    def on_confirm(tag: int) -> None:
+        if tag >= goal:
+            say({"began": began})
+            go_on()
+        elif sent < goal:
             send_more()
 
     def on_ready() -> None:
-        nonlocal began
         say("ready")
-        hear()
-        began = time.time()
-        send_more()
+        go_on()
 
     node.on_confirm = on_confirm
     node.on_ready = on_ready
     node.run()
-    say({"began": began})
 
 
-def raw_receive(out_url: str, in_url: str, count: int, **_: Any) -> None:
+def raw_receive(out_url: str, in_url: str, key: str = "ping", **_: Any) -> None:
     """Note when the last has come."""
-    node = RawPika(out_url, in_url, "unused", "ping")
-    received = 0
-    ended = 0.0
+    node = RawPika(out_url, in_url, "unused", key)
+    missing = 0
+
+    def go_on() -> None:
+        nonlocal missing
+        missing = hear()
+        if missing is None:
+            node.stop()
+        else:
+            say("ready")
 
     def on_body(_body: bytes) -> None:
-        nonlocal received, ended
-        received += 1
-        if received == count:
-            ended = time.time()
-            node.stop()
+        nonlocal missing
+        missing -= 1
+        if missing == 0:
+            say({"ended": time.time()})
+            go_on()
+
+    def on_ready() -> None:
+        say("ready")
+        go_on()
 
     node.on_body = on_body
-    node.on_ready = lambda: say("ready")
+    node.on_ready = on_ready
     node.run()
-    say({"ended": ended})
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,8 +27,14 @@ def say(what: Any) -> None:
 
 
 def hear() -> Any:
-    """Wait for the benchmark's next line."""
-    return json.loads(sys.stdin.readline())
+    """Wait for the benchmark's next line; `None` when it has no more to say."""
+    line = sys.stdin.readline()
+    return json.loads(line) if line else None
+
+
+def asked() -> Iterator[Any]:
+    """What the benchmark asks for, one after the other."""
+    return iter(hear, None)
 
 
 def play(names: Mapping[str, Any]) -> None:
