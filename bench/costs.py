@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from cryptography.fernet import Fernet
+
 from .figure import Figure, Result, Size, judged, middle, slope
 from .stage import Stage, Wide, roles
 
@@ -11,7 +13,8 @@ FEW, MANY = 1, 8
 LOOP_EVENTS = 5_000
 """Well below the backlog, so that none waits for room."""
 
-PAUSES, PAUSE_S = 300, 0.01
+PAUSES, PAUSE_S = 50, 0.01
+ROUNDS_A_RUN = 4
 
 SILENCE_S = 20.0
 STARTS = 5
@@ -25,17 +28,30 @@ WATCHES = {"off": "not watched", "live": "miros's live trace", "snoop": "snoop t
 def transmit(wide: Wide, size: Size) -> Result:
     """Processor time of `transmit` in the calling thread, to 8 brokers and to 1."""
     runs: dict[int, list[dict[str, float]]] = {FEW: [], MANY: []}
-    for _ in range(size.runs):
-        for brokers, taken in runs.items():
-            arguments = {
-                "chart": wide.chart,
+    # With keys of their own: neither hears the other.
+    parts = [
+        (
+            "costs.transmit_cost",
+            {
+                "chart": {
+                    **wide.chart,
+                    "mesh_encryption_key": Fernet.generate_key().decode(),
+                    "tx_routing_key": f"to.{brokers}",
+                },
                 "urls": wide.urls[1:brokers],
-                "count": LOOP_EVENTS,
                 "pauses": PAUSES,
                 "pause_s": PAUSE_S,
-            }
-            with roles(("costs.transmit_cost", arguments)) as (role,):
-                taken.append(role.ask("go"))
+            },
+        )
+        for brokers in runs
+    ]
+    for _ in range(size.runs):
+        with roles(*parts) as playing:
+            for role in playing:
+                role.ask(LOOP_EVENTS)  # warms up
+            for _number in range(ROUNDS_A_RUN):
+                for taken, role in zip(runs.values(), playing, strict=True):
+                    taken.append(role.ask(LOOP_EVENTS))
     figures = []
     for name, key in (("in a loop", "loop_us"), ("one at a time", "paced_us")):
         few, many = (middle(run[key] for run in runs[brokers]) for brokers in (FEW, MANY))

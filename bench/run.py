@@ -40,8 +40,8 @@ def parse() -> argparse.Namespace:
     """What is asked for."""
     parser = argparse.ArgumentParser(description="This package beside raw pika and others.")
     parser.add_argument("--events", type=int, default=20_000, help="of a throughput measurement")
-    parser.add_argument("--trips", type=int, default=1_000, help="of a round-trip measurement")
-    parser.add_argument("--runs", type=int, default=3, help="of what varies; the median counts")
+    parser.add_argument("--trips", type=int, default=600, help="of a round-trip measurement")
+    parser.add_argument("--runs", type=int, default=4, help="of what varies; the median counts")
     parser.add_argument(
         "--only",
         type=lambda text: text.split(","),

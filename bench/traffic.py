@@ -50,15 +50,16 @@ def round_trip(stage: Stage, size: Size) -> Result:
     which may make it twice as slow for some seconds, befalls them alike.
     """
     taken: dict[str, list[float]] = {kind: [] for kind in TRIPS}
-    with contextlib.ExitStack() as all_kinds:
-        ask = {}
-        for kind, (echo, ping) in TRIPS.items():
-            parts = (echo, stage.at(1)), (ping, stage.at(0))
-            ask[kind] = all_kinds.enter_context(roles(*parts))[1].ask
-        for _ in range(max(1, size.trips * size.runs // BLOCK_TRIPS)):
-            for kind, times in taken.items():
-                trips = BLOCK_TRIPS if kind in COMPARED else BLOCK_TRIPS // 2
-                times += ask[kind](WARM_TRIPS + trips)["times"][WARM_TRIPS:]
+    for _ in range(size.runs):
+        with contextlib.ExitStack() as all_kinds:
+            ask = {}
+            for kind, (echo, ping) in TRIPS.items():
+                parts = (echo, stage.at(1)), (ping, stage.at(0))
+                ask[kind] = all_kinds.enter_context(roles(*parts))[1].ask
+            for _number in range(max(1, size.trips // BLOCK_TRIPS)):
+                for kind, times in taken.items():
+                    trips = BLOCK_TRIPS if kind in COMPARED else BLOCK_TRIPS // 2
+                    times += ask[kind](WARM_TRIPS + trips)["times"][WARM_TRIPS:]
     median = {kind: middle(times) * 1e3 for kind, times in taken.items()}
     p99 = {kind: percentile_99(times) * 1e3 for kind, times in taken.items()}
     figures = [
@@ -77,22 +78,23 @@ def round_trip(stage: Stage, size: Size) -> Result:
 def throughput(stage: Stage, size: Size) -> Result:
     """From one process to another through one broker, and miros without any; in turns, too."""
     rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
-    with contextlib.ExitStack() as all_kinds:
-        pairs = {}
-        for kind, (sender, receiver, _) in SENDERS.items():
-            key = {} if kind in COMPARED else {"key": f"ping.{kind}"}
-            parts = (receiver, stage.at(1, **key)), (sender, stage.at(0, **key))
-            pairs[kind] = all_kinds.enter_context(roles(*parts))
-        (alone,) = all_kinds.enter_context(roles(("alone.miros_alone", {})))
-        for _ in range(size.runs * ROUNDS_A_RUN):
-            for kind, (receiving, sending) in pairs.items():
-                count = int(size.events * SENDERS[kind][2])
-                receiving.ask(count)
-                sending.tell(count)
-                ended: float = receiving.hear()["ended"]
-                rates[kind].append(count / (ended - sending.hear()["began"]))
-            report = alone.ask(size.events)
-            rates["alone"].append(size.events / (report["ended"] - report["began"]))
+    for _ in range(size.runs):
+        with contextlib.ExitStack() as all_kinds:
+            pairs = {}
+            for kind, (sender, receiver, _part) in SENDERS.items():
+                key = {} if kind in COMPARED else {"key": f"ping.{kind}"}
+                parts = (receiver, stage.at(1, **key)), (sender, stage.at(0, **key))
+                pairs[kind] = all_kinds.enter_context(roles(*parts))
+            (alone,) = all_kinds.enter_context(roles(("alone.miros_alone", {})))
+            for _number in range(ROUNDS_A_RUN):
+                for kind, (receiving, sending) in pairs.items():
+                    count = int(size.events * SENDERS[kind][2])
+                    receiving.ask(count)
+                    sending.tell(count)
+                    ended: float = receiving.hear()["ended"]
+                    rates[kind].append(count / (ended - sending.hear()["began"]))
+                report = alone.ask(size.events)
+                rates["alone"].append(size.events / (report["ended"] - report["began"]))
     rate = {kind: middle(taken) for kind, taken in rates.items()}
     figures = [
         _beside_raw("throughput", KINDS[kind], rate, kind, "events/s", at_least=1.2)

@@ -14,7 +14,7 @@ from miros import Event, return_status, signals, spy_on
 
 from miros_rabbitmq import Address, AmqpUrl, NetworkedActiveObject
 
-from .talk import PAYLOAD, hear, memory_mib, play, say, threads
+from .talk import PAYLOAD, asked, hear, memory_mib, play, say, threads
 
 
 class VhostUrl(AmqpUrl):
@@ -51,32 +51,28 @@ def _add_peers(node: NetworkedActiveObject, urls: list[str]) -> None:
 
 
 def transmit_cost(
-    chart: dict[str, Any], urls: list[str], count: int, pauses: int, pause_s: float, **_: Any
+    chart: dict[str, Any], urls: list[str], pauses: int, pause_s: float, **_: Any
 ) -> None:
     """Processor time of the calling thread for each `transmit`; in a loop, and one at a time."""
     with NetworkedActiveObject("wide", **chart) as node:
         node.start_at(resting)
         _add_peers(node, urls)
         say("ready")
-        hear()
-
         event = Event(signal=signals.PING, payload=PAYLOAD)
-        for _number in range(100):
-            node.transmit(event)
-        node.nets.flush(20)
-        began_s = time.thread_time()
-        for _number in range(count):
-            node.transmit(event)
-        loop_s = time.thread_time() - began_s
-        node.nets.flush(60)
-        paced_s = 0.0
-        for _number in range(pauses):
-            time.sleep(pause_s)  # every queue has run empty
+        for count in asked():
             began_s = time.thread_time()
-            node.transmit(event)
-            paced_s += time.thread_time() - began_s
-        node.nets.flush(20)
-    say({"loop_us": loop_s / count * 1e6, "paced_us": paced_s / pauses * 1e6})
+            for _number in range(count):
+                node.transmit(event)
+            loop_s = time.thread_time() - began_s
+            node.nets.flush(60)
+            paced_s = 0.0
+            for _number in range(pauses):
+                time.sleep(pause_s)  # every queue has run empty
+                began_s = time.thread_time()
+                node.transmit(event)
+                paced_s += time.thread_time() - began_s
+            node.nets.flush(20)
+            say({"loop_us": loop_s / count * 1e6, "paced_us": paced_s / pauses * 1e6})
 
 
 def peers_cost(

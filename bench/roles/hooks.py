@@ -34,7 +34,8 @@ STEPS = (
     # Both sides: their connections.
     Step("I/O loop (pika)", _LOOP, "EPollPoller.poll"),
     Step("I/O loop (pika)", _LOOP, "PollPoller.poll"),
-    Step("read and parse frames (pika)", "pika.connection", "Connection._on_data_available"),
+    Step("read and parse frames", "pika.connection", "Connection._on_data_available"),
+    Step("read and parse frames", f"{_PACKAGE}.framing", "Connection._on_data_available"),
     Step("socket: receive", "socket", "socket.recv"),
     Step("socket: send", "socket", "socket.send"),
     # The sender.
@@ -50,8 +51,8 @@ STEPS = (
     Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._send"),
     Step("collect a message", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher.attend"),
     Step("marshal a message", "pika.channel", "Channel.basic_publish"),
-    Step("marshal a message", f"{_PACKAGE}.amqp", "Publishing.publish"),
-    Step("note confirms", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._on_confirm"),
+    Step("marshal a message", f"{_PACKAGE}.framing", "Publishing.publish"),
+    Step("note confirms", f"{_PACKAGE}.publisher", "SimplePikaTopicPublisher._settle"),
     # The receiver.
     Step("take a message apart", f"{_PACKAGE}.consumer", "SimplePikaTopicConsumer._on_delivery"),
     Step("take a message apart", f"{_PACKAGE}.consumer", "SimplePikaTopicConsumer._hand_over"),
