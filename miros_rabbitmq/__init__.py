@@ -7,7 +7,7 @@
 
 from .broker import LocalBroker
 from .codec import Codec, Envelope
-from .consumer import Delivery, PikaTopicConsumer, SimplePikaTopicConsumer
+from .consumer import PikaTopicConsumer, SimplePikaTopicConsumer
 from .exceptions import (
     AccessRefused,
     BackPressure,
@@ -26,6 +26,7 @@ from .exceptions import (
     UnknownHost,
     VhostNotFound,
 )
+from .framing import Delivery
 from .json_codec import json_deserializer, json_serializer
 from .lan import LocalAreaNetwork
 from .life import SessionState

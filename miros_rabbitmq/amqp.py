@@ -14,8 +14,6 @@ import pika
 import pika.channel
 import pika.connection
 import pika.exceptions
-import pika.frame
-import pika.spec
 
 from . import faults
 from .exceptions import BrokerError, SettingsError
@@ -135,92 +133,6 @@ def unsent_bytes(connection: Any) -> int:
             answer = fcntl.ioctl(transport._sock, _TIOCOUTQ, bytes(4))  # type: ignore[union-attr]
             unsent += int.from_bytes(answer, sys.byteorder)
     return unsent
-
-
-_RECEIVE_BYTES = 64 * 1024
-"""Read from a socket at once. pika's 4 KiB make some dozen calls of one message, and at each of
-them a busy chart may take the interpreter for a while."""
-
-_BODY_SIZE = slice(11, 19)
-"""Where a marshalled content header has the size of the body (AMQP 0-9-1, 2.3.5.2): after the type,
-channel and size of the frame, the class and the weight."""
-
-
-def read_more_at_once(connection: Any) -> None:
-    """Have a new connection read as much as a whole batch in one call."""
-    with contextlib.suppress(AttributeError):  # pika has no public way
-        connection._transport._MAX_RECV_BYTES = _RECEIVE_BYTES
-
-
-class Publishing:
-    """``basic.publish`` of one channel: frames that differ by the body alone are made once.
-
-    All of it with the lock of the session's loop, or in its thread.
-
-    Args:
-        channel: an open channel.
-        exchange: the exchange to publish to.
-        routing_key: the routing key of every message.
-        properties: those of every message.
-        mandatory: have the broker return what no queue is bound for.
-    """
-
-    def __init__(
-        self,
-        channel: pika.channel.Channel,
-        exchange: str,
-        routing_key: str,
-        properties: pika.BasicProperties,
-        *,
-        mandatory: bool,
-    ) -> None:
-        number = self._number = channel.channel_number
-        method = pika.spec.Basic.Publish(
-            exchange=exchange, routing_key=routing_key, mandatory=mandatory
-        )
-        header = pika.frame.Header(number, 0, properties).marshal()
-        self._head = pika.frame.Method(number, method).marshal() + header[: _BODY_SIZE.start]
-        self._tail = header[_BODY_SIZE.stop :]
-        self._connection: Any = channel.connection
-        overhead = pika.spec.FRAME_HEADER_SIZE + pika.spec.FRAME_END_SIZE
-        self._largest = self._connection.params.frame_max - overhead
-
-    def publish(self, body: bytes) -> bool:
-        """Write one message, as much of it as the socket takes now; pika writes the rest.
-
-        Returns:
-            whether the socket took all of it. Where it did not, and this is not the thread of the
-            loop, that has to be woken.
-        """
-        parts = [self._head, len(body).to_bytes(8, "big"), self._tail]
-        parts.extend(
-            pika.frame.Body(self._number, body[at : at + self._largest]).marshal()
-            for at in range(0, len(body), self._largest)
-        )
-        return write(self._connection, b"".join(parts))
-
-
-def write(connection: Any, data: bytes) -> bool:
-    """Write whole frames to a connection: at once, as far as the socket takes them.
-
-    pika itself waits for the poller to say that the socket can be written, and takes a system call
-    for each frame.
-
-    Returns:
-        whether the socket took all; otherwise pika has the rest, and writes it when it can.
-    """
-    transport = connection._transport
-    # What pika still has goes first.
-    if transport.get_write_buffer_size() == 0:
-        taken = 0
-        # Full, or broken: pika finds out which when it tries the same bytes again.
-        with contextlib.suppress(BlockingIOError, ConnectionError, ssl.SSLError):
-            taken = transport._sock.send(data)
-        if taken == len(data):
-            return True
-        data = data[taken:]
-    connection._output_marshaled_frames([data])
-    return False
 
 
 def quieten_pika() -> None:

@@ -154,16 +154,14 @@ class Codec:
         Raises:
             MessageRejected: with the reason.
         """
-        self._check_size(token)
+        if len(token) > self.max_bytes:
+            raise MessageRejected(RejectReason.OVERSIZE, f"{len(token):,} bytes")
         plain = self._authenticate(token)
-        self._check_age(token)
+        if self._max_age_s is not None:
+            self._check_age(token, self._max_age_s)
         return self._checked(self._read(plain))
 
     # The steps of a receipt, in their order. Each has its own reason.
-
-    def _check_size(self, token: bytes) -> None:
-        if len(token) > self.max_bytes:
-            raise MessageRejected(RejectReason.OVERSIZE, f"{len(token):,} bytes")
 
     def _authenticate(self, token: bytes) -> bytes:
         try:
@@ -171,11 +169,8 @@ class Codec:
         except (InvalidToken, ValueError, TypeError):
             raise MessageRejected(RejectReason.NOT_AUTHENTIC) from None
 
-    def _check_age(self, token: bytes) -> None:
+    def _check_age(self, token: bytes, limit_s: float) -> None:
         """Compare the time of an authentic token with the clock."""
-        limit_s = self._max_age_s
-        if limit_s is None:
-            return
         # As Fernet reads it, so that it is the time which was authenticated.
         stamp = base64.urlsafe_b64decode(token)[_STAMP]
         age_s = self._now() - int.from_bytes(stamp, "big")
@@ -229,8 +224,10 @@ class _Cipher(NamedTuple):
 
     @classmethod
     def of(cls, keys: Keys) -> _Cipher:
-        ciphers = [Fernet(key) for key in check_keys("keys", keys)]
-        return cls(ciphers[0].encrypt, MultiFernet(ciphers).decrypt)
+        first, *others = (Fernet(key) for key in check_keys("keys", keys))
+        if not others:
+            return cls(first.encrypt, first.decrypt)
+        return cls(first.encrypt, MultiFernet((first, *others)).decrypt)
 
 
 def is_event_body(body: Any) -> bool:

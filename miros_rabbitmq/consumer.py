@@ -19,6 +19,7 @@ from pika.channel import Channel
 from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
 from .delivery import Arrival, Inbox
 from .exceptions import MessageRejected, RejectReason
+from .framing import Deliveries, Delivery
 from .life import SessionState
 from .limits import Limits
 from .session import WARNINGS, Reporting, Session
@@ -34,9 +35,10 @@ _LOOK_AGAIN_MAX_S = 0.032
 """The wait doubles up to this while there is no room at all: a chart that handles nothing just now
 shall not cost a processor either."""
 
-_ACKNOWLEDGE_AFTER_S = 0.01
-"""How long an acknowledgement may wait for others to go with. Until then the message may come again
-where the connection is lost; and whoever waits for what it said does not wait for this, too."""
+_ACKNOWLEDGE_AFTER_S = 0.001
+"""How long an acknowledgement may wait for others to go with: until the chart has had the event, as
+it would hold up that one's answer, and not until the broker writes it to disk for want of it.
+Until then the message may come again where the connection is lost."""
 
 _ACKNOWLEDGE_SHARE = 4
 """It goes at once when it stands for one in so many of the messages that the prefetch limit allows:
@@ -47,16 +49,6 @@ _MAX_TOKENS = 4_096
 
 _WARN_INTERVAL_S = 60.0
 """A reason for rejecting messages is warned about once in this time."""
-
-
-class Delivery(NamedTuple):
-    """A message as the broker delivered it."""
-
-    body: bytes
-    routing_key: str
-    sender_id: str | None
-    redelivered: bool
-    tag: int
 
 
 class ConsumerStats(NamedTuple):
@@ -150,6 +142,8 @@ class SimplePikaTopicConsumer(Session):
         self._handled_tag = self._handled = 0
         self._handled_at_once = max(1, self.limits.prefetch_messages // _ACKNOWLEDGE_SHARE)
         self._acknowledge_timer: Any = None
+        # Of the channel in use.
+        self._deliveries: Deliveries | None = None
         self._queue_name = ""
         self._messages = self._received = self._own = 0
         self._rejected: Counter[RejectReason] = Counter()
@@ -203,9 +197,12 @@ class SimplePikaTopicConsumer(Session):
         channel.queue_bind(self._queue_name, self.exchange_name, last, callback=lambda _: proceed())
 
     def _consume(self, channel: Channel) -> None:
-        channel.basic_consume(
-            self._queue_name, self._on_delivery, callback=lambda _: self._set_up_done()
+        tag = channel.basic_consume(
+            self._queue_name, self._on_pika_delivery, callback=lambda _: self._set_up_done()
         )
+        assert self._connection is not None
+        self._deliveries = Deliveries(channel, tag, self._on_delivery)
+        self._connection.shortcut = self._deliveries.take
 
     def _probe(self, channel: Channel) -> None:
         # The broker tells of a deleted queue, but not of a deleted exchange or binding.
@@ -226,13 +223,16 @@ class SimplePikaTopicConsumer(Session):
         # The broker delivers what was held, as it was not acknowledged, again.
         self._held.clear()
         self._handled = 0
+        self._deliveries = None
         self._cancel_call(self._look_again)
         self._cancel_call(self._acknowledge_timer)
         self._look_again = self._acknowledge_timer = None
 
-    def _on_delivery(self, _channel: Channel, method: Any, properties: Any, body: bytes) -> None:
-        self._messages += 1
-        self._held.append(
+    def _on_pika_delivery(
+        self, _channel: Channel, method: Any, properties: Any, body: bytes
+    ) -> None:
+        """Take one that the shortcut left to pika, as the parts of its frames came one by one."""
+        self._on_delivery(
             Delivery(
                 body,
                 method.routing_key,
@@ -241,6 +241,10 @@ class SimplePikaTopicConsumer(Session):
                 method.delivery_tag,
             )
         )
+
+    def _on_delivery(self, delivery: Delivery) -> None:
+        self._messages += 1
+        self._held.append(delivery)
         if self._look_again is None:
             self._hand_over()
 
@@ -260,9 +264,9 @@ class SimplePikaTopicConsumer(Session):
                 return
             self._held.popleft()
         self._look_again_s = _LOOK_AGAIN_S
-        if self._received != received:
-            # Whoever was woken by the callback waits for the interpreter until this thread waits,
-            # which would be only after what pika and the acknowledgement have left to do.
+        if self._received - received > 1:
+            # Whoever was woken by the callback waits for the interpreter until this thread waits:
+            # after one event soon, after many only when it has had the next message, too.
             time.sleep(0)
 
     def _deliver(self, delivery: Delivery) -> bool:
@@ -305,10 +309,10 @@ class SimplePikaTopicConsumer(Session):
         self._acknowledge_handled()
 
     def _acknowledge_handled(self) -> None:
-        channel = self._open_channel
-        if self._handled and channel is not None:
+        deliveries = self._deliveries
+        if self._handled and deliveries is not None and self._open_channel is not None:
             self._handled = 0
-            channel.basic_ack(self._handled_tag, multiple=True)
+            deliveries.acknowledge(self._handled_tag)
 
     def _reject(self, delivery: Delivery) -> None:
         channel = self._open_channel
@@ -319,7 +323,7 @@ class SimplePikaTopicConsumer(Session):
         super()._disown()
         self._held.clear()
         self._handled = 0
-        self._look_again = self._acknowledge_timer = None
+        self._look_again = self._acknowledge_timer = self._deliveries = None
 
     def _count_rejected(self, error: MessageRejected) -> None:
         self._rejected[error.reason] += 1
@@ -367,6 +371,9 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         self._own_epoch = own_epoch
         self._on_notice = on_notice
         self._inbox = Inbox(self.limits.duplicate_senders)
+        self._max_bytes = max(codec.max_bytes, self.limits.batch_bytes)
+        # Tokens without a key cost their sender nothing, and us some microseconds each.
+        self._max_tokens = max(_MAX_TOKENS, self.limits.batch_events)
         self._duplicates = 0
         self._gaps_warned_s = -_WARN_INTERVAL_S
         # The tokens of the message at the head of the held that were not handed over yet.
@@ -388,14 +395,13 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
 
     def _split(self, body: bytes) -> deque[bytes]:
         """The tokens of a message; none where no publisher of ours can have made it."""
-        largest = max(self._codec.max_bytes, self.limits.batch_bytes)
-        # Tokens without a key cost their sender nothing, and us some microseconds each.
-        most = max(_MAX_TOKENS, self.limits.batch_events)
-        if len(body) > largest or body.count(TOKEN_SEPARATOR) >= most:
-            error = MessageRejected(RejectReason.OVERSIZE, f"{len(body):,} bytes in one message")
-            self._count_rejected(error)
-            return deque()
-        return deque(body.split(TOKEN_SEPARATOR))
+        if len(body) <= self._max_bytes:
+            tokens = body.split(TOKEN_SEPARATOR, self._max_tokens)
+            if len(tokens) <= self._max_tokens:
+                return deque(tokens)
+        error = MessageRejected(RejectReason.OVERSIZE, f"{len(body):,} bytes in one message")
+        self._count_rejected(error)
+        return deque()
 
     def _on_lost(self) -> None:
         super()._on_lost()

@@ -102,6 +102,10 @@ class Outbox:
         """One more message may go under way."""
         return len(self._unconfirmed) < self._window
 
+    def note_silence(self) -> None:
+        """Note that nothing waits at a beat."""
+        self._few_in_a_row += 1
+
     @property
     def is_calm(self) -> bool:
         """The last two messages held few tokens: hardly any had to wait for others.

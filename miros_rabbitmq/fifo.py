@@ -56,7 +56,8 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def wait(self, block: bool = True, timeout: float | None = None) -> None:
         """Wait for an event; it stays in the deque."""
-        self._chart_thread = threading.current_thread()
+        if self._chart_thread is None:
+            self._chart_thread = threading.current_thread()
         self._wake_ups.get(block, timeout)
 
     get = wait
@@ -101,6 +102,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         miros leaves the event that ended the chart's thread in the deque, where it would end the
         next thread too.
         """
+        self._chart_thread = None
         self._keep(lambda item: item.signal != signals.STOP_ACTIVE_OBJECT_SIGNAL)
 
     def _keep(self, wanted: Callable[[Any], bool]) -> None:

@@ -403,7 +403,7 @@ class MirosNets:
     def _receive(self, envelope: Envelope) -> None:
         """Take an event from the network; in the mesh consumer's thread."""
         name, payload = envelope.body
-        # `_admit` has checked and registered it. miros compares names by identity when it cancels.
+        # `_admit` has registered it. miros compares names by identity when it cancels.
         self._deliver(Event(signal=sys.intern(name), payload=payload))
 
     def _admit(self, envelope: Envelope) -> None:
@@ -452,16 +452,17 @@ class MirosNets:
         return len(self._connected_brokers() - own)
 
     def _check_running(self) -> None:
+        if self._phase is Phase.RUNNING:  # as it is in no forked child
+            return
         if not self._is_ours():
             raise NetworkStopped(
                 f"{self._object.name} was started before this process was forked, and its "
                 "connections belong to the parent: make and start a chart in each process"
             )
-        if self._phase is not Phase.RUNNING:
-            name = self._object.name
-            if self._pid:
-                raise NetworkStopped(f"{name} was stopped: start it again first")
-            raise NetworkStopped(f"{name} is not on the network: start it first")
+        name = self._object.name
+        if self._pid:
+            raise NetworkStopped(f"{name} was stopped: start it again first")
+        raise NetworkStopped(f"{name} is not on the network: start it first")
 
     def _is_ours(self) -> bool:
         """Not inherited from a parent process."""

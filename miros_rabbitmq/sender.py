@@ -24,9 +24,9 @@ import pika.channel
 import pika.exceptions
 import pika.spec
 
-from .amqp import Publishing
 from .delivery import DropReason, Outbox
 from .exceptions import NetworkStopped, SettingsError
+from .framing import Confirms, Publishing
 from .life import SessionState
 from .limits import Limits
 from .pacing import Tempo
@@ -36,6 +36,7 @@ from .topology import declare_exchange
 
 logger = logging.getLogger(__name__)
 
+_READY = SessionState.READY  # the member of an enumeration is found more slowly
 _PERSISTENT, _TRANSIENT = 2, 1
 _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
 
@@ -134,7 +135,7 @@ class Sender(Session):
             if dropped:
                 reason = DropReason.CONNECTION if self._lossy else DropReason.BACKLOG
                 self._note_drop(reason, dropped)
-            if self._state is not SessionState.READY or self._wake_pending:
+            if self._state is not _READY or self._wake_pending:
                 return False
             return self._is_due
 
@@ -175,7 +176,7 @@ class Sender(Session):
         try:
             if not loop.lock.acquire(blocking=False):
                 return False
-            if self._state is not SessionState.READY or not self._is_due:
+            if self._state is not _READY or not self._is_due:
                 return False
             return self._send_next() and not self._outbox.depth
         except (pika.exceptions.AMQPError, AttributeError, AssertionError, ConnectionError):
@@ -214,6 +215,8 @@ class Sender(Session):
 
     def _on_ready(self) -> None:
         assert self._channel is not None
+        assert self._connection is not None
+        self._connection.shortcut = Confirms(self._channel, self._on_ack).take
         self._publishing = Publishing(
             self._channel, self.exchange_name, self.routing_key, self._properties, mandatory=True
         )
@@ -242,13 +245,11 @@ class Sender(Session):
 
     @property
     def _is_due(self) -> bool:
-        """What is posted goes without waiting for a beat."""
+        """What is posted waits for no beat, and for no confirm that opens the window."""
         outbox = self._outbox
-        if not outbox.has_window:
-            return False  # the next confirm makes the publisher's thread look
-        if not self._beat_pending:
-            return True
-        return (outbox.is_calm and not self.patient) or outbox.fills_message
+        if self._beat_pending and not outbox.fills_message:
+            return outbox.is_calm and not self.patient and outbox.has_window
+        return outbox.has_window
 
     @property
     def _tempo(self) -> Tempo:
@@ -267,7 +268,7 @@ class Sender(Session):
 
     def _send(self, *, everything: bool = False) -> None:
         """Send what is due, or at a beat everything, and set the time of the next beat."""
-        if self._state is not SessionState.READY:
+        if self._state is not _READY:
             return
         outbox = self._outbox
         depth = outbox.depth
@@ -289,7 +290,9 @@ class Sender(Session):
         with self._changed:
             # After several at once more are expected, so that nobody has to wake this thread; and
             # the patient send once in the time of a beat.
-            goes_on = outbox.depth > 0 or (depth > 0 and (self.patient or not outbox.is_calm))
+            if not depth:
+                outbox.note_silence()
+            goes_on = outbox.depth > 0 or (depth > 0 if self.patient else not outbox.is_calm)
             self._beat_pending = goes_on and outbox.has_window
             if self._beat_pending:
                 self._beat_timer = self._call_later(tempo_s, self._on_beat)
@@ -304,7 +307,7 @@ class Sender(Session):
         if self._notice is None or channel is None:
             return
         self._notice_timer = self._call_later(self.limits.announce_s, self._renew_notice)
-        notice = self._notice() if self._state is SessionState.READY else None
+        notice = self._notice() if self._state is _READY else None
         if notice is None:
             return
         with self._changed:
@@ -330,20 +333,31 @@ class Sender(Session):
 
     def _on_confirm(self, frame: Any) -> None:
         method = frame.method
-        self._watchdog.note_progress(time.monotonic())
-        refused = isinstance(method, pika.spec.Basic.Nack)
-        if refused and self._nacks < self.limits.nack_attempts:
+        if isinstance(method, pika.spec.Basic.Nack):
+            self._on_nack(method.delivery_tag, method.multiple)
+        else:
+            self._on_ack(method.delivery_tag, method.multiple)
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        self._nacks = 0
+        self._settle(tag, multiple, refused=False)
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        if self._nacks < self.limits.nack_attempts:
             # The broker could not take it over. Sending it alone again would put it behind others.
             if self._open_channel is not None:
                 self._nacks += 1
                 self._reopen("the broker refused a message; sending again")
             return
+        self._settle(tag, multiple, refused=True)
+
+    def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
+        self._watchdog.note_progress(time.monotonic())
         with self._changed:
-            settled = self._outbox.confirm(method.delivery_tag, multiple=method.multiple)
+            settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:
                 self._note_drop(DropReason.REFUSED, settled)
             else:
-                self._nacks = 0
                 self._confirmed += settled
             self._changed.notify_all()
         if self._outbox.depth:

@@ -29,13 +29,13 @@ from . import faults
 from .amqp import (
     connection_parameters,
     quieten_pika,
-    read_more_at_once,
     translate,
     unsent_bytes,
 )
 from .backoff import Backoff
 from .exceptions import AccessRefused, BrokerError, MirosApiException, VhostNotFound
 from .forking import in_forked_child
+from .framing import Connection, read_more_at_once
 from .life import SessionState, Step, after
 from .limits import Limits
 from .loop import LockedLoop
@@ -116,7 +116,7 @@ class Session:
         self._stop_asked = False
         self._is_forked = False
         # From here on: the session's own thread only.
-        self._connection: pika.SelectConnection | None = None
+        self._connection: Connection | None = None
         self._channel: pika.channel.Channel | None = None
         self._retry_timer: Any = None
         self._watch_timer: Any = None
@@ -349,7 +349,7 @@ class Session:
 
     def _connect(self) -> None:
         self._retry_timer = None
-        self._connection = pika.SelectConnection(
+        self._connection = Connection(
             self._parameters,
             on_open_callback=self._on_connection_open,
             on_open_error_callback=self._on_connection_failed,

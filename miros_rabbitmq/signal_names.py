@@ -35,10 +35,10 @@ def check_name(name: str) -> None:
 
 
 def admit_name(name: str, limit: int) -> str:
-    """Check a name from the network, and see that it is registered; from any thread.
+    """See that a name from the network is registered; from any thread.
 
     Args:
-        name: the name.
+        name: the name, which `check_name` has passed.
         limit: most names that this function adds in the life of this process.
 
     Returns:
@@ -48,7 +48,6 @@ def admit_name(name: str, limit: int) -> str:
         MessageRejected: with the reason.
     """
     global _added
-    check_name(name)
     name = sys.intern(name)
     if name not in signals:
         with registry.lock:

@@ -295,6 +295,7 @@ def test_an_inner_signal_of_miros_is_not_transmitted(name: str) -> None:
 def test_a_forked_child_cannot_use_its_parents_networks() -> None:
     nets = as_if_started(nets_of())
     nets._pid = -1
+    nets._disown()  # as every fork does
     with pytest.raises(NetworkStopped, match="before this process was forked"):
         nets.transmit(Event(signal="FROM_A_CHILD"))
 

@@ -1,0 +1,284 @@
+"""The frames that events travel in, written and read past pika.
+
+pika makes objects of each frame and asks several registries who waits for it. An event that goes
+alone pays for three frames at its sender, three at its receiver and one for the confirm: more than
+for its encryption. Here what is the same in all messages of a channel is made once, and what
+arrives most is recognized by its first bytes. Everything else is left to pika, in its order.
+
+The layouts are those of AMQP 0-9-1, 2.3.5 and 4.2 (https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import pika
+import pika.channel
+import pika.frame
+import pika.spec
+
+_RECEIVE_BYTES = 64 * 1024
+"""Read from a socket at once. pika's 4 KiB make some dozen calls of one message, and at each of
+them a busy chart may take the interpreter for a while."""
+
+_BODY_SIZE = slice(11, 19)
+"""Where a marshalled content header has the size of the body (AMQP 0-9-1, 2.3.5.2): after the type,
+channel and size of the frame, the class and the weight."""
+
+_FRAME = struct.Struct(">BHI")
+"""How a frame begins: its type, channel and size. One more octet comes after its contents."""
+
+_HEADER = struct.Struct(">BHIHHQ")
+"""How a content header begins: the same, then its class, weight, and the size of the body."""
+
+_DELIVER = struct.Struct(">QBB")
+"""What comes after the consumer tag: the delivery tag, bits, and the length of the exchange."""
+
+_ACK = struct.Struct(">BHIIQBB")
+"""A whole ``basic.ack``: type, channel, size, method, delivery tag, bits, end."""
+
+_METHOD_FRAME, _HEADER_FRAME, _BODY_FRAME, _FRAME_END = 1, 2, 3, 206
+_END = bytes((_FRAME_END,))
+_BASIC = 60
+_BASIC_DELIVER = struct.pack(">HH", _BASIC, 60)
+_BASIC_ACK = _BASIC << 16 | 80
+_ACK_SIZE, _MULTIPLE = 13, 1
+
+_USUAL_BYTES = 256
+"""Properties of a sender of ours take less; only those so small are remembered."""
+
+
+class Connection(pika.SelectConnection):  # type: ignore[misc]  # pika has no type hints
+    """pika's connection, with a shortcut for what arrives most."""
+
+    shortcut: Callable[[bytes], int] | None = None
+    """Called with what has arrived, where it begins with a frame; takes whole frames from its
+    begin, as far as it knows them, and tells how many bytes that were."""
+
+    def _on_data_available(self, data_in: bytes) -> None:
+        if self.shortcut is not None and not self._frame_buffer:
+            taken = self.shortcut(data_in)
+            self.bytes_received += taken
+            if taken == len(data_in) or self.is_closed:
+                return
+            data_in = data_in[taken:]
+        super()._on_data_available(data_in)
+
+
+def read_more_at_once(connection: Any) -> None:
+    """Have a new connection read as much as a whole batch in one call, and call once at a time.
+
+    pika itself calls again until there is nothing, which costs an exception each time.
+    """
+    with contextlib.suppress(AttributeError):  # pika has no public way
+        connection._transport._MAX_RECV_BYTES = _RECEIVE_BYTES
+        connection._transport._MAX_CONSUME_BYTES = 1
+
+
+class Delivery(NamedTuple):
+    """A message as the broker delivered it."""
+
+    body: bytes
+    routing_key: str
+    sender_id: str | None
+    redelivered: bool
+    tag: int
+
+
+class Deliveries:
+    """``basic.deliver`` to one consumer, and ``basic.ack`` for them.
+
+    Args:
+        channel: an open channel.
+        consumer_tag: the consumer's.
+        on_delivery: called with each delivery.
+    """
+
+    def __init__(
+        self,
+        channel: pika.channel.Channel,
+        consumer_tag: str,
+        on_delivery: Callable[[Delivery], object],
+    ) -> None:
+        self._channel = channel
+        number = self._number = channel.channel_number
+        self._begin = struct.pack(">BH", _METHOD_FRAME, number)
+        tag = consumer_tag.encode()
+        self._method = _BASIC_DELIVER + bytes((len(tag),)) + tag
+        self._on_delivery = on_delivery
+
+    def take(self, data: bytes) -> int:
+        """Hand over the whole deliveries at the begin of some data; how many bytes they have.
+
+        What is amiss in the next is for pika to find.
+        """
+        at = 0
+        while self._channel.is_open and data.startswith(self._begin, at):
+            try:
+                parsed = self._parse(data, at)
+            except (struct.error, IndexError, UnicodeDecodeError):
+                break
+            if parsed is None:
+                break
+            delivery, at = parsed
+            self._on_delivery(delivery)
+        return at
+
+    def acknowledge(self, tag: int) -> None:
+        """Acknowledge every delivery up to a tag, in one system call."""
+        frame = _ACK.pack(
+            _METHOD_FRAME, self._number, _ACK_SIZE, _BASIC_ACK, tag, _MULTIPLE, _FRAME_END
+        )
+        write(self._channel.connection, frame)
+
+    def _parse(self, data: bytes, at: int) -> tuple[Delivery, int] | None:
+        """The delivery that begins at a frame, and where it ends."""
+        contents = at + _FRAME.size
+        if not data.startswith(self._method, contents):
+            return None
+        end = contents + _FRAME.unpack_from(data, at)[2]
+        fields = contents + len(self._method)
+        tag, bits, exchange = _DELIVER.unpack_from(data, fields)
+        key = fields + _DELIVER.size + exchange
+        key_end = key + 1 + data[key]
+        if key_end != end or data[end] != _FRAME_END:
+            return None
+        at = end + 1
+        kind, channel, size, cls, _, body_size = _HEADER.unpack_from(data, at)
+        end = at + _FRAME.size + size
+        if (kind, channel, cls, data[end]) != (_HEADER_FRAME, self._number, _BASIC, _FRAME_END):
+            return None
+        properties = data[at + _HEADER.size : end]
+        at = end + 1
+        fragments = []
+        missing = body_size
+        while missing > 0:
+            kind, channel, size = _FRAME.unpack_from(data, at)
+            end = at + _FRAME.size + size
+            if (kind, channel, data[end]) != (_BODY_FRAME, self._number, _FRAME_END):
+                return None
+            fragments.append(data[at + _FRAME.size : end])
+            missing -= size
+            at = end + 1
+        if missing:
+            return None
+        body = fragments[0] if len(fragments) == 1 else b"".join(fragments)
+        routing_key = data[key + 1 : key_end].decode()
+        return Delivery(body, routing_key, _sender_id(properties), bool(bits & 1), tag), at
+
+
+def _sender_id(properties: bytes) -> str | None:
+    """The ``app_id`` of a content header, given what comes after the size of the body."""
+    few = len(properties) <= _USUAL_BYTES
+    return (_known_sender_id if few else _known_sender_id.__wrapped__)(properties)
+
+
+@functools.lru_cache(maxsize=256)
+def _known_sender_id(properties: bytes) -> str | None:
+    decoded = pika.BasicProperties()
+    decoded.decode(properties)
+    sender_id: str | None = decoded.app_id
+    return sender_id
+
+
+class Confirms:
+    """``basic.ack`` of a broker that confirms what is published.
+
+    Args:
+        channel: an open channel.
+        on_confirm: called with the delivery tag of each, and whether it stands for all up to it.
+    """
+
+    def __init__(
+        self, channel: pika.channel.Channel, on_confirm: Callable[[int, bool], object]
+    ) -> None:
+        self._channel = channel
+        self._begin = _METHOD_FRAME, channel.channel_number, _ACK_SIZE, _BASIC_ACK
+        self._on_confirm = on_confirm
+
+    def take(self, data: bytes) -> int:
+        """Hand over the whole confirms at the begin of some data; how many bytes they have."""
+        at = 0
+        while self._channel.is_open and at + _ACK.size <= len(data):
+            *begin, tag, bits, end = _ACK.unpack_from(data, at)
+            if tuple(begin) != self._begin or end != _FRAME_END:
+                break
+            at += _ACK.size
+            self._on_confirm(tag, bool(bits & _MULTIPLE))
+        return at
+
+
+class Publishing:
+    """``basic.publish`` of one channel: frames that differ by the body alone are made once.
+
+    All of it with the lock of the session's loop, or in its thread.
+
+    Args:
+        channel: an open channel.
+        exchange: the exchange to publish to.
+        routing_key: the routing key of every message.
+        properties: those of every message.
+        mandatory: have the broker return what no queue is bound for.
+    """
+
+    def __init__(
+        self,
+        channel: pika.channel.Channel,
+        exchange: str,
+        routing_key: str,
+        properties: pika.BasicProperties,
+        *,
+        mandatory: bool,
+    ) -> None:
+        number = self._number = channel.channel_number
+        method = pika.spec.Basic.Publish(
+            exchange=exchange, routing_key=routing_key, mandatory=mandatory
+        )
+        header = pika.frame.Header(number, 0, properties).marshal()
+        self._head = pika.frame.Method(number, method).marshal() + header[: _BODY_SIZE.start]
+        self._tail = header[_BODY_SIZE.stop :]
+        self._connection: Any = channel.connection
+        overhead = pika.spec.FRAME_HEADER_SIZE + pika.spec.FRAME_END_SIZE
+        self._largest = self._connection.params.frame_max - overhead
+
+    def publish(self, body: bytes) -> bool:
+        """Write one message, as much of it as the socket takes now; pika writes the rest.
+
+        Returns:
+            whether the socket took all of it. Where it did not, and this is not the thread of the
+            loop, that has to be woken.
+        """
+        size = len(body)
+        parts = [self._head, size.to_bytes(8, "big"), self._tail]
+        for at in range(0, size, self._largest):
+            fragment = body[at : at + self._largest]
+            parts += _FRAME.pack(_BODY_FRAME, self._number, len(fragment)), fragment, _END
+        return write(self._connection, b"".join(parts))
+
+
+def write(connection: Any, data: bytes) -> bool:
+    """Write whole frames to a connection: at once, as far as the socket takes them.
+
+    pika itself waits for the poller to say that the socket can be written, and takes a system call
+    for each frame.
+
+    Returns:
+        whether the socket took all; otherwise pika has the rest, and writes it when it can.
+    """
+    transport = connection._transport
+    # What pika still has goes first.
+    if transport.get_write_buffer_size() == 0:
+        taken = 0
+        # Full, or broken: pika finds out which when it tries the same bytes again.
+        with contextlib.suppress(BlockingIOError, ConnectionError, ssl.SSLError):
+            taken = transport._sock.send(data)
+        if taken == len(data):
+            return True
+        data = data[taken:]
+    connection._output_marshaled_frames([data])
+    return False
