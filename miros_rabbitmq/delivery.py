@@ -102,15 +102,11 @@ class Outbox:
         """One more message may go under way."""
         return len(self._unconfirmed) < self._window
 
-    def note_silence(self) -> None:
-        """Note that nothing waits at a beat."""
-        self._few_in_a_row += 1
-
     @property
     def is_calm(self) -> bool:
-        """The last two messages held few tokens: hardly any had to wait for others.
+        """The last two messages held few tokens, or beats found none: hardly any had to wait.
 
-        One such message may be that of a sender whom the system has stopped for a moment.
+        One of them may be that of a sender whom the system has stopped for a moment.
         """
         return self._few_in_a_row >= 2
 
@@ -160,6 +156,10 @@ class Outbox:
         self._unconfirmed[batch.tag] = batch.tokens
         self._unconfirmed_events += len(tokens)
         return batch
+
+    def note_silence(self) -> None:
+        """Note that a beat found nothing to send."""
+        self._few_in_a_row += 1
 
     def skip_tag(self) -> None:
         """Note a message that went out past the outbox: the channel numbers it like any other.

@@ -74,6 +74,15 @@ def test_it_is_calm_while_messages_hold_few_tokens_and_two_in_a_row_make_it_so_a
     assert box.is_calm
 
 
+def test_beats_that_find_nothing_make_it_calm_too() -> None:
+    box = outbox(batch_events=100)
+    send(box, 50)
+    box.note_silence()
+    assert not box.is_calm
+    box.note_silence()
+    assert box.is_calm
+
+
 def test_a_message_is_filled_by_the_number_of_tokens_or_by_their_bytes() -> None:
     box = outbox(batch_events=3, batch_bytes=20)
     box.post(b"x")
