@@ -73,11 +73,14 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]  # pika has no ty
 def read_more_at_once(connection: Any) -> None:
     """Have a new connection read as much as a whole batch in one call, and call once at a time.
 
-    pika itself calls again until there is nothing, which costs an exception each time.
+    pika itself calls again until there is nothing, which costs an exception each time. Of TLS there
+    may be something left that no poller tells of.
     """
     with contextlib.suppress(AttributeError):  # pika has no public way
-        connection._transport._MAX_RECV_BYTES = _RECEIVE_BYTES
-        connection._transport._MAX_CONSUME_BYTES = 1
+        transport = connection._transport
+        transport._MAX_RECV_BYTES = _RECEIVE_BYTES
+        if not isinstance(transport._sock, ssl.SSLSocket):
+            transport._MAX_CONSUME_BYTES = 1
 
 
 class Delivery(NamedTuple):

@@ -288,10 +288,10 @@ class Sender(Session):
         tempo_s = self._tempo.beat(depth, time.monotonic())
         outbox = self._outbox
         with self._changed:
-            # After several at once more are expected, so that nobody has to wake this thread; and
-            # the patient send once in the time of a beat.
             if not depth:
                 outbox.note_silence()
+            # After several at once more are expected, so that nobody has to wake this thread; and
+            # the patient send once in the time of a beat.
             goes_on = outbox.depth > 0 or (depth > 0 if self.patient else not outbox.is_calm)
             self._beat_pending = goes_on and outbox.has_window
             if self._beat_pending:

@@ -66,7 +66,7 @@ STEPS = (
     Step("post to the chart", "miros", "ActiveObject.post_fifo"),
     Step("post to the chart", f"{_PACKAGE}.fifo", "ChartFifo.append"),
     Step("acknowledge", f"{_PACKAGE}.consumer", "SimplePikaTopicConsumer._acknowledge"),
-    Step("acknowledge", "pika.channel", "Channel.basic_ack"),
+    Step("acknowledge", f"{_PACKAGE}.framing", "Deliveries.acknowledge"),
     Step("handle the event (miros)", "miros", "HsmWithQueues.next_rtc"),
 )
 
