@@ -18,7 +18,8 @@ from pika.channel import Channel
 
 from .framing import Deliveries, Delivery
 from .limits import Limits
-from .session import WARNINGS, Reporting, Session
+from .outages import WARNINGS, Reporting
+from .session import Session
 from .settings import check_short_text
 from .topology import Queue, declare_exchange
 

@@ -29,8 +29,9 @@ from .exceptions import NetworkStopped, SettingsError
 from .framing import Confirms, Publishing
 from .life import SessionState
 from .limits import Limits
+from .outages import WARNINGS, Reporting
 from .pacing import Tempo
-from .session import WARNINGS, Reporting, Session
+from .session import Session
 from .settings import check_short_text
 from .topology import declare_exchange
 

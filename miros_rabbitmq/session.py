@@ -19,7 +19,7 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any
 
 import pika
 import pika.channel
@@ -39,6 +39,7 @@ from .framing import Connection, read_more_at_once
 from .life import SessionState, Step, after
 from .limits import Limits
 from .loop import LockedLoop
+from .outages import WARNINGS, Outages, Reporting
 from .urls import AmqpUrl
 from .watchdog import Watchdog
 
@@ -52,22 +53,6 @@ _PATIENCE_IN_HEARTBEATS = 0.95
 """A question every 5 s and nearly 10 s for its answer, so that the second look after it decides:
 silence is noticed in 15 s, by the heartbeat of 10 s. pika's own check of heartbeats may take 30 s,
 and RabbitMQ's of ours as long. With twice as many questions an idle node took 0.3 % of a core."""
-
-
-class Reporting(NamedTuple):
-    """At which levels of `logging` a session reports that it is not connected.
-
-    Whoever runs several sessions to one broker, and reports on it himself, lowers them.
-    """
-
-    first_failure: int = logging.WARNING
-    """Before it was ever connected."""
-    loss: int = logging.WARNING
-    """When an established connection is lost, and when it is there again."""
-
-
-WARNINGS = Reporting()
-"""Every outage is warned about."""
 
 
 class Session:
@@ -105,8 +90,6 @@ class Session:
         self.address = self.url.address
         self._name = f"{role} at {self.address}"
         self._on_change = on_change
-        self._reporting = reporting
-        self._was_connected = False
         # Guards the state and what subclasses share with other threads; notified at each change.
         self._make_lock()
         self._state = SessionState.NEW
@@ -123,7 +106,7 @@ class Session:
         self._watchdog = Watchdog(_PATIENCE_IN_HEARTBEATS * self.limits.heartbeat_s)
         self._blocked_reason: str | None = None
         self._backoff = Backoff(self.limits)
-        self._outage_logged = False
+        self._outages = Outages(self._name, reporting)
         with _sessions_lock:
             _sessions.add(self)
 
@@ -291,12 +274,7 @@ class Session:
         self._step(Step.SET_UP)
         self._fault = None
         self._backoff.succeed(time.monotonic())
-        if self._outage_logged:
-            logger.log(self._outage_level, "%s: connected again", self._name)
-        else:
-            logger.info("%s: connected", self._name)
-        self._outage_logged = False
-        self._was_connected = True
+        self._outages.succeed()
         self._answered()
         self._tell_others()
         if self._blocked_reason is None:
@@ -453,14 +431,8 @@ class Session:
         self._step(Step.REFUSE if refused else Step.LOSE)
         self._on_lost()
         delay_s = self._backoff.fail(time.monotonic(), refused=refused)
-        level = logging.DEBUG if self._outage_logged else self._outage_level
-        logger.log(level, "%s: %s; trying again", self._name, fault)
-        self._outage_logged = True
+        self._outages.fail(fault)
         self._retry_timer = self._call_later(delay_s, self._retry)
-
-    @property
-    def _outage_level(self) -> int:
-        return self._reporting.loss if self._was_connected else self._reporting.first_failure
 
     def _tell_others(self) -> None:
         """Let those that wait for the same broker try again: it is back."""

@@ -17,8 +17,8 @@ from .exceptions import BackPressure, NetworkStopped, PayloadRefused
 from .identity import Identity
 from .life import SessionState
 from .neighbours import Neighbours
+from .outages import Reporting
 from .publisher import SimplePikaTopicPublisher
-from .session import Reporting
 from .settings import Settings
 from .stats import DropReason, NetworkStats
 from .topology import Queue
