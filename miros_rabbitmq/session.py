@@ -1,9 +1,9 @@
-"""One thread that owns one connection to one broker, and keeps it.
+"""One connection to one broker, and the thread that keeps it.
 
 A session connects, opens a channel, and when either is lost waits and connects again, until it
 is stopped. What the channel is used for is its subclasses' business: they publish or consume.
 
-Its life is the table of `life`.
+How the thread starts and stops is told in `session_thread`, and its life is the table of `life`.
 
 pika is called by the session's own thread, with the lock of its loop; another thread that has this
 lock may write (see `loop`). Otherwise other threads reach it through `_call_soon`, or through state
@@ -26,27 +26,19 @@ import pika.channel
 import pika.exceptions
 
 from . import faults
-from .amqp import (
-    connection_parameters,
-    quieten_pika,
-    translate,
-    unsent_bytes,
-)
+from .amqp import connection_parameters, translate, unsent_bytes
 from .backoff import Backoff
-from .exceptions import AccessRefused, BrokerError, MirosApiException, VhostNotFound
+from .exceptions import AccessRefused, BrokerError, VhostNotFound
 from .forking import in_forked_child
 from .framing import Connection, read_more_at_once
-from .life import SessionState, Step, after
+from .life import SessionState, Step
 from .limits import Limits
-from .loop import LockedLoop
 from .outages import WARNINGS, Outages, Reporting
+from .session_thread import SessionThread
 from .urls import AmqpUrl
 from .watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
-
-_END_GRACE_S = 1.0
-"""How much longer than ``stop_timeout_s`` an end is waited for: the time of a cut, and more."""
 
 _WATCHES_A_HEARTBEAT = 2
 _PATIENCE_IN_HEARTBEATS = 0.95
@@ -55,8 +47,8 @@ silence is noticed in 15 s, by the heartbeat of 10 s. pika's own check of heartb
 and RabbitMQ's of ours as long. With twice as many questions an idle node took 0.3 % of a core."""
 
 
-class Session:
-    """Owns a thread and its connection; the base of the publishers and consumers.
+class Session(SessionThread):
+    """Keeps a connection in a thread of its own; the base of the publishers and consumers.
 
     `start_thread`, `stop`, `stop_thread`, `wait_until_ready`, `state` and `fault` may be used from
     any thread. Nothing starts in the constructor.
@@ -85,19 +77,11 @@ class Session:
         reporting: Reporting = WARNINGS,
     ) -> None:
         self.url = AmqpUrl(amqp_url)
-        self.limits = limits or Limits()
-        self._parameters = connection_parameters(self.url, role, self.limits, tls)
+        limits = limits or Limits()
+        self._parameters = connection_parameters(self.url, role, limits, tls)
         self.address = self.url.address
-        self._name = f"{role} at {self.address}"
-        self._on_change = on_change
-        # Guards the state and what subclasses share with other threads; notified at each change.
-        self._make_lock()
-        self._state = SessionState.NEW
+        super().__init__(f"{role} at {self.address}", limits, on_change)
         self._fault: BrokerError | None = None
-        self._thread: threading.Thread | None = None
-        self._ioloop: Any = None
-        self._stop_asked = False
-        self._is_forked = False
         # From here on: the session's own thread only.
         self._connection: Connection | None = None
         self._channel: pika.channel.Channel | None = None
@@ -110,115 +94,13 @@ class Session:
         with _sessions_lock:
             _sessions.add(self)
 
-    def _make_lock(self) -> None:
-        # The lock of the condition: a condition's own methods are Python's, and take some time.
-        self._lock = threading.RLock()
-        self._changed = threading.Condition(self._lock)
-
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address} {self._state.value}>"
-
-    @property
-    def state(self) -> SessionState:
-        """Where the session stands."""
-        return self._state
 
     @property
     def fault(self) -> BrokerError | None:
         """Why it is not connected; `None` while it is, or before the first attempt has ended."""
         return self._fault
-
-    @property
-    def is_connected(self) -> bool:
-        """It has a channel that is set up."""
-        return self._state in (SessionState.READY, SessionState.BLOCKED)
-
-    def start_thread(self) -> None:
-        """Start the thread, which connects; does nothing where it runs already.
-
-        After a `stop`, the thread that is about to end is waited for: a little longer than
-        ``limits.stop_timeout_s``.
-
-        Raises:
-            MirosApiException: that thread has not ended in this time, or is the one that calls.
-        """
-        with self._changed:
-            if self._is_ending:
-                self._wait_for_end()
-            if self._thread is not None:
-                return
-            quieten_pika()
-            self._stop_asked = self._is_forked = False
-            self._ioloop = LockedLoop()
-            self._enter(Step.START)
-            # A daemon: a program that forgets to stop must still be able to end.
-            self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-            self._thread.start()
-        self._tell_change()
-
-    @property
-    def _is_ending(self) -> bool:
-        """The thread was asked to stop, or ends by itself, and still exists."""
-        ends = self._stop_asked or self._state is SessionState.STOPPED
-        return ends and self._thread is not None
-
-    def _wait_for_end(self) -> None:
-        if self._thread is threading.current_thread():
-            raise MirosApiException(
-                f"{self._name} is stopping, and its own thread cannot start it again: "
-                "call start_thread from another thread"
-            )
-        timeout_s = self.limits.stop_timeout_s + _END_GRACE_S
-        if not self._changed.wait_for(lambda: not self._is_ending, timeout_s):
-            raise MirosApiException(
-                f"{self._name} was stopped and has not ended within {timeout_s:g} s: a callback "
-                "that does not return holds its thread, or stop was given a longer timeout; "
-                "wait for stop_thread to return True before start_thread"
-            )
-
-    def stop(self, timeout: float | None = None) -> None:
-        """Ask the thread to close the connection and end; returns at once.
-
-        Args:
-            timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
-        """
-        cut_after_s = self.limits.stop_timeout_s if timeout is None else timeout
-        with self._changed:
-            if self._thread is None or self._stop_asked:
-                return
-            self._stop_asked = True
-            self._changed.notify_all()
-        self._call_soon(lambda: self._close(cut_after_s))
-
-    def stop_thread(self, timeout: float | None = None) -> bool:
-        """`stop`, and wait until the thread has ended.
-
-        Args:
-            timeout: seconds; default a little above ``limits.stop_timeout_s``, at which the
-                connection is cut.
-
-        Returns:
-            whether the thread has ended; `False` too when the thread itself calls this.
-        """
-        self.stop()
-        thread = self._thread
-        if thread is None:
-            return True
-        if thread is threading.current_thread():
-            return False
-        thread.join(self.limits.stop_timeout_s + _END_GRACE_S if timeout is None else timeout)
-        return not thread.is_alive()
-
-    def wait_until_ready(self, timeout: float) -> bool:
-        """Wait until the session is connected, or is refused, or stops.
-
-        Returns:
-            whether it is connected.
-        """
-        ends = (SessionState.REFUSED, SessionState.CLOSING, SessionState.STOPPED)
-        with self._changed:
-            self._changed.wait_for(lambda: self.is_connected or self._state in ends, timeout)
-            return self.is_connected
 
     # What subclasses do with the channel; all in the session's thread.
 
@@ -281,49 +163,6 @@ class Session:
             self._on_ready()
         else:
             self._step(Step.BLOCK)
-
-    def _call_soon(self, callback: Callable[[], None]) -> None:
-        """Have the session's thread call something; from any thread."""
-        ioloop = self._ioloop
-        if ioloop is not None:
-            ioloop.add_callback_threadsafe(callback)
-
-    def _call_later(self, delay_s: float, callback: Callable[[], None]) -> Any:
-        return self._ioloop.call_later(delay_s, callback)
-
-    def _cancel_call(self, timer: Any) -> None:
-        """Do not call what `_call_later` was asked for; `None` stands for nothing."""
-        if timer is not None:
-            self._ioloop.remove_timeout(timer)
-
-    # The thread.
-
-    def _run(self) -> None:
-        try:
-            self._ioloop.add_callback_threadsafe(self._connect)
-            while True:
-                try:
-                    self._ioloop.start()
-                    break
-                except Exception:
-                    # A bug of ours or of pika's: it must cost a connection, never the thread.
-                    logger.exception("%s: unexpected error; connecting again", self._name)
-                    with self._ioloop.lock:
-                        self._abandon_connection()
-        finally:
-            try:
-                with self._changed:
-                    if self._state is not SessionState.CLOSING:
-                        self._enter(Step.CLOSE)
-                    self._enter(Step.END)
-                    ioloop, self._ioloop = self._ioloop, None
-                    ioloop.close()
-                self._tell_change()
-            finally:
-                # Last, so that whoever waits for the end waits for the callback too.
-                with self._changed:
-                    self._thread = None
-                    self._changed.notify_all()
 
     def _connect(self) -> None:
         self._retry_timer = None
@@ -507,24 +346,6 @@ class Session:
             # own error for that, ConnectionOpenAborted, fails an assertion of its own.
             connection._terminate_stream(pika.exceptions.AMQPConnectionError("cut"))
 
-    def _step(self, step: Step) -> None:
-        """Enter the next state and tell of it; without the lock, for it calls the user's code."""
-        self._enter(step)
-        self._tell_change()
-
-    def _enter(self, step: Step) -> None:
-        with self._changed:
-            self._state = after(self._state, step, self._name)
-            self._changed.notify_all()
-
-    def _tell_change(self) -> None:
-        if self._on_change is None:
-            return
-        try:
-            self._on_change()
-        except Exception:
-            logger.exception("%s: the callback for changes of the state raised", self._name)
-
     def _translate(self, error: BaseException) -> BrokerError:
         return translate(error, self.url, self._parameters)
 
@@ -533,12 +354,9 @@ class Session:
 
         Nothing is closed by the rules of AMQP: the child only lets go of its copies of the sockets.
         """
-        self._make_lock()  # whoever held the old one does not exist here
-        self._thread = self._ioloop = self._connection = self._channel = None
+        super()._disown()
+        self._connection = self._channel = None
         self._retry_timer = self._watch_timer = None
-        if self._state is not SessionState.NEW:
-            self._state = SessionState.STOPPED
-            self._stop_asked = self._is_forked = True
 
 
 _sessions: weakref.WeakSet[Session] = weakref.WeakSet()
