@@ -34,7 +34,7 @@ from miros_rabbitmq.exceptions import (
 )
 from miros_rabbitmq.fifo import ChartFifo
 from miros_rabbitmq.life import SessionState
-from miros_rabbitmq.nets import Phase
+from miros_rabbitmq.wiring import Phase
 from tests.helpers import wait_until
 from tests.leaks import Holdings
 
