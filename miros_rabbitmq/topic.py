@@ -10,22 +10,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
-from .announcement import LISTENER_KEY, is_listener
-from .codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
+from .announcement import LISTENER_KEY
+from .codec import TOKEN_SEPARATOR, Codec, Envelope
 from .consumer import PikaTopicConsumer
-from .exceptions import BackPressure, NetworkStopped, PayloadRefused
+from .exceptions import BackPressure, NetworkStopped
 from .identity import Identity
 from .life import SessionState
-from .neighbours import Neighbours
+from .notices import Notices
 from .outages import Reporting
 from .publisher import SimplePikaTopicPublisher
 from .settings import Settings
 from .stats import DropReason, NetworkStats
 from .topology import Queue
 from .urls import Address, AmqpUrl
-
-logger = logging.getLogger(__name__)
-
 
 _LOSSES = Reporting(first_failure=logging.INFO)
 """The mesh: what never was connected is reported by who looks for brokers, and by who starts."""
@@ -75,7 +72,7 @@ class TopicNetwork:
         notice: the body of the notice that is sent to the brokers of others, at each connection
             and now and then; called in the publishers' threads, `None` for nothing.
         on_notice: called in the consumer's thread with each notice of another node, but for those
-            of neighbours (see `neighbours`), which are taken here.
+            of neighbours (see `notices`), which are taken here.
     """
 
     def __init__(
@@ -109,8 +106,17 @@ class TopicNetwork:
         self._admit = admit
         self._room = room
         self._on_change = on_change
-        self._notice = notice
-        self._on_notice = on_notice
+        self._notices: Notices | None = None
+        if spec.check_notice is not None:
+            self._notices = Notices(
+                self.codec,
+                identity,
+                settings.limits.announce_s,
+                own_publisher=self._own_publisher,
+                is_hearing=self._is_hearing,
+                body=notice,
+                on_notice=on_notice,
+            )
         # Held from numbering an envelope until every publisher has it, so that all of them send
         # in the same order; and while the set of publishers changes.
         self._order = threading.Lock()
@@ -121,9 +127,6 @@ class TopicNetwork:
         self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
         self._is_ending = False
-        # The own broker's publisher is patient while nobody else listens there.
-        self._tells_neighbours = spec.check_notice is not None
-        self._neighbours = Neighbours(settings.limits.announce_s)
         self.consumer: PikaTopicConsumer | None = None
 
     @property
@@ -133,7 +136,7 @@ class TopicNetwork:
 
     def start_consumer(self, url: AmqpUrl) -> PikaTopicConsumer:
         """Begin to consume at the node's own broker."""
-        spec = self.spec
+        spec, notices = self.spec, self._notices
         self.consumer = PikaTopicConsumer(
             url,
             spec.name,
@@ -142,8 +145,8 @@ class TopicNetwork:
             on_message=self._on_envelope,
             admit=self._admit,
             own_epoch=self._identity.epoch,
-            on_notice=self._take_notice,
-            further_keys=(LISTENER_KEY,) if self._tells_neighbours else (),
+            on_notice=notices.take if notices is not None else None,
+            further_keys=(LISTENER_KEY,) if notices is not None else (),
             room=self._room,
             queue=spec.queue,
             skip_sender_id=self._identity.sender_id,
@@ -161,7 +164,10 @@ class TopicNetwork:
         with self._order:
             if url.address in self._publishers:
                 return
-            is_own = self._is_own(url.address)
+            is_own, notices = self._is_own(url.address), self._notices
+            notice = None
+            if notices is not None:
+                notice = notices.for_neighbours if is_own else notices.for_others
             publisher = SimplePikaTopicPublisher(
                 url,
                 self.spec.name,
@@ -169,9 +175,10 @@ class TopicNetwork:
                 separator=TOKEN_SEPARATOR,
                 durable=self._settings.durable,
                 lossy=self.spec.lossy,
-                patient=self.spec.lossy or (is_own and self._tells_neighbours),
+                # The own broker's is patient while nobody else listens there.
+                patient=self.spec.lossy or (is_own and notices is not None),
                 sender_id=self._identity.sender_id,
-                notice=self._tell_neighbours if is_own else self._make_notice,
+                notice=notice,
                 notice_key=LISTENER_KEY if is_own else None,
                 limits=self._settings.limits,
                 tls=self._settings.tls,
@@ -214,53 +221,15 @@ class TopicNetwork:
     def _is_own(self, address: Address) -> bool:
         return self.consumer is not None and self.consumer.address == address
 
-    def _make_notice(self) -> bytes | None:
-        """Make what the brokers of others are told; in the threads of their publishers."""
-        return self._encode_notice(self._notice() if self._notice is not None else None)
-
-    def _tell_neighbours(self) -> bytes | None:
-        """Make what the own broker is told, once this node can hear answers; in that thread."""
-        if not self._tells_neighbours or self.consumer is None or not self.consumer.is_connected:
-            return None
-        now_s = time.monotonic()
-        if (publisher := self._own_publisher) is not None:
-            publisher.patient = not self._neighbours.are_there(now_s)
-        return self._encode_notice(self._neighbours.announcement(now_s))
-
-    def _encode_notice(self, body: Any) -> bytes | None:
-        if body is None:
-            return None
-        try:
-            return self.codec.encode(self._identity.name, self._identity.epoch, NOTICE, body)
-        except PayloadRefused as error:  # by a serializer of the user's own
-            logger.debug("%s: no notice is sent: it %s", self.spec.name, error)
-            return None
-
-    def _take_notice(self, envelope: Envelope) -> None:
-        """Take what another node says of itself; in the consumer's thread."""
-        if is_listener(envelope.body):
-            self._hear_neighbour(envelope.body)
-        elif self._on_notice is not None:
-            self._on_notice(envelope)
-
-    def _hear_neighbour(self, announcement: Any) -> None:
-        answer = self._neighbours.hear(announcement, time.monotonic())
-        publisher = self._own_publisher
-        if publisher is not None:
-            publisher.patient = False
-            publisher.wake()
-            if answer:
-                publisher.send_notice()
-
     def _on_consumer_change(self) -> None:
-        # Now answers can be heard.
-        publisher = self._own_publisher
-        if publisher is not None and self.consumer is not None and self.consumer.is_connected:
-            publisher.send_notice()
+        if self._notices is not None:
+            self._notices.tell_when_hearing()
         if self._on_change is not None:
             self._on_change()
 
-    @property
+    def _is_hearing(self) -> bool:
+        return self.consumer is not None and self.consumer.is_connected
+
     def _own_publisher(self) -> SimplePikaTopicPublisher | None:
         return self._publishers.get(self.consumer.address) if self.consumer is not None else None
 
