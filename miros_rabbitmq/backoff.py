@@ -27,6 +27,11 @@ class Backoff:
         self._short_lived = 0
         self._ready_since_s: float | None = None
 
+    @property
+    def is_short_lived(self) -> bool:
+        """The last connection was lost at once: a sign that the broker is there means nothing."""
+        return self._short_lived > 0
+
     def succeed(self, now_s: float) -> None:
         """Note that a connection is ready."""
         self._ready_since_s = now_s

@@ -282,7 +282,8 @@ class Session(SessionThread):
                 other._call_soon(other._retry_now)
 
     def _retry_now(self) -> None:
-        if self._retry_timer is not None:
+        # One whose connections are lost at once waits for another reason than the broker's absence.
+        if self._retry_timer is not None and not self._backoff.is_short_lived:
             self._cancel_call(self._retry_timer)
             self._retry()
 

@@ -48,6 +48,10 @@ def test_a_broker_that_drops_us_at_once_is_tried_less_and_less_often() -> None:
         delays.append(backoff.fail(n + 0.5, refused=False))
     assert delays[0] <= 0.2
     assert delays[-1] >= 2.5
+    assert backoff.is_short_lived, "that others are connected tells it nothing"
+    backoff.succeed(100.0)
+    backoff.fail(200.0, refused=False)
+    assert not backoff.is_short_lived
 
 
 def test_a_refusal_waits_its_own_time_and_is_no_attempt() -> None:
