@@ -36,18 +36,40 @@ _FRAME = struct.Struct(">BHI")
 _HEADER = struct.Struct(">BHIHHQ")
 """How a content header begins: the same, then its class, weight, and the size of the body."""
 
-_DELIVER = struct.Struct(">QBB")
-"""What comes after the consumer tag: the delivery tag, bits, and the length of the exchange."""
+_TAGGED = struct.Struct(">QBB")
+"""A delivery tag, bits, and one octet more: how long the exchange's name is, or the frame's end."""
 
-_ACK = struct.Struct(">BHIIQBB")
-"""A whole ``basic.ack``: type, channel, size, method, delivery tag, bits, end."""
+_ACK = struct.Struct(">BHII")
+"""How a ``basic.ack`` begins: type, channel, size, method."""
 
 _METHOD_FRAME, _HEADER_FRAME, _BODY_FRAME, _FRAME_END = 1, 2, 3, 206
 _END = bytes((_FRAME_END,))
+_HEADER_BEGIN = bytes((_HEADER_FRAME,))
 _BASIC = 60
 _BASIC_DELIVER = struct.pack(">HH", _BASIC, 60)
 _BASIC_ACK = _BASIC << 16 | 80
 _ACK_SIZE, _MULTIPLE = 13, 1
+
+_FLAGS = struct.Struct(">H")
+_BEFORE_APP_ID = tuple(
+    (getattr(pika.BasicProperties, f"FLAG_{name}"), width)
+    for name, width in (
+        ("CONTENT_TYPE", 0),
+        ("CONTENT_ENCODING", 0),
+        ("HEADERS", 4),
+        ("DELIVERY_MODE", 1),
+        ("PRIORITY", 1),
+        ("CORRELATION_ID", 0),
+        ("REPLY_TO", 0),
+        ("EXPIRATION", 0),
+        ("MESSAGE_ID", 0),
+        ("TIMESTAMP", 8),
+        ("TYPE", 0),
+        ("USER_ID", 0),
+    )
+)
+"""The properties that come before the ``app_id``, in their order: a flag, and how many octets it
+has; 0 for a short string. Of a table these are its length."""
 
 _USUAL_BYTES = 256
 """Properties of a sender of ours take less; only those so small are remembered."""
@@ -58,7 +80,8 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]  # pika has no ty
 
     shortcut: Callable[[bytes], int] | None = None
     """Called with what has arrived, where it begins with a frame; takes whole frames from its
-    begin, as far as it knows them, and tells how many bytes that were."""
+    begin, as far as it knows them, and tells how many bytes that were. After a part of a frame pika
+    has its turn, until what it has read ends with a frame again."""
 
     def _on_data_available(self, data_in: bytes) -> None:
         if self.shortcut is not None and not self._frame_buffer:
@@ -69,8 +92,25 @@ class Connection(pika.SelectConnection):  # type: ignore[misc]  # pika has no ty
             data_in = data_in[taken:]
         super()._on_data_available(data_in)
 
+    def _read_frame(self) -> tuple[int, Any]:
+        """Read the next frame; of a content header, no more than the properties that are used.
 
-def read_more_at_once(connection: Any) -> None:
+        pika decodes the header table too, where a peer can put what pika raises at (a time beyond
+        the year 9999, tables deep within tables). The broker would deliver that message again and
+        again.
+        """
+        data = self._frame_buffer
+        if data[:1] == _HEADER_BEGIN and len(data) > _FRAME.size:
+            _, channel, size = _FRAME.unpack_from(data)
+            end = _FRAME.size + size
+            if size >= _HEADER.size - _FRAME.size and data[end : end + 1] == _END:
+                body_size = _HEADER.unpack_from(data)[-1]
+                properties = pika.BasicProperties(app_id=_sender_id(data[_HEADER.size : end]))
+                return end + 1, pika.frame.Header(channel, body_size, properties)
+        return super()._read_frame()  # type: ignore[no-any-return]
+
+
+def tune_reading(connection: Any) -> None:
     """Have a new connection read as much as a whole batch in one call, and call once at a time.
 
     pika itself calls again until there is nothing, which costs an exception each time. Of TLS there
@@ -111,6 +151,7 @@ class Deliveries:
         self._channel = channel
         number = self._number = channel.channel_number
         self._begin = struct.pack(">BH", _METHOD_FRAME, number)
+        self._ack = _begin_of_ack(channel)
         tag = consumer_tag.encode()
         self._method = _BASIC_DELIVER + bytes((len(tag),)) + tag
         self._on_delivery = on_delivery
@@ -124,7 +165,7 @@ class Deliveries:
         while self._channel.is_open and data.startswith(self._begin, at):
             try:
                 parsed = self._parse(data, at)
-            except (struct.error, IndexError, UnicodeDecodeError):
+            except (struct.error, IndexError):
                 break
             if parsed is None:
                 break
@@ -134,9 +175,7 @@ class Deliveries:
 
     def acknowledge(self, tag: int) -> None:
         """Acknowledge every delivery up to a tag, in one system call."""
-        frame = _ACK.pack(
-            _METHOD_FRAME, self._number, _ACK_SIZE, _BASIC_ACK, tag, _MULTIPLE, _FRAME_END
-        )
+        frame = self._ack + _TAGGED.pack(tag, _MULTIPLE, _FRAME_END)
         write(self._channel.connection, frame)
 
     def _parse(self, data: bytes, at: int) -> tuple[Delivery, int] | None:
@@ -146,8 +185,8 @@ class Deliveries:
             return None
         end = contents + _FRAME.unpack_from(data, at)[2]
         fields = contents + len(self._method)
-        tag, bits, exchange = _DELIVER.unpack_from(data, fields)
-        key = fields + _DELIVER.size + exchange
+        tag, bits, exchange = _TAGGED.unpack_from(data, fields)
+        key = fields + _TAGGED.size + exchange
         key_end = key + 1 + data[key]
         if key_end != end or data[end] != _FRAME_END:
             return None
@@ -171,22 +210,38 @@ class Deliveries:
         if missing:
             return None
         body = fragments[0] if len(fragments) == 1 else b"".join(fragments)
-        routing_key = data[key + 1 : key_end].decode()
+        routing_key = data[key + 1 : key_end].decode(errors="replace")
         return Delivery(body, routing_key, _sender_id(properties), bool(bits & 1), tag), at
+
+
+def _read_sender_id(properties: bytes) -> str | None:
+    try:
+        flags, at = _FLAGS.unpack_from(properties)[0], _FLAGS.size
+        for flag, width in _BEFORE_APP_ID:
+            if flags & flag:
+                at += width or 1 + properties[at]
+                if flag == pika.BasicProperties.FLAG_HEADERS:
+                    at += int.from_bytes(properties[at - 4 : at], "big")  # skipped, not read
+        if flags & pika.BasicProperties.FLAG_APP_ID:
+            end = at + 1 + properties[at]
+            return properties[at + 1 : end].decode()
+    except (struct.error, IndexError, UnicodeDecodeError):
+        pass  # of nobody whom we know
+    return None
+
+
+_recall_sender_id = functools.lru_cache(maxsize=256)(_read_sender_id)
 
 
 def _sender_id(properties: bytes) -> str | None:
     """The ``app_id`` of a content header, given what comes after the size of the body."""
-    few = len(properties) <= _USUAL_BYTES
-    return (_known_sender_id if few else _known_sender_id.__wrapped__)(properties)
+    if len(properties) <= _USUAL_BYTES:
+        return _recall_sender_id(properties)
+    return _read_sender_id(properties)
 
 
-@functools.lru_cache(maxsize=256)
-def _known_sender_id(properties: bytes) -> str | None:
-    decoded = pika.BasicProperties()
-    decoded.decode(properties)
-    sender_id: str | None = decoded.app_id
-    return sender_id
+def _begin_of_ack(channel: pika.channel.Channel) -> bytes:
+    return _ACK.pack(_METHOD_FRAME, channel.channel_number, _ACK_SIZE, _BASIC_ACK)
 
 
 class Confirms:
@@ -201,17 +256,20 @@ class Confirms:
         self, channel: pika.channel.Channel, on_confirm: Callable[[int, bool], object]
     ) -> None:
         self._channel = channel
-        self._begin = _METHOD_FRAME, channel.channel_number, _ACK_SIZE, _BASIC_ACK
+        self._begin = _begin_of_ack(channel)
         self._on_confirm = on_confirm
 
     def take(self, data: bytes) -> int:
         """Hand over the whole confirms at the begin of some data; how many bytes they have."""
         at = 0
-        while self._channel.is_open and at + _ACK.size <= len(data):
-            *begin, tag, bits, end = _ACK.unpack_from(data, at)
-            if tuple(begin) != self._begin or end != _FRAME_END:
-                break
-            at += _ACK.size
+        size = _ACK.size + _TAGGED.size
+        while (
+            self._channel.is_open
+            and data.startswith(self._begin, at)
+            and data.startswith(_END, at + size - 1)
+        ):
+            tag, bits, _ = _TAGGED.unpack_from(data, at + _ACK.size)
+            at += size
             self._on_confirm(tag, bool(bits & _MULTIPLE))
         return at
 
@@ -278,7 +336,7 @@ def write(connection: Any, data: bytes) -> bool:
     if transport.get_write_buffer_size() == 0:
         taken = 0
         # Full, or broken: pika finds out which when it tries the same bytes again.
-        with contextlib.suppress(BlockingIOError, ConnectionError, ssl.SSLError):
+        with contextlib.suppress(OSError):
             taken = transport._sock.send(data)
         if taken == len(data):
             return True

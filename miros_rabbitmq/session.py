@@ -30,7 +30,7 @@ from .amqp import connection_parameters, translate, unsent_bytes
 from .backoff import Backoff
 from .exceptions import AccessRefused, BrokerError, VhostNotFound
 from .forking import in_forked_child
-from .framing import Connection, read_more_at_once
+from .framing import Connection, tune_reading
 from .life import SessionState, Step
 from .limits import Limits
 from .outages import WARNINGS, Outages, Reporting
@@ -178,7 +178,7 @@ class Session(SessionThread):
         if self._stop_asked:
             return
         self._step(Step.CONNECTED)
-        read_more_at_once(connection)
+        tune_reading(connection)
         self._blocked_reason = None
         self._watchdog.ask(time.monotonic())
         self._watch_timer = self._call_later(self._watch_interval_s, self._watch)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import socket
+import struct
 from types import SimpleNamespace
 from typing import Any
 
@@ -20,7 +22,7 @@ from miros_rabbitmq.framing import (
     Deliveries,
     Delivery,
     Publishing,
-    read_more_at_once,
+    tune_reading,
     write,
 )
 
@@ -118,6 +120,17 @@ def test_what_pika_still_has_to_write_goes_first(sockets: Any) -> None:
     assert received(theirs) == b""
 
 
+@pytest.mark.parametrize("code", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EPIPE])
+def test_no_error_of_a_socket_reaches_who_sends(code: int) -> None:
+    def fail(_: bytes) -> int:
+        raise OSError(code, "gone")
+
+    connection = Pika()
+    connection._transport = Transport(SimpleNamespace(send=fail))  # type: ignore[arg-type]
+    assert not write(connection, b"again")
+    assert connection.written == b"again", "pika tries, and finds out"
+
+
 def test_a_broken_socket_is_for_pika_to_find(sockets: Any) -> None:
     ours, theirs = sockets
     theirs.close()
@@ -134,13 +147,14 @@ def test_pika_has_the_parts_that_are_used_besides_its_documented_ones() -> None:
     assert isinstance(transport._MAX_RECV_BYTES, int)
     assert isinstance(transport._MAX_CONSUME_BYTES, int)
     assert hasattr(pika.connection.Connection, "_on_data_available")
+    assert hasattr(pika.connection.Connection, "_read_frame")
     assert hasattr(pika.connection.Connection, "_output_marshaled_frames")
     assert hasattr(pika.connection.Connection, "_terminate_stream")
 
 
 def test_a_connection_without_a_transport_is_left_as_it_is() -> None:
-    read_more_at_once(SimpleNamespace(_transport=None))
-    read_more_at_once(SimpleNamespace())
+    tune_reading(SimpleNamespace(_transport=None))
+    tune_reading(SimpleNamespace())
 
 
 # What is read past pika.
@@ -294,6 +308,54 @@ def test_the_sender_is_read_from_among_any_properties(size: int) -> None:
     stream = marshalled(ONE, properties=properties)
     assert Deliveries(Fed().channel, TAG, heard.append).take(2 * stream) == 2 * len(stream)
     assert heard == [ONE, ONE]
+
+
+SHORT = st.none() | st.text(max_size=20)
+
+
+@given(
+    properties=st.builds(
+        pika.BasicProperties,
+        content_type=SHORT,
+        content_encoding=SHORT,
+        headers=st.none() | st.dictionaries(st.text(max_size=9), st.integers(0, 99) | SHORT),
+        delivery_mode=st.none() | st.integers(1, 2),
+        priority=st.none() | st.integers(0, 9),
+        correlation_id=SHORT,
+        reply_to=SHORT,
+        expiration=SHORT,
+        message_id=SHORT,
+        timestamp=st.none() | st.integers(0, 2**32),
+        type=SHORT,
+        user_id=SHORT,
+        app_id=SHORT,
+        cluster_id=SHORT,
+    )
+)
+def test_the_sender_is_whom_pika_finds_in_any_properties(
+    properties: pika.BasicProperties,
+) -> None:
+    heard: list[Delivery] = []
+    stream = marshalled(ONE, properties=properties)
+    assert Deliveries(Fed().channel, TAG, heard.append).take(stream) == len(stream)
+    assert heard[0].sender_id == properties.app_id
+
+
+class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints
+    """A header table that a broker passes on, and that pika raises at."""
+
+    def encode(self) -> list[bytes]:
+        table = b"\x01tT" + struct.pack(">Q", 2**62)  # a time beyond all calendars
+        return [struct.pack(">HI", self.FLAG_HEADERS, len(table)), table]
+
+
+@pytest.mark.parametrize("by_pika", [True, False])
+def test_a_header_table_that_pika_raises_at_is_not_read(by_pika: bool) -> None:
+    connection = Fed()
+    connection.shortcut = Deliveries(connection.channel, TAG, connection.seen.append).take
+    stream = marshalled(ONE, properties=Poison())
+    connection.feed(stream, [1] if by_pika else [])
+    assert connection.seen == [ONE._replace(sender_id=None)]
 
 
 def test_nothing_is_handed_over_once_the_channel_is_closing() -> None:
