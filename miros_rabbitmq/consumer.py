@@ -48,6 +48,9 @@ class ConsumerStats(NamedTuple):
 class SimplePikaTopicConsumer(Receiver):
     """Consumes messages of a topic exchange of one broker.
 
+    Those that were not acknowledged when a connection is lost come again, marked as redelivered:
+    what is held, and what was handed over in the last millisecond.
+
     Use::
 
         consumer = SimplePikaTopicConsumer(url, "my.exchange", "my.#", on_message=print)
@@ -152,13 +155,19 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
 
     def _split(self, body: bytes) -> deque[bytes]:
         """The tokens of a message; none where no publisher of ours can have made it."""
-        if len(body) <= self._max_bytes:
-            tokens = body.split(TOKEN_SEPARATOR, self._max_tokens)
-            if len(tokens) <= self._max_tokens:
-                return deque(tokens)
+        tokens = body.split(TOKEN_SEPARATOR, self._max_tokens)
+        if len(tokens) <= self._max_tokens:
+            return deque(tokens)
+        self._count_oversize(body)
+        return deque()
+
+    def _reject_oversize(self, delivery: Delivery) -> None:
+        self._count_oversize(delivery.body)
+        super()._reject_oversize(delivery)
+
+    def _count_oversize(self, body: bytes) -> None:
         error = MessageRejected(RejectReason.OVERSIZE, f"{len(body):,} bytes in one message")
         self._count_rejected(error)
-        return deque()
 
     def _on_lost(self) -> None:
         super()._on_lost()

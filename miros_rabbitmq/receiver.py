@@ -8,6 +8,7 @@ shortly: the prefetch limit then holds the broker back, and the thread never blo
 from __future__ import annotations
 
 import logging
+import math
 import ssl
 import time
 from collections import deque
@@ -76,9 +77,10 @@ class Receiver(Session):
         self.routing_key = routing_key
         self._on_message = on_message
         self._room = room
-        self._keys = (routing_key, *further_keys)
+        self._further_keys = further_keys
         self._queue = queue or Queue()
         self._skip_sender_id = skip_sender_id
+        self._max_bytes = math.inf
         self._held: deque[Delivery] = deque()
         self._look_again: Any = None
         self._look_again_s = _LOOK_AGAIN_S
@@ -120,11 +122,12 @@ class Receiver(Session):
     def _bind_queue(self, channel: Channel, done: Callable[[], None]) -> None:
         """Bind the queue with every pattern, then proceed."""
         proceed = self._guarded(channel, done)
-        *others, last = self._keys
-        for key in others:
+        for key in self._further_keys:
             channel.queue_bind(self._queue_name, self.exchange_name, key)
         # The broker answers in order.
-        channel.queue_bind(self._queue_name, self.exchange_name, last, callback=lambda _: proceed())
+        channel.queue_bind(
+            self._queue_name, self.exchange_name, self.routing_key, callback=lambda _: proceed()
+        )
 
     def _consume(self, channel: Channel) -> None:
         tag = channel.basic_consume(
@@ -162,10 +165,11 @@ class Receiver(Session):
         self, _channel: Channel, method: Any, properties: Any, body: bytes
     ) -> None:
         """Take one that the shortcut left to pika, as the parts of its frames came one by one."""
+        key = method.routing_key  # bytes, where it is no text
         self._on_delivery(
             Delivery(
                 body,
-                method.routing_key,
+                key if isinstance(key, str) else key.decode(errors="replace"),
                 properties.app_id,
                 method.redelivered,
                 method.delivery_tag,
@@ -174,6 +178,10 @@ class Receiver(Session):
 
     def _on_delivery(self, delivery: Delivery) -> None:
         self._messages += 1
+        if len(delivery.body) > self._max_bytes:
+            # At once: what waits for room is kept in memory.
+            self._reject_oversize(delivery)
+            return
         self._held.append(delivery)
         if self._look_again is None:
             self._hand_over()
@@ -214,13 +222,13 @@ class Receiver(Session):
         return is_own
 
     def _is_in_passing(self, delivery: Delivery) -> bool:
-        return delivery.routing_key in self._keys[1:]
+        return delivery.routing_key in self._further_keys
 
     def _call_back(self, item: object) -> None:
         self._received += 1
         try:
             self._on_message(item)
-        except Exception:
+        except BaseException:  # this thread is not theirs to end, as by sys.exit
             logger.exception("%s: the callback for received messages raised", self._name)
 
     def _acknowledge(self, delivery: Delivery) -> None:
@@ -243,6 +251,10 @@ class Receiver(Session):
         if self._handled and deliveries is not None and self._open_channel is not None:
             self._handled = 0
             deliveries.acknowledge(self._handled_tag)
+
+    def _reject_oversize(self, delivery: Delivery) -> None:
+        """Reject a message that is larger than any of a publisher of ours."""
+        self._reject(delivery)
 
     def _reject(self, delivery: Delivery) -> None:
         channel = self._open_channel

@@ -191,8 +191,9 @@ class SessionThread:
                 try:
                     self._ioloop.start()
                     break
-                except Exception:
-                    # A bug of ours or of pika's: it must cost a connection, never the thread.
+                except BaseException:
+                    # A bug of ours or of pika's, or a callback that exits: it must cost a
+                    # connection, never the thread.
                     logger.exception("%s: unexpected error; connecting again", self._name)
                     with self._ioloop.lock:
                         self._abandon_connection()

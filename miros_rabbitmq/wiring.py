@@ -107,8 +107,8 @@ class WiredNets:
             mesh, snoops = self._mesh, self.snoops
             consumer = mesh.start_consumer(own_url)
             mesh.add_broker(own_url)
+            _live.add(self)  # first: a forked child's copy never runs
             self._phase = Phase.RUNNING
-            _live.add(self)
             self._open_snoops()
             self._membership.start()
         consumer.wait_until_ready(max(0.0, deadline_s - time.monotonic()))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import re
+import struct
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 
+import pika
 import pytest
 from cryptography.fernet import Fernet
 
@@ -28,6 +30,7 @@ from miros_rabbitmq import (
     PikaTopicConsumer,
     PikaTopicPublisher,
     Queue,
+    RejectReason,
     SessionState,
     SettingsError,
     SimplePikaTopicConsumer,
@@ -123,15 +126,16 @@ def test_values_posted_from_many_threads_keep_each_threads_order(broker_a: Local
         assert mine == list(range(200))
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, SystemExit])
 def test_a_callback_that_raises_ends_no_thread(
-    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture, kind: type[BaseException]
 ) -> None:
     heard: list[bytes] = []
 
     def on_message(delivery: Delivery) -> None:
         heard.append(delivery.body)
         if delivery.body == b"bad":
-            raise RuntimeError("of the user's own making")
+            raise kind("of the user's own making")
 
     consumer = SimplePikaTopicConsumer(broker_a.url(), EXCHANGE, "r", on_message=on_message)
     publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "r")
@@ -166,6 +170,66 @@ def test_a_consumer_without_room_holds_messages_back_and_loses_none(broker_a: Lo
         wait_until(lambda: len(heard) == 100)
         assert consumer.stats().messages == 100
     assert heard == [str(number).encode() for number in range(100)]
+
+
+def test_what_is_too_large_is_not_held_until_there_is_room(broker_a: LocalBroker) -> None:
+    codec = Codec(EXCHANGE, Fernet.generate_key(), max_bytes=1_000)
+    heard: list[Envelope] = []
+    room = 0
+    consumer = PikaTopicConsumer(
+        broker_a.url(),
+        EXCHANGE,
+        "large",
+        codec=codec,
+        on_message=heard.append,
+        room=lambda: room,
+        limits=Limits(event_bytes=1_000, batch_bytes=1_000),
+    )
+    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "large")
+    with running(consumer, publisher):
+        for number in (1, 2):
+            publisher.post_fifo(codec.encode("a", 1, number, "small"))
+            publisher.post_fifo(b"x" * 1_001)
+        rejected = RejectReason.OVERSIZE
+        wait_until(lambda: consumer.stats().rejected.get(rejected) == 2)
+        assert not heard
+        room = 1
+        wait_for_count(2, heard)
+        # What was rejected between two that are acknowledged together comes no more.
+        publisher.post_fifo(codec.encode("a", 1, 3, "small"))
+        wait_for_count(3, heard)
+        assert consumer.stats().messages == 5
+
+
+class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints
+    """A header table that the broker passes on, and that pika raises at."""
+
+    def encode(self) -> list[bytes]:
+        table = b"\x01tT" + struct.pack(">Q", 2**62)  # a time beyond all calendars
+        return [struct.pack(">HI", self.FLAG_HEADERS, len(table)), table]
+
+
+@pytest.mark.parametrize("size", [1, 300_000])
+def test_properties_that_pika_cannot_read_hold_nobody_up(broker_a: LocalBroker, size: int) -> None:
+    heard: list[bytes] = []
+    states: list[SessionState] = []
+    consumer = SimplePikaTopicConsumer(
+        broker_a.url(),
+        EXCHANGE,
+        "poison",
+        on_message=lambda one: heard.append(one.body),
+        on_change=lambda: states.append(consumer.state),
+    )
+    with running(consumer):
+        states.clear()
+        connection = pika.BlockingConnection(pika.URLParameters(broker_a.url()))
+        channel = connection.channel()
+        channel.basic_publish(EXCHANGE, "poison", b"x" * size, Poison())
+        channel.basic_publish(EXCHANGE, "poison", b"after it")
+        connection.close()
+        wait_for_count(2, heard)
+        assert states == [], "no connection was lost"
+    assert heard == [b"x" * size, b"after it"]
 
 
 ONE_BEAT = Limits(tempo_fast_s=3600, tempo_slow_s=3600, tempo_patient_s=3600)

@@ -290,19 +290,22 @@ def test_lines_that_were_never_told_are_counted_until_the_snoop_is_enabled_again
 ) -> None:
     chart = make("busy", broker_a)
     chart.enable_snoop_trace()
-    go_on = threading.Event()
+    held, go_on = threading.Event(), threading.Event()
     with redirect_stdout(plain_output), running(chart, state=left):
         trace = chart.nets.snoops.trace
 
         def hold() -> list[str]:
+            held.set()
             go_on.wait(10)
             return []
 
+        trace.tell(hold)
+        assert held.wait(10)
         for _ in range(6_000):
             trace.tell(hold)
         lost = trace.stats().dropped[DropReason.CONNECTION]
         go_on.set()
-        assert lost >= 900
+        assert lost >= 1_000
         chart.disable_snoop_trace()
         assert trace.stats().dropped[DropReason.CONNECTION] == lost
         chart.enable_snoop_trace()
