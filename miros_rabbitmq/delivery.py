@@ -72,6 +72,10 @@ class Outbox:
         self._bytes = 0
         self._unconfirmed_events = 0
         self._unconfirmed_bytes = 0
+        self.is_full = False
+        """It holds as much as it may. Measured at each change, as each post asks for several."""
+        self.fills_message = False
+        """What waits fills a message: by waiting longer, nothing would be saved."""
 
     @property
     def depth(self) -> int:
@@ -89,15 +93,6 @@ class Outbox:
         return not self._waiting and not self._unconfirmed
 
     @property
-    def is_full(self) -> bool:
-        """It holds as much as it may."""
-        events, size = len(self._waiting), self._bytes
-        if self._resend:
-            events += self._unconfirmed_events
-            size += self._unconfirmed_bytes
-        return events >= self._max_events or size >= self._max_bytes
-
-    @property
     def has_window(self) -> bool:
         """One more message may go under way."""
         return len(self._unconfirmed) < self._window
@@ -110,11 +105,6 @@ class Outbox:
         """
         return self._few_in_a_row >= 2
 
-    @property
-    def fills_message(self) -> bool:
-        """What waits fills a message: by waiting longer, nothing would be saved."""
-        return len(self._waiting) >= self._batch_events or self._bytes >= self._batch_bytes
-
     def post(self, token: bytes) -> int:
         """Put a token behind the others; where it is full, the oldest that wait go first.
 
@@ -125,11 +115,13 @@ class Outbox:
             how many were dropped.
         """
         dropped = 0
-        while self._waiting and self.is_full:
+        while self.is_full and self._waiting:
             self._bytes -= len(self._waiting.popleft())
             dropped += 1
+            self._measure()
         self._waiting.append(token)
         self._bytes += len(token)
+        self._measure()
         return dropped
 
     def take(self) -> Batch | None:
@@ -155,6 +147,7 @@ class Outbox:
         self._next_tag += 1
         self._unconfirmed[batch.tag] = batch.tokens
         self._unconfirmed_events += len(tokens)
+        self._measure()
         return batch
 
     def note_silence(self) -> None:
@@ -180,6 +173,7 @@ class Outbox:
                 confirmed += self._forget(self._unconfirmed.popitem(last=False)[1])
         else:
             confirmed = self._forget(self._unconfirmed.pop(tag, ()))
+        self._measure()
         return confirmed
 
     def connection_lost(self) -> int:
@@ -198,7 +192,16 @@ class Outbox:
         self._unconfirmed.clear()
         self._unconfirmed_events = self._unconfirmed_bytes = 0
         self._next_tag = 1
+        self._measure()
         return dropped
+
+    def _measure(self) -> None:
+        events, size = len(self._waiting), self._bytes
+        self.fills_message = events >= self._batch_events or size >= self._batch_bytes
+        if self._resend:
+            events += self._unconfirmed_events
+            size += self._unconfirmed_bytes
+        self.is_full = events >= self._max_events or size >= self._max_bytes
 
     def _forget(self, tokens: tuple[bytes, ...]) -> int:
         self._unconfirmed_events -= len(tokens)
