@@ -6,7 +6,7 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from .figure import Figure, Result, Size, judged, middle, slope
+from .figure import ROUNDS_A_RUN, Figure, Result, Size, judged, middle, slope
 from .stage import Stage, Wide, roles
 
 FEW, MANY = 1, 8
@@ -14,7 +14,6 @@ LOOP_EVENTS = 5_000
 """Well below the backlog, so that none waits for room."""
 
 PAUSES, PAUSE_S = 50, 0.01
-ROUNDS_A_RUN = 4
 
 SILENCE_S = 20.0
 STARTS = 5

@@ -6,6 +6,9 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
+ROUNDS_A_RUN = 4
+"""What takes turns in blocks has so many of them in each of the runs that are asked for."""
+
 
 class Figure(NamedTuple):
     """One line of the table."""

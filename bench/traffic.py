@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 
-from .figure import Figure, Result, Size, judged, middle, percentile_99
+from .figure import ROUNDS_A_RUN, Figure, Result, Size, judged, middle, percentile_99
 from .stage import Stage, roles
 
 KINDS = {
@@ -38,9 +38,6 @@ SENDERS = {
 BLOCK_TRIPS = 50
 WARM_TRIPS = 5
 """The first of a block that do not count."""
-
-ROUNDS_A_RUN = 4
-"""Throughput is measured so many times for each of the runs that are asked for."""
 
 
 def round_trip(stage: Stage, size: Size) -> Result:

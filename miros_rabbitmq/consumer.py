@@ -136,12 +136,9 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
 
     def stats(self) -> ConsumerStats:
         """The counters; from any thread."""
-        return (
-            super()
-            .stats()
-            ._replace(
-                duplicates=self._duplicates, gaps=self._inbox.gaps, rejected=dict(self._rejected)
-            )
+        stats = super().stats()
+        return stats._replace(
+            duplicates=self._duplicates, gaps=self._inbox.gaps, rejected=dict(self._rejected)
         )
 
     def _call_back(self, item: Any) -> None:

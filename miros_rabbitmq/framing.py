@@ -42,12 +42,12 @@ _TAGGED = struct.Struct(">QBB")
 _ACK = struct.Struct(">BHII")
 """How a ``basic.ack`` begins: type, channel, size, method."""
 
-_METHOD_FRAME, _HEADER_FRAME, _BODY_FRAME, _FRAME_END = 1, 2, 3, 206
+_METHOD_FRAME, _HEADER_FRAME = pika.spec.FRAME_METHOD, pika.spec.FRAME_HEADER
+_BODY_FRAME, _FRAME_END = pika.spec.FRAME_BODY, pika.spec.FRAME_END
 _END = bytes((_FRAME_END,))
 _HEADER_BEGIN = bytes((_HEADER_FRAME,))
-_BASIC = 60
-_BASIC_DELIVER = struct.pack(">HH", _BASIC, 60)
-_BASIC_ACK = _BASIC << 16 | 80
+_BASIC, _BASIC_ACK = pika.spec.Basic.INDEX, pika.spec.Basic.Ack.INDEX
+_BASIC_DELIVER = struct.pack(">I", pika.spec.Basic.Deliver.INDEX)
 _ACK_SIZE, _MULTIPLE = 13, 1
 
 _FLAGS = struct.Struct(">H")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import struct
 import time
 from collections.abc import Callable
 from typing import TypeVar
+
+import pika
 
 T = TypeVar("T")
 
@@ -43,3 +46,11 @@ def wait_until(
             )
         time.sleep(POLL_S)
     return value
+
+
+class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints
+    """A header table that a broker passes on, and that pika raises at."""
+
+    def encode(self) -> list[bytes]:
+        table = b"\x01tT" + struct.pack(">Q", 2**62)  # a time beyond all calendars
+        return [struct.pack(">HI", self.FLAG_HEADERS, len(table)), table]

@@ -54,18 +54,18 @@ class Blocking:
 def blocking_echo(out_url: str, in_url: str, **_: Any) -> None:
     """Send back what comes, until asked to stop."""
     node = Blocking(out_url, in_url, "ping.blocking")
-    asked = threading.Event()
+    end_asked = threading.Event()
 
     def wait_for_end() -> None:
         hear()
-        asked.set()
+        end_asked.set()
 
     threading.Thread(target=wait_for_end, daemon=True).start()
     say("ready")
     for body in node.bodies():
         if body is not None:
             node.publish("pong.blocking", body)
-        if asked.is_set():
+        if end_asked.is_set():
             break
     node.close()
 

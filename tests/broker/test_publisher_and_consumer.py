@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import struct
 import threading
 import time
 from collections.abc import Iterator
@@ -41,7 +40,7 @@ from miros_rabbitmq import (
 from miros_rabbitmq.session import Session
 from miros_rabbitmq.urls import Address, amqp_url
 
-from ..helpers import scaled, wait_until
+from ..helpers import Poison, scaled, wait_until
 
 EXCHANGE = "test.exchange"
 
@@ -199,14 +198,6 @@ def test_what_is_too_large_is_not_held_until_there_is_room(broker_a: LocalBroker
         publisher.post_fifo(codec.encode("a", 1, 3, "small"))
         wait_for_count(3, heard)
         assert consumer.stats().messages == 5
-
-
-class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints
-    """A header table that the broker passes on, and that pika raises at."""
-
-    def encode(self) -> list[bytes]:
-        table = b"\x01tT" + struct.pack(">Q", 2**62)  # a time beyond all calendars
-        return [struct.pack(">HI", self.FLAG_HEADERS, len(table)), table]
 
 
 @pytest.mark.parametrize("size", [1, 300_000])

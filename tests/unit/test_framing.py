@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
-import struct
 from types import SimpleNamespace
 from typing import Any
 
@@ -25,6 +24,8 @@ from miros_rabbitmq.framing import (
     tune_reading,
     write,
 )
+
+from ..helpers import Poison
 
 FRAME_MAX = 4_096
 PROPERTIES = pika.BasicProperties(app_id="someone", delivery_mode=2)
@@ -339,14 +340,6 @@ def test_the_sender_is_whom_pika_finds_in_any_properties(
     stream = marshalled(ONE, properties=properties)
     assert Deliveries(Fed().channel, TAG, heard.append).take(stream) == len(stream)
     assert heard[0].sender_id == properties.app_id
-
-
-class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints
-    """A header table that a broker passes on, and that pika raises at."""
-
-    def encode(self) -> list[bytes]:
-        table = b"\x01tT" + struct.pack(">Q", 2**62)  # a time beyond all calendars
-        return [struct.pack(">HI", self.FLAG_HEADERS, len(table)), table]
 
 
 @pytest.mark.parametrize("by_pika", [True, False])
