@@ -87,6 +87,10 @@ class NetworkedChart:
         thread: Any
         name: str
         queue: Any
+        full: Any
+        instrumented: bool
+        spied_on: bool
+        trace_tuple_to_formatted_string: Callable[[Any], str]
 
     def __init__(
         self,
@@ -177,6 +181,20 @@ class NetworkedChart:
             NetworkStopped: the chart was not started, or was stopped.
         """
         self.nets.transmit(event)
+
+    def trace(self) -> str | None:
+        """The transitions so far, worded as miros does; from any thread, while the chart goes on.
+
+        What miros could not date is left out, as its own trace raises at that: a subscription made
+        before the chart's thread runs, as in the entry of its first state.
+
+        Returns:
+            the text; `None` where the chart is not instrumented.
+        """
+        if not (self.instrumented and self.spied_on):
+            return None
+        transitions = [each for each in tuple(self.full.trace) if each.datetime is not None]
+        return "\n" + "".join(map(self.trace_tuple_to_formatted_string, transitions))
 
     def this_url(self) -> AmqpUrl:
         """The URL of this node's own broker."""

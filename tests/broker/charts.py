@@ -49,6 +49,11 @@ def listening(chart: Any, e: Event) -> Any:
     return return_status.HANDLED
 
 
+def traced(chart: Any) -> list[str]:
+    """The signals of its transitions; miros's own ``trace`` is not for a chart that goes on."""
+    return [transition.signal for transition in tuple(chart.full.trace)]
+
+
 def make_active_object(name: str, **arguments: Any) -> tuple[NetworkedActiveObject, Record]:
     chart = NetworkedActiveObject(name, **arguments)
     chart.record = Record()

@@ -18,7 +18,7 @@ from miros_rabbitmq import LocalBroker, NetworkedActiveObject
 from miros_rabbitmq.stats import DropReason
 
 from ..helpers import wait_until
-from .charts import arguments_for, running
+from .charts import arguments_for, running, traced
 
 KEY = Fernet.generate_key()
 
@@ -206,9 +206,9 @@ def set_snoops(chart: NetworkedActiveObject, trace: bool, spy: bool) -> None:
 
 
 def switch_and_wait(chart: NetworkedActiveObject) -> None:
-    before = chart.trace().count("SWITCH")
+    before = traced(chart).count("SWITCH")
     chart.post_fifo(Event(signal=signals.SWITCH))
-    wait_until(lambda: chart.trace().count("SWITCH") == before + 1)
+    wait_until(lambda: traced(chart).count("SWITCH") == before + 1)
 
 
 def wait_for_word(word: str, heard: list[tuple[str, str, str]]) -> None:
