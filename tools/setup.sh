@@ -1,6 +1,7 @@
 #!/bin/sh
 # Set up this checkout: a virtual environment in .venv with the package and its test tools, and
-# RabbitMQ from the distribution's packages where it is missing (its service is not started).
+# RabbitMQ from the distribution's packages where it is missing (its service is not started); and
+# the program ip, where packages may be installed: some tests make networks with it.
 #
 # Needs Python >= 3.10; PYTHON=/path/to/python chooses one, otherwise it is the newest on PATH.
 # What is there already is kept, and a second run has nothing to do. Details: .venv/setup.log.
@@ -30,6 +31,10 @@ logged() {
 
 have_rabbitmq() {
     [ -x /usr/lib/rabbitmq/bin/rabbitmq-server ] || command -v rabbitmq-server >/dev/null 2>&1
+}
+
+have_ip() {
+    [ -x /usr/sbin/ip ] || [ -x /sbin/ip ] || command -v ip >/dev/null 2>&1
 }
 
 # What the environment was made from, and by which Python: another stamp means to make it anew.
@@ -112,6 +117,9 @@ have_rabbitmq || missing="${missing:+$missing }rabbitmq-server"
 if [ -n "$missing" ]; then
     may_install || fail "please install $missing first, for example:" \
         "sudo apt-get install --no-install-recommends $missing"
+fi
+! may_install || have_ip || missing="${missing:+$missing }iproute2"
+if [ -n "$missing" ]; then
     say "installing $missing from the distribution's packages ..."
     # shellcheck disable=SC2086 # a list of words
     install_packages $missing
