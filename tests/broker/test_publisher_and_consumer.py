@@ -433,19 +433,22 @@ def test_a_url_that_is_none_is_refused_at_construction() -> None:
 
 def test_a_deleted_queue_is_declared_again(broker_a: LocalBroker) -> None:
     heard: list[bytes] = []
+    states: list[SessionState] = []
     consumer = SimplePikaTopicConsumer(
         broker_a.url(),
         EXCHANGE,
         "deleted",
         on_message=lambda one: heard.append(one.body),
         queue=Queue("test.deleted", exclusive=False, arguments={"x-expires": 60_000}),
+        on_change=lambda: states.append(consumer.state),
     )
     publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "deleted")
     with running(consumer, publisher):
         publisher.post_fifo("before")
         wait_until(lambda: heard == [b"before"])
         broker_a.ctl("delete_queue", "test.deleted")
-        wait_until(lambda: consumer.state is not SessionState.READY)
+        # The command may take longer than the consumer to come back.
+        wait_until(lambda: SessionState.WAITING in states)
         wait_until(lambda: consumer.state is SessionState.READY)
         publisher.post_fifo("after")
         wait_until(lambda: heard == [b"before", b"after"])
