@@ -10,9 +10,6 @@ The layouts are those of AMQP 0-9-1, 2.3.5 and 4.2 (https://www.rabbitmq.com/res
 
 from __future__ import annotations
 
-import contextlib
-import functools
-import ssl
 import struct
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -22,19 +19,12 @@ import pika.channel
 import pika.frame
 import pika.spec
 
-_RECEIVE_BYTES = 64 * 1024
-"""Read from a socket at once. pika's 4 KiB make some dozen calls of one message, and at each of
-them a busy chart may take the interpreter for a while."""
+from .connection import END, FRAME, HEADER, write
+from .sender_id import sender_id_of
 
 _BODY_SIZE = slice(11, 19)
 """Where a marshalled content header has the size of the body (AMQP 0-9-1, 2.3.5.2): after the type,
 channel and size of the frame, the class and the weight."""
-
-_FRAME = struct.Struct(">BHI")
-"""How a frame begins: its type, channel and size. One more octet comes after its contents."""
-
-_HEADER = struct.Struct(">BHIHHQ")
-"""How a content header begins: the same, then its class, weight, and the size of the body."""
 
 _TAGGED = struct.Struct(">QBB")
 """A delivery tag, bits, and one octet more: how long the exchange's name is, or the frame's end."""
@@ -44,83 +34,9 @@ _ACK = struct.Struct(">BHII")
 
 _METHOD_FRAME, _HEADER_FRAME = pika.spec.FRAME_METHOD, pika.spec.FRAME_HEADER
 _BODY_FRAME, _FRAME_END = pika.spec.FRAME_BODY, pika.spec.FRAME_END
-_END = bytes((_FRAME_END,))
-_HEADER_BEGIN = bytes((_HEADER_FRAME,))
 _BASIC, _BASIC_ACK = pika.spec.Basic.INDEX, pika.spec.Basic.Ack.INDEX
 _BASIC_DELIVER = struct.pack(">I", pika.spec.Basic.Deliver.INDEX)
 _ACK_SIZE, _MULTIPLE = 13, 1
-
-_FLAGS = struct.Struct(">H")
-_BEFORE_APP_ID = tuple(
-    (getattr(pika.BasicProperties, f"FLAG_{name}"), width)
-    for name, width in (
-        ("CONTENT_TYPE", 0),
-        ("CONTENT_ENCODING", 0),
-        ("HEADERS", 4),
-        ("DELIVERY_MODE", 1),
-        ("PRIORITY", 1),
-        ("CORRELATION_ID", 0),
-        ("REPLY_TO", 0),
-        ("EXPIRATION", 0),
-        ("MESSAGE_ID", 0),
-        ("TIMESTAMP", 8),
-        ("TYPE", 0),
-        ("USER_ID", 0),
-    )
-)
-"""The properties that come before the ``app_id``, in their order: a flag, and how many octets it
-has; 0 for a short string. Of a table these are its length."""
-
-_USUAL_BYTES = 256
-"""Properties of a sender of ours take less; only those so small are remembered."""
-
-
-class Connection(pika.SelectConnection):  # type: ignore[misc]  # pika has no type hints
-    """pika's connection, with a shortcut for what arrives most."""
-
-    shortcut: Callable[[bytes], int] | None = None
-    """Called with what has arrived, where it begins with a frame; takes whole frames from its
-    begin, as far as it knows them, and tells how many bytes that were. After a part of a frame pika
-    has its turn, until what it has read ends with a frame again."""
-
-    def _on_data_available(self, data_in: bytes) -> None:
-        if self.shortcut is not None and not self._frame_buffer:
-            taken = self.shortcut(data_in)
-            self.bytes_received += taken
-            if taken == len(data_in) or self.is_closed:
-                return
-            data_in = data_in[taken:]
-        super()._on_data_available(data_in)
-
-    def _read_frame(self) -> tuple[int, Any]:
-        """Read the next frame; of a content header, no more than the properties that are used.
-
-        pika decodes the header table too, where a peer can put what pika raises at (a time beyond
-        the year 9999, tables deep within tables). The broker would deliver that message again and
-        again.
-        """
-        data = self._frame_buffer
-        if data[:1] == _HEADER_BEGIN and len(data) > _FRAME.size:
-            _, channel, size = _FRAME.unpack_from(data)
-            end = _FRAME.size + size
-            if size >= _HEADER.size - _FRAME.size and data[end : end + 1] == _END:
-                body_size = _HEADER.unpack_from(data)[-1]
-                properties = pika.BasicProperties(app_id=_sender_id(data[_HEADER.size : end]))
-                return end + 1, pika.frame.Header(channel, body_size, properties)
-        return super()._read_frame()  # type: ignore[no-any-return]
-
-
-def tune_reading(connection: Any) -> None:
-    """Have a new connection read as much as a whole batch in one call, and call once at a time.
-
-    pika itself calls again until there is nothing, which costs an exception each time. Of TLS there
-    may be something left that no poller tells of.
-    """
-    with contextlib.suppress(AttributeError):  # pika has no public way
-        transport = connection._transport
-        transport._MAX_RECV_BYTES = _RECEIVE_BYTES
-        if not isinstance(transport._sock, ssl.SSLSocket):
-            transport._MAX_CONSUME_BYTES = 1
 
 
 class Delivery(NamedTuple):
@@ -180,10 +96,10 @@ class Deliveries:
 
     def _parse(self, data: bytes, at: int) -> tuple[Delivery, int] | None:
         """The delivery that begins at a frame, and where it ends."""
-        contents = at + _FRAME.size
+        contents = at + FRAME.size
         if not data.startswith(self._method, contents):
             return None
-        end = contents + _FRAME.unpack_from(data, at)[2]
+        end = contents + FRAME.unpack_from(data, at)[2]
         fields = contents + len(self._method)
         tag, bits, exchange = _TAGGED.unpack_from(data, fields)
         key = fields + _TAGGED.size + exchange
@@ -191,53 +107,27 @@ class Deliveries:
         if key_end != end or data[end] != _FRAME_END:
             return None
         at = end + 1
-        kind, channel, size, cls, _, body_size = _HEADER.unpack_from(data, at)
-        end = at + _FRAME.size + size
+        kind, channel, size, cls, _, body_size = HEADER.unpack_from(data, at)
+        end = at + FRAME.size + size
         if (kind, channel, cls, data[end]) != (_HEADER_FRAME, self._number, _BASIC, _FRAME_END):
             return None
-        properties = data[at + _HEADER.size : end]
+        properties = data[at + HEADER.size : end]
         at = end + 1
         fragments = []
         missing = body_size
         while missing > 0:
-            kind, channel, size = _FRAME.unpack_from(data, at)
-            end = at + _FRAME.size + size
+            kind, channel, size = FRAME.unpack_from(data, at)
+            end = at + FRAME.size + size
             if (kind, channel, data[end]) != (_BODY_FRAME, self._number, _FRAME_END):
                 return None
-            fragments.append(data[at + _FRAME.size : end])
+            fragments.append(data[at + FRAME.size : end])
             missing -= size
             at = end + 1
         if missing:
             return None
         body = fragments[0] if len(fragments) == 1 else b"".join(fragments)
         routing_key = data[key + 1 : key_end].decode(errors="replace")
-        return Delivery(body, routing_key, _sender_id(properties), bool(bits & 1), tag), at
-
-
-def _read_sender_id(properties: bytes) -> str | None:
-    try:
-        flags, at = _FLAGS.unpack_from(properties)[0], _FLAGS.size
-        for flag, width in _BEFORE_APP_ID:
-            if flags & flag:
-                at += width or 1 + properties[at]
-                if flag == pika.BasicProperties.FLAG_HEADERS:
-                    at += int.from_bytes(properties[at - 4 : at], "big")  # skipped, not read
-        if flags & pika.BasicProperties.FLAG_APP_ID:
-            end = at + 1 + properties[at]
-            return properties[at + 1 : end].decode()
-    except (struct.error, IndexError, UnicodeDecodeError):
-        pass  # of nobody whom we know
-    return None
-
-
-_recall_sender_id = functools.lru_cache(maxsize=256)(_read_sender_id)
-
-
-def _sender_id(properties: bytes) -> str | None:
-    """The ``app_id`` of a content header, given what comes after the size of the body."""
-    if len(properties) <= _USUAL_BYTES:
-        return _recall_sender_id(properties)
-    return _read_sender_id(properties)
+        return Delivery(body, routing_key, sender_id_of(properties), bool(bits & 1), tag), at
 
 
 def _begin_of_ack(channel: pika.channel.Channel) -> bytes:
@@ -266,7 +156,7 @@ class Confirms:
         while (
             self._channel.is_open
             and data.startswith(self._begin, at)
-            and data.startswith(_END, at + size - 1)
+            and data.startswith(END, at + size - 1)
         ):
             tag, bits, _ = _TAGGED.unpack_from(data, at + _ACK.size)
             at += size
@@ -318,28 +208,5 @@ class Publishing:
         parts = [self._head, size.to_bytes(8, "big"), self._tail]
         for at in range(0, size, self._largest):
             fragment = body[at : at + self._largest]
-            parts += _FRAME.pack(_BODY_FRAME, self._number, len(fragment)), fragment, _END
+            parts += FRAME.pack(_BODY_FRAME, self._number, len(fragment)), fragment, END
         return write(self._connection, b"".join(parts))
-
-
-def write(connection: Any, data: bytes) -> bool:
-    """Write whole frames to a connection: at once, as far as the socket takes them.
-
-    pika itself waits for the poller to say that the socket can be written, and takes a system call
-    for each frame.
-
-    Returns:
-        whether the socket took all; otherwise pika has the rest, and writes it when it can.
-    """
-    transport = connection._transport
-    # What pika still has goes first.
-    if transport.get_write_buffer_size() == 0:
-        taken = 0
-        # Full, or broken: pika finds out which when it tries the same bytes again.
-        with contextlib.suppress(OSError):
-            taken = transport._sock.send(data)
-        if taken == len(data):
-            return True
-        data = data[taken:]
-    connection._output_marshaled_frames([data])
-    return False

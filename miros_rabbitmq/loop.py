@@ -6,7 +6,7 @@ back. Here each of these calls holds a lock. Whoever holds it instead has the co
 itself, and may write to it without waking the loop's thread first, which takes several times as
 long as the writing.
 
-What may be called with the lock by another thread is little: see `framing.write`.
+What may be called with the lock by another thread is little: see `connection.write`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The sending half of a publisher: its thread, what waits in it, and when that goes out.
+"""The sending half of a publisher: how posts reach its thread, and when they go out.
 
 A post to an idle publisher is sent at once, by the thread that posts: a thread that has to be woken
 first would take several times as long. So is each further one, until the window of unconfirmed
@@ -11,38 +11,30 @@ waits for, the beats begin with the first post.
 from __future__ import annotations
 
 import logging
-import math
 import ssl
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import pika
-import pika.channel
 import pika.exceptions
-import pika.spec
 
-from .delivery import DropReason, Outbox
-from .exceptions import NetworkStopped, SettingsError
-from .framing import Confirms, Publishing
+from .delivery import DropReason
+from .exceptions import NetworkStopped
 from .life import SessionState
 from .limits import Limits
 from .outages import WARNINGS, Reporting
+from .outgoing import TRANSIENT, Outgoing
 from .pacing import Tempo
-from .session import Session
-from .settings import check_short_text
-from .topology import declare_exchange
 
 logger = logging.getLogger(__name__)
 
 _READY = SessionState.READY  # the member of an enumeration is found more slowly
-_PERSISTENT, _TRANSIENT = 2, 1
 _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
 
 
-class Sender(Session):
+class Sender(Outgoing):
     """Sends bytes to one exchange of one broker; `SimplePikaTopicPublisher` has the arguments.
 
     Every method without an underscore may be called from any thread.
@@ -67,58 +59,39 @@ class Sender(Session):
         on_change: Callable[[], None] | None = None,
         reporting: Reporting = WARNINGS,
     ) -> None:
-        # What pika cannot write, it would refuse in the publisher's thread, again and again.
-        check_short_text("exchange_name", exchange_name)
-        check_short_text("routing_key", routing_key)
-        if sender_id is not None:
-            check_short_text("sender_id", sender_id)
-        if separator is not None and not isinstance(separator, bytes):
-            raise SettingsError(f"separator is bytes or None, not a {type(separator).__name__}")
         super().__init__(
             amqp_url,
-            role=role,
+            exchange_name,
+            routing_key,
+            separator=separator,
+            durable=durable,
+            lossy=lossy,
+            sender_id=sender_id,
             limits=limits,
             tls=tls,
+            role=role,
             on_change=on_change,
             reporting=reporting,
         )
-        self.exchange_name = exchange_name
-        self.routing_key = routing_key
         limits = self.limits
-        self._separator = separator
-        self._lossy = lossy
         self.patient = patient
-        self._outbox = self._new_outbox()
-        self._properties = pika.BasicProperties(
-            app_id=sender_id,
-            delivery_mode=_PERSISTENT if durable and not lossy else _TRANSIENT,
-        )
-        self._notice = notice
-        self._notice_properties = pika.BasicProperties(
-            app_id=sender_id,
-            delivery_mode=_TRANSIENT,
-            # The next one says it anew: of a receiver that takes nothing, one waits at most.
-            expiration=str(min(int(limits.announce_s * 1000), _LONGEST_EXPIRATION_MS)),
-        )
-        self._notice_key = routing_key if notice_key is None else notice_key
-        self._notice_timer: Any = None
-        # Of the channel in use; with the lock of the loop.
-        self._publishing: Publishing | None = None
+        self._posted = 0
         # The publisher's thread was woken and has not looked yet; a beat will make it look.
         self._wake_pending = self._beat_pending = False
-        self._was_ready = False
-        # When a broker that does not come back counts as absent, by the monotonic clock.
-        self._absent_at_s = 0.0
-        self._posted = 0
-        self._sent = self._messages = self._confirmed = self._unrouted = 0
-        self._drops: Counter[DropReason] = Counter()
-        self._dropped_in_burst = 0
-        self._nacks = 0
         self._hurried, self._unhurried = (
             Tempo(limits.tempo_fast_s, slow_s, limits.batch_events)
             for slow_s in (limits.tempo_slow_s, limits.tempo_patient_s)
         )
         self._beat_timer: Any = None
+        self._notice = notice
+        self._notice_properties = pika.BasicProperties(
+            app_id=sender_id,
+            delivery_mode=TRANSIENT,
+            # The next one says it anew: of a receiver that takes nothing, one waits at most.
+            expiration=str(min(int(limits.announce_s * 1000), _LONGEST_EXPIRATION_MS)),
+        )
+        self._notice_key = routing_key if notice_key is None else notice_key
+        self._notice_timer: Any = None
 
     def enqueue(self, token: bytes) -> bool:
         """`post_token`, in two steps: the second is `attend`.
@@ -193,56 +166,26 @@ class Sender(Session):
             if loop.lock._is_owned():
                 loop.lock.release()
 
-    def _give_up_channel(self) -> None:
-        """Send nothing more by it: a message is noted of which nothing, or a part, was written."""
-        self._publishing = None
-        self._call_soon(self._abandon_connection)
-
     # The session's thread.
 
-    def _set_up(self, channel: pika.channel.Channel) -> None:
-        channel.add_on_return_callback(self._on_return)
-        declare_exchange(
-            channel,
-            self.exchange_name,
-            self._guarded(
-                channel,
-                lambda: channel.confirm_delivery(self._on_confirm, lambda _: self._set_up_done()),
-            ),
-        )
-
-    def _probe(self, channel: pika.channel.Channel) -> None:
-        declare_exchange(channel, self.exchange_name, self._answered)
-
     def _on_ready(self) -> None:
-        assert self._channel is not None
-        assert self._connection is not None
-        self._connection.shortcut = Confirms(self._channel, self._on_ack).take
-        self._publishing = Publishing(
-            self._channel, self.exchange_name, self.routing_key, self._properties, mandatory=True
-        )
-        with self._changed:
-            self._was_ready = True
+        with self._lock:
             self._wake_pending = False
-            self._absent_at_s = math.inf
-            dropped, self._dropped_in_burst = self._dropped_in_burst, 0
-        if dropped and not self._lossy:
-            logger.warning("%s: %d events were dropped meanwhile", self._name, dropped)
+        super()._on_ready()
         self._send(everything=True)
         self._renew_notice()
 
     def _on_lost(self) -> None:
         self._stop_beating()
         self._stop_noticing()
-        self._publishing = None
-        with self._changed:
+        with self._lock:
             self._wake_pending = self._beat_pending = False
-            self._drops[DropReason.CONNECTION] += self._outbox.connection_lost()
-            if self._state is SessionState.REFUSED:
-                self._absent_at_s = 0.0
-            elif self._absent_at_s == math.inf:
-                self._absent_at_s = time.monotonic() + self.limits.absent_after_s
-            self._changed.notify_all()
+        super()._on_lost()
+
+    def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
+        super()._settle(tag, multiple, refused=refused)
+        if self._outbox.depth:
+            self._send()
 
     @property
     def _is_due(self) -> bool:
@@ -319,83 +262,8 @@ class Sender(Session):
         self._cancel_call(self._notice_timer)
         self._notice_timer = None
 
-    def _send_next(self) -> bool:
-        """Send one message, with the lock of the loop; whether it went as far as the socket."""
-        publishing = self._publishing
-        if publishing is None or self._open_channel is None:
-            return False
-        with self._lock:
-            batch = self._outbox.take()
-            if batch is None:
-                return False
-            self._sent += len(batch.tokens)
-            self._messages += 1
-        return publishing.publish((self._separator or b"").join(batch.tokens))
-
-    def _on_confirm(self, frame: Any) -> None:
-        method = frame.method
-        if isinstance(method, pika.spec.Basic.Nack):
-            self._on_nack(method.delivery_tag, method.multiple)
-        else:
-            self._on_ack(method.delivery_tag, method.multiple)
-
-    def _on_ack(self, tag: int, multiple: bool) -> None:
-        self._nacks = 0
-        self._settle(tag, multiple, refused=False)
-
-    def _on_nack(self, tag: int, multiple: bool) -> None:
-        if self._nacks < self.limits.nack_attempts:
-            # The broker could not take it over. Sending it alone again would put it behind others.
-            if self._open_channel is not None:
-                self._nacks += 1
-                self._reopen("the broker refused a message; sending again")
-            return
-        self._settle(tag, multiple, refused=True)
-
-    def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
-        self._watchdog.note_progress(time.monotonic())
-        with self._changed:
-            settled = self._outbox.confirm(tag, multiple=multiple)
-            if refused:
-                self._note_drop(DropReason.REFUSED, settled)
-            else:
-                self._confirmed += settled
-            self._changed.notify_all()
-        if self._outbox.depth:
-            self._send()
-
-    def _on_return(
-        self, _channel: object, _method: object, _properties: object, body: bytes
-    ) -> None:
-        events = 1 if self._separator is None else body.count(self._separator) + 1
-        with self._changed:
-            self._unrouted += events
-
-    # In the thread that drops, with the lock.
-
-    def _note_drop(self, reason: DropReason, events: int) -> None:
-        """Count, and say the first of a burst aloud."""
-        self._drops[reason] += events
-        if not self._dropped_in_burst and not self._lossy:
-            logger.warning("%s: from now on events are dropped: %s", self._name, reason.value)
-        self._dropped_in_burst += events
-
-    def _new_outbox(self) -> Outbox:
-        limits, joined = self.limits, self._separator is not None
-        return Outbox(
-            max_events=limits.snoop_backlog_events if self._lossy else limits.backlog_events,
-            max_bytes=limits.backlog_bytes,
-            window=limits.window_messages * (1 if joined else limits.batch_events),
-            batch_events=limits.batch_events if joined else 1,
-            batch_bytes=limits.batch_bytes,
-            resend=not self._lossy,
-        )
-
     def _disown(self) -> None:
         super()._disown()
-        # What the parent has not sent, it will send.
-        self._outbox = self._new_outbox()
         self._posted = 0
-        self._beat_timer = self._notice_timer = self._publishing = None
+        self._beat_timer = self._notice_timer = None
         self._wake_pending = self._beat_pending = False
-        self._absent_at_s = 0.0

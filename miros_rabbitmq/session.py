@@ -28,9 +28,9 @@ import pika.exceptions
 from . import faults
 from .amqp import connection_parameters, translate, unsent_bytes
 from .backoff import Backoff
+from .connection import Connection, tune_reading
 from .exceptions import AccessRefused, BrokerError, VhostNotFound
 from .forking import in_forked_child
-from .framing import Connection, tune_reading
 from .life import SessionState, Step
 from .limits import Limits
 from .outages import WARNINGS, Outages, Reporting

@@ -1,20 +1,18 @@
 """The snoops of a node: each shows the lines of every chart that has it enabled, and sends its own.
 
 A chart's own lines go straight to the terminal, and to the others through the network; those of
-others come from it. What the lines look like is the business of `snoop`. The chart itself only
-hands over what is to be told: to word, encrypt and send it is the work of the teller, which is
-another thread.
+others come from it. What the lines look like is the business of `snoop`. To word, encrypt and send
+them is the work of another thread, the `teller`.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 from .codec import SNOOP_SPY, SNOOP_TRACE, Envelope, is_line_body
 from .exceptions import NetworkStopped, TransmitError
@@ -30,34 +28,16 @@ from .snoop import (
     trace_text,
 )
 from .stats import DropReason, NetworkStats
+from .teller import Teller, Telling
 from .terminal import SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
 from .topology import snoop_queue
 from .urls import Address, AmqpUrl
-from .worker import Worker
 
 logger = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
 """A snoop that ends waits this long for its last lines: they may be lost, but it is a pity."""
-
-
-_MAX_TELLINGS = 5_000
-"""What may wait for the teller; one is a transition, or the spy lines of one event."""
-
-_PAUSE_S = 0.005
-"""Between two rounds of the teller: it wakes for the first line, and then at most this often."""
-
-
-class Telling(NamedTuple):
-    """What a chart hands over to the teller."""
-
-    snoop: Snoop
-    network: TopicNetwork | None
-    """Open at the time; lines that are told before a snoop is disabled still go out."""
-    texts: Callable[[], Iterable[str]]
-    """Words the lines."""
-    colour: bool
 
 
 class Layout(Protocol):
@@ -99,7 +79,7 @@ class Snoop:
         self._terminal = terminal
         self._teller = teller
         self._callback = callback
-        self._untold = 0
+        self.untold = 0
         self._colour = True
         self._network: TopicNetwork | None = None
         self._last = NetworkStats.closed()
@@ -134,7 +114,7 @@ class Snoop:
         for url in urls:
             network.add_broker(url)
         self._network = network
-        self._untold = 0
+        self.untold = 0
 
     def change_keys(self, keys: tuple[bytes, ...]) -> None:
         """Encrypt and decrypt with other keys, from now on."""
@@ -192,7 +172,7 @@ class Snoop:
         """
         untold = self._teller.put(Telling(self, self._network, texts, colour))
         if untold is not None:
-            untold.snoop._untold += 1
+            untold.snoop.untold += 1
 
     def tell_now(self, telling: Telling) -> None:
         """Show lines, and send them; in the teller's thread."""
@@ -216,7 +196,7 @@ class Snoop:
 
     def _stats_of(self, network: TopicNetwork) -> NetworkStats:
         stats = network.stats()
-        lost = stats.dropped[DropReason.CONNECTION] + self._untold
+        lost = stats.dropped[DropReason.CONNECTION] + self.untold
         return replace(stats, dropped={**stats.dropped, DropReason.CONNECTION: lost})
 
     def stats(self) -> NetworkStats:
@@ -236,30 +216,6 @@ class Snoop:
             lambda palette: layout(text, name, own=own, palette=palette),
             colour=colour and self._colour,
         )
-
-
-class Teller(Worker[Telling]):
-    """The thread of one node in which lines are worded, shown and sent.
-
-    Args:
-        name: the chart; a part of the thread's name.
-    """
-
-    def __init__(self, name: str) -> None:
-        title = f"miros snoop teller of {name}"
-        super().__init__(title, self._tell, max_items=_MAX_TELLINGS, pause_s=_PAUSE_S)
-        self._has_dropped = False
-
-    def _tell(self, tellings: deque[Telling], dropped: int) -> None:
-        if dropped and not self._has_dropped:
-            logger.warning("%s: from now on lines are dropped: there are too many", self._name)
-        self._has_dropped = dropped > 0
-        for telling in tellings:
-            try:
-                telling.snoop.tell_now(telling)
-            except Exception:
-                # Of a record that cannot be worded, as the states and signals are the user's.
-                logger.exception("%s: a line could not be told", self._name)
 
 
 class Snoops:

@@ -25,8 +25,9 @@ from .identity import Identity
 from .membership import Membership
 from .settings import Settings
 from .signal_names import check_name
-from .snooping import Snoops, Teller
+from .snooping import Snoops
 from .stats import DropReason, NetsStats
+from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
 from .topic import TopicNetwork, TopicSpec
 from .topology import mesh_queue

@@ -35,7 +35,7 @@ STEPS = (
     Step("I/O loop (pika)", _LOOP, "EPollPoller.poll"),
     Step("I/O loop (pika)", _LOOP, "PollPoller.poll"),
     Step("read and parse frames", "pika.connection", "Connection._on_data_available"),
-    Step("read and parse frames", f"{_PACKAGE}.framing", "Connection._on_data_available"),
+    Step("read and parse frames", f"{_PACKAGE}.connection", "Connection._on_data_available"),
     Step("socket: receive", "socket", "socket.recv"),
     Step("socket: send", "socket", "socket.send"),
     # The sender.

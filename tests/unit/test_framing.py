@@ -15,15 +15,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_rabbitmq.framing import (
-    Confirms,
-    Connection,
-    Deliveries,
-    Delivery,
-    Publishing,
-    tune_reading,
-    write,
-)
+from miros_rabbitmq.connection import Connection, tune_reading, write
+from miros_rabbitmq.framing import Confirms, Deliveries, Delivery, Publishing
 
 from ..helpers import Poison
 
