@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
+from .exceptions import NetworkStopped
 from .fifo import ChartFifo
 from .forking import in_forked_child
 from .lan import LocalAreaNetwork
@@ -148,9 +149,9 @@ class NetworkedChart:
         Raises:
             AccessRefused: the own broker refuses user, password or permissions.
             VhostNotFound: it has no such virtual host.
-            NetworkStopped: another thread stopped it meanwhile.
+            NetworkStopped: it was stopped meanwhile.
         """
-        if self.thread is None or not self.thread.is_alive():
+        if not self._has_thread:
             self.queue.forget_stops()
         self.nets.start()
         _started.add(self)
@@ -159,6 +160,10 @@ class NetworkedChart:
         except BaseException:
             self.nets.stop()
             raise
+        if not self.nets.is_running:
+            # The stop may have come before there was a thread that it could end.
+            self.stop()
+            raise NetworkStopped(f"{self.name} was stopped while it started")
 
     def stop(self) -> None:
         """Stop the chart, send what it has transmitted, and end every thread.
@@ -167,9 +172,14 @@ class NetworkedChart:
         """
         _started.discard(self)
         self.nets.stop_receiving()
+        self._stop_chart()
+        self.nets.stop()
+        if self._has_thread and not self.nets.is_running:
+            self._stop_chart()  # a start that was under way has made it meanwhile
+
+    def _stop_chart(self) -> None:
         if self.thread is not None:
             super().stop()  # type: ignore[misc]  # of miros's class
-        self.nets.stop()
 
     def transmit(self, event: Event) -> None:
         """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
@@ -235,6 +245,10 @@ class NetworkedChart:
         """Write a remark into every snoop that is enabled; with none, on this terminal alone."""
         self.nets.snoops.scribble(message, colour=enable_color)
 
+    @property
+    def _has_thread(self) -> bool:
+        return self.thread is not None and self.thread.is_alive()
+
     def _end_thread(self, timeout: float) -> None:
         """Have the chart handle no further event; where a handler does not return, leave it."""
         self.activeobject_task_event.clear()
@@ -244,8 +258,7 @@ class NetworkedChart:
 
     def _room_for_remote_events(self) -> int:
         """How many events from the network the FIFO takes now; in the consumer's thread."""
-        thread = self.thread
-        if thread is None or not thread.is_alive():
+        if not self._has_thread:
             return 0  # before the first state is entered, and after the end
         return self.nets.settings.limits.fifo_remote_events - len(self.queue)
 

@@ -63,6 +63,11 @@ class SessionThread:
         """It has a channel that is set up."""
         return self._state in (SessionState.READY, SessionState.BLOCKED)
 
+    @property
+    def is_stopping(self) -> bool:
+        """It was asked to stop, and not started again."""
+        return self._stop_asked
+
     def start_thread(self) -> None:
         """Start the thread, which connects; does nothing where it runs already.
 

@@ -82,6 +82,11 @@ class WiredNets:
 
     # Life.
 
+    @property
+    def is_running(self) -> bool:
+        """It was started, and nobody has asked it to stop since."""
+        return self._phase is Phase.RUNNING
+
     def start(self) -> None:
         """Open the mesh, and the snoops that are enabled.
 
@@ -92,7 +97,7 @@ class WiredNets:
             AccessRefused: the own broker refuses user, password or permissions.
             VhostNotFound: it has no such virtual host.
             SettingsError: there is no network interface of the given name.
-            NetworkStopped: another thread stopped it meanwhile.
+            NetworkStopped: it was stopped meanwhile.
         """
         deadline_s = time.monotonic() + self.settings.start_timeout
         with self._lifecycle:
@@ -120,7 +125,9 @@ class WiredNets:
         for snoop in snoops:
             snoop.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         self._membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
-        if self._phase is not Phase.RUNNING or mesh is not self._mesh:
+        if consumer.is_stopping or not self.is_running or mesh is not self._mesh:
+            if mesh is self._mesh:
+                self.stop()  # who began with `stop_receiving` has not come to it yet
             raise NetworkStopped(f"{self._object.name} was stopped while it started")
         if not consumer.is_connected:
             logger.warning(
@@ -288,7 +295,7 @@ class WiredNets:
         return len(self._connected_brokers() - own)
 
     def _check_running(self) -> None:
-        if self._phase is Phase.RUNNING:  # as it is in no forked child
+        if self.is_running:  # as it is in no forked child
             return
         if not self._is_ours():
             raise NetworkStopped(

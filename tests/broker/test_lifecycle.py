@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from miros import Event, return_status, signals, spy_on
 
 from miros_rabbitmq import LocalBroker, NetworkedActiveObject, NetworkStopped, SessionState
 
@@ -73,6 +74,43 @@ def test_a_chart_that_is_stopped_while_it_starts_does_not_run(
     stopper.join()
     assert chart.thread is None
     assert "tried again and again" not in caplog.text
+
+
+def test_a_chart_that_is_stopped_before_it_has_a_thread_does_not_run(
+    broker_a: LocalBroker,
+) -> None:
+    chart = NetworkedActiveObject("hasty", **arguments_for(broker_a, key=KEY))
+
+    @spy_on
+    def entered(chart: Any, e: Event) -> Any:
+        if e.signal == signals.ENTRY_SIGNAL:
+            stopper = threading.Thread(target=chart.stop)
+            stopper.start()
+            stopper.join()
+            return return_status.HANDLED
+        chart.temp.fun = chart.top
+        return return_status.SUPER
+
+    with pytest.raises(NetworkStopped, match="stopped while it started"):
+        chart.start_at(entered)
+    assert not chart.nets.is_running
+    # The leak check counts its threads.
+
+
+def test_networks_that_begin_to_stop_while_they_start_have_not_started(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = NetworkedActiveObject("hasty", **arguments_for(broker_a, key=KEY))
+    monkeypatch.setattr(
+        chart.nets._membership,
+        "wait_for_first_round",
+        lambda _timeout: chart.nets.stop_receiving(),
+    )
+    with pytest.raises(NetworkStopped, match="stopped while it started"):
+        chart.start_at(listening)
+    assert not chart.nets.is_running
+    assert chart.thread is None
+    assert not caplog.records
 
 
 def test_a_snoop_that_goes_off_and_on_is_heard_each_time(broker_a: LocalBroker) -> None:
