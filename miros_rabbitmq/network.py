@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 
 from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
-from .exceptions import NetworkStopped
 from .fifo import ChartFifo
 from .forking import in_forked_child
 from .lan import LocalAreaNetwork
@@ -92,6 +91,8 @@ class NetworkedChart:
         instrumented: bool
         spied_on: bool
         trace_tuple_to_formatted_string: Callable[[Any], str]
+        posted_events_queue: Any
+        cancel_events: Callable[[Event], None]
 
     def __init__(
         self,
@@ -161,9 +162,7 @@ class NetworkedChart:
             self.nets.stop()
             raise
         if not self.nets.is_running:
-            # The stop may have come before there was a thread that it could end.
-            self.stop()
-            raise NetworkStopped(f"{self.name} was stopped while it started")
+            self._cancel_timers()  # it was stopped, and maybe before they were made
 
     def stop(self) -> None:
         """Stop the chart, send what it has transmitted, and end every thread.
@@ -172,14 +171,12 @@ class NetworkedChart:
         """
         _started.discard(self)
         self.nets.stop_receiving()
-        self._stop_chart()
-        self.nets.stop()
-        if self._has_thread and not self.nets.is_running:
-            self._stop_chart()  # a start that was under way has made it meanwhile
-
-    def _stop_chart(self) -> None:
         if self.thread is not None:
             super().stop()  # type: ignore[misc]  # of miros's class
+        else:
+            # A start that is under way will make it: it ends before it handles anything.
+            self.queue.appendleft(Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL))
+        self.nets.stop()
 
     def transmit(self, event: Event) -> None:
         """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
@@ -248,6 +245,10 @@ class NetworkedChart:
     @property
     def _has_thread(self) -> bool:
         return self.thread is not None and self.thread.is_alive()
+
+    def _cancel_timers(self) -> None:
+        for event in tuple(self.posted_events_queue):
+            self.cancel_events(event)
 
     def _end_thread(self, timeout: float) -> None:
         """Have the chart handle no further event; where a handler does not return, leave it."""

@@ -410,7 +410,6 @@ def hearing(chart: Any, e: Event) -> Any:
 def test_a_chart_that_was_stopped_can_be_started_again(monkeypatch: pytest.MonkeyPatch) -> None:
     chart = NetworkedActiveObject("chart", "user", "password", KEY)
     monkeypatch.setattr(chart.nets, "start", lambda: None)
-    monkeypatch.setattr(MirosNets, "is_running", True)
     try:
         for _ in range(2):
             chart.start_at(spy_on(hearing))
