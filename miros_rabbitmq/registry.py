@@ -29,10 +29,13 @@ lock = threading.RLock()
 
 
 class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type hints
-    """miros's registry of signals; readers see the last complete state."""
+    """miros's registry of signals; readers see the last complete state.
 
-    _items: tuple[tuple[str, int], ...] = ()
-    _numbers: dict[int, None] = {}  # noqa: RUF012 - replaced, never changed
+    Each event that is made asks for ``items()`` and ``values()``, and a chart makes five for each
+    that it handles. So these two are methods of a copy, which are Python's own.
+    """
+
+    _pairs: tuple[tuple[str, int], ...] = ()
     _inner: frozenset[str | int] = frozenset()
 
     def append(self, string: str) -> None:
@@ -69,15 +72,6 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
         with self._changing():
             super().move_to_end(name, last)
 
-    def items(self) -> Any:
-        """Names and numbers, in the order in which they were added."""
-        return self._items
-
-    def values(self) -> Any:
-        """The numbers, in the same order; whether one is among them is found at once."""
-        # Two names of one number are two values.
-        return self._numbers.keys() if len(self._numbers) == len(self) else super().values()
-
     def is_inner_signal(self, other: object) -> bool:
         """Tell whether a name or a number is one of miros's own."""
         return isinstance(other, (str, int)) and other in self._inner
@@ -90,11 +84,14 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
 
     def _index(self) -> None:
         """Prepare the answers anew; each is replaced in one step, and never changed."""
-        before, pairs = self._items, tuple(super().items())
+        before, pairs = self._pairs, tuple(super().items())
         inner = pairs[: self.highest_inner_signal]
+        names, numbers = dict(pairs), dict.fromkeys(number for _, number in pairs)
         attributes = self.__dict__
-        attributes["_items"] = pairs
-        attributes["_numbers"] = dict.fromkeys(number for _, number in pairs)
+        attributes["_pairs"] = pairs
+        attributes["items"] = names.items
+        # Among keys a number is found at once; but two names of one number are two values.
+        attributes["values"] = numbers.keys if len(numbers) == len(names) else names.values
         attributes["_inner"] = frozenset(part for pair in inner for part in pair)
         for name in {name for name, _ in before}.difference(self, _TAKEN):
             del attributes[name]

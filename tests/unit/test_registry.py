@@ -53,7 +53,9 @@ def test_every_answer_is_the_one_of_miros() -> None:
     assert answers[1] == answers[0]
 
 
-@pytest.mark.parametrize("name", ["_items", "_names", "_inner", "append", "__dict__", "_index"])
+@pytest.mark.parametrize(
+    "name", ["_pairs", "items", "values", "_inner", "append", "__dict__", "_index"]
+)
 def test_a_signal_with_the_name_of_a_part_of_the_registry_changes_none(name: str) -> None:
     before = getattr(signals, name)
     signals.append(name)
