@@ -127,7 +127,8 @@ class Settings:
             thread of the discovery.
         tls: a context for ``amqps``; default one of ``RABBIT_TLS_CAFILE`` and its like in the
             environment (see `tls`). Without one, only the events themselves are encrypted.
-        durable: events survive a restart of the broker, at the price of its writing them to disk.
+        durable: events that this node transmits survive a restart of the brokers, at the price of
+            their writing them to disk.
         start_timeout: seconds ``start_at`` waits for the own broker and the first discovery.
         transmit_timeout: seconds ``transmit`` waits for a connected broker whose backlog is full.
         rescan_interval: seconds between two searches for brokers; 0 searches once.

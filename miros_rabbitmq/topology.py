@@ -21,7 +21,7 @@ class Queue:
 
     Args:
         name: empty has the broker choose one.
-        durable: the queue survives a restart of the broker.
+        durable: the queue survives a restart of the broker, and so do its persistent messages.
         exclusive: it belongs to the connection, and goes with it.
         arguments: RabbitMQ's optional arguments.
     """
@@ -32,12 +32,17 @@ class Queue:
     arguments: Mapping[str, object] = field(default_factory=dict)
 
 
-def mesh_queue(identity: Identity, limits: Limits, *, durable: bool) -> Queue:
-    """The queue of one chart: outlives a connection and a broker, and expires after the chart."""
+def mesh_queue(identity: Identity, limits: Limits) -> Queue:
+    """The queue of one chart: outlives a connection and a broker, and expires after the chart.
+
+    It is durable also where events are not to survive a restart: that is said by each message, and
+    from RabbitMQ 4.3 on a queue that is neither durable nor exclusive is refused
+    (https://www.rabbitmq.com/release-information/deprecated-features-list).
+    """
     name = re.sub(r"[^\w.-]", "_", identity.name, flags=re.ASCII)[:100]
     return Queue(
         name=f"miros.mesh.{name}.{identity.epoch:016x}",
-        durable=durable,
+        durable=True,
         exclusive=False,
         arguments={
             "x-expires": int(limits.queue_expires_s * 1000),

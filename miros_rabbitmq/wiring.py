@@ -218,7 +218,7 @@ class WiredNets:
             tx_key=settings.tx_key,
             rx_key=settings.rx_key,
             keys=settings.mesh_keys,
-            queue=mesh_queue(identity, settings.limits, durable=settings.durable),
+            queue=mesh_queue(identity, settings.limits),
             lossy=False,
             check_body=_check_event_body,
             check_notice=is_announcement,

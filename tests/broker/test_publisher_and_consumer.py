@@ -439,7 +439,7 @@ def test_a_deleted_queue_is_declared_again(broker_a: LocalBroker) -> None:
         EXCHANGE,
         "deleted",
         on_message=lambda one: heard.append(one.body),
-        queue=Queue("test.deleted", exclusive=False, arguments={"x-expires": 60_000}),
+        queue=Queue("test.deleted", True, False, {"x-expires": 60_000}),
         on_change=lambda: states.append(consumer.state),
     )
     publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "deleted")
