@@ -32,10 +32,11 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
     """miros's registry of signals; readers see the last complete state.
 
     Each event that is made asks for ``items()`` and ``values()``, and a chart makes five for each
-    that it handles. So these two are methods of a copy, which are Python's own.
+    that it handles. So these two are methods of a copy, which are Python's own. What is in the
+    registry is in the copy: the copy comes first when a name is added, and last when one goes.
     """
 
-    _pairs: tuple[tuple[str, int], ...] = ()
+    _names: dict[str, int] = {}  # noqa: RUF012 - replaced, and never changed
     _inner: frozenset[str | int] = frozenset()
 
     def append(self, string: str) -> None:
@@ -45,7 +46,8 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
                 super().append(string)
 
     def __setitem__(self, name: str, number: int) -> None:
-        with self._changing():
+        with lock:
+            self._answer_from({**self._names, name: number})
             super().__setitem__(name, number)
 
     def __delitem__(self, name: str) -> None:
@@ -80,27 +82,29 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
     def _changing(self) -> Iterator[None]:
         with lock:
             yield
-            self._index()
+            self._answer_from(dict(super().items()))
 
-    def _index(self) -> None:
-        """Prepare the answers anew; each is replaced in one step, and never changed."""
-        before, pairs = self._pairs, tuple(super().items())
-        inner = pairs[: self.highest_inner_signal]
-        names, numbers = dict(pairs), dict.fromkeys(number for _, number in pairs)
+    def _answer_from(self, names: dict[str, int]) -> None:
+        """Prepare the answers anew; each is replaced in one step, and never changed.
+
+        An event that is made asks for the values first: what is among them is among the items.
+        """
+        before, self._names = self._names, names
+        numbers = dict.fromkeys(names.values())
+        inner = tuple(names.items())[: self.highest_inner_signal]
         attributes = self.__dict__
-        attributes["_pairs"] = pairs
         attributes["items"] = names.items
         # Among keys a number is found at once; but two names of one number are two values.
         attributes["values"] = numbers.keys if len(numbers) == len(names) else names.values
         attributes["_inner"] = frozenset(part for pair in inner for part in pair)
-        for name in {name for name, _ in before}.difference(self, _TAKEN):
+        for name in before.keys() - names.keys() - _TAKEN:
             del attributes[name]
-        attributes.update(pair for pair in pairs if pair[0] not in _TAKEN)
+        attributes.update((name, names[name]) for name in names.keys() - _TAKEN)
 
 
 _TAKEN = frozenset((*dir(_GuardedSignals), *vars(signals)))
 """Attributes of the registry itself: a signal of such a name, which others may send, is none."""
 
 signals.__class__ = _GuardedSignals
-signals._index()
+signals._answer_from(dict(signals))
 vars(return_status).update(return_status)

@@ -67,6 +67,33 @@ def test_a_signal_with_the_name_of_a_part_of_the_registry_changes_none(name: str
     assert Event(signal=signals.ENTRY_SIGNAL).signal_name == "ENTRY_SIGNAL"
 
 
+def test_a_signal_can_be_used_as_soon_as_it_is_there() -> None:
+    """At each line of adding it: another thread may have its turn at any."""
+    name = "AS_SOON_AS_IT_IS_THERE"
+    looks = 0
+
+    def look(*_: object) -> object:
+        nonlocal looks
+        sys.settrace(None)
+        numbers, names = signals.values(), dict(signals.items())
+        assert all(number in names.values() for number in numbers)
+        assert name not in vars(signals) or Event(signal=vars(signals)[name]).signal_name == name
+        if name in signals:
+            assert Event(signal=signals[name]).signal_name == name
+        looks += 1
+        sys.settrace(look)
+        return look
+
+    before = sys.gettrace()
+    sys.settrace(look)
+    try:
+        signals.append(name)
+    finally:
+        sys.settrace(before)
+    assert looks > 10
+    assert name in signals
+
+
 def test_a_signal_that_is_taken_out_is_unknown_afterwards() -> None:
     signals.append("SHORT_LIVED")
     number = signals.SHORT_LIVED
