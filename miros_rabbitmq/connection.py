@@ -1,7 +1,8 @@
 """pika's connection, with a way past it for what arrives most and for what is sent most.
 
-What that is, and how it is laid out, is the business of `framing`. Everything else is left to pika,
-in its order. Whatever pika has no public way to do with a connection's bytes is done here.
+What that is, is the business of `framing`; what all frames have in common stands here. Everything
+else is left to pika, in its order. Whatever pika has no public way to do with a connection's bytes
+is done here.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Set up this checkout: a virtual environment in .venv with the package and its test tools, and
-# RabbitMQ from the distribution's packages where it is missing (its service is not started); and
-# the program ip, where packages may be installed: some tests make networks with it.
+# RabbitMQ from the distribution's packages where it is missing (its service is not started). And
+# the program ip, where it can be had: some tests make networks with it, and are skipped without.
 #
 # Needs Python >= 3.10; PYTHON=/path/to/python chooses one, otherwise it is the newest on PATH.
 # What is there already is kept, and a second run has nothing to do. Details: .venv/setup.log.
@@ -117,12 +117,14 @@ have_rabbitmq || missing="${missing:+$missing }rabbitmq-server"
 if [ -n "$missing" ]; then
     may_install || fail "please install $missing first, for example:" \
         "sudo apt-get install --no-install-recommends $missing"
-fi
-! may_install || have_ip || missing="${missing:+$missing }iproute2"
-if [ -n "$missing" ]; then
     say "installing $missing from the distribution's packages ..."
     # shellcheck disable=SC2086 # a list of words
     install_packages $missing
+fi
+if may_install && ! have_ip; then
+    say "installing iproute2 from the distribution's packages ..."
+    (install_packages iproute2) 2>>"$LOG" ||
+        say "it cannot be had: the tests that make networks of their own will be skipped"
 fi
 
 if [ -x "$VENV/bin/python" ] && [ "$("$VENV/bin/python" -V 2>&1)" != "$("$python" -V)" ]; then

@@ -50,7 +50,7 @@ def listening(chart: Any, e: Event) -> Any:
 
 
 def traced(chart: Any) -> list[str]:
-    """The signals of its transitions; miros's own ``trace`` is not for a chart that goes on."""
+    """The signals of its transitions; from any thread, and of a chart of plain miros, too."""
     return [transition.signal for transition in tuple(chart.full.trace)]
 
 
