@@ -79,7 +79,7 @@ class Snoop:
         self._terminal = terminal
         self._teller = teller
         self._callback = callback
-        self.untold = 0
+        self._untold = 0
         self._colour = True
         self._network: TopicNetwork | None = None
         self._last = NetworkStats.closed()
@@ -114,7 +114,7 @@ class Snoop:
         for url in urls:
             network.add_broker(url)
         self._network = network
-        self.untold = 0
+        self._untold = 0
 
     def change_keys(self, keys: tuple[bytes, ...]) -> None:
         """Encrypt and decrypt with other keys, from now on."""
@@ -172,7 +172,11 @@ class Snoop:
         """
         untold = self._teller.put(Telling(self, self._network, texts, colour))
         if untold is not None:
-            untold.snoop.untold += 1
+            untold.snoop.note_untold()
+
+    def note_untold(self) -> None:
+        """Count lines that went to make place for others; in the thread that tells these."""
+        self._untold += 1
 
     def tell_now(self, telling: Telling) -> None:
         """Show lines, and send them; in the teller's thread."""
@@ -196,7 +200,7 @@ class Snoop:
 
     def _stats_of(self, network: TopicNetwork) -> NetworkStats:
         stats = network.stats()
-        lost = stats.dropped[DropReason.CONNECTION] + self.untold
+        lost = stats.dropped[DropReason.CONNECTION] + self._untold
         return replace(stats, dropped={**stats.dropped, DropReason.CONNECTION: lost})
 
     def stats(self) -> NetworkStats:

@@ -49,11 +49,11 @@ class Teller(Worker["Telling"]):
 class TellingSnoop(Protocol):
     """A snoop, as far as the teller knows it."""
 
-    untold: int
-    """Lines that were never told."""
-
     def tell_now(self, telling: Telling) -> None:
         """Show lines, and send them; in the teller's thread."""
+
+    def note_untold(self) -> None:
+        """Count lines that went to make place for others."""
 
 
 class Telling(NamedTuple):
