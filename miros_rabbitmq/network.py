@@ -8,6 +8,7 @@ wraps is the event processor itself, so that a chart's first lines are told befo
 from __future__ import annotations
 
 import atexit
+import contextlib
 import threading
 import weakref
 from collections.abc import Callable
@@ -16,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
+from .chart_life import ChartLife
+from .exceptions import NetworkStopped
 from .fifo import ChartFifo
 from .forking import in_forked_child
 from .lan import LocalAreaNetwork
@@ -92,7 +95,6 @@ class NetworkedChart:
         spied_on: bool
         trace_tuple_to_formatted_string: Callable[[Any], str]
         posted_events_queue: Any
-        cancel_events: Callable[[Event], None]
 
     def __init__(
         self,
@@ -121,6 +123,7 @@ class NetworkedChart:
             **extras,
         )
         limits = self.nets.settings.limits
+        self._life = ChartLife(name, lambda: self.thread, 2 * limits.stop_timeout_s)
         self.queue = self.locking_deque = ChartFifo(
             limits.fifo_events, name, timeout_s=limits.fifo_timeout_s
         )
@@ -145,38 +148,52 @@ class NetworkedChart:
         """Start the networks, then the chart.
 
         Returns when this node's own broker delivers and the first search for others is done, or
-        after ``start_timeout``: a chart runs without its network, too.
+        after ``start_timeout``: a chart runs without its network, too. A chart that was stopped is
+        started anew when it has ended.
+
+        A stop that comes when the networks are up ends the chart before it handles anything, and
+        this returns.
 
         Raises:
             AccessRefused: the own broker refuses user, password or permissions.
             VhostNotFound: it has no such virtual host.
-            NetworkStopped: it was stopped meanwhile.
+            NetworkStopped: it was stopped before its networks were up.
+            MirosApiException: the stop before has not ended within twice ``limits.stop_timeout_s``,
+                or it is the chart's own thread, which ends, that calls.
         """
-        if not self._has_thread:
+        if self._life.begin():
             self.queue.forget_stops()
         self.nets.start()
         _started.add(self)
         try:
+            if self._life.must_end:
+                raise NetworkStopped(f"{self.name} was stopped while it started")
             super().start_at(initial_state)  # type: ignore[misc]  # of miros's class
         except BaseException:
-            self.nets.stop()
+            self.stop()
             raise
-        if not self.nets.is_running:
-            self._cancel_timers()  # it was stopped, and maybe before they were made
+        if self._life.must_end:
+            self.stop()  # what was made meanwhile, such as timers
+
+    def run_event(self, task_event: Any, fabric_task_event: Any, queue: Any) -> None:
+        """Run the chart, as miros does; in the chart's thread, of which it is all."""
+        self.thread = threading.current_thread()  # which miros notes a little later
+        if self._life.must_end:
+            task_event.clear()
+        super().run_event(task_event, fabric_task_event, queue)  # type: ignore[misc]  # of miros's
 
     def stop(self) -> None:
         """Stop the chart, send what it has transmitted, and end every thread.
 
-        May be called more than once, and from the chart's own thread.
+        May be called more than once, and from the chart's own thread, which ends when its handler
+        has returned.
         """
+        with self._life.ending():
+            self.nets.stop_receiving()
+            self._end_thread()
+            self._cancel_timers()
+            self.nets.stop()
         _started.discard(self)
-        self.nets.stop_receiving()
-        if self.thread is not None:
-            super().stop()  # type: ignore[misc]  # of miros's class
-        else:
-            # A start that is under way will make it: it ends before it handles anything.
-            self.queue.appendleft(Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL))
-        self.nets.stop()
 
     def transmit(self, event: Event) -> None:
         """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
@@ -242,24 +259,24 @@ class NetworkedChart:
         """Write a remark into every snoop that is enabled; with none, on this terminal alone."""
         self.nets.snoops.scribble(message, colour=enable_color)
 
-    @property
-    def _has_thread(self) -> bool:
-        return self.thread is not None and self.thread.is_alive()
+    def _end_thread(self, timeout: float | None = None) -> None:
+        """Have the chart handle no further event, and wait for the end of its thread."""
+        self.activeobject_task_event.clear()
+        if not self._life.has_thread:
+            return
+        self.queue.append(Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL))  # wakes it up
+        if self.thread is not threading.current_thread():
+            self.thread.join(timeout)
 
     def _cancel_timers(self) -> None:
-        for event in tuple(self.posted_events_queue):
-            self.cancel_events(event)
-
-    def _end_thread(self, timeout: float) -> None:
-        """Have the chart handle no further event; where a handler does not return, leave it."""
-        self.activeobject_task_event.clear()
-        self.queue.append(Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL))  # wakes it up
-        if self.thread is not None:
-            self.thread.join(timeout)
+        # One by one: another thread that stops this chart may do the same.
+        with contextlib.suppress(IndexError):
+            while True:
+                self.posted_events_queue.pop().task_run_event.clear()
 
     def _room_for_remote_events(self) -> int:
         """How many events from the network the FIFO takes now; in the consumer's thread."""
-        if not self._has_thread:
+        if not self._life.has_thread:
             return 0  # before the first state is entered, and after the end
         return self.nets.settings.limits.fifo_remote_events - len(self.queue)
 
@@ -279,8 +296,12 @@ _started: weakref.WeakSet[NetworkedChart] = weakref.WeakSet()
 def _end_charts() -> None:
     """Stop the charts that a program forgot; runs before their networks are stopped likewise."""
     for chart in list(_started):
-        chart._end_thread(_LAST_HANDLER_S)
+        with chart._life.ending():
+            chart._end_thread(_LAST_HANDLER_S)
 
 
-# The threads of the parent's charts do not exist in the child.
-in_forked_child(_started.clear)
+@in_forked_child
+def _disown_all() -> None:
+    for chart in list(_started):
+        chart._life.disown()
+    _started.clear()  # their threads do not exist in the child

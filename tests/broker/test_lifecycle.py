@@ -1,4 +1,4 @@
-"""Starting and stopping in every order, from every thread: nothing is left behind."""
+"""What starts and stops of networks and snoops, and a program that ends, leave behind: nothing."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
-from miros import Event, return_status, signals, spy_on
 
 from miros_rabbitmq import LocalBroker, NetworkedActiveObject, NetworkStopped, SessionState
 
 from ..helpers import scaled, wait_until
-from .charts import arguments_for, listening, make_active_object, running
+from .charts import arguments_for, make_active_object, running
 
 KEY = Fernet.generate_key()
 ROOT = Path(__file__).parents[2]
@@ -55,88 +54,6 @@ def test_a_second_stop_waits_for_the_first(broker_a: LocalBroker) -> None:
         chart.nets.stop()
         assert chart.nets.stats().mesh.consumer is SessionState.STOPPED
         first.join()
-
-
-def test_a_chart_that_is_stopped_while_it_starts_does_not_run(
-    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
-) -> None:
-    nowhere = {**arguments_for(broker_a, key=KEY), "rabbit_host": "127.0.0.88", "rabbit_port": 1}
-    chart = NetworkedActiveObject("hasty", **nowhere)
-
-    def stop_soon() -> None:
-        wait_until(lambda: chart.nets.stats().mesh.brokers)
-        chart.stop()
-
-    stopper = threading.Thread(target=stop_soon)
-    stopper.start()
-    with pytest.raises(NetworkStopped, match="stopped while it started"):
-        chart.start_at(listening)
-    stopper.join()
-    assert chart.thread is None
-    assert "tried again and again" not in caplog.text
-
-
-def test_a_chart_that_is_stopped_before_it_has_a_thread_handles_nothing(
-    broker_a: LocalBroker,
-) -> None:
-    chart = NetworkedActiveObject("hasty", **arguments_for(broker_a, key=KEY))
-    heard: list[str] = []
-
-    @spy_on
-    def entered(chart: Any, e: Event) -> Any:
-        if e.signal == signals.ENTRY_SIGNAL:
-            chart.post_fifo(Event(signal=signals.HEARD), times=1_000, period=0.01, deferred=True)
-            stopper = threading.Thread(target=chart.stop)
-            stopper.start()
-            stopper.join()
-            chart.post_fifo(Event(signal=signals.HEARD))
-            return return_status.HANDLED
-        if e.signal == signals.HEARD:
-            heard.append(e.signal_name)
-            return return_status.HANDLED
-        chart.temp.fun = chart.top
-        return return_status.SUPER
-
-    chart.start_at(entered)
-    chart.thread.join(scaled(10))
-    assert not chart.thread.is_alive()
-    assert not chart.nets.is_running
-    assert not heard
-    # The leak check counts the threads of its timers.
-
-
-def test_a_chart_may_stop_itself_as_soon_as_it_runs(broker_a: LocalBroker) -> None:
-    @spy_on
-    def short_lived(chart: Any, e: Event) -> Any:
-        if e.signal == signals.ENOUGH:
-            chart.stop()
-            return return_status.HANDLED
-        chart.temp.fun = chart.top
-        return return_status.SUPER
-
-    for _ in range(3):
-        chart = NetworkedActiveObject("brief", **arguments_for(broker_a, key=KEY))
-        chart.post_fifo(Event(signal=signals.ENOUGH))
-        chart.start_at(short_lived)  # does not raise, however soon the handler runs
-        chart.thread.join(scaled(10))
-        assert not chart.thread.is_alive()
-        assert not chart.nets.is_running
-
-
-def test_networks_that_begin_to_stop_while_they_start_have_not_started(
-    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    chart = NetworkedActiveObject("hasty", **arguments_for(broker_a, key=KEY))
-    monkeypatch.setattr(
-        chart.nets._membership,
-        "wait_for_first_round",
-        lambda _timeout: chart.nets.stop_receiving(),
-    )
-    with pytest.raises(NetworkStopped, match="stopped while it started"):
-        chart.start_at(listening)
-    assert not chart.nets.is_running
-    assert chart.thread is None
-    assert not caplog.records
 
 
 def test_a_snoop_that_goes_off_and_on_is_heard_each_time(broker_a: LocalBroker) -> None:

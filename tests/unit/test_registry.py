@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 from miros import Event, return_status, signals
@@ -72,7 +73,7 @@ def test_a_signal_can_be_used_as_soon_as_it_is_there() -> None:
     name = "AS_SOON_AS_IT_IS_THERE"
     looks = 0
 
-    def look(*_: object) -> object:
+    def look(*_: Any) -> Any:
         nonlocal looks
         sys.settrace(None)
         numbers, names = signals.values(), dict(signals.items())
