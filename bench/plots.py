@@ -112,7 +112,7 @@ def _pid(series: dict[str, Any]) -> Picture:
     batch.set_xlabel("time, s")
     depth.set_ylim(0, max(value for _, value in series["depth"]) * 2 + 1)
     tempo.set_ylim(0.5, 200)
-    batch.set_ylim(0.7, 400)
+    batch.set_ylim(0.7, 800)
     for axes in (depth, tempo, batch):
         axes.yaxis.set_major_formatter(PLAIN)
     names = ("silence", "5,000 at once,\nsilence", "500/s", "5,000/s, silence")

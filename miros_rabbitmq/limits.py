@@ -41,10 +41,11 @@ class Limits:
     tempo_patient_s: float = 0.05
     """The same where nobody is known to wait: snoop lines, and events for an own broker where no
     other chart listens."""
-    batch_events: int = 256
+    batch_events: int = 512
     """Most events in one AMQP message: enough that its fixed cost no longer counts."""
-    batch_bytes: int = 64 * 1024
-    """Most bytes of events put together in one AMQP message: below the 128 KiB of one frame."""
+    batch_bytes: int = 128_000
+    """Most bytes of events put together in one AMQP message: what fits into one frame, of which
+    RabbitMQ's largest has 128 KiB."""
     window_messages: int = 32
     """Most unconfirmed AMQP messages a publisher has under way."""
     nack_attempts: int = 5

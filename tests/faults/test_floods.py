@@ -23,7 +23,7 @@ KEY = Fernet.generate_key()
 
 MEMORY_MIB = 48.0
 """What a flood may cost either side: a full backlog (20,000 events of some 300 bytes with all their
-objects), and what is unconfirmed or not acknowledged (32 messages of 64 KiB)."""
+objects), and what is unconfirmed or not acknowledged (32 messages of 128 kB)."""
 
 
 def flood(count: int, brokers: tuple[LocalBroker, LocalBroker]) -> dict[str, tuple[float, float]]:

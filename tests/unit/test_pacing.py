@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.pacing import Pid, Tempo
 
-FAST_S, SLOW_S, FULL = 0.001, 0.05, 256
+FAST_S, SLOW_S, FULL = 0.001, 0.05, 512
 
 HAIR = 1e-9
 """How far rounding may carry the fast tempo below itself, as a part of it."""
