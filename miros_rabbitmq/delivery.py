@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict, deque
+from collections.abc import Sequence
 from typing import NamedTuple
+
+from .intake import SMALL_TOKEN
 
 
 class DropReason(enum.Enum):
@@ -105,6 +108,27 @@ class Outbox:
         """
         return self._few_in_a_row >= 2
 
+    @property
+    def room(self) -> int:
+        """So many small tokens certainly find room, and one more; not positive for none.
+
+        Small ones have at most `SMALL_TOKEN` bytes.
+        """
+        events, size = self._held()
+        return min(self._max_events - events, (self._max_bytes - size) // SMALL_TOKEN) - 1
+
+    @property
+    def room_in_message(self) -> int:
+        """With so many small tokens more, what waits does not fill a message yet."""
+        events = self._batch_events - len(self._waiting)
+        return min(events, (self._batch_bytes - self._bytes) // SMALL_TOKEN) - 1
+
+    def post_all(self, tokens: Sequence[bytes]) -> None:
+        """Put tokens behind the others, for which there is room."""
+        self._waiting.extend(tokens)
+        self._bytes += sum(map(len, tokens))
+        self._measure()
+
     def post(self, token: bytes) -> int:
         """Put a token behind the others; where it is full, the oldest that wait go first.
 
@@ -196,12 +220,19 @@ class Outbox:
         return dropped
 
     def _measure(self) -> None:
-        events, size = len(self._waiting), self._bytes
-        self.fills_message = events >= self._batch_events or size >= self._batch_bytes
-        if self._resend:
-            events += self._unconfirmed_events
-            size += self._unconfirmed_bytes
+        waiting = len(self._waiting)
+        self.fills_message = waiting >= self._batch_events or self._bytes >= self._batch_bytes
+        events, size = self._held()
         self.is_full = events >= self._max_events or size >= self._max_bytes
+
+    def _held(self) -> tuple[int, int]:
+        """Tokens, and their bytes, that the limits count."""
+        if self._resend:
+            return (
+                len(self._waiting) + self._unconfirmed_events,
+                self._bytes + self._unconfirmed_bytes,
+            )
+        return len(self._waiting), self._bytes
 
     def _forget(self, tokens: tuple[bytes, ...]) -> int:
         self._unconfirmed_events -= len(tokens)

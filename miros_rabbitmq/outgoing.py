@@ -22,6 +22,7 @@ import pika.spec
 from .delivery import DropReason, Outbox
 from .exceptions import SettingsError
 from .framing import Confirms, Publishing
+from .intake import Intake
 from .life import SessionState
 from .limits import Limits
 from .outages import WARNINGS, Reporting
@@ -84,6 +85,8 @@ class Outgoing(Session):
         self._absent_at_s = 0.0
         # What waits and what is under way, and the counters; with `_lock`.
         self._outbox = self._new_outbox()
+        self._intake = Intake()
+        self._posted = 0
         self._sent = self._messages = self._confirmed = self._unrouted = 0
         self._drops: Counter[DropReason] = Counter()
         self._dropped_in_burst = 0
@@ -123,6 +126,7 @@ class Outgoing(Session):
     def _on_lost(self) -> None:
         self._publishing = None
         with self._changed:
+            self._intake.close()
             self._drops[DropReason.CONNECTION] += self._outbox.connection_lost()
             if self._state is SessionState.REFUSED:
                 self._absent_at_s = 0.0
@@ -136,6 +140,7 @@ class Outgoing(Session):
         if publishing is None or self._open_channel is None:
             return False
         with self._lock:
+            self._take_in()
             batch = self._outbox.take()
             if batch is None:
                 return False
@@ -185,7 +190,14 @@ class Outgoing(Session):
         with self._changed:
             self._unrouted += events
 
-    # In the thread that drops, with the lock.
+    # Any thread, with the lock.
+
+    def _take_in(self) -> None:
+        """Have the outbox hold what was put into the intake."""
+        tokens = self._intake.empty()
+        if tokens:
+            self._posted += len(tokens)
+            self._outbox.post_all(tokens)
 
     def _note_drop(self, reason: DropReason, events: int) -> None:
         """Count, and say the first of a burst aloud."""
@@ -209,5 +221,7 @@ class Outgoing(Session):
         super()._disown()
         # What the parent has not sent, it will send.
         self._outbox = self._new_outbox()
+        self._intake = Intake()
+        self._posted = 0
         self._publishing = None
         self._absent_at_s = 0.0

@@ -160,7 +160,7 @@ class SimplePikaTopicPublisher(Sender):
     @property
     def is_flushed(self) -> bool:
         """The broker has confirmed everything that was posted, or was never reached."""
-        return self._outbox.is_empty or not self._was_ready
+        return (self._outbox.is_empty and not self._intake) or not self._was_ready
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
@@ -175,6 +175,7 @@ class SimplePikaTopicPublisher(Sender):
         deadline_s = _deadline_s(timeout)
         self.send_everything()
         with self._changed:
+            self._take_in()
             posted = self._posted
             while self._settled < posted and self._was_ready and not self._stop_asked:
                 if self.is_absent:
@@ -188,6 +189,7 @@ class SimplePikaTopicPublisher(Sender):
     def stats(self) -> PublisherStats:
         """The counters, all of the same moment."""
         with self._changed:
+            self._take_in()
             return PublisherStats(
                 self._state,
                 self._outbox.depth,

@@ -74,8 +74,7 @@ class Sender(Outgoing):
             reporting=reporting,
         )
         limits = self.limits
-        self.patient = patient
-        self._posted = 0
+        self._patient = patient
         # The publisher's thread was woken and has not looked yet; a beat will make it look.
         self._wake_pending = self._beat_pending = False
         self._hurried, self._unhurried = (
@@ -99,19 +98,23 @@ class Sender(Outgoing):
         Returns:
             whether that has to be called; otherwise the publisher's thread looks by itself.
         """
+        intake = self._intake
+        if not self._stop_asked and intake.put(token):
+            if intake.is_open:
+                return False
+            with self._lock:
+                return self._look()
         with self._lock:
             if self._stop_asked:
                 why = "belongs to the parent process" if self._is_forked else "was stopped"
                 raise NetworkStopped(f"the publisher to {self.address} {why}")
+            self._take_in()
             self._posted += 1
-            outbox = self._outbox
-            dropped = outbox.post(token)
+            dropped = self._outbox.post(token)
             if dropped:
                 reason = DropReason.CONNECTION if self._lossy else DropReason.BACKLOG
                 self._note_drop(reason, dropped)
-            if self._state is not _READY or self._wake_pending:
-                return False
-            return self._is_due
+            return self._look()
 
     def attend(self) -> None:
         """Send what is due from the calling thread; where only the publisher's can, wake that."""
@@ -130,6 +133,7 @@ class Sender(Outgoing):
                 # First: an exception between the two, as of Ctrl-C, would leave it pending.
                 self._call_soon(lambda: self._on_wake(others))
                 self._wake_pending = True
+                self._look()
 
     def send_everything(self) -> None:
         """Have the publisher's thread send what waits, without waiting for a beat."""
@@ -139,20 +143,33 @@ class Sender(Outgoing):
         """Have the publisher's thread send a notice now."""
         self._call_soon(self._renew_notice)
 
+    @property
+    def patient(self) -> bool:
+        """What is posted goes once in the time of a beat, as nobody waits for it."""
+        return self._patient
+
+    @patient.setter
+    def patient(self, patient: bool) -> None:
+        self._patient = patient
+        self._intake.close()  # the next post looks whether it may wait
+
     # Any thread.
 
     def _send_from_here(self) -> bool:
         """Send what is due, unless the publisher's thread is at it; whether nothing is left."""
         loop = self._ioloop
         # Whose first post begins the beats needs the publisher's thread.
-        if self.patient or loop is None or self._thread is threading.current_thread():
+        if self._patient or loop is None or self._thread is threading.current_thread():
             return False
         try:
             if not loop.lock.acquire(blocking=False):
                 return False
             if self._state is not _READY or not self._is_due:
                 return False
-            return self._send_next() and not self._outbox.depth
+            has_sent = self._send_next()
+            with self._lock:
+                self._look()
+            return has_sent and not self._outbox.depth
         except (pika.exceptions.AMQPError, AttributeError, AssertionError, ConnectionError):
             logger.exception("%s: unexpected error; connecting again", self._name)
             self._give_up_channel()
@@ -184,20 +201,40 @@ class Sender(Outgoing):
 
     def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
         super()._settle(tag, multiple, refused=refused)
+        with self._lock:
+            self._look()
         if self._outbox.depth:
             self._send()
 
     @property
     def _is_due(self) -> bool:
-        """What is posted waits for no beat, and for no confirm that opens the window."""
+        """Something is posted, and waits for no beat, and for no confirm that opens the window."""
         outbox = self._outbox
-        if self._beat_pending and not outbox.fills_message:
-            return outbox.is_calm and not self.patient and outbox.has_window
-        return outbox.has_window
+        if not outbox.depth or not outbox.has_window:
+            return False
+        waits = self._beat_pending and not outbox.fills_message
+        return not waits or (outbox.is_calm and not self._patient)
+
+    def _look(self) -> bool:
+        """Take in what was posted, and let posts pass while another look is to come; with the lock.
+
+        Returns:
+            whether there is something to do now, that nobody is about to do.
+        """
+        self._take_in()
+        if self._state is not _READY:
+            return False
+        outbox = self._outbox
+        if self._wake_pending or not outbox.has_window:  # a confirm opens it, and makes us look
+            self._intake.open(outbox.room)
+            return False
+        if self._beat_pending and (self._patient or not outbox.is_calm):
+            self._intake.open(min(outbox.room, outbox.room_in_message))
+        return self._is_due
 
     @property
     def _tempo(self) -> Tempo:
-        return self._unhurried if self.patient else self._hurried
+        return self._unhurried if self._patient else self._hurried
 
     def _on_wake(self, others: Sequence[Sender]) -> None:
         for other in others:
@@ -215,6 +252,8 @@ class Sender(Outgoing):
         if self._state is not _READY:
             return
         outbox = self._outbox
+        with self._lock:
+            self._look()
         depth = outbox.depth
         everything = everything or self._beat_timer is None
         has_sent = False
@@ -232,14 +271,16 @@ class Sender(Outgoing):
         tempo_s = self._tempo.beat(depth, time.monotonic())
         outbox = self._outbox
         with self._changed:
+            self._take_in()
             if not depth:
                 outbox.note_silence()
             # After several at once more are expected, so that nobody has to wake this thread; and
             # the patient send once in the time of a beat.
-            goes_on = outbox.depth > 0 or (depth > 0 if self.patient else not outbox.is_calm)
+            goes_on = outbox.depth > 0 or (depth > 0 if self._patient else not outbox.is_calm)
             self._beat_pending = goes_on and outbox.has_window
             if self._beat_pending:
                 self._beat_timer = self._call_later(tempo_s, self._on_beat)
+            self._look()
 
     def _stop_beating(self) -> None:
         self._cancel_call(self._beat_timer)
@@ -264,6 +305,5 @@ class Sender(Outgoing):
 
     def _disown(self) -> None:
         super()._disown()
-        self._posted = 0
         self._beat_timer = self._notice_timer = None
         self._wake_pending = self._beat_pending = False
