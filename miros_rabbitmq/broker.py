@@ -17,7 +17,6 @@ import ipaddress
 import re
 import secrets
 import signal
-import socket
 import subprocess
 import threading
 import time
@@ -27,6 +26,7 @@ from types import TracebackType
 
 from .exceptions import LocalBrokerError, SettingsError
 from .forking import in_forked_child
+from .free_port import free_port
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess
 from .urls import Address, AmqpUrl, amqp_url
@@ -39,10 +39,6 @@ GRACE_S = 5.0
 
 CTL_TIMEOUT_S = 60.0
 """How long one rabbitmqctl command may take; half a second is usual."""
-
-_PORTS = range(10_000, 32_768)
-"""Where free ports are looked for: below those that Linux gives to outgoing connections, so that
-none of these takes the port while the node is down."""
 
 _PORT_ATTEMPTS = 3
 """How often a boot is tried when somebody else was quicker to take a port that was free."""
@@ -182,7 +178,7 @@ class LocalBroker:
             try:
                 for attempts_left in reversed(range(_PORT_ATTEMPTS)):
                     if self._wanted_port is None and not files.has_booted:
-                        self._port = _free_port(self.host)
+                        self._port = free_port(self.host)
                     outcome = self._boot(files, process, deadline)
                     if outcome is Boot.READY:
                         return
@@ -315,7 +311,7 @@ class LocalBroker:
 
     def _boot(self, files: NodeFiles, process: NodeProcess, deadline: float) -> Boot:
         """Run the node until it is ready, or will not be."""
-        control_port = _free_port(files.control_host, other_than=self.port)
+        control_port = free_port(files.control_host, other_than=self.port)
         files.write(self.address, control_port, self._users, self._vhosts, self._config)
         outcome = process.boot(
             files.rabbitmq_server,
@@ -363,26 +359,6 @@ class LocalBroker:
         if self._process is not None:
             self._process.disown()
         self._process = self._files = None
-
-
-def _free_port(host: str, other_than: int = 0) -> int:
-    """A TCP port of ``host`` on which nobody listens now."""
-    choose = secrets.SystemRandom()
-    error: OSError | None = None
-    for _ in range(100):
-        port = choose.choice(_PORTS)
-        if port == other_than:
-            continue
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # As the node itself does: connections that a dead node left in TIME_WAIT do not matter.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as refused:
-                error = refused
-                continue
-        return port
-    raise LocalBrokerError(f"cannot listen on {host}: {error}") from error
 
 
 @atexit.register

@@ -12,11 +12,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
 from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import Any
 
+from .announced import AnnouncedBrokers
 from .announcement import announce_broker, announced_broker, is_loopback
 from .exceptions import SettingsError
 from .hosts_file import HOSTS_FILE_NAME, HostsFile
@@ -35,14 +35,6 @@ LOOK_INTERVAL_S = 2.0
 
 _SILENT_ANNOUNCEMENTS = 10
 """A host that is no member is a candidate until its announcement has failed to come this often."""
-
-
-@dataclass
-class _Heard:
-    """A broker that a node has announced."""
-
-    heard_s: float
-    asked_s: float
 
 
 class Membership:
@@ -97,7 +89,11 @@ class Membership:
         self._changed = threading.Condition()
         self._own: Address | None = None
         self._roster: Roster | None = None
-        self._heard: dict[Address, _Heard] = {}
+        self._announced = AnnouncedBrokers(
+            settings.limits.unknown_peers,
+            settings.limits.refused_retry_s,
+            _SILENT_ANNOUNCEMENTS * settings.limits.announce_s,
+        )
         self._to_ask: set[Address] = set()
         # From here on: the membership's thread only.
         self._found: tuple[Address, ...] = ()
@@ -119,7 +115,7 @@ class Membership:
         with self._changed:
             self._own = own
             self._roster = Roster(own, forget_after_s, now_s)
-            self._heard.clear()
+            self._announced.clear()
             self._to_ask.clear()
         # Where the program is now: it may go elsewhere while the chart runs.
         try:
@@ -172,20 +168,13 @@ class Membership:
             return
         if is_loopback(address.host) and not is_loopback(own.host):
             return  # it would be this machine
-        limits = self._settings.limits
-        now_s = time.monotonic()
         with self._changed:
             if self._roster is None or address in self._roster.members:
                 return
-            heard = self._heard.get(address)
-            if heard is None and len(self._heard) >= limits.unknown_peers:
+            is_to_be_asked = self._announced.hear(address, time.monotonic())
+            if is_to_be_asked is None:
                 logger.debug("%s: %s is one announced broker too many", self._name, address)
-                return
-            if heard is None:
-                heard = self._heard[address] = _Heard(now_s, -limits.refused_retry_s)
-            heard.heard_s = now_s
-            if now_s - heard.asked_s >= limits.refused_retry_s:
-                heard.asked_s = now_s
+            elif is_to_be_asked:
                 self._to_ask.add(address)
                 self._changed.notify_all()
 
@@ -263,14 +252,10 @@ class Membership:
         """Note who is there, and give up who was gone for too long."""
         connected = self._connected()
         now_s = time.monotonic()
-        silence_s = _SILENT_ANNOUNCEMENTS * self._settings.limits.announce_s
         with self._changed:
             roster.see(connected, now_s)
             change = roster.forget(now_s)
-            members = roster.members
-            for address, heard in list(self._heard.items()):
-                if address not in members and now_s - heard.heard_s > silence_s:
-                    del self._heard[address]
+            self._announced.forget(roster.members, now_s)
         self._apply(change, roster)
 
     def _sweep(self) -> None:
@@ -294,7 +279,7 @@ class Membership:
             (PeerSource.NAMED, named),
             (PeerSource.HOSTS_FILE, self._hosts_file.hosts),
             (PeerSource.LAN, self._found),
-            (PeerSource.HEARD, tuple(self._heard)),
+            (PeerSource.HEARD, tuple(self._announced)),
         ):
             for address in addresses:
                 sources.setdefault(address, source)

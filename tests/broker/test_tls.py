@@ -18,7 +18,7 @@ from miros_rabbitmq import (
     SimplePikaTopicPublisher,
     tls_from_environment,
 )
-from miros_rabbitmq.broker import _free_port
+from miros_rabbitmq.free_port import free_port
 from miros_rabbitmq.probe import probe_one
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
 
@@ -69,7 +69,7 @@ def node(tmp_path_factory: pytest.TempPathFactory, rabbitmq_installed: None) -> 
     stranger.write(folder / "stranger.pem", folder / "stranger.key")
     make("client", by=authority).write(folder / "client.pem", folder / "client.key")
     make("server", HOST, by=authority).write(folder / "server.pem", folder / "server.key")
-    port = _free_port(HOST)
+    port = free_port(HOST)
     config = {
         "listeners.ssl.1": f"{HOST}:{port}",
         "ssl_options.cacertfile": f"{folder}/authority.pem",

@@ -242,7 +242,7 @@ def heard_by(membership: Membership, *addresses: Address) -> set[Address]:
     membership._roster = Roster(own, FORGET_AFTER_S, 0.0)
     for address in addresses:
         membership.hear(announce_broker(address))
-    return set(membership._heard)
+    return set(membership._announced)
 
 
 def test_nothing_is_announced_before_the_start() -> None:
