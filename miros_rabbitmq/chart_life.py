@@ -1,9 +1,9 @@
-"""Whether a start of a chart has the say, or a stop: they may come from several threads at once.
+"""Which has the say over a chart, a start or a stop: they may come from several threads at once.
 
 miros makes a chart's thread at the end of its start, and notes it only then. A stop that comes
 before finds nothing to end. So it leaves a mark here, at which the start looks: before the chart's
 first state, before its thread handles anything, and at last, for what was made meanwhile. And a
-start waits for the end of the life before.
+start waits for every other, and for the end of the life before.
 """
 
 from __future__ import annotations
@@ -11,9 +11,11 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 
 from .exceptions import MirosApiException
+from .forking import in_forked_child
 
 
 class ChartLife:
@@ -22,7 +24,7 @@ class ChartLife:
     Args:
         name: the chart, for errors.
         thread: the chart's thread, or `None`.
-        patience_s: how long a start waits for the end of the life before, in seconds.
+        patience_s: how long a start waits for what began before it, in seconds.
     """
 
     def __init__(
@@ -32,9 +34,15 @@ class ChartLife:
         self._thread = thread
         self._patience_s = patience_s
         self._changed = threading.Condition()
+        self._starter: threading.Thread | None = None
         self._stops: set[object] = set()
-        self.must_end = False
+        self._must_end = False
+        _lives.add(self)
+
+    @property
+    def must_end(self) -> bool:
         """A stop was asked for, and no start since."""
+        return self._must_end
 
     @property
     def has_thread(self) -> bool:
@@ -42,15 +50,29 @@ class ChartLife:
         thread = self._thread()
         return thread is not None and thread.is_alive()
 
-    def begin(self) -> bool:
-        """Begin a start, when every stop is over and the thread that they ended is gone.
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[bool]:
+        """What is done within is a start; it begins when all is over that began before.
 
         Returns:
             whether it is a new life; `False` where the chart runs already.
 
         Raises:
-            MirosApiException: they were not in time, or it is that thread which calls.
+            MirosApiException: that was not in time, or it is the chart's own thread that calls, and
+                ends.
         """
+        is_within = self._starter is threading.current_thread()
+        if not is_within:
+            self._begin()
+        try:
+            yield not self.has_thread
+        finally:
+            if not is_within:
+                with self._changed:
+                    self._starter = None
+                    self._changed.notify_all()
+
+    def _begin(self) -> None:
         deadline_s = time.monotonic() + self._patience_s
         while not self._may_begin(deadline_s):
             thread = self._thread()
@@ -61,21 +83,22 @@ class ChartLife:
                 )
             if time.monotonic() >= deadline_s:
                 raise MirosApiException(
-                    f"{self._name} was stopped and has not ended within {self._patience_s:g} s: a "
-                    "handler that does not return holds its thread"
+                    f"{self._name} is being started or stopped by another thread, or its own has "
+                    f"not ended, and this takes longer than {self._patience_s:g} s: is there a "
+                    "handler that does not return?"
                 )
             if thread is not None:
                 thread.join(max(0.0, deadline_s - time.monotonic()))
-        return not self.has_thread
 
     def _may_begin(self, deadline_s: float) -> bool:
         with self._changed:
             if self._thread() is not threading.current_thread():
                 rest_s = max(0.0, deadline_s - time.monotonic())
-                self._changed.wait_for(lambda: not self._stops, rest_s)
-            if self._stops or (self.must_end and self.has_thread):
+                self._changed.wait_for(lambda: not (self._starter or self._stops), rest_s)
+            if self._starter or self._stops or (self._must_end and self.has_thread):
                 return False
-            self.must_end = False
+            self._starter = threading.current_thread()
+            self._must_end = False
             return True
 
     @contextlib.contextmanager
@@ -84,7 +107,7 @@ class ChartLife:
         stop = object()
         with self._changed:
             self._stops.add(stop)
-            self.must_end = True
+            self._must_end = True
         try:
             yield
         finally:
@@ -92,7 +115,17 @@ class ChartLife:
                 self._stops.discard(stop)
                 self._changed.notify_all()
 
-    def disown(self) -> None:
-        """Forget the stops that are under way, in a forked child: they are the parent's."""
+    def _disown(self) -> None:
+        """Forget what is under way, in a forked child: it is the parent's."""
         self._changed = threading.Condition()  # whoever held the old one does not exist here
+        self._starter = None
         self._stops = set()
+
+
+_lives: weakref.WeakSet[ChartLife] = weakref.WeakSet()
+
+
+@in_forked_child
+def _disown_all() -> None:
+    for life in list(_lives):
+        life._disown()

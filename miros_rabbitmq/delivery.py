@@ -110,7 +110,7 @@ class Outbox:
 
     @property
     def room(self) -> int:
-        """So many small tokens certainly find room, and one more; not positive for none.
+        """How many small tokens certainly fit, with one place to spare; 0 or less for none.
 
         Small ones have at most `SMALL_TOKEN` bytes.
         """

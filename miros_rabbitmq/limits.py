@@ -44,8 +44,8 @@ class Limits:
     batch_events: int = 512
     """Most events in one AMQP message: enough that its fixed cost no longer counts."""
     batch_bytes: int = 128_000
-    """Most bytes of events put together in one AMQP message: what fits into one frame, of which
-    RabbitMQ's largest has 128 KiB."""
+    """Most bytes of events put together in one AMQP message: what fits into one frame, which has
+    128 KiB as RabbitMQ comes."""
     window_messages: int = 32
     """Most unconfirmed AMQP messages a publisher has under way."""
     nack_attempts: int = 5

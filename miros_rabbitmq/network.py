@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import logging
 import threading
 import weakref
 from collections.abc import Callable
@@ -29,6 +30,8 @@ from .urls import AmqpUrl
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
+
+logger = logging.getLogger(__name__)
 
 _LAST_HANDLER_S = 1.0
 """How long a program that ends waits for a chart that is in the middle of an event."""
@@ -158,29 +161,35 @@ class NetworkedChart:
             AccessRefused: the own broker refuses user, password or permissions.
             VhostNotFound: it has no such virtual host.
             NetworkStopped: it was stopped before its networks were up.
-            MirosApiException: the stop before has not ended within twice ``limits.stop_timeout_s``,
-                or it is the chart's own thread, which ends, that calls.
+            MirosApiException: a start or stop of another thread has not ended within twice
+                ``limits.stop_timeout_s``, or it is the chart's own thread, which ends, that calls.
         """
-        if self._life.begin():
-            self.queue.forget_stops()
-        self.nets.start()
-        _started.add(self)
-        try:
+        with self._life.starting() as is_new:
+            if is_new:
+                self.queue.forget_stops()
+            _started.add(self)
+            try:
+                self.nets.start()
+                if self._life.must_end:
+                    raise NetworkStopped(f"{self.name} was stopped while it started")
+                super().start_at(initial_state)  # type: ignore[misc]  # of miros's class
+            except BaseException:
+                self.stop()
+                raise
             if self._life.must_end:
-                raise NetworkStopped(f"{self.name} was stopped while it started")
-            super().start_at(initial_state)  # type: ignore[misc]  # of miros's class
-        except BaseException:
-            self.stop()
-            raise
-        if self._life.must_end:
-            self.stop()  # what was made meanwhile, such as timers
+                self.stop()  # what was made meanwhile, such as timers
 
     def run_event(self, task_event: Any, fabric_task_event: Any, queue: Any) -> None:
-        """Run the chart, as miros does; in the chart's thread, of which it is all."""
+        """Run the chart, as miros does; in the chart's thread, which does nothing else."""
         self.thread = threading.current_thread()  # which miros notes a little later
         if self._life.must_end:
             task_event.clear()
-        super().run_event(task_event, fabric_task_event, queue)  # type: ignore[misc]  # of miros's
+        try:
+            super().run_event(task_event, fabric_task_event, queue)  # type: ignore[misc]  # of miros's
+        except BaseException:
+            # As of sys.exit, of which Python itself says nothing.
+            logger.exception("%s has ended in a handler, and handles nothing more", self.name)
+            raise
 
     def stop(self) -> None:
         """Stop the chart, send what it has transmitted, and end every thread.
@@ -300,8 +309,5 @@ def _end_charts() -> None:
             chart._end_thread(_LAST_HANDLER_S)
 
 
-@in_forked_child
-def _disown_all() -> None:
-    for chart in list(_started):
-        chart._life.disown()
-    _started.clear()  # their threads do not exist in the child
+# The threads of the parent's charts do not exist in the child.
+in_forked_child(_started.clear)

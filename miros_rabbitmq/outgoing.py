@@ -85,6 +85,8 @@ class Outgoing(Session):
         self._absent_at_s = 0.0
         # What waits and what is under way, and the counters; with `_lock`.
         self._outbox = self._new_outbox()
+        # It is opened behind something that waits in the outbox, and emptied before that is taken:
+        # so where nothing waits in the outbox, nothing waits in the intake.
         self._intake = Intake()
         self._posted = 0
         self._sent = self._messages = self._confirmed = self._unrouted = 0
@@ -126,7 +128,6 @@ class Outgoing(Session):
     def _on_lost(self) -> None:
         self._publishing = None
         with self._changed:
-            self._intake.close()
             self._drops[DropReason.CONNECTION] += self._outbox.connection_lost()
             if self._state is SessionState.REFUSED:
                 self._absent_at_s = 0.0
@@ -193,11 +194,12 @@ class Outgoing(Session):
     # Any thread, with the lock.
 
     def _take_in(self) -> None:
-        """Have the outbox hold what was put into the intake."""
-        tokens = self._intake.empty()
+        """Look what was put into the intake, and have the outbox hold it."""
+        tokens = self._intake.look()
         if tokens:
-            self._posted += len(tokens)
             self._outbox.post_all(tokens)
+            self._posted += len(tokens)
+            self._intake.forget(tokens)
 
     def _note_drop(self, reason: DropReason, events: int) -> None:
         """Count, and say the first of a burst aloud."""

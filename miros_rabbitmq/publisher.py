@@ -128,6 +128,7 @@ class SimplePikaTopicPublisher(Sender):
     @property
     def has_room(self) -> bool:
         """A post would have to wait for nothing."""
+        # What is in the intake need not be counted: beyond it there is always room for one more.
         return self._lossy or not self._outbox.is_full or self.is_absent
 
     def wait_for_room(self, deadline_s: float) -> bool:
@@ -160,10 +161,13 @@ class SimplePikaTopicPublisher(Sender):
     @property
     def is_flushed(self) -> bool:
         """The broker has confirmed everything that was posted, or was never reached."""
-        return (self._outbox.is_empty and not self._intake) or not self._was_ready
+        with self._lock:
+            return self._outbox.is_empty or not self._was_ready
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
+
+        What was dropped meanwhile counts as confirmed; `stats` has its number.
 
         Args:
             timeout: the longest wait in seconds; default 10.

@@ -47,7 +47,7 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
 
     def __setitem__(self, name: str, number: int) -> None:
         with lock:
-            self._answer_from({**self._names, name: number})
+            self._answer_from({**dict(super().items()), name: number})
             super().__setitem__(name, number)
 
     def __delitem__(self, name: str) -> None:
@@ -98,7 +98,7 @@ class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type
         attributes["values"] = numbers.keys if len(numbers) == len(names) else names.values
         attributes["_inner"] = frozenset(part for pair in inner for part in pair)
         for name in before.keys() - names.keys() - _TAKEN:
-            del attributes[name]
+            attributes.pop(name, None)
         attributes.update((name, names[name]) for name in names.keys() - _TAKEN)
 
 

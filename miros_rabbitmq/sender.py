@@ -103,7 +103,8 @@ class Sender(Outgoing):
             if intake.is_open:
                 return False
             with self._lock:
-                return self._look()
+                self._take_in()
+                return self._is_mine_to_send()
         with self._lock:
             if self._stop_asked:
                 why = "belongs to the parent process" if self._is_forked else "was stopped"
@@ -114,7 +115,7 @@ class Sender(Outgoing):
             if dropped:
                 reason = DropReason.CONNECTION if self._lossy else DropReason.BACKLOG
                 self._note_drop(reason, dropped)
-            return self._look()
+            return self._is_mine_to_send()
 
     def attend(self) -> None:
         """Send what is due from the calling thread; where only the publisher's can, wake that."""
@@ -133,7 +134,6 @@ class Sender(Outgoing):
                 # First: an exception between the two, as of Ctrl-C, would leave it pending.
                 self._call_soon(lambda: self._on_wake(others))
                 self._wake_pending = True
-                self._look()
 
     def send_everything(self) -> None:
         """Have the publisher's thread send what waits, without waiting for a beat."""
@@ -166,10 +166,7 @@ class Sender(Outgoing):
                 return False
             if self._state is not _READY or not self._is_due:
                 return False
-            has_sent = self._send_next()
-            with self._lock:
-                self._look()
-            return has_sent and not self._outbox.depth
+            return self._send_next() and not self._outbox.depth
         except (pika.exceptions.AMQPError, AttributeError, AssertionError, ConnectionError):
             logger.exception("%s: unexpected error; connecting again", self._name)
             self._give_up_channel()
@@ -201,8 +198,6 @@ class Sender(Outgoing):
 
     def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
         super()._settle(tag, multiple, refused=refused)
-        with self._lock:
-            self._look()
         if self._outbox.depth:
             self._send()
 
@@ -215,13 +210,11 @@ class Sender(Outgoing):
         waits = self._beat_pending and not outbox.fills_message
         return not waits or (outbox.is_calm and not self._patient)
 
-    def _look(self) -> bool:
-        """Take in what was posted, and let posts pass while another look is to come; with the lock.
+    def _is_mine_to_send(self) -> bool:
+        """Whether there is something to do now that nobody is about to do; with the lock.
 
-        Returns:
-            whether there is something to do now, that nobody is about to do.
+        While somebody is about to look, further posts pass without this question.
         """
-        self._take_in()
         if self._state is not _READY:
             return False
         outbox = self._outbox
@@ -253,7 +246,7 @@ class Sender(Outgoing):
             return
         outbox = self._outbox
         with self._lock:
-            self._look()
+            self._take_in()
         depth = outbox.depth
         everything = everything or self._beat_timer is None
         has_sent = False
@@ -271,7 +264,6 @@ class Sender(Outgoing):
         tempo_s = self._tempo.beat(depth, time.monotonic())
         outbox = self._outbox
         with self._changed:
-            self._take_in()
             if not depth:
                 outbox.note_silence()
             # After several at once more are expected, so that nobody has to wake this thread; and
@@ -280,7 +272,6 @@ class Sender(Outgoing):
             self._beat_pending = goes_on and outbox.has_window
             if self._beat_pending:
                 self._beat_timer = self._call_later(tempo_s, self._on_beat)
-            self._look()
 
     def _stop_beating(self) -> None:
         self._cancel_call(self._beat_timer)

@@ -12,7 +12,13 @@ import pytest
 from cryptography.fernet import Fernet
 from miros import Event, return_status, signals, spy_on
 
-from miros_rabbitmq import LocalBroker, NetworkedActiveObject, NetworkStopped, SessionState
+from miros_rabbitmq import (
+    AccessRefused,
+    LocalBroker,
+    NetworkedActiveObject,
+    NetworkStopped,
+    SessionState,
+)
 
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, listening
@@ -221,6 +227,72 @@ def test_a_first_state_that_raises_leaves_nothing(broker_a: LocalBroker) -> None
     assert chart.thread is None
     assert not chart.nets.is_running
     assert not chart.posted_events_queue
+
+
+def test_starts_that_meet_make_one_thread(broker_a: LocalBroker) -> None:
+    chart = Hooked("twice", broker_a)
+    others: list[threading.Thread] = []
+
+    def start_too(_chart: Any) -> None:
+        if not others:
+            others.append(threading.Thread(target=chart.start_at, args=(hooked,)))
+            others[0].start()
+            others[0].join(0.05)
+
+    chart.on_entry = start_too
+    chart.start_at(hooked)
+    others[0].join()
+    assert [thread.name for thread in threading.enumerate()].count("twice") == 1
+    check_that_it_runs(chart)
+    chart.stop()
+    wait_for_end(chart)
+
+
+def test_two_starts_with_a_wrong_password_both_raise(broker_a: LocalBroker) -> None:
+    chart = Hooked("stranger", broker_a, rabbit_password="wrong")
+    errors: list[Exception] = []
+
+    def start() -> None:
+        try:
+            chart.start_at(hooked)
+        except AccessRefused as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=start) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(errors) == 2
+    assert chart.thread is None
+    assert not chart.nets.is_running
+
+
+def test_a_start_that_is_interrupted_leaves_nothing(
+    broker_a: LocalBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chart = Hooked("brief", broker_a)
+
+    def interrupt(_timeout: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(chart.nets._membership, "wait_for_first_round", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        chart.start_at(hooked)
+    assert chart.thread is None
+    assert not chart.nets.is_running
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_handler_that_ends_its_thread_is_reported(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    chart = Hooked("leaving", broker_a)
+    chart.on_first = lambda _chart: sys.exit()
+    with chart:
+        chart.start_at(hooked)
+        chart.thread.join(scaled(10))
+    assert "leaving has ended in a handler, and handles nothing more" in caplog.text
 
 
 def test_charts_that_are_stopped_at_any_moment_run_or_have_ended(broker_a: LocalBroker) -> None:

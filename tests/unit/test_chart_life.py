@@ -32,32 +32,38 @@ class Chart:
             self.thread.join()
 
 
+def began(chart: Chart) -> bool:
+    """A start that does nothing; whether it was a new life."""
+    with chart.life.starting() as is_new:
+        return is_new
+
+
 def test_a_start_is_a_new_life_unless_the_chart_runs() -> None:
     chart = Chart()
-    assert chart.life.begin()
+    assert began(chart)
     assert not chart.life.has_thread
     chart.run()
     try:
         assert chart.life.has_thread
-        assert not chart.life.begin()
+        assert not began(chart)
     finally:
         chart.end()
-    assert chart.life.begin()
+    assert began(chart)
 
 
 def test_a_stop_leaves_its_mark_until_the_next_start() -> None:
     chart = Chart()
-    assert chart.life.begin()
+    assert began(chart)
     assert not chart.life.must_end
     with chart.life.ending():
         assert chart.life.must_end
     assert chart.life.must_end
-    assert chart.life.begin()
+    assert began(chart)
     assert not chart.life.must_end
 
 
 def begun_meanwhile(chart: Chart) -> threading.Thread:
-    starter = threading.Thread(target=chart.life.begin)
+    starter = threading.Thread(target=began, args=(chart,))
     starter.start()
     return starter
 
@@ -73,6 +79,26 @@ def test_a_start_waits_for_every_stop() -> None:
     starter.join(scaled(10))
     assert not starter.is_alive()
     assert not chart.life.must_end
+
+
+def test_a_start_waits_for_every_other_but_itself() -> None:
+    chart = Chart()
+    with chart.life.starting():
+        assert began(chart)
+        starter = begun_meanwhile(chart)
+        starter.join(0.05)
+        assert starter.is_alive()
+    starter.join(scaled(10))
+    assert not starter.is_alive()
+
+
+def test_a_stop_does_not_wait_for_a_start() -> None:
+    chart = Chart()
+    with chart.life.starting():
+        with chart.life.ending():
+            assert chart.life.must_end
+        assert chart.life.must_end
+    assert began(chart)
 
 
 def test_a_start_waits_for_the_thread_that_was_ended() -> None:
@@ -94,18 +120,18 @@ def test_a_start_gives_up_where_a_stop_does_not_end() -> None:
     chart = Chart(patience_s=0.05)
     with (
         chart.life.ending(),
-        pytest.raises(MirosApiException, match=r"has not ended within 0.05 s"),
+        pytest.raises(MirosApiException, match=r"takes longer than 0.05 s"),
     ):
-        chart.life.begin()
+        began(chart)
     chart.run()
     with chart.life.ending():
         pass
     try:
-        with pytest.raises(MirosApiException, match=r"has not ended within 0.05 s"):
-            chart.life.begin()
+        with pytest.raises(MirosApiException, match=r"takes longer than 0.05 s"):
+            began(chart)
     finally:
         chart.end()
-    assert chart.life.begin()
+    assert began(chart)
 
 
 def test_a_thread_that_ends_cannot_start_its_chart_again() -> None:
@@ -118,7 +144,7 @@ def test_a_thread_that_ends_cannot_start_its_chart_again() -> None:
             pass
         began_s = time.monotonic()
         try:
-            chart.life.begin()
+            began(chart)
         except MirosApiException as error:
             errors.append(error)
         assert time.monotonic() - began_s < scaled(5)
@@ -126,12 +152,12 @@ def test_a_thread_that_ends_cannot_start_its_chart_again() -> None:
     chart.run(stop_and_start)
     chart.end()
     assert "its own thread cannot start it again" in str(errors[0])
-    assert chart.life.begin()
+    assert began(chart)
 
 
 def test_a_forked_child_waits_for_no_stop_of_its_parent() -> None:
     chart = Chart(patience_s=0.05)
-    with chart.life.ending():
-        chart.life.disown()
-        assert chart.life.begin()
-    assert chart.life.begin()
+    with chart.life.starting(), chart.life.ending():
+        chart.life._disown()
+        assert began(chart)
+    assert began(chart)

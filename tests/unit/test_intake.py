@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from miros_rabbitmq import intake as intake_module
 from miros_rabbitmq import sender as sender_module
 from miros_rabbitmq.delivery import Outbox
+from miros_rabbitmq.exceptions import NetworkStopped
 from miros_rabbitmq.intake import SMALL_TOKEN, Intake
 from miros_rabbitmq.life import SessionState
 from miros_rabbitmq.limits import Limits
@@ -28,7 +29,7 @@ def test_a_new_intake_takes_nothing() -> None:
     intake = Intake()
     assert not intake.is_open
     assert not intake.put(b"token")
-    assert not intake
+    assert intake.look() == []
 
 
 def test_an_open_intake_takes_small_tokens_while_it_has_places() -> None:
@@ -39,9 +40,13 @@ def test_an_open_intake_takes_small_tokens_while_it_has_places() -> None:
     assert intake.put(b"second")
     assert intake.is_open
     assert not intake.put(b"third")
-    assert intake.empty() == [SMALL, b"second"]
+    assert intake.look() == [SMALL, b"second"]
     assert not intake.is_open
     assert not intake.put(b"fourth")
+    intake.open(3)
+    assert intake.put(b"fifth")
+    intake.forget([SMALL, b"second"])
+    assert intake.look() == [b"fifth"]
 
 
 @pytest.mark.parametrize("places", [0, -1, -100])
@@ -58,7 +63,7 @@ def test_what_was_put_in_stays_when_it_is_closed() -> None:
     intake.put(b"token")
     intake.close()
     assert not intake.is_open
-    assert intake.empty() == [b"token"]
+    assert intake.look() == [b"token"]
 
 
 # What the outbox says there is room for.
@@ -117,6 +122,37 @@ def test_small_tokens_with_room_in_a_message_do_not_fill_it(
         assert not outbox.fills_message
 
 
+@given(
+    before=st.lists(st.integers(0, 600), max_size=10),
+    sizes=st.lists(st.integers(0, SMALL_TOKEN), max_size=10),
+    resend=st.booleans(),
+)
+def test_tokens_that_are_posted_together_count_as_one_by_one(
+    before: list[int], sizes: list[int], resend: bool
+) -> None:
+    together, alone = (
+        Outbox(
+            max_events=15,
+            max_bytes=5_000,
+            window=10,
+            batch_events=5,
+            batch_bytes=1_000,
+            resend=resend,
+        )
+        for _ in range(2)
+    )
+    for outbox in (together, alone):
+        for size in before:
+            outbox.post(b"x" * size)
+        outbox.take()
+    tokens = [b"y" * size for size in sizes[: max(0, alone.room)]]
+    together.post_all(tokens)
+    assert [alone.post(token) for token in tokens] == [0] * len(tokens)
+    for ask in ("depth", "is_full", "fills_message", "room", "room_in_message"):
+        assert getattr(together, ask) == getattr(alone, ask)
+    assert together.take() == alone.take()
+
+
 # A post and a look, of two threads that take turns at any line.
 
 
@@ -172,11 +208,12 @@ class Ready(SimplePikaTopicPublisher):
         return batch is not None
 
     def be_busy(self) -> None:
-        """Have a beat pending, or the window full, after a message of many."""
+        """Have a beat pending, or the window full, after a message of many; one post waits."""
         while not self._intake.is_open:
             for _ in range(20):
                 self.enqueue(b"x")
             self._send(everything=True)
+            self.enqueue(b"x")
 
     def be_looked_at(self) -> None:
         """As by the publisher's thread, which cannot while another has the lock."""
@@ -210,16 +247,17 @@ def busy(options: dict[str, Any], beats: int) -> Ready:
     publisher.be_busy()
     for _ in range(beats):
         publisher.be_looked_at()
+        publisher.enqueue(b"x")  # opens the intake again, while there is a beat to come
     return publisher
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("beats", [0, 1, 2])
+@pytest.mark.parametrize("beats", range(3))
 @pytest.mark.parametrize("look", LOOKS)
 def test_no_post_is_left_behind_at_whichever_of_its_lines_a_look_comes(
     options: dict[str, Any], beats: int, look: Callable[[Ready], None]
 ) -> None:
-    """With the third beat that finds nothing, a publisher beats no longer."""
+    """After the second beat that finds but a few, a publisher beats no longer."""
     number = looks = 0
     while True:
         number += 1
@@ -255,11 +293,14 @@ class Post:
             return self.publisher.enqueue(b"token")
         if self.is_open is None:
             self.ask()
-        return not self.is_open and self.publisher._look()
+        if self.is_open:
+            return False
+        self.publisher._take_in()
+        return self.publisher._is_mine_to_send()
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("beats", [0, 1, 2])
+@pytest.mark.parametrize("beats", range(3))
 @pytest.mark.parametrize("look", LOOKS)
 def test_no_post_is_left_behind_at_whichever_lines_of_a_look_it_comes(
     options: dict[str, Any], beats: int, look: Callable[[Ready], None]
@@ -280,6 +321,7 @@ def test_no_post_is_left_behind_at_whichever_lines_of_a_look_it_comes(
 def check_that_it_is_not_left_behind(publisher: Ready, *, is_mine: bool) -> None:
     """The token was sent, or somebody is going to send it; and it is there once."""
     assert b"token" in publisher.sent or is_mine or publisher.will_be_looked_at
+    assert publisher._outbox.depth or not publisher._intake._tokens
     publisher._take_in()
     waiting = list(publisher._outbox._waiting)
     assert waiting.count(b"token") + publisher.sent.count(b"token") == 1
@@ -289,10 +331,10 @@ def test_posts_pass_without_a_look_while_a_beat_is_to_come() -> None:
     publisher = Ready()
     publisher.be_busy()
     assert not publisher.enqueue(b"small")
-    assert len(publisher._intake) == 1
+    assert len(publisher._intake._tokens) == 1
     assert not publisher.enqueue(SMALL + b"large")
-    assert not publisher._intake
-    assert publisher.stats().waiting == 2
+    assert not publisher._intake._tokens
+    assert publisher.stats().waiting == 3
     publisher.be_looked_at()
     assert publisher.sent[-2:] == [b"small", SMALL + b"large"]
 
@@ -300,8 +342,8 @@ def test_posts_pass_without_a_look_while_a_beat_is_to_come() -> None:
 def test_the_post_that_fills_a_message_has_it_sent() -> None:
     publisher = Ready(limits=Limits(batch_events=100))
     publisher.be_busy()
-    posted = [publisher.enqueue(b"x") for _ in range(100)]
-    assert posted == [False] * 99 + [True]
+    posted = [publisher.enqueue(b"x") for _ in range(99)]
+    assert posted == [False] * 98 + [True]
 
 
 def test_a_full_backlog_is_noticed_before_anything_is_pushed_out() -> None:
@@ -315,3 +357,92 @@ def test_a_full_backlog_is_noticed_before_anything_is_pushed_out() -> None:
     assert posted == 50
     assert publisher.stats().dropped == 0
     assert publisher.stats().waiting + publisher.stats().unconfirmed == 50
+
+
+def test_a_backlog_that_a_message_would_not_fill_is_full_all_the_same() -> None:
+    publisher = Ready(limits=Limits(backlog_events=30, batch_events=100))
+    publisher.be_busy()
+    posted = publisher.stats().unconfirmed + publisher.stats().waiting
+    while publisher.has_room:
+        publisher.enqueue(b"x")
+        posted += 1
+    assert posted == 30
+    assert publisher.stats().dropped == 0
+
+
+def test_what_passed_without_a_look_is_neither_flushed_nor_settled() -> None:
+    publisher = Ready(limits=Limits(window_messages=1))
+    publisher._was_ready = True
+    publisher.be_busy()
+    for _ in range(3):
+        assert not publisher.enqueue(b"token")
+    assert publisher._settled == 0
+    assert not publisher.is_flushed
+    assert not publisher.flush(0.0)
+    assert publisher._settled == 0
+    while publisher.stats().unconfirmed:
+        publisher.be_confirmed()
+    assert publisher.stats().waiting == 0
+    assert publisher.is_flushed
+    assert publisher.flush(0.0)
+
+
+def test_a_beat_counts_what_passed_without_a_look() -> None:
+    publisher = Ready()
+    publisher.be_busy()
+    depths: list[int] = []
+    publisher._hurried.beat = lambda depth, _now_s: depths.append(depth) or 1.0  # type: ignore
+    for _ in range(10):
+        publisher.enqueue(b"x")
+    publisher.be_looked_at()
+    assert depths == [11]
+
+
+def test_a_stopped_publisher_lets_nothing_pass() -> None:
+    publisher = Ready()
+    publisher.be_busy()
+    publisher._stop_asked = True
+    with pytest.raises(NetworkStopped, match="was stopped"):
+        publisher.enqueue(b"token")
+    assert publisher.stats().waiting == 1
+
+
+def test_a_woken_thread_looks_at_what_is_posted_until_it_runs() -> None:
+    publisher = Ready()
+    publisher.wake()
+    for _ in range(5):
+        assert not publisher.enqueue(b"token")
+    assert len(publisher._intake._tokens) == 4
+    publisher._on_wake(())
+    assert publisher.sent == [b"token"] * 5
+
+
+def test_who_is_patient_no_longer_sends_the_next_post_at_once() -> None:
+    publisher = Ready(patient=True)
+    for _ in range(3):
+        publisher.enqueue(b"x")
+        publisher.be_looked_at()
+    assert not publisher.enqueue(b"waits")
+    publisher.patient = False
+    assert publisher.enqueue(b"token")
+
+
+def test_after_messages_of_few_a_post_is_sent_at_once_though_a_beat_is_to_come() -> None:
+    publisher = Ready()
+    publisher.be_busy()
+    for _ in range(2):  # as by the thread that posts
+        publisher.enqueue(b"x")
+        publisher._send_next()
+    assert publisher._beat_pending
+    assert publisher.enqueue(b"first")
+    assert publisher.enqueue(b"token")
+
+
+def test_a_forked_child_has_nothing_of_its_parents_intake() -> None:
+    publisher = Ready()
+    publisher.be_busy()
+    publisher.enqueue(b"token")
+    publisher._disown()
+    assert publisher.stats().waiting == 0
+    assert not publisher._intake.is_open
+    assert publisher._settled == 0

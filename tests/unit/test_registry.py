@@ -95,6 +95,15 @@ def test_a_signal_can_be_used_as_soon_as_it_is_there() -> None:
     assert name in signals
 
 
+def test_a_signal_that_could_not_be_added_is_forgotten_with_the_next() -> None:
+    with pytest.raises(TypeError):
+        signals["NO_NUMBER"] = [1]  # which cannot be looked up
+    signals.append("AFTER_NO_NUMBER")
+    assert "NO_NUMBER" not in signals.items().mapping
+    number = signals.AFTER_NO_NUMBER
+    assert Event(signal=number).signal_name == "AFTER_NO_NUMBER"
+
+
 def test_a_signal_that_is_taken_out_is_unknown_afterwards() -> None:
     signals.append("SHORT_LIVED")
     number = signals.SHORT_LIVED
