@@ -5,7 +5,8 @@ first would take several times as long. So is each further one, until the window
 messages is full. Then posts come faster than a broker takes single messages, and what has come
 together goes out together: when it fills a message, or at the next beat of a tempo that a PID sets
 (see `pacing`). When a beat finds but a few, single posts go at once again. For traffic that nobody
-waits for, the beats begin with the first post.
+waits for, the beats begin with the first post. What is posted while somebody is about to look at
+all that was posted, passes without a lock (see `intake`).
 """
 
 from __future__ import annotations
