@@ -100,23 +100,25 @@ class Sender(Outgoing):
             whether that has to be called; otherwise the publisher's thread looks by itself.
         """
         intake = self._intake
-        if not self._stop_asked and intake.put(token):
-            if intake.is_open:
-                return False
-            with self._lock:
-                self._take_in()
-                return self._is_mine_to_send()
+        is_in = not self._stop_asked and intake.put(token)
+        if is_in and intake.is_open:
+            return False
         with self._lock:
-            if self._stop_asked:
-                why = "belongs to the parent process" if self._is_forked else "was stopped"
-                raise NetworkStopped(f"the publisher to {self.address} {why}")
             self._take_in()
-            self._posted += 1
-            dropped = self._outbox.post(token)
-            if dropped:
-                reason = DropReason.CONNECTION if self._lossy else DropReason.BACKLOG
-                self._note_drop(reason, dropped)
+            if not is_in:
+                self._post(token)
             return self._is_mine_to_send()
+
+    def _post(self, token: bytes) -> None:
+        """Put a token into the outbox; with the lock."""
+        if self._stop_asked:
+            why = "belongs to the parent process" if self._is_forked else "was stopped"
+            raise NetworkStopped(f"the publisher to {self.address} {why}")
+        self._posted += 1
+        dropped = self._outbox.post(token)
+        if dropped:
+            reason = DropReason.CONNECTION if self._lossy else DropReason.BACKLOG
+            self._note_drop(reason, dropped)
 
     def attend(self) -> None:
         """Send what is due from the calling thread; where only the publisher's can, wake that."""

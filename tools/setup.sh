@@ -72,6 +72,7 @@ allow_services() {
 
 # install_packages PACKAGE...: from the distribution, starting none of the services that come with them.
 install_packages() {
+    say "installing $* from the distribution's packages ..."
     had_rabbitmq=false had_erlang=false
     ! have_rabbitmq || had_rabbitmq=true
     ! command -v epmd >/dev/null 2>&1 || had_erlang=true
@@ -117,12 +118,10 @@ have_rabbitmq || missing="${missing:+$missing }rabbitmq-server"
 if [ -n "$missing" ]; then
     may_install || fail "please install $missing first, for example:" \
         "sudo apt-get install --no-install-recommends $missing"
-    say "installing $missing from the distribution's packages ..."
     # shellcheck disable=SC2086 # a list of words
     install_packages $missing
 fi
 if may_install && ! have_ip; then
-    say "installing iproute2 from the distribution's packages ..."
     (install_packages iproute2) 2>>"$LOG" ||
         say "it cannot be had: the tests that make networks of their own will be skipped"
 fi

@@ -17,6 +17,9 @@ from hypothesis.stateful import (
 )
 
 from miros_rabbitmq.delivery import Arrival, Batch, Inbox, Outbox
+from miros_rabbitmq.intake import SMALL_TOKEN
+
+SMALL = b"x" * SMALL_TOKEN
 
 
 def outbox(
@@ -289,6 +292,72 @@ def test_what_was_posted_while_there_was_room_survives_a_lost_connection() -> No
             box.take()
     assert box.connection_lost() == 0
     assert len(tokens_left(box)) == posted
+
+
+# What the outbox says there is room for.
+
+
+@given(
+    max_events=st.integers(1, 40),
+    max_bytes=st.integers(1, 20_000),
+    sizes=st.lists(st.integers(0, 2_000), max_size=20),
+    under_way=st.integers(0, 3),
+    resend=st.booleans(),
+    last=st.integers(0, 5_000),
+)
+def test_small_tokens_that_have_room_push_nothing_out_nor_does_one_more(
+    max_events: int, max_bytes: int, sizes: list[int], under_way: int, resend: bool, last: int
+) -> None:
+    box = outbox(max_events=max_events, max_bytes=max_bytes, batch_events=5, resend=resend)
+    for size in sizes:
+        box.post(b"x" * size)
+    for _ in range(under_way):
+        box.take()
+    room = box.room
+    if room >= 0:
+        box.post_all([SMALL] * room)
+        assert not box.is_full
+        assert box.post(b"x" * last) == 0
+
+
+@given(
+    batch_events=st.integers(1, 40),
+    batch_bytes=st.integers(1, 20_000),
+    sizes=st.lists(st.integers(0, 2_000), max_size=20),
+)
+def test_small_tokens_with_room_in_a_message_do_not_fill_it(
+    batch_events: int, batch_bytes: int, sizes: list[int]
+) -> None:
+    box = outbox(max_bytes=100_000, batch_events=batch_events, batch_bytes=batch_bytes)
+    for size in sizes:
+        box.post(b"x" * size)
+    room = box.room_in_message
+    if room >= 0:
+        box.post_all([SMALL] * room)
+        assert not box.fills_message
+
+
+@given(
+    before=st.lists(st.integers(0, 600), max_size=10),
+    sizes=st.lists(st.integers(0, SMALL_TOKEN), max_size=10),
+    resend=st.booleans(),
+)
+def test_tokens_that_are_posted_together_count_as_one_by_one(
+    before: list[int], sizes: list[int], resend: bool
+) -> None:
+    together, alone = (
+        outbox(max_events=15, max_bytes=5_000, batch_events=5, resend=resend) for _ in range(2)
+    )
+    for box in (together, alone):
+        for size in before:
+            box.post(b"x" * size)
+        box.take()
+    tokens = [b"y" * size for size in sizes[: max(0, alone.room)]]
+    together.post_all(tokens)
+    assert [alone.post(token) for token in tokens] == [0] * len(tokens)
+    for ask in ("depth", "is_full", "fills_message", "room", "room_in_message"):
+        assert getattr(together, ask) == getattr(alone, ask)
+    assert together.take() == alone.take()
 
 
 # The receiver's half.

@@ -10,12 +10,9 @@ from functools import partial
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from miros_rabbitmq import intake as intake_module
 from miros_rabbitmq import sender as sender_module
-from miros_rabbitmq.delivery import Outbox
 from miros_rabbitmq.exceptions import NetworkStopped
 from miros_rabbitmq.intake import SMALL_TOKEN, Intake
 from miros_rabbitmq.life import SessionState
@@ -64,93 +61,6 @@ def test_what_was_put_in_stays_when_it_is_closed() -> None:
     intake.close()
     assert not intake.is_open
     assert intake.look() == [b"token"]
-
-
-# What the outbox says there is room for.
-
-
-@given(
-    max_events=st.integers(1, 40),
-    max_bytes=st.integers(1, 20_000),
-    sizes=st.lists(st.integers(0, 2_000), max_size=20),
-    under_way=st.integers(0, 3),
-    resend=st.booleans(),
-    last=st.integers(0, 5_000),
-)
-def test_small_tokens_that_have_room_push_nothing_out_nor_does_one_more(
-    max_events: int, max_bytes: int, sizes: list[int], under_way: int, resend: bool, last: int
-) -> None:
-    outbox = Outbox(
-        max_events=max_events,
-        max_bytes=max_bytes,
-        window=10,
-        batch_events=5,
-        batch_bytes=1_000,
-        resend=resend,
-    )
-    for size in sizes:
-        outbox.post(b"x" * size)
-    for _ in range(under_way):
-        outbox.take()
-    room = outbox.room
-    if room >= 0:
-        outbox.post_all([SMALL] * room)
-        assert not outbox.is_full
-        assert outbox.post(b"x" * last) == 0
-
-
-@given(
-    batch_events=st.integers(1, 40),
-    batch_bytes=st.integers(1, 20_000),
-    sizes=st.lists(st.integers(0, 2_000), max_size=20),
-)
-def test_small_tokens_with_room_in_a_message_do_not_fill_it(
-    batch_events: int, batch_bytes: int, sizes: list[int]
-) -> None:
-    outbox = Outbox(
-        max_events=100,
-        max_bytes=100_000,
-        window=10,
-        batch_events=batch_events,
-        batch_bytes=batch_bytes,
-    )
-    for size in sizes:
-        outbox.post(b"x" * size)
-    room = outbox.room_in_message
-    if room >= 0:
-        outbox.post_all([SMALL] * room)
-        assert not outbox.fills_message
-
-
-@given(
-    before=st.lists(st.integers(0, 600), max_size=10),
-    sizes=st.lists(st.integers(0, SMALL_TOKEN), max_size=10),
-    resend=st.booleans(),
-)
-def test_tokens_that_are_posted_together_count_as_one_by_one(
-    before: list[int], sizes: list[int], resend: bool
-) -> None:
-    together, alone = (
-        Outbox(
-            max_events=15,
-            max_bytes=5_000,
-            window=10,
-            batch_events=5,
-            batch_bytes=1_000,
-            resend=resend,
-        )
-        for _ in range(2)
-    )
-    for outbox in (together, alone):
-        for size in before:
-            outbox.post(b"x" * size)
-        outbox.take()
-    tokens = [b"y" * size for size in sizes[: max(0, alone.room)]]
-    together.post_all(tokens)
-    assert [alone.post(token) for token in tokens] == [0] * len(tokens)
-    for ask in ("depth", "is_full", "fills_message", "room", "room_in_message"):
-        assert getattr(together, ask) == getattr(alone, ask)
-    assert together.take() == alone.take()
 
 
 # A post and a look, of two threads that take turns at any line.
