@@ -5,9 +5,17 @@
     from miros_rabbitmq import NetworkedActiveObject, NetworkedFactory
 """
 
-from .broker import LocalBroker
-from .codec import Codec, Envelope
-from .consumer import PikaTopicConsumer, SimplePikaTopicConsumer
+from .amqp.consumer import PikaTopicConsumer, SimplePikaTopicConsumer
+from .amqp.framing import Delivery
+from .amqp.link_state import SessionState
+from .amqp.publisher import PikaTopicPublisher, PublisherStats, SimplePikaTopicPublisher
+from .amqp.topology import Queue
+from .broker.local_broker import LocalBroker
+from .chart.networked import NetworkedActiveObject, NetworkedFactory
+from .discovery.lan import LocalAreaNetwork
+from .discovery.outcome import ProbeOutcome, ProbeResult, ScoutReport
+from .discovery.roster import Peer, PeersChanged, PeerSource, PeerState
+from .discovery.scout import RabbitScout
 from .exceptions import (
     AccessRefused,
     BackPressure,
@@ -26,22 +34,14 @@ from .exceptions import (
     UnknownHost,
     VhostNotFound,
 )
-from .framing import Delivery
-from .json_codec import json_deserializer, json_serializer
-from .lan import LocalAreaNetwork
-from .life import SessionState
 from .limits import Limits
-from .nets import MirosNets
-from .network import NetworkedActiveObject, NetworkedFactory
-from .outcome import ProbeOutcome, ProbeResult, ScoutReport
-from .peers import Peer, PeersChanged, PeerSource, PeerState
-from .publisher import PikaTopicPublisher, PublisherStats, SimplePikaTopicPublisher
-from .scout import RabbitScout
-from .settings import DEFAULT_ROUTING_KEY, Settings
-from .stats import DropReason, NetsStats, NetworkStats
-from .tls import tls_from_environment
-from .topology import Queue
+from .nets.nets import MirosNets
+from .nets.settings import DEFAULT_ROUTING_KEY, Settings
+from .nets.stats import DropReason, NetsStats, NetworkStats
+from .nets.tls import tls_from_environment
 from .urls import Address, AmqpUrl
+from .wire.codec import Codec, Envelope
+from .wire.json_codec import json_deserializer, json_serializer
 
 __all__ = [
     "DEFAULT_ROUTING_KEY",

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from .broker import LocalBroker
+from .broker.local_broker import LocalBroker
 
 BrokerFactory = Callable[..., LocalBroker]
 """Takes the arguments of ``LocalBroker`` and returns one that is started."""

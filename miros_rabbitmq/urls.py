@@ -18,6 +18,10 @@ DEFAULT_TLS_PORT = 5671
 """The AMQPS port that IANA assigned."""
 
 
+_SHORT_TEXT_BYTES = 255
+"""The longest short string of AMQP: one byte says its length."""
+
+
 class Address(NamedTuple):
     """Where a broker listens: a host name or IPv4 address, and a TCP port."""
 
@@ -96,3 +100,28 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
             f"not {redact(text)!r}"
         )
     return Address(host, port)
+
+
+def check_short_text(name: str, value: object) -> None:
+    """Check what AMQP calls a short string, such as a routing key or the name of an exchange.
+
+    Raises:
+        SettingsError: it is no text, an empty one, or too long; with the argument's name.
+    """
+    require_text(name, value)
+    try:
+        size = len(str(value).encode())
+    except UnicodeEncodeError as error:
+        raise SettingsError(f"{name} cannot be written in UTF-8: {error.reason}") from None
+    if size > _SHORT_TEXT_BYTES:
+        raise SettingsError(f"{name} has more than the {_SHORT_TEXT_BYTES} bytes that AMQP allows")
+
+
+def require_text(name: str, value: object) -> None:
+    """Check that an argument is a text that is not empty.
+
+    Raises:
+        SettingsError: it is not; with the argument's name.
+    """
+    if not isinstance(value, str) or not value:
+        raise SettingsError(f"{name} is a text that is not empty, not a {type(value).__name__}")

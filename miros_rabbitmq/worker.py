@@ -13,7 +13,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
-from .forking import in_forked_child
+from .process import in_forked_child
 
 T = TypeVar("T")
 

@@ -12,9 +12,9 @@ from multiprocessing import resource_tracker
 
 import pytest
 
-from miros_rabbitmq.broker import LocalBroker
+from miros_rabbitmq.broker.local_broker import LocalBroker
+from miros_rabbitmq.broker.node_files import find_rabbitmq
 from miros_rabbitmq.exceptions import LocalBrokerError
-from miros_rabbitmq.node_files import find_rabbitmq
 
 from .helpers import scaled, wait_until
 from .leaks import Holdings

@@ -15,8 +15,8 @@ from pathlib import Path
 import pika
 import pytest
 
-from miros_rabbitmq import node_files
-from miros_rabbitmq.broker import LocalBroker
+from miros_rabbitmq.broker import node_files
+from miros_rabbitmq.broker.local_broker import LocalBroker
 from miros_rabbitmq.exceptions import LocalBrokerError, SettingsError
 from miros_rabbitmq.testing import BrokerFactory
 from miros_rabbitmq.urls import AmqpUrl
@@ -26,7 +26,7 @@ ANSWER_S = scaled(10)
 
 OWNER = """
 import sys
-from miros_rabbitmq.broker import LocalBroker
+from miros_rabbitmq.broker.local_broker import LocalBroker
 
 broker = LocalBroker("127.0.0.4")
 broker.start()

@@ -25,8 +25,8 @@ from miros_rabbitmq import (
     PeerSource,
     PeerState,
 )
-from miros_rabbitmq.hosts_file import HOSTS_FILE_NAME
-from miros_rabbitmq.lan_cache import CACHE_FILE_NAME
+from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
+from miros_rabbitmq.discovery.lan_cache import CACHE_FILE_NAME
 
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, running
@@ -67,7 +67,7 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
         broker_a, fragile, key=KEY, rescan_interval=0.5, forget_after=1.5, on_peers_changed=note
     )
     chart, _ = make_active_object("chart", **arguments)
-    caplog.set_level(logging.INFO, "miros_rabbitmq.membership")
+    caplog.set_level(logging.INFO, "miros_rabbitmq.discovery.membership")
     gone = fragile.address
     with running(chart, peers=1):
         wait_until(lambda: changes == [PeersChanged(added=(gone,))])

@@ -37,7 +37,7 @@ from miros_rabbitmq import (
     UnknownHost,
     VhostNotFound,
 )
-from miros_rabbitmq.session import Session
+from miros_rabbitmq.amqp.session import Session
 from miros_rabbitmq.urls import Address, amqp_url
 
 from ..helpers import Poison, scaled, wait_until

@@ -34,12 +34,12 @@ from miros_rabbitmq import (
     VhostNotFound,
     json_deserializer,
     json_serializer,
-    signal_names,
 )
-from miros_rabbitmq.codec import FORMAT_VERSION, MESH, SNOOP_SPY, SNOOP_TRACE
 from miros_rabbitmq.faults import PERMISSIONS
-from miros_rabbitmq.pickling import RestrictedPickle
+from miros_rabbitmq.nets import signal_names
 from miros_rabbitmq.urls import amqp_url
+from miros_rabbitmq.wire.codec import FORMAT_VERSION, MESH, SNOOP_SPY, SNOOP_TRACE
+from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 from ..helpers import scaled, wait_until
 from .charts import Chart, arguments_for, make_active_object, running

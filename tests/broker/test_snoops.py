@@ -15,7 +15,7 @@ from cryptography.fernet import Fernet
 from miros import Event, return_status, signals, spy_on
 
 from miros_rabbitmq import LocalBroker, NetworkedActiveObject
-from miros_rabbitmq.stats import DropReason
+from miros_rabbitmq.nets.stats import DropReason
 
 from ..helpers import wait_until
 from .charts import arguments_for, running, traced

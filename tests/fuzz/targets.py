@@ -21,16 +21,16 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from miros_rabbitmq import opcode_tally, opcodes, pickling
-from miros_rabbitmq.amqp import connection_parameters
-from miros_rabbitmq.arp import ArpEntry, parse_arp_program, parse_proc_net_arp
-from miros_rabbitmq.codec import MESH, Codec, is_event_body
+from miros_rabbitmq.amqp.parameters import connection_parameters
+from miros_rabbitmq.discovery.arp import ArpEntry, parse_arp_program, parse_proc_net_arp
+from miros_rabbitmq.discovery.hosts_file import HostsFileError, _text_of, parse_hosts
+from miros_rabbitmq.discovery.lan_cache import LanCache
 from miros_rabbitmq.exceptions import MessageRejected, SettingsError
-from miros_rabbitmq.hosts_file import HostsFileError, _text_of, parse_hosts
-from miros_rabbitmq.lan_cache import LanCache
 from miros_rabbitmq.limits import Limits
-from miros_rabbitmq.pickling import RestrictedPickle
 from miros_rabbitmq.urls import AmqpUrl, parse_address, redact
+from miros_rabbitmq.wire import opcode_tally, opcodes, pickling
+from miros_rabbitmq.wire.codec import MESH, Codec, is_event_body
+from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 SLOW_S = 2.0
 """No input of the sizes that are tried here may take as long, on a busy machine either."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from miros_rabbitmq.outcome import ProbeOutcome
+from miros_rabbitmq.discovery.outcome import ProbeOutcome
 
 from ..helpers import scaled
 from .conftest import MakeLan
@@ -22,7 +22,7 @@ class Keep(logging.Handler):
     def emit(self, record): log.append((record.levelname, record.getMessage()))
 logging.getLogger("miros_rabbitmq").addHandler(Keep())
 logging.getLogger("miros_rabbitmq").setLevel(logging.INFO)
-from miros_rabbitmq.lan import LocalAreaNetwork
+from miros_rabbitmq.discovery.lan import LocalAreaNetwork
 {before}
 lan = LocalAreaNetwork({arguments})
 started = time.monotonic()
@@ -41,7 +41,7 @@ print(json.dumps(dict(found=found, this=lan.this.address, other=lan.other.addres
 """
 
 BROKER = """
-from miros_rabbitmq.broker import LocalBroker
+from miros_rabbitmq.broker.local_broker import LocalBroker
 import sys
 with LocalBroker("{host}", 5672, user="peter", password="{password}"):
     print("ready", flush=True)
@@ -61,7 +61,7 @@ while True:
 
 SCOUT = """
 import json, time
-from miros_rabbitmq.scout import RabbitScout
+from miros_rabbitmq.discovery.scout import RabbitScout
 scout = RabbitScout("peter", "rabbit")
 scout.lan.addresses
 started = time.monotonic()
@@ -190,7 +190,7 @@ def test_a_host_that_came_later_is_found_by_the_next_sweep(make_lan: MakeLan) ->
     first = lan.host(1)
     sweeper = first.start(
         "import json, sys\n"
-        "from miros_rabbitmq.lan import LocalAreaNetwork\n"
+        "from miros_rabbitmq.discovery.lan import LocalAreaNetwork\n"
         "lan = LocalAreaNetwork()\n"
         "print(json.dumps(lan.other.addresses), flush=True)\n"
         "sys.stdin.readline()\n"

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
-from miros_rabbitmq.hosts_file import HOSTS_FILE_NAME
-from miros_rabbitmq.lan_cache import CACHE_FILE_NAME
+from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
+from miros_rabbitmq.discovery.lan_cache import CACHE_FILE_NAME
 
 from ..helpers import scaled
 from .netns import Lan, Namespace, lan_of
@@ -27,7 +27,7 @@ SWEEP_S = 2.0
 """What a sweep of a /24 takes at most."""
 
 BROKER = """
-from miros_rabbitmq.broker import LocalBroker
+from miros_rabbitmq.broker.local_broker import LocalBroker
 import sys
 with LocalBroker("{host}", 5672, user="peter", password="{password}", config={config}):
     print("ready", flush=True)

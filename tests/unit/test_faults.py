@@ -15,7 +15,7 @@ import pytest
 from pika.adapters.utils import connection_workflow as workflow
 
 from miros_rabbitmq import faults
-from miros_rabbitmq.amqp import translate
+from miros_rabbitmq.amqp.parameters import translate
 from miros_rabbitmq.exceptions import (
     AccessRefused,
     BrokerError,

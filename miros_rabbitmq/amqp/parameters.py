@@ -1,0 +1,145 @@
+"""The boundary to pika: the parameters of a connection, and pika's exceptions in our words."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import socket
+import ssl
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pika
+import pika.channel
+import pika.connection
+import pika.exceptions
+
+from .. import faults
+from ..exceptions import BrokerError, SettingsError
+from ..limits import Limits
+from ..urls import AmqpUrl
+
+try:
+    import fcntl
+    import termios
+
+    # The same number as SIOCOUTQ; elsewhere than on Linux it says something else of sockets.
+    _TIOCOUTQ = termios.TIOCOUTQ if sys.platform == "linux" else None
+except ImportError:  # not on Windows
+    _TIOCOUTQ = None
+
+
+def translate(
+    error: BaseException, url: AmqpUrl, parameters: pika.connection.Parameters
+) -> BrokerError:
+    """Word an exception of pika, or of the socket under it, as one of ours.
+
+    Args:
+        error: what pika raised or handed to a callback.
+        url: the broker it happened with.
+        parameters: those of the connection.
+    """
+    address = url.address
+    user, vhost = parameters.credentials.username, parameters.virtual_host
+    for link in _chain(error):
+        if isinstance(link, pika.exceptions.ChannelClosedByBroker) and link.reply_code == 403:
+            return faults.permission_refused(address, user, link.reply_text)
+        text = str(link)
+        # pika only guesses where the broker did not say why; a broker that goes down is no refusal.
+        if isinstance(link, pika.exceptions.ProbableAuthenticationError) and "403" in text:
+            return faults.access_refused(address, user)
+        if isinstance(link, pika.exceptions.ProbableAccessDeniedError) and "530" in text:
+            return faults.vhost_not_found(address, vhost, user)
+        if isinstance(link, pika.exceptions.IncompatibleProtocolError):
+            if parameters.ssl_options is not None:
+                # In TLS 1.3 a client learns only after the handshake that it was not let in.
+                detail = "it hung up right after it: does it demand a certificate of this node?"
+                return faults.tls_failed(address, detail)
+            return faults.not_rabbitmq(address, "it does not speak AMQP 0-9-1")
+        if isinstance(link, socket.gaierror):
+            return faults.unknown_host(address, str(link.strerror))
+        if isinstance(link, ConnectionRefusedError):
+            return faults.nothing_listens(address)
+        if isinstance(link, ssl.SSLError):
+            return faults.tls_failed(address, str(link))
+    last = list(_chain(error))[-1]
+    return faults.no_answer(address, f"{type(last).__name__}: {last}".removesuffix(": "))
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    """Walk from an exception of pika's connection workflow down to what caused it."""
+    seen: set[int] = set()
+    pending: list[Any] = [error]
+    while pending:
+        link = pending.pop()
+        if not isinstance(link, BaseException) or id(link) in seen:
+            continue
+        seen.add(id(link))
+        yield link
+        pending.extend(reversed(getattr(link, "exceptions", ())))
+        pending.append(getattr(link, "exception", None))
+        pending.extend(link.args)
+
+
+def connection_parameters(
+    url: AmqpUrl, role: str, limits: Limits, tls: ssl.SSLContext | None
+) -> pika.URLParameters:
+    """The parameters of a session's connections.
+
+    Args:
+        url: the broker.
+        role: what the connection is for; RabbitMQ shows it as the connection's name.
+        limits: the times.
+        tls: the context of an ``amqps`` URL.
+
+    Raises:
+        SettingsError: the URL is not one of AMQP.
+    """
+    if not url.startswith(("amqp://", "amqps://")):
+        raise SettingsError(f"{url!r} is not an AMQP URL: it begins with amqp:// or amqps://")
+    try:
+        parameters = pika.URLParameters(url)
+    except (ValueError, TypeError, AttributeError):
+        # Neither the text of the error nor the error itself: it may quote the password.
+        raise SettingsError(
+            f"{url!r} is not an AMQP URL: is the port a number, and is everything before it quoted "
+            "(urllib.parse.quote)?"
+        ) from None
+    if tls is not None:
+        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=parameters.host)
+    parameters.heartbeat = limits.heartbeat_s
+    parameters.connection_attempts = 1  # the session itself tries again
+    parameters.socket_timeout = limits.connect_timeout_s
+    parameters.stack_timeout = 2 * limits.connect_timeout_s
+    parameters.client_properties = {
+        "connection_name": role,
+        "product": "miros-rabbitmq",
+    }
+    return parameters
+
+
+def unsent_bytes(connection: Any) -> int:
+    """What a connection has been given to send and the other host has not acknowledged, in bytes.
+
+    pika's own buffer, and on Linux the kernel's too (``SIOCOUTQ`` of tcp(7)).
+    """
+    # pika has no public way to either.
+    transport = getattr(connection, "_transport", None)
+    unsent = 0
+    with contextlib.suppress(AttributeError, OSError, ValueError):
+        unsent = int(transport.get_write_buffer_size())  # type: ignore[union-attr]
+        if _TIOCOUTQ is not None:
+            answer = fcntl.ioctl(transport._sock, _TIOCOUTQ, bytes(4))  # type: ignore[union-attr]
+            unsent += int.from_bytes(answer, sys.byteorder)
+    return unsent
+
+
+def quieten_pika() -> None:
+    """Keep pika's own log lines back, unless the program has set a level for them.
+
+    The session reports each loss once and in words; pika reports every attempt several times.
+    """
+    pika_logger = logging.getLogger("pika")
+    if pika_logger.level == logging.NOTSET:
+        pika_logger.setLevel(logging.CRITICAL)

@@ -1,0 +1,69 @@
+"""Exchanges and queues: what is declared at a broker, and with which arguments.
+
+Argument names are those of https://www.rabbitmq.com/docs/queues#optional-arguments.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from pika.channel import Channel
+
+from ..limits import Limits
+from ..wire.identity import Identity
+
+
+@dataclass(frozen=True)
+class Queue:
+    """A queue to consume from.
+
+    Args:
+        name: empty has the broker choose one.
+        durable: the queue survives a restart of the broker, and so do its persistent messages.
+        exclusive: it belongs to the connection, and goes with it.
+        arguments: RabbitMQ's optional arguments.
+    """
+
+    name: str = ""
+    durable: bool = False
+    exclusive: bool = True
+    arguments: Mapping[str, object] = field(default_factory=dict)
+
+
+def mesh_queue(identity: Identity, limits: Limits) -> Queue:
+    """The queue of one chart: outlives a connection and a broker, and expires after the chart.
+
+    It is durable also where events are not to survive a restart: that is said by each message, and
+    from RabbitMQ 4.3 on a queue that is neither durable nor exclusive is refused
+    (https://www.rabbitmq.com/release-information/deprecated-features-list).
+    """
+    name = re.sub(r"[^\w.-]", "_", identity.name, flags=re.ASCII)[:100]
+    return Queue(
+        name=f"miros.mesh.{name}.{identity.epoch:016x}",
+        durable=True,
+        exclusive=False,
+        arguments={
+            "x-expires": int(limits.queue_expires_s * 1000),
+            "x-max-length-bytes": limits.queue_bytes,
+            "x-overflow": "drop-head",
+        },
+    )
+
+
+def snoop_queue(limits: Limits) -> Queue:
+    """The queue of one watcher: goes with its connection and drops what is not watched in time."""
+    return Queue(
+        arguments={
+            "x-max-length": limits.snoop_queue_messages,
+            "x-overflow": "drop-head",
+        }
+    )
+
+
+def declare_exchange(channel: Channel, name: str, done: Callable[[], object]) -> None:
+    """Declare a durable topic exchange, then call ``done``."""
+    channel.exchange_declare(
+        name, exchange_type="topic", durable=True, callback=lambda _: done() and None
+    )

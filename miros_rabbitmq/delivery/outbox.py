@@ -1,0 +1,240 @@
+"""What a publisher still has to send to one broker, and what that broker has not confirmed yet.
+
+Pure: no I/O, no clock, no thread. The receiver's half of the book-keeping is `inbox`; together they
+make at least once on the wire into exactly once, in the order of each sender, at the receiver.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections import OrderedDict, deque
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from .intake import SMALL_TOKEN
+
+
+class DropReason(enum.Enum):
+    """Why an event that was accepted for sending, or came in, went no further."""
+
+    BACKLOG = "the backlog for a broker that is absent was full"
+    CONNECTION = "a connection was lost or a queue full (snoops, which never wait)"
+    REFUSED = "the broker refused it again and again (basic.nack)"
+    STOPPED = "it was not confirmed when the node stopped"
+    FIFO = "the chart's own FIFO was full"
+    FORGOTTEN = "its broker was given up: gone for longer than forget_after, or named no longer"
+
+
+_FEW = 8
+"""So many tokens in the time of a beat go one by one at less expense than is felt."""
+
+
+class Batch(NamedTuple):
+    """Tokens that go out as one AMQP message."""
+
+    tag: int
+    """The delivery tag the channel gives it: messages of a channel are numbered from 1."""
+    tokens: tuple[bytes, ...]
+
+
+class Outbox:
+    """Tokens on their way to one broker: those that wait, and those that are not yet confirmed.
+
+    Not thread-safe: its owner locks.
+
+    Args:
+        max_events: most tokens that wait or are unconfirmed; of a lossy one, most that wait.
+        max_bytes: the same limit in bytes; what goes beyond it is the last token alone.
+        window: most messages sent and not yet confirmed.
+        batch_events: most tokens in one message.
+        batch_bytes: most bytes in one message; a single larger token goes alone.
+        resend: what was unconfirmed when the connection was lost is sent again; otherwise it is
+            given up, for traffic that may be lost but never waits.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_events: int,
+        max_bytes: int,
+        window: int,
+        batch_events: int,
+        batch_bytes: int,
+        resend: bool = True,
+    ) -> None:
+        self._max_events = max_events
+        self._max_bytes = max_bytes
+        self._window = window
+        self._batch_events = batch_events
+        self._batch_bytes = batch_bytes
+        self._resend = resend
+        self._waiting: deque[bytes] = deque()
+        self._unconfirmed: OrderedDict[int, tuple[bytes, ...]] = OrderedDict()
+        self._next_tag = 1
+        self._few_in_a_row = 2
+        self._bytes = 0
+        self._unconfirmed_events = 0
+        self._unconfirmed_bytes = 0
+        self.is_full = False
+        """It holds as much as it may. Measured at each change, as each post asks for several."""
+        self.fills_message = False
+        """What waits fills a message: by waiting longer, nothing would be saved."""
+
+    @property
+    def depth(self) -> int:
+        """Tokens that wait to be sent."""
+        return len(self._waiting)
+
+    @property
+    def unconfirmed(self) -> int:
+        """Tokens sent and not yet confirmed."""
+        return self._unconfirmed_events
+
+    @property
+    def is_empty(self) -> bool:
+        """Nothing waits and everything sent is confirmed."""
+        return not self._waiting and not self._unconfirmed
+
+    @property
+    def has_window(self) -> bool:
+        """One more message may go under way."""
+        return len(self._unconfirmed) < self._window
+
+    @property
+    def is_calm(self) -> bool:
+        """The last two messages held few tokens, or beats found none: hardly any had to wait.
+
+        One of them may be that of a sender whom the system has stopped for a moment.
+        """
+        return self._few_in_a_row >= 2
+
+    @property
+    def room(self) -> int:
+        """How many small tokens certainly fit, with one place to spare; 0 or less for none.
+
+        Small ones have at most `SMALL_TOKEN` bytes.
+        """
+        events, size = self._held()
+        return min(self._max_events - events, (self._max_bytes - size) // SMALL_TOKEN) - 1
+
+    @property
+    def room_in_message(self) -> int:
+        """With so many small tokens more, what waits does not fill a message yet."""
+        events = self._batch_events - len(self._waiting)
+        return min(events, (self._batch_bytes - self._bytes) // SMALL_TOKEN) - 1
+
+    def post_all(self, tokens: Sequence[bytes]) -> None:
+        """Put tokens behind the others, for which there is room."""
+        self._waiting.extend(tokens)
+        self._bytes += sum(map(len, tokens))
+        self._measure()
+
+    def post(self, token: bytes) -> int:
+        """Put a token behind the others; where it is full, the oldest that wait go first.
+
+        So nothing is dropped by a post to an outbox that has room; the limit of bytes may be
+        exceeded by one token.
+
+        Returns:
+            how many were dropped.
+        """
+        dropped = 0
+        while self.is_full and self._waiting:
+            self._bytes -= len(self._waiting.popleft())
+            dropped += 1
+            self._measure()
+        self._waiting.append(token)
+        self._bytes += len(token)
+        self._measure()
+        return dropped
+
+    def take(self) -> Batch | None:
+        """Take the next message to send, unless nothing waits or the window is full."""
+        if not self._waiting or len(self._unconfirmed) >= self._window:
+            return None
+        waiting = self._waiting
+        tokens = [waiting.popleft()]
+        size = len(tokens[0])
+        while (
+            waiting
+            and len(tokens) < self._batch_events
+            and size + 1 + len(waiting[0]) <= self._batch_bytes
+        ):
+            token = waiting.popleft()
+            size += 1 + len(token)
+            tokens.append(token)
+        moved = sum(map(len, tokens))
+        self._bytes -= moved
+        self._unconfirmed_bytes += moved
+        self._few_in_a_row = self._few_in_a_row + 1 if len(tokens) <= _FEW else 0
+        batch = Batch(self._next_tag, tuple(tokens))
+        self._next_tag += 1
+        self._unconfirmed[batch.tag] = batch.tokens
+        self._unconfirmed_events += len(tokens)
+        self._measure()
+        return batch
+
+    def note_silence(self) -> None:
+        """Note that a beat found nothing to send."""
+        self._few_in_a_row += 1
+
+    def skip_tag(self) -> None:
+        """Note a message that went out past the outbox: the channel numbers it like any other.
+
+        Its confirm changes nothing, and it is not sent again.
+        """
+        self._next_tag += 1
+
+    def confirm(self, tag: int, *, multiple: bool = False) -> int:
+        """Note the broker's confirm of one message, or of all up to it.
+
+        Returns:
+            how many tokens that confirms; 0 for a tag that is not under way.
+        """
+        confirmed = 0
+        if multiple:
+            while self._unconfirmed and next(iter(self._unconfirmed)) <= tag:
+                confirmed += self._forget(self._unconfirmed.popitem(last=False)[1])
+        else:
+            confirmed = self._forget(self._unconfirmed.pop(tag, ()))
+        self._measure()
+        return confirmed
+
+    def connection_lost(self) -> int:
+        """Prepare for a new channel: what was unconfirmed goes first again, in order.
+
+        Returns:
+            how many tokens a lossy one dropped; any other drops none.
+        """
+        dropped = 0
+        if self._resend:
+            for tokens in reversed(self._unconfirmed.values()):
+                self._waiting.extendleft(reversed(tokens))
+                self._bytes += sum(map(len, tokens))
+        else:
+            dropped = self._unconfirmed_events
+        self._unconfirmed.clear()
+        self._unconfirmed_events = self._unconfirmed_bytes = 0
+        self._next_tag = 1
+        self._measure()
+        return dropped
+
+    def _measure(self) -> None:
+        waiting = len(self._waiting)
+        self.fills_message = waiting >= self._batch_events or self._bytes >= self._batch_bytes
+        events, size = self._held()
+        self.is_full = events >= self._max_events or size >= self._max_bytes
+
+    def _held(self) -> tuple[int, int]:
+        """Tokens, and their bytes, that the limits count."""
+        if self._resend:
+            return (
+                len(self._waiting) + self._unconfirmed_events,
+                self._bytes + self._unconfirmed_bytes,
+            )
+        return len(self._waiting), self._bytes
+
+    def _forget(self, tokens: tuple[bytes, ...]) -> int:
+        self._unconfirmed_events -= len(tokens)
+        self._unconfirmed_bytes -= sum(map(len, tokens))
+        return len(tokens)

@@ -1,0 +1,176 @@
+"""The hosts file: brokers that the user names beside the program, and may change while it runs.
+
+``.miros_rabbitmq_hosts.json`` in the working directory, as in::
+
+    {"hosts": ["192.168.1.71", "robot.example", "10.0.0.5:5673"]}
+
+Read when it has changed. What is wrong in it is told once, with line and column, and what it said
+before then holds until it is mended.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from json.decoder import JSONDecodeError, JSONDecoder
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ..exceptions import SettingsError
+from ..urls import Address, parse_address
+
+logger = logging.getLogger(__name__)
+
+HOSTS_FILE_NAME = ".miros_rabbitmq_hosts.json"
+
+_WHITESPACE = " \t\n\r"
+_EXAMPLE = '{"hosts": ["192.168.1.71", "robot.example:5673"]}'
+
+
+class HostsFileError(ValueError):
+    """A hosts file is not one; says where and why."""
+
+    def __init__(self, text: str, offset: int, problem: str) -> None:
+        before = text[:offset]
+        self.line = before.count("\n") + 1
+        self.column = offset - before.rfind("\n")
+        super().__init__(f"line {self.line}, column {self.column}: {problem}")
+
+
+class _Stamp(NamedTuple):
+    """What changes when a file does."""
+
+    modified_ns: int
+    size: int
+    inode: int
+
+
+class HostsFile:
+    """The hosts of one file; for one thread.
+
+    Args:
+        path: the file, which need not exist.
+        default_port: the port of a host that names none.
+    """
+
+    def __init__(self, path: Path, default_port: int) -> None:
+        self.path = path
+        self._port = default_port
+        self._stamp: _Stamp | None = None
+        self._hosts: tuple[Address, ...] = ()
+
+    @property
+    def hosts(self) -> tuple[Address, ...]:
+        """The hosts as they were last read; no I/O."""
+        return self._hosts
+
+    def refresh(self) -> bool:
+        """Read the file if it has changed since it was last read.
+
+        Returns:
+            whether `hosts` has changed.
+        """
+        try:
+            status = self.path.stat()
+        except OSError:  # there is none, and need not be
+            self._stamp = None
+            return self._take(())
+        stamp = _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
+        if stamp == self._stamp:
+            return False
+        self._stamp = stamp
+        try:
+            return self._take(parse_hosts(_text_of(self.path.read_bytes()), self._port))
+        except (OSError, HostsFileError) as error:
+            logger.warning(
+                "the hosts file %s cannot be used, %s; correct it; until then %s",
+                self.path,
+                error,
+                f"the {len(self._hosts)} hosts it named before hold"
+                if self._hosts
+                else "it adds no hosts",
+            )
+            return False
+
+    def _take(self, hosts: tuple[Address, ...]) -> bool:
+        if hosts == self._hosts:
+            return False
+        self._hosts = hosts
+        logger.info("%s names %s", self.path, ", ".join(map(str, hosts)) or "no hosts")
+        return True
+
+
+def parse_hosts(text: str, default_port: int) -> tuple[Address, ...]:
+    """Return the hosts that the text of a hosts file names, each once.
+
+    Raises:
+        HostsFileError: with line and column.
+    """
+    try:
+        content = json.loads(text)
+    except JSONDecodeError as error:
+        raise HostsFileError(text, error.pos, f"this is not JSON: {error.msg}") from None
+    except RecursionError:
+        raise HostsFileError(text, 0, "this is nested too deeply") from None
+    except ValueError:
+        raise HostsFileError(text, 0, "there is a number of too many digits in it") from None
+    places = _Places(text)
+    if not isinstance(content, dict) or "hosts" not in content:
+        raise HostsFileError(text, places.start, f"there is no list of hosts as in {_EXAMPLE}")
+    at, value = places.of_member("hosts")
+    if not isinstance(value, list):
+        raise HostsFileError(text, at, f'"hosts" is a list, as in {_EXAMPLE}')
+    hosts = []
+    for place, entry in places.of_items(at):
+        try:
+            hosts.append(parse_address(entry, default_port))
+        except SettingsError as error:
+            raise HostsFileError(text, place, str(error)) from None
+    return tuple(dict.fromkeys(hosts))
+
+
+class _Places:
+    """Where the parts of a JSON text stand; of a text that is known to be JSON."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._decode = JSONDecoder().raw_decode
+        self.start = self._skip(0, "")
+
+    def of_member(self, name: str) -> tuple[int, Any]:
+        """The place and the value of an object's member; the last counts, as for ``json``."""
+        found: tuple[int, Any] = (self.start, None)
+        at = self._skip(self.start + 1, "")
+        while self._text[at] != "}":
+            key, at = self._decode(self._text, at)
+            place = self._skip(at, ":")
+            value, at = self._decode(self._text, place)
+            if key == name:
+                found = (place, value)
+            at = self._skip(at, ",")
+        return found
+
+    def of_items(self, at: int) -> list[tuple[int, Any]]:
+        """The place and the value of each item of the list that begins there."""
+        items = []
+        at = self._skip(at + 1, "")
+        while self._text[at] != "]":
+            value, end = self._decode(self._text, at)
+            items.append((at, value))
+            at = self._skip(end, ",")
+        return items
+
+    def _skip(self, at: int, mark: str) -> int:
+        """The place of what follows: after white space, and the mark, if it is there."""
+        while at < len(self._text) and self._text[at] in _WHITESPACE + mark:
+            at += 1
+        return at
+
+
+def _text_of(content: bytes) -> str:
+    try:
+        return content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
+    except UnicodeDecodeError as error:
+        # Its place is counted in what is left without a byte order mark.
+        good = error.object[: error.start].decode("utf-8", "replace")
+        raise HostsFileError(good, len(good), "this is not UTF-8") from None

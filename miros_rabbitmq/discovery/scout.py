@@ -1,0 +1,247 @@
+"""RabbitScout: which hosts run a RabbitMQ that takes our credentials, and why the others do not.
+
+The candidates are named, or come from a `LocalAreaNetwork`; this node's
+own broker is always the first of them. `probe` asks them;
+`outcome` has the words for what came of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Collection, Iterable, Sequence
+
+from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, amqp_url, parse_address
+from .handshake import Login
+from .lan import LocalAreaNetwork
+from .outcome import ScoutReport, short, without_duplicates
+from .probe import CONNECT_TIMEOUT_S, PARALLELISM, PROBE_TIMEOUT_S, ProbeLimits, probe_all
+
+logger = logging.getLogger(__name__)
+
+
+class ThisNode:
+    """This node's own broker, as it is configured, whether or not it works at present."""
+
+    def __init__(self, scout: RabbitScout) -> None:
+        self._scout = scout
+
+    @property
+    def url(self) -> AmqpUrl:
+        """The URL of this node's own broker. Asks nobody for it."""
+        return self._scout._url(self._scout._own())
+
+    @property
+    def address(self) -> str:
+        """Its ``host``, or ``host:port`` where the port is not 5672."""
+        return short(self._scout._own())
+
+
+class OtherNodes:
+    """The working brokers besides this node's own."""
+
+    def __init__(self, scout: RabbitScout) -> None:
+        self._scout = scout
+
+    @property
+    def urls(self) -> list[AmqpUrl]:
+        """Their URLs. The first use probes."""
+        return [self._scout._url(address) for address in self._addresses()]
+
+    @property
+    def addresses(self) -> list[str]:
+        """Their addresses, each ``host``, or ``host:port`` where the port is not 5672."""
+        return [short(address) for address in self._addresses()]
+
+    def _addresses(self) -> list[Address]:
+        own = self._scout._own()
+        return [row.address for row in self._scout.report.connected if row.address != own]
+
+
+class RabbitScout:
+    """Finds the brokers that this node can use.
+
+    ::
+
+        scout = RabbitScout("robot", "rabbit", addresses=["192.168.1.71", "robot.example:5673"])
+        for url in scout.urls: ...
+        print(scout.report)      # a row for each candidate, and why it cannot be used
+
+    The constructor asks nobody; the first use of a result does, and the results stay until
+    `probe` or `sweep`. From any thread; while one thread probes, others are served
+    from the results before, or wait if there are none yet.
+
+    Attributes:
+        this: this node's own broker, with ``url`` and ``address``.
+        other: the other working brokers, with ``urls`` and ``addresses``.
+
+    Args:
+        rabbit_user: the user, the same at every broker.
+        rabbit_password: the password; sent to RabbitMQ brokers only, and shown nowhere.
+        addresses: candidates, each ``host`` or ``host:port``, a host being a name or an IPv4
+            address. Given, no discovery takes place on the LAN. This node's own broker is asked
+            too, even if it is not among them.
+        rabbit_host: the host of this node's own broker; by default this machine's address on
+            its LAN.
+        rabbit_port: the port of this node's own broker, and of candidates without one; default
+            5672, or with TLS 5671.
+        rabbit_vhost: the virtual host.
+        lan: where the candidates come from if ``addresses`` does not name them.
+        tls: the context for TLS, to all brokers.
+        connect_timeout_s: for a TCP connection to a candidate, in seconds.
+        parallelism: how many candidates are asked at once.
+        limits: all times of a probe at once, in place of the two above.
+
+    Raises:
+        SettingsError: an address is neither ``host`` nor ``host:port``.
+    """
+
+    def __init__(
+        self,
+        rabbit_user: str,
+        rabbit_password: str,
+        *,
+        addresses: Iterable[str] | None = None,
+        rabbit_host: str | None = None,
+        rabbit_port: int | None = None,
+        rabbit_vhost: str = "/",
+        lan: LocalAreaNetwork | None = None,
+        tls: ssl.SSLContext | None = None,
+        connect_timeout_s: float = CONNECT_TIMEOUT_S,
+        parallelism: int = PARALLELISM,
+        limits: ProbeLimits | None = None,
+    ) -> None:
+        if addresses is not None and not isinstance(addresses, str):
+            addresses = tuple(addresses)  # it is read twice
+        if rabbit_port is None:
+            rabbit_port = DEFAULT_PORT if tls is None else DEFAULT_TLS_PORT
+        self.this = ThisNode(self)
+        self.other = OtherNodes(self)
+        self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
+        self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
+        self._named = None if addresses is None else _parse(addresses, rabbit_port)
+        self._own_host = rabbit_host
+        self._port = rabbit_port
+        self._tls = tls
+        self._limits = limits or ProbeLimits(
+            connect_timeout_s=connect_timeout_s,
+            probe_timeout_s=PROBE_TIMEOUT_S - CONNECT_TIMEOUT_S + connect_timeout_s,
+            parallelism=parallelism,
+        )
+        self._probing = threading.Lock()  # held for a round, so that two do not run at once
+        self._report: ScoutReport | None = None  # replaced as a whole; read without a lock
+        if rabbit_host is not None:
+            parse_address(rabbit_host, rabbit_port)
+
+    def __repr__(self) -> str:
+        report = self._report
+        found = "not asked yet" if report is None else f"{len(report.connected)} of {len(report)}"
+        return f"<RabbitScout {self._login.user!r} vhost {self._login.vhost!r}: {found}>"
+
+    @property
+    def urls(self) -> list[AmqpUrl]:
+        """The URLs of all working brokers, this node's own first if it works."""
+        return [self._url(row.address) for row in self.report.connected]
+
+    @property
+    def url(self) -> list[AmqpUrl]:
+        """An older name for `urls`."""
+        return self.urls
+
+    @property
+    def addresses(self) -> list[str]:
+        """Their addresses, each ``host``, or ``host:port`` where the port is not 5672."""
+        return [short(row.address) for row in self.report.connected]
+
+    @property
+    def report(self) -> ScoutReport:
+        """What came of the last round; the first use runs one."""
+        report = self._report
+        if report is not None:
+            return report
+        with self._probing:
+            # Another thread may have run the first round while this one waited for the lock.
+            return self._report or self._probe()
+
+    def probe(self) -> ScoutReport:
+        """Ask all candidates again, names resolved anew; blocks for three seconds at most.
+
+        That is for up to ``parallelism`` candidates. Without ``addresses``, the first use also
+        waits for the LAN to be swept.
+        """
+        with self._probing:
+            return self._probe()
+
+    def sweep(self) -> ScoutReport:
+        """Look again for hosts on the LAN, then ask all candidates again."""
+        if self._named is None:
+            self.lan.sweep()
+        return self.probe()
+
+    def ask(
+        self,
+        candidates: Sequence[Address],
+        *,
+        unasked: Collection[Address] = (),
+        stop: threading.Event | None = None,
+    ) -> ScoutReport:
+        """Ask these in place of the candidates that this scout would ask; else as `probe`.
+
+        Args:
+            candidates: whom to ask. Of two names of one broker, the earlier counts.
+            unasked: of these, the row of the last report stands, if there is one.
+            stop: ends the round early when it is set; the last report then stays.
+        """
+        with self._probing:
+            return self._probe(candidates, unasked, stop)
+
+    def _probe(
+        self,
+        candidates: Sequence[Address] | None = None,
+        unasked: Collection[Address] = (),
+        stop: threading.Event | None = None,
+    ) -> ScoutReport:
+        started = time.monotonic()
+        before = self._report
+        if candidates is None:
+            candidates = self._candidates()
+        rows = {row.address: row for row in before or () if row.address in unasked}
+        asked = [address for address in candidates if address not in rows]
+        answers = probe_all(asked, self._login, tls=self._tls, limits=self._limits, stop=stop)
+        if stop is not None and stop.is_set():
+            return before or ScoutReport(())
+        rows.update((row.address, row) for row in answers)
+        ordered = [rows[address] for address in dict.fromkeys(candidates)]
+        report = ScoutReport(tuple(without_duplicates(ordered)), time.monotonic() - started)
+        self._report = report
+        # A round that brings nothing new is not worth a line a minute.
+        news = before is None or before.counts() != report.counts()
+        logger.log(
+            logging.INFO if news else logging.DEBUG,
+            "%d of %d candidates run a RabbitMQ that takes our credentials (%.1f s)",
+            len(report.connected),
+            len(report),
+            report.duration_s,
+        )
+        logger.debug("probed:\n%s", report)
+        return report
+
+    def _candidates(self) -> list[Address]:
+        """Every candidate once, this node's own broker first."""
+        named = self._named
+        if named is None:
+            named = _parse(self.lan.addresses, self._port)
+        return list(dict.fromkeys([self._own(), *named]))
+
+    def _own(self) -> Address:
+        return parse_address(self._own_host or self.lan.this.address, self._port)
+
+    def _url(self, address: Address) -> AmqpUrl:
+        login = self._login
+        return amqp_url(login.user, login.password, address, login.vhost, tls=self._tls is not None)
+
+
+def _parse(addresses: Iterable[str], port: int) -> list[Address]:
+    return [parse_address(address, port) for address in addresses]

@@ -1,0 +1,296 @@
+"""The snoops of a node: each shows the lines of every chart that has it enabled, and sends its own.
+
+A chart's own lines go straight to the terminal, and to the others through the network; those of
+others come from it. What the lines look like is the business of `snoop`. To word, encrypt and send
+them is the work of another thread, the `teller`.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from datetime import datetime
+from typing import Any, Protocol
+
+from ..amqp.topology import snoop_queue
+from ..exceptions import NetworkStopped, TransmitError
+from ..urls import Address, AmqpUrl
+from ..wire.codec import SNOOP_SPY, SNOOP_TRACE, Envelope, is_line_body
+from ..wire.identity import Identity
+from .lines import (
+    Palette,
+    scribble_line,
+    scribble_text,
+    scribbled_trace_text,
+    spy_line,
+    trace_line,
+    trace_text,
+)
+from .settings import Settings, SnoopCallback
+from .stats import DropReason, NetworkStats
+from .teller import Teller, Telling
+from .terminal import SnoopTerminal
+from .topic import TopicNetwork, TopicSpec
+
+logger = logging.getLogger(__name__)
+
+_FLUSH_S = 1.0
+"""A snoop that ends waits this long for its last lines: they may be lost, but it is a pity."""
+
+
+class Layout(Protocol):
+    """Lays a line out for a terminal."""
+
+    def __call__(self, text: str, name: str, *, own: bool, palette: Palette) -> str: ...
+
+
+class Snoop:
+    """One snoop of one node, enabled or not.
+
+    `tell` and `enabled` may be used from any thread; its owner serializes the rest.
+
+    Args:
+        spec: the topic network under it.
+        layout: lays out its lines.
+        settings: the node's.
+        identity: the node's.
+        terminal: where lines are written.
+        teller: does what is to be done for a line.
+        callback: takes the lines of others in place of the terminal.
+    """
+
+    def __init__(
+        self,
+        spec: TopicSpec,
+        layout: Layout,
+        settings: Settings,
+        identity: Identity,
+        terminal: SnoopTerminal,
+        teller: Teller,
+        callback: SnoopCallback | None,
+    ) -> None:
+        self.enabled = False
+        self._spec = spec
+        self._layout = layout
+        self._settings = settings
+        self._identity = identity
+        self._terminal = terminal
+        self._teller = teller
+        self._callback = callback
+        self._untold = 0
+        self._colour = True
+        self._network: TopicNetwork | None = None
+        self._last = NetworkStats.closed()
+        self._closing: list[threading.Thread] = []
+
+    def enable(self, *, colour: bool) -> None:
+        """Have lines shown and sent from now on, or from `open` on."""
+        self._colour = colour
+        self.enabled = True
+
+    def continue_as(self, former: Snoop) -> None:
+        """Be enabled as another was, for a node that starts again."""
+        self.enabled, self._colour = former.enabled, former._colour
+
+    def disable(self) -> None:
+        """Show and send nothing any more, and close the network; waits for nothing."""
+        self.enabled = False
+        self.close()
+
+    def open(self, own_url: AmqpUrl, urls: Iterable[AmqpUrl]) -> None:
+        """Open the network, where the snoop is enabled and it is not open."""
+        if not self.enabled or self._network is not None:
+            return
+        # A new sender each time: its lines are numbered from 1 again.
+        network = TopicNetwork(
+            self._spec,
+            self._settings,
+            Identity.new(self._identity.name),
+            on_envelope=self._on_envelope,
+        )
+        network.start_consumer(own_url)
+        for url in urls:
+            network.add_broker(url)
+        self._network = network
+        self._untold = 0
+
+    def change_keys(self, keys: tuple[bytes, ...]) -> None:
+        """Encrypt and decrypt with other keys, from now on."""
+        self._spec = replace(self._spec, keys=keys)
+        network = self._network
+        if network is not None:
+            network.codec.change_keys(keys)
+
+    def wait_until_ready(self, timeout: float) -> None:
+        """Wait until the lines of others arrive, at most some seconds."""
+        if self._network is not None and self._network.consumer is not None:
+            self._network.consumer.wait_until_ready(timeout)
+
+    def close(self) -> None:
+        """Take the network away; a thread of its own sends the last lines and closes it.
+
+        So that a chart which disables a snoop does not wait for a broker; see `wait_until_closed`.
+        """
+        network, self._network = self._network, None
+        if network is None:
+            return
+        self._last = replace(self._stats_of(network), enabled=False)
+        thread = threading.Thread(
+            target=self._finish,
+            args=(network,),
+            name=f"miros end of {self._spec.name} of {self._identity.name}",
+            daemon=True,
+        )
+        self._closing = [one for one in self._closing if one.is_alive()]
+        self._closing.append(thread)
+        thread.start()
+
+    def wait_until_closed(self) -> None:
+        """Wait until every network that was closed has ended its threads, within seconds."""
+        for thread in self._closing:
+            if thread is not threading.current_thread():
+                thread.join(2 * _FLUSH_S + self._settings.limits.stop_timeout_s)
+
+    def add_broker(self, url: AmqpUrl) -> None:
+        """Send to one more broker."""
+        if self._network is not None:
+            self._network.add_broker(url)
+
+    def remove_broker(self, address: Address) -> None:
+        """Send to one broker less."""
+        if self._network is not None:
+            self._network.remove_broker(address)
+
+    def tell(self, texts: Callable[[], Iterable[str]], *, colour: bool = True) -> None:
+        """Have some of the chart's own lines shown and sent, soon.
+
+        Args:
+            texts: words them; called in the teller's thread.
+            colour: whether they may be coloured here.
+        """
+        untold = self._teller.put(Telling(self, self._network, texts, colour))
+        if untold is not None:
+            untold.snoop.note_untold()
+
+    def note_untold(self) -> None:
+        """Count lines that went to make place for others; in the thread that tells these."""
+        self._untold += 1
+
+    def tell_now(self, telling: Telling) -> None:
+        """Show lines, and send them; in the teller's thread."""
+        for text in telling.texts():
+            self._show(text, self._identity.name, own=True, colour=telling.colour)
+            if telling.network is not None:
+                self._send(text, telling.network)
+
+    def _send(self, text: str, network: TopicNetwork) -> None:
+        try:
+            network.transmit(text, timeout=0.0)
+        except NetworkStopped:
+            pass  # the snoop is being closed: the line was one of those that may be lost
+        except TransmitError as error:
+            logger.warning("a line of %s was not sent: %s", self._spec.name, error)
+
+    def _finish(self, network: TopicNetwork) -> None:
+        self._teller.drain(_FLUSH_S)
+        network.flush(_FLUSH_S)
+        network.stop(_FLUSH_S)
+
+    def _stats_of(self, network: TopicNetwork) -> NetworkStats:
+        stats = network.stats()
+        lost = stats.dropped[DropReason.CONNECTION] + self._untold
+        return replace(stats, dropped={**stats.dropped, DropReason.CONNECTION: lost})
+
+    def stats(self) -> NetworkStats:
+        """The counters since it was enabled the last time."""
+        network = self._network
+        return self._last if network is None else self._stats_of(network)
+
+    def _on_envelope(self, envelope: Envelope) -> None:
+        if self._callback is not None:
+            self._callback(envelope.sender, envelope.body)
+        else:
+            self._show(envelope.body, envelope.sender, own=False, colour=True)
+
+    def _show(self, text: str, name: str, *, own: bool, colour: bool) -> None:
+        layout = self._layout
+        self._terminal.write(
+            lambda palette: layout(text, name, own=own, palette=palette),
+            colour=colour and self._colour,
+        )
+
+
+class Snoops:
+    """The two snoops of one node, and the terminal they share.
+
+    Args:
+        settings: the node's.
+        identity: the node's.
+        terminal: where lines are written.
+        teller: does what is to be done for a line.
+    """
+
+    def __init__(
+        self, settings: Settings, identity: Identity, terminal: SnoopTerminal, teller: Teller
+    ) -> None:
+        self._name = identity.name
+        self._terminal = terminal
+        self.trace = Snoop(
+            _spec(SNOOP_TRACE, "snoop.trace", settings.trace_keys, settings),
+            trace_line,
+            settings,
+            identity,
+            terminal,
+            teller,
+            settings.on_trace_rx,
+        )
+        self.spy = Snoop(
+            _spec(SNOOP_SPY, "snoop.spy", settings.spy_keys, settings),
+            spy_line,
+            settings,
+            identity,
+            terminal,
+            teller,
+            settings.on_spy_rx,
+        )
+
+    def __iter__(self) -> Iterator[Snoop]:
+        return iter((self.trace, self.spy))
+
+    def tell_trace(self, trace: Any) -> None:
+        """Show and send a state transition, as miros records it."""
+        name = self._name
+        self.trace.tell(lambda: (trace_text(trace, name),))
+
+    def tell_spy(self, lines: Iterable[str]) -> None:
+        """Show and send the spy lines of one event."""
+        told = tuple(lines)  # the chart goes on
+        self.spy.tell(lambda: told)
+
+    def scribble(self, message: object, *, colour: bool) -> None:
+        """Write a remark into every snoop that is enabled; with none, on the terminal alone."""
+        text = str(message)
+        if self.trace.enabled:
+            now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
+            line = scribbled_trace_text(text, self._name, now)
+            self.trace.tell(lambda: (line,), colour=colour)
+        if self.spy.enabled:
+            self.spy.tell(lambda: (scribble_text(text),), colour=colour)
+        if not (self.trace.enabled or self.spy.enabled):
+            self._terminal.write(
+                lambda palette: scribble_line(text, palette=palette), colour=colour
+            )
+
+
+def _spec(network: str, routing_key: str, keys: tuple[bytes, ...], settings: Settings) -> TopicSpec:
+    return TopicSpec(
+        name=network,
+        tx_key=routing_key,
+        rx_key=routing_key,
+        keys=keys,
+        queue=snoop_queue(settings.limits),
+        lossy=True,
+        check_body=is_line_body,
+    )

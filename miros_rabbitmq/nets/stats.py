@@ -1,0 +1,60 @@
+"""The counters a node shows of its networks. Typed values; nothing here counts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from ..amqp.link_state import SessionState
+from ..amqp.publisher import PublisherStats
+from ..delivery.outbox import DropReason as DropReason
+from ..discovery.roster import Peer
+from ..exceptions import RejectReason
+
+
+@dataclass(frozen=True)
+class NetworkStats:
+    """One network of one node. All count events (or snoop lines), not AMQP messages."""
+
+    enabled: bool
+    transmitted: int
+    """Accepted by ``transmit``; each goes to every broker."""
+    sent: int
+    """Handed to connections, summed over the brokers; each resend counts again."""
+    confirmed: int
+    """Taken over by brokers."""
+    unrouted: int
+    """Taken over by brokers at which nobody listened."""
+    received: int
+    """Handed to the chart, or to the snoop."""
+    own: int
+    """Own messages that came back and were skipped."""
+    duplicates: int
+    """Came again and were skipped."""
+    gaps: int
+    """Were sent by somebody and never came."""
+    dropped: Mapping[DropReason, int]
+    """Given up, by reason; what was to go to several brokers counts once for each."""
+    rejected: Mapping[RejectReason, int]
+    brokers: Mapping[str, PublisherStats]
+    """The publisher to each broker, by ``host:port``."""
+    consumer: SessionState
+    """The connection to the own broker."""
+    consumer_fault: str = ""
+    """Why there is none; empty while there is."""
+
+    @classmethod
+    def closed(cls) -> NetworkStats:
+        """The counters of a network that is not open."""
+        return cls(False, 0, 0, 0, 0, 0, 0, 0, 0, {}, {}, {}, SessionState.NEW)
+
+
+@dataclass(frozen=True)
+class NetsStats:
+    """The three networks of one node."""
+
+    mesh: NetworkStats
+    snoop_trace: NetworkStats
+    snoop_spy: NetworkStats
+    peers: tuple[Peer, ...] = ()
+    """The brokers that are known, this node's own first."""

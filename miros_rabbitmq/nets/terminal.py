@@ -1,0 +1,114 @@
+"""Writes snoop lines to the terminal, in a thread of its own.
+
+A terminal can stand still, and a chart or a connection must not wait for it. Lines beyond a bound
+are dropped, oldest first, and their number is written in their place.
+"""
+
+from __future__ import annotations
+
+import atexit
+import logging
+import sys
+import threading
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable
+from typing import TextIO
+
+from ..process import in_forked_child
+from ..worker import Worker
+from .lines import PLAIN, Palette, palette_for
+
+logger = logging.getLogger(__name__)
+
+_MAX_LINES = 5_000
+"""Lines that may wait for a terminal: some seconds of a busy system."""
+
+LAST_LINES_S = 1.0
+"""How long a chart that stops, and a program that ends, wait for the terminal."""
+
+_one_writer = threading.Lock()
+"""Held for one line: the writers of several charts in one process share its terminal."""
+
+Line = Callable[[Palette], str]
+"""Lays a line out for a terminal."""
+
+
+class SnoopTerminal:
+    """A queue of lines and the thread that writes them to ``sys.stdout``.
+
+    `write` may be called from any thread, and starts the thread when it is needed.
+
+    Args:
+        name: the chart; a part of the thread's name.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = f"miros snoop terminal of {name}"
+        self._worker = Worker(self._name, self._write, max_items=_MAX_LINES)
+        self._is_broken = False
+        _terminals.add(self)
+
+    def write(self, line: Line, *, colour: bool = True) -> None:
+        """Have a line written.
+
+        Args:
+            line: lays it out, given a palette.
+            colour: whether it may be coloured, where the terminal and the user want colours.
+        """
+        self._worker.put((line, colour))
+
+    def stop(self, timeout: float) -> None:
+        """Write what waits, and end the thread; give up after ``timeout`` seconds."""
+        self._worker.stop(timeout)
+
+    def _write(self, lines: deque[tuple[Line, bool]], dropped: int) -> None:
+        try:
+            _write_lines(lines, dropped)
+            self._is_broken = False
+        except Exception as error:  # noqa: BLE001  # at the top of a thread
+            # A closed pipe, or whatever a program has put in the place of its output: nobody
+            # reads, and nobody shall be disturbed by it.
+            level = logging.DEBUG if self._is_broken else logging.WARNING
+            logger.log(level, "%s: cannot write: %s", self._name, error)
+            self._is_broken = True
+
+
+def _write_lines(lines: deque[tuple[Line, bool]], dropped: int) -> None:
+    # Looked up each time: programs and tests redirect it. Without a console there is none.
+    stream: TextIO | None = sys.stdout
+    if stream is None:
+        return
+    palette = palette_for(stream)
+    with _one_writer:
+        if dropped:
+            stream.write(f" ... {dropped} snoop lines were dropped: the terminal is too slow\n")
+        for line, colour in lines:
+            _write_line(stream, line(palette if colour else PLAIN))
+        stream.flush()
+
+
+def _write_line(stream: TextIO, text: str) -> None:
+    try:
+        stream.write(text + "\n")
+    except UnicodeEncodeError:
+        # Its sender may have letters that this terminal has not.
+        encoding = stream.encoding or "ascii"
+        stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
+
+
+_terminals: weakref.WeakSet[SnoopTerminal] = weakref.WeakSet()
+
+
+@atexit.register
+def _write_what_waits() -> None:
+    deadline_s = time.monotonic() + LAST_LINES_S
+    for terminal in list(_terminals):
+        terminal.stop(max(0.0, deadline_s - time.monotonic()))
+
+
+@in_forked_child
+def _renew_lock() -> None:
+    global _one_writer
+    _one_writer = threading.Lock()  # whoever held the old one does not exist here

@@ -1,0 +1,59 @@
+"""TLS for every broker of a system, as the environment describes it.
+
+Read where a constructor is given no ``tls``::
+
+    RABBIT_TLS_CAFILE     the authorities whose brokers are trusted, in PEM; turns TLS on
+    RABBIT_TLS_CERTFILE   this node's own certificate, where brokers ask for one, in PEM
+    RABBIT_TLS_KEYFILE    its private key, without a passphrase; default the file of the certificate
+
+Brokers are verified, their host names too. What is set and cannot be used is an error, and never
+means to go without TLS.
+"""
+
+from __future__ import annotations
+
+import os
+import ssl
+from collections.abc import Mapping
+
+from ..exceptions import SettingsError
+
+CAFILE = "RABBIT_TLS_CAFILE"
+CERTFILE = "RABBIT_TLS_CERTFILE"
+KEYFILE = "RABBIT_TLS_KEYFILE"
+
+
+def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext | None:
+    """Make a context of the environment's settings; `None` where it has none.
+
+    Raises:
+        SettingsError: a file cannot be read or used, or one of the settings lacks another.
+    """
+    authorities, own, key = (environment.get(name) or None for name in (CAFILE, CERTFILE, KEYFILE))
+    if authorities is None:
+        if own is not None or key is not None:
+            raise SettingsError(f"{CERTFILE} and {KEYFILE} need {CAFILE}, which turns TLS on")
+        return None
+    if own is None and key is not None:
+        raise SettingsError(f"{KEYFILE} is set, and {CERTFILE} is not: a key needs its certificate")
+    try:
+        context = ssl.create_default_context(cafile=authorities)
+    except OSError as error:  # ssl.SSLError is one
+        raise SettingsError(f"{CAFILE}={authorities} cannot be used: {_why(error)}") from error
+    if own is not None:
+        try:
+            # Without a way to ask, a key with a passphrase is refused and not waited for.
+            context.load_cert_chain(own, key, password=_no_passphrase)
+        except (OSError, ValueError) as error:
+            raise SettingsError(
+                f"{CERTFILE}={own} with its key cannot be used: {_why(error)}"
+            ) from error
+    return context
+
+
+def _no_passphrase() -> str:
+    raise ValueError("the key has a passphrase")
+
+
+def _why(error: Exception) -> str:
+    return str(getattr(error, "strerror", None) or error)

@@ -1,0 +1,255 @@
+"""Envelopes to bytes and back: serialize and encrypt, decrypt and check.
+
+Pure: no I/O, no clock of its own beyond the time stamp Fernet writes. What is on the wire:
+
+    message   one or more tokens, one a line
+    token     Fernet (https://github.com/fernet/spec/blob/master/Spec.md): base64 text
+    in it     the serialized envelope: (version, network, sender, epoch, sequence, body)
+
+The body of an event is ``(signal name, payload)``; of a snoop, the line. Signal *numbers* never
+travel, as they differ from process to process. Sequence numbers count from 1; an envelope with the
+number 0 stands outside of the sequence and is a notice of the sender about itself
+(`announcement`), where the network takes any. On receipt the order is fixed:
+size, authenticity, deserialization, shape, network; bytes that fail authentication reach no
+deserializer.
+"""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from ..exceptions import MessageRejected, PayloadRefused, RejectReason
+from .keys import Keys, check_keys
+from .opcodes import OpcodeRefused
+from .pickling import ClassRefused, RestrictedPickle
+
+Serializer = Callable[[Any], bytes]
+Deserializer = Callable[[bytes], Any]
+
+FORMAT_VERSION = 1
+
+MESH = "miros.mesh"
+SNOOP_TRACE = "miros.snoop.trace"
+SNOOP_SPY = "miros.snoop.spy"
+"""The networks, each by the name of its exchange."""
+
+TOKEN_SEPARATOR = b"\n"
+
+NOTICE = 0
+"""The sequence number of an envelope that says something of its sender."""
+
+_STAMP = slice(1, 9)
+"""Where a Fernet token has its time: 64 bits of seconds, authenticated with the rest."""
+
+_MAX_SKEW_S = 60.0
+"""How far ahead a clock may be, as for Fernet's own ``ttl``; but not farther than ``max_age_s``."""
+
+_MAX_NAME = 255
+_MAX_SEQUENCE = 2**63 - 1
+
+
+class Envelope(NamedTuple):
+    """What travels inside one token."""
+
+    network: str
+    """The network it was sent on, so that it cannot be replayed on another with the same key."""
+    sender: str
+    """The name of the chart."""
+    epoch: int
+    """A random number of the sender's start: sequence numbers count from 1 within it."""
+    sequence: int
+    """1 for the first envelope of the epoch on this network, one more for each further; `NOTICE`
+    for what stands outside of the sequence."""
+    body: Any
+    """``(signal name, payload)``, a snoop line, or a notice."""
+
+
+class Codec:
+    """Encrypts envelopes of one network into tokens, and back.
+
+    May be used from any thread.
+
+    Args:
+        network: the name that goes into each envelope and is demanded of each received.
+        keys: a Fernet key, or a list of them: the first encrypts, all decrypt.
+        serializer: turns plain data (a tuple) into bytes; default restricted pickle, protocol 3.
+        deserializer: its inverse; it may give a list where the serializer was given a tuple.
+        allowed_classes: classes of one's own that the default serializer takes.
+        max_bytes: the largest token made or taken.
+        max_age_s: the oldest token taken, in seconds by the clocks of both sides; default any.
+        now: the wall clock, in seconds.
+        check_body: raises or returns False for a body that is not of this network.
+        check_notice: the same for the body of a notice; without it, there are none.
+
+    Raises:
+        MalformedKey: one of the keys is not a Fernet key, or there is none.
+    """
+
+    def __init__(
+        self,
+        network: str,
+        keys: Keys,
+        *,
+        serializer: Serializer | None = None,
+        deserializer: Deserializer | None = None,
+        allowed_classes: Sequence[type] = (),
+        max_bytes: int = 1024 * 1024,
+        max_age_s: float | None = None,
+        now: Callable[[], float] = time.time,
+        check_body: Callable[[Any], bool] | None = None,
+        check_notice: Callable[[Any], bool] | None = None,
+    ) -> None:
+        restricted = RestrictedPickle(allowed_classes)
+        self.network = network
+        self.max_bytes = max_bytes
+        self._serialize = serializer or restricted.dumps
+        self._deserialize = deserializer or restricted.loads
+        self._check_body = check_body
+        self._check_notice = check_notice
+        self._max_age_s = max_age_s
+        self._now = now
+        self._cipher = _Cipher.of(keys)
+
+    def change_keys(self, keys: Keys) -> None:
+        """Encrypt with the first of these keys from now on, and decrypt with all of them.
+
+        An envelope is encoded or decoded with the old keys or with the new, never with both.
+
+        Raises:
+            MalformedKey: one is not a Fernet key, or there is none; nothing was changed.
+        """
+        self._cipher = _Cipher.of(keys)  # one reference: replaced in one step
+
+    def encode(self, sender: str, epoch: int, sequence: int, body: Any) -> bytes:
+        """Serialize and encrypt one envelope.
+
+        Raises:
+            PayloadRefused: the body cannot be serialized or is too large; says how to allow it.
+        """
+        check = self._check_body if sequence != NOTICE else self._check_notice
+        if check is not None and not check(body):
+            raise PayloadRefused(f"is not what {self.network} carries: {_shape(body)}")
+        fields = (FORMAT_VERSION, self.network, sender, epoch, sequence, body)
+        try:
+            plain = self._serialize(fields)
+            if isinstance(plain, str):
+                plain = plain.encode()
+        except Exception as error:
+            raise PayloadRefused(f"cannot be serialized: {error}") from error
+        if not isinstance(plain, bytes):
+            raise PayloadRefused(f"the serializer made a {type(plain).__name__}, not bytes")
+        token = self._cipher.encrypt(plain)
+        if len(token) > self.max_bytes:
+            raise PayloadRefused(
+                f"is {len(token):,} bytes encrypted, more than the {self.max_bytes:,} of "
+                "Limits.event_bytes: send less at once, or raise the limit on every node"
+            )
+        return token
+
+    def decode(self, token: bytes) -> Envelope:
+        """Authenticate, decrypt, deserialize and check one token.
+
+        Raises:
+            MessageRejected: with the reason.
+        """
+        if len(token) > self.max_bytes:
+            raise MessageRejected(RejectReason.OVERSIZE, f"{len(token):,} bytes")
+        plain = self._authenticate(token)
+        if self._max_age_s is not None:
+            self._check_age(token, self._max_age_s)
+        return self._checked(self._read(plain))
+
+    # The steps of a receipt, in their order. Each has its own reason.
+
+    def _authenticate(self, token: bytes) -> bytes:
+        try:
+            return self._cipher.decrypt(token)
+        except (InvalidToken, ValueError, TypeError):
+            raise MessageRejected(RejectReason.NOT_AUTHENTIC) from None
+
+    def _check_age(self, token: bytes, limit_s: float) -> None:
+        """Compare the time of an authentic token with the clock."""
+        # As Fernet reads it, so that it is the time which was authenticated.
+        stamp = base64.urlsafe_b64decode(token)[_STAMP]
+        age_s = self._now() - int.from_bytes(stamp, "big")
+        if age_s > limit_s:
+            raise MessageRejected(
+                RejectReason.TOO_OLD,
+                f"{age_s:,.0f} s: it was held up or sent again, or a clock is behind",
+            )
+        if age_s < -min(_MAX_SKEW_S, limit_s):
+            raise MessageRejected(
+                RejectReason.CLOCK_SKEW,
+                f"the sender's is {-age_s:,.0f} s ahead of this one: set both by the network time",
+            )
+
+    def _read(self, plain: bytes) -> Any:
+        try:
+            return self._deserialize(plain)
+        except Exception as error:
+            # Only the kind of the error: its text may quote what was decrypted.
+            detail = type(error).__name__
+            if isinstance(error, (ClassRefused, OpcodeRefused)):
+                detail = str(error)
+            raise MessageRejected(RejectReason.NOT_DESERIALIZABLE, detail) from error
+
+    def _checked(self, fields: Any) -> Envelope:
+        if type(fields) not in (tuple, list) or len(fields) != 6:
+            raise MessageRejected(RejectReason.MALFORMED, "not six fields")
+        version, network, sender, epoch, sequence, body = fields
+        if type(version) is not int or version != FORMAT_VERSION:
+            raise MessageRejected(RejectReason.MALFORMED, "another format version")
+        if type(sender) is not str or not 0 < len(sender) <= _MAX_NAME:
+            raise MessageRejected(RejectReason.MALFORMED, "no sender's name")
+        if type(epoch) is not int or not 0 <= epoch <= _MAX_SEQUENCE:
+            raise MessageRejected(RejectReason.MALFORMED, "no epoch")
+        first = 1 if self._check_notice is None else NOTICE
+        if type(sequence) is not int or not first <= sequence <= _MAX_SEQUENCE:
+            raise MessageRejected(RejectReason.MALFORMED, "no sequence number")
+        if network != self.network:
+            raise MessageRejected(RejectReason.WRONG_NETWORK)
+        check = self._check_body if sequence != NOTICE else self._check_notice
+        if check is not None and not check(body):
+            raise MessageRejected(RejectReason.MALFORMED, "not a body of this network")
+        return Envelope(self.network, sender, epoch, sequence, body)
+
+
+class _Cipher(NamedTuple):
+    """What keys are used for."""
+
+    encrypt: Callable[[bytes], bytes]
+    decrypt: Callable[[bytes], bytes]
+
+    @classmethod
+    def of(cls, keys: Keys) -> _Cipher:
+        first, *others = (Fernet(key) for key in check_keys("keys", keys))
+        if not others:
+            return cls(first.encrypt, first.decrypt)
+        return cls(first.encrypt, MultiFernet((first, *others)).decrypt)
+
+
+def is_event_body(body: Any) -> bool:
+    """Tell whether a body is ``(signal name, payload)``."""
+    return (
+        type(body) in (tuple, list)
+        and len(body) == 2
+        and type(body[0]) is str
+        and 0 < len(body[0]) <= _MAX_NAME
+    )
+
+
+def is_line_body(body: Any) -> bool:
+    """Tell whether a body is a snoop line."""
+    return type(body) is str
+
+
+def _shape(body: Any) -> str:
+    """Say what a body is made of, and nothing of what it says."""
+    if isinstance(body, (tuple, list)):
+        return f"a {type(body).__name__} of {', '.join(type(item).__name__ for item in body)}"
+    return f"a {type(body).__name__}"

@@ -1,0 +1,422 @@
+"""What is written and read past pika: the same bytes as pika's, none lost, none out of order."""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import socket
+from types import SimpleNamespace
+from typing import Any
+
+import pika
+import pika.channel
+import pika.connection
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from miros_rabbitmq.amqp.connection import Connection, tune_reading, write
+from miros_rabbitmq.amqp.framing import Confirms, Deliveries, Delivery, Publishing
+
+from ...helpers import Poison
+
+FRAME_MAX = 4_096
+PROPERTIES = pika.BasicProperties(app_id="someone", delivery_mode=2)
+
+
+class Pika(pika.connection.Connection):  # type: ignore[misc]  # pika has no type hints
+    """pika's own marshalling, its output kept."""
+
+    def __init__(self) -> None:
+        self.written = bytearray()
+        self.params = SimpleNamespace(frame_max=FRAME_MAX)
+        self._body_max_length = FRAME_MAX - 8
+        self.bytes_sent = self.frames_sent = 0
+        self._transport: Any = None
+
+    def _adapter_emit_data(self, data: bytes) -> None:
+        self.written += data
+
+    # What the base class leaves to its subclasses, and is not used here.
+    _adapter_add_timeout = _adapter_remove_timeout = None
+    _adapter_add_callback_threadsafe = _adapter_connect_stream = _adapter_disconnect_stream = None
+    _adapter_call_later = None
+
+
+class Transport:
+    """As much of pika's transport as is used."""
+
+    def __init__(self, sock: socket.socket, buffered: int = 0) -> None:
+        self._sock = sock
+        self.buffered = buffered
+
+    def get_write_buffer_size(self) -> int:
+        return self.buffered
+
+
+@pytest.fixture
+def sockets() -> Any:
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    theirs.setblocking(False)
+    yield ours, theirs
+    ours.close()
+    theirs.close()
+
+
+def received(sock: socket.socket) -> bytes:
+    data = bytearray()
+    try:
+        while piece := sock.recv(65_536):
+            data += piece
+    except BlockingIOError:
+        pass
+    return bytes(data)
+
+
+@pytest.mark.parametrize("size", [0, 1, 300, FRAME_MAX - 9, FRAME_MAX - 8, FRAME_MAX - 7, 20_000])
+@pytest.mark.parametrize("mandatory", [True, False])
+def test_it_writes_what_pika_would(sockets: Any, size: int, mandatory: bool) -> None:
+    body = bytes(n % 251 for n in range(size))
+    reference = Pika()
+    method = pika.spec.Basic.Publish(
+        exchange="miros.mesh", routing_key="some.key", mandatory=mandatory
+    )
+    reference._send_message(7, method, (PROPERTIES, body))
+    ours, theirs = sockets
+    connection = Pika()
+    connection._transport = Transport(ours)
+    channel = SimpleNamespace(channel_number=7, connection=connection)
+    publishing = Publishing(channel, "miros.mesh", "some.key", PROPERTIES, mandatory=mandatory)
+    for _ in range(2):
+        assert publishing.publish(body)
+        assert received(theirs) == reference.written
+    assert not connection.written, "pika has nothing left to write"
+
+
+def test_what_a_full_socket_does_not_take_is_left_to_pika(sockets: Any) -> None:
+    ours, theirs = sockets
+    ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
+    connection = Pika()
+    connection._transport = Transport(ours)
+    data = bytes(n % 251 for n in range(2_000_000))
+    assert not write(connection, data)
+    assert 0 < len(connection.written) < len(data)
+    assert received(theirs) + connection.written == data
+
+
+def test_what_pika_still_has_to_write_goes_first(sockets: Any) -> None:
+    ours, theirs = sockets
+    connection = Pika()
+    connection._transport = Transport(ours, buffered=1)
+    assert not write(connection, b"later")
+    assert connection.written == b"later"
+    assert received(theirs) == b""
+
+
+@pytest.mark.parametrize("code", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EPIPE])
+def test_no_error_of_a_socket_reaches_who_sends(code: int) -> None:
+    def fail(_: bytes) -> int:
+        raise OSError(code, "gone")
+
+    connection = Pika()
+    connection._transport = Transport(SimpleNamespace(send=fail))  # type: ignore[arg-type]
+    assert not write(connection, b"again")
+    assert connection.written == b"again", "pika tries, and finds out"
+
+
+def test_a_broken_socket_is_for_pika_to_find(sockets: Any) -> None:
+    ours, theirs = sockets
+    theirs.close()
+    connection = Pika()
+    connection._transport = Transport(ours)
+    assert not write(connection, b"lost")
+    assert connection.written == b"lost"
+
+
+def test_pika_has_the_parts_that_are_used_besides_its_documented_ones() -> None:
+    """Where a newer pika lacks one, this says so before a connection does."""
+    transport = pika.adapters.utils.io_services_utils._AsyncTransportBase
+    assert hasattr(transport, "get_write_buffer_size")
+    assert isinstance(transport._MAX_RECV_BYTES, int)
+    assert isinstance(transport._MAX_CONSUME_BYTES, int)
+    assert hasattr(pika.connection.Connection, "_on_data_available")
+    assert hasattr(pika.connection.Connection, "_read_frame")
+    assert hasattr(pika.connection.Connection, "_output_marshaled_frames")
+    assert hasattr(pika.connection.Connection, "_terminate_stream")
+
+
+def test_a_connection_without_a_transport_is_left_as_it_is() -> None:
+    tune_reading(SimpleNamespace(_transport=None))
+    tune_reading(SimpleNamespace())
+
+
+# What is read past pika.
+
+OURS, TAG = 7, "ctag7.ours"
+
+
+class Fed(Connection):
+    """A connection that is given bytes; what is left to pika is assembled as pika does it."""
+
+    def __init__(self) -> None:
+        self._frame_buffer = b""
+        self.bytes_received = self.frames_received = 0
+        self.connection_state = self.CONNECTION_OPEN
+        self.channel = SimpleNamespace(channel_number=OURS, is_open=True, connection=self)
+        self.seen: list[Any] = []
+        self._assembler = pika.channel.ContentFrameAssembler()
+
+    def _process_frame(self, frame_value: Any) -> None:
+        if isinstance(frame_value, pika.frame.Heartbeat):
+            self.seen.append("heartbeat")
+        elif not isinstance(getattr(frame_value, "method", None), pika.spec.Basic.Ack):
+            self._assemble(frame_value)
+        else:
+            self.seen.append(("ack of pika", frame_value.method.delivery_tag))
+
+    def _assemble(self, frame_value: Any) -> None:
+        message = self._assembler.process(frame_value)
+        if message is not None:
+            method, header, body = message
+            self.seen.append(
+                Delivery(
+                    body,
+                    method.method.routing_key,
+                    header.properties.app_id,
+                    method.method.redelivered,
+                    method.method.delivery_tag,
+                )
+            )
+
+    def feed(self, stream: bytes, cuts: list[int]) -> None:
+        edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
+        for begin, end in itertools.pairwise(edges):
+            if begin < end:
+                self._on_data_available(stream[begin:end])
+
+
+def marshalled(
+    delivery: Delivery,
+    *,
+    properties: pika.BasicProperties | None = None,
+    consumer_tag: str = TAG,
+    channel: int = OURS,
+    fragment: int = FRAME_MAX,
+) -> bytes:
+    """A delivery as a broker sends it."""
+    method = pika.spec.Basic.Deliver(
+        consumer_tag=consumer_tag,
+        delivery_tag=delivery.tag,
+        redelivered=delivery.redelivered,
+        exchange="miros.mesh",
+        routing_key=delivery.routing_key,
+    )
+    if properties is None:
+        properties = pika.BasicProperties(app_id=delivery.sender_id, delivery_mode=2)
+    body = delivery.body
+    frames = [
+        pika.frame.Method(channel, method),
+        pika.frame.Header(channel, len(body), properties),
+        *(
+            pika.frame.Body(channel, body[at : at + fragment])
+            for at in range(0, len(body), fragment)
+        ),
+    ]
+    return b"".join(frame.marshal() for frame in frames)
+
+
+DELIVERIES = st.builds(
+    Delivery,
+    st.binary(max_size=40),
+    st.text(max_size=12),
+    st.none() | st.text(min_size=1, max_size=12),
+    st.booleans(),
+    st.integers(0, 2**64 - 1),
+)
+
+
+@given(
+    parts=st.lists(st.just("heartbeat") | st.tuples(DELIVERIES, st.integers(1, 40))),
+    cuts=st.lists(st.integers(0, 10_000), max_size=12),
+)
+def test_deliveries_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
+    parts: list[Any], cuts: list[int]
+) -> None:
+    connection = Fed()
+    taken = 0
+
+    def note(delivery: Delivery) -> None:
+        nonlocal taken
+        taken += 1
+        connection.seen.append(delivery)
+
+    connection.shortcut = Deliveries(connection.channel, TAG, note).take
+    stream = b"".join(
+        pika.frame.Heartbeat().marshal()
+        if part == "heartbeat"
+        else marshalled(part[0], fragment=part[1])
+        for part in parts
+    )
+    connection.feed(stream, cuts)
+    assert connection.seen == [part if part == "heartbeat" else part[0] for part in parts]
+    assert connection.bytes_received == len(stream)
+    if not cuts and "heartbeat" not in parts:
+        assert taken == len(parts), "pika was not needed"
+
+
+ONE = Delivery(b"one", "a.key", "someone", False, 1)
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        marshalled(ONE, consumer_tag="another"),
+        marshalled(ONE, channel=OURS + 1),
+        marshalled(ONE).replace(b"one\xce", b"one\xcf"),
+        marshalled(ONE)[:-1] + b"\0",
+        pika.frame.Method(OURS, pika.spec.Basic.Cancel(consumer_tag=TAG)).marshal(),
+        b"",
+        b"\x01",
+        marshalled(ONE)[:-1],
+        marshalled(ONE)[:20],
+    ],
+)
+def test_what_is_no_whole_delivery_to_the_consumer_is_left_to_pika(stream: bytes) -> None:
+    heard: list[Delivery] = []
+    deliveries = Deliveries(Fed().channel, TAG, heard.append)
+    good = marshalled(ONE)
+    assert deliveries.take(good + stream) == len(good)
+    assert heard == [ONE]
+
+
+@pytest.mark.parametrize("size", [1, 200, 300, 5_000])
+def test_the_sender_is_read_from_among_any_properties(size: int) -> None:
+    heard: list[Delivery] = []
+    properties = pika.BasicProperties(
+        content_type="text/plain",
+        headers={"x": "y" * size, "n": [1, None]},
+        app_id="someone",
+        expiration="60000",
+    )
+    stream = marshalled(ONE, properties=properties)
+    assert Deliveries(Fed().channel, TAG, heard.append).take(2 * stream) == 2 * len(stream)
+    assert heard == [ONE, ONE]
+
+
+SHORT = st.none() | st.text(max_size=20)
+
+
+@given(
+    properties=st.builds(
+        pika.BasicProperties,
+        content_type=SHORT,
+        content_encoding=SHORT,
+        headers=st.none() | st.dictionaries(st.text(max_size=9), st.integers(0, 99) | SHORT),
+        delivery_mode=st.none() | st.integers(1, 2),
+        priority=st.none() | st.integers(0, 9),
+        correlation_id=SHORT,
+        reply_to=SHORT,
+        expiration=SHORT,
+        message_id=SHORT,
+        timestamp=st.none() | st.integers(0, 2**32),
+        type=SHORT,
+        user_id=SHORT,
+        app_id=SHORT,
+        cluster_id=SHORT,
+    )
+)
+def test_the_sender_is_whom_pika_finds_in_any_properties(
+    properties: pika.BasicProperties,
+) -> None:
+    heard: list[Delivery] = []
+    stream = marshalled(ONE, properties=properties)
+    assert Deliveries(Fed().channel, TAG, heard.append).take(stream) == len(stream)
+    assert heard[0].sender_id == properties.app_id
+
+
+@pytest.mark.parametrize("by_pika", [True, False])
+def test_a_header_table_that_pika_raises_at_is_not_read(by_pika: bool) -> None:
+    connection = Fed()
+    connection.shortcut = Deliveries(connection.channel, TAG, connection.seen.append).take
+    stream = marshalled(ONE, properties=Poison())
+    connection.feed(stream, [1] if by_pika else [])
+    assert connection.seen == [ONE._replace(sender_id=None)]
+
+
+def test_nothing_is_handed_over_once_the_channel_is_closing() -> None:
+    connection = Fed()
+
+    def close(_: Delivery) -> None:
+        connection.channel.is_open = False
+
+    stream = marshalled(ONE)
+    assert Deliveries(connection.channel, TAG, close).take(2 * stream) == len(stream)
+
+
+def test_what_comes_after_the_end_of_the_connection_is_dropped() -> None:
+    connection = Fed()
+
+    def cut(_: Delivery) -> None:
+        connection.channel.is_open = False
+        connection.connection_state = connection.CONNECTION_CLOSED
+
+    connection.shortcut = Deliveries(connection.channel, TAG, cut).take
+    connection.feed(2 * marshalled(ONE), [])
+    assert connection.seen == []
+
+
+def ack(tag: int, *, multiple: bool, channel: int = OURS) -> bytes:
+    frame: bytes = pika.frame.Method(
+        channel, pika.spec.Basic.Ack(delivery_tag=tag, multiple=multiple)
+    ).marshal()
+    return frame
+
+
+@given(
+    acks=st.lists(st.tuples(st.integers(0, 2**64 - 1), st.booleans())),
+    cuts=st.lists(st.integers(0, 10_000), max_size=12),
+)
+def test_confirms_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
+    acks: list[tuple[int, bool]], cuts: list[int]
+) -> None:
+    connection = Fed()
+    by_us: list[tuple[int, bool]] = []
+
+    def note(tag: int, multiple: bool) -> None:
+        by_us.append((tag, multiple))
+        connection.seen.append(("ack of pika", tag))
+
+    connection.shortcut = Confirms(connection.channel, note).take
+    stream = b"".join(ack(tag, multiple=multiple) for tag, multiple in acks)
+    connection.feed(stream, cuts)
+    assert connection.seen == [("ack of pika", tag) for tag, _ in acks]
+    assert connection.bytes_received == len(stream)
+    if not cuts:
+        assert by_us == acks
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        ack(2, multiple=False, channel=OURS + 1),
+        pika.frame.Method(OURS, pika.spec.Basic.Nack(delivery_tag=2)).marshal(),
+        ack(2, multiple=False)[:-1] + b"\0",
+        ack(2, multiple=False)[:-1],
+        pika.frame.Heartbeat().marshal() + ack(2, multiple=False),
+    ],
+)
+def test_what_is_no_confirm_is_left_to_pika(stream: bytes) -> None:
+    heard: list[int] = []
+    confirms = Confirms(Fed().channel, lambda tag, _: heard.append(tag))
+    good = ack(1, multiple=False)
+    assert confirms.take(good + stream) == len(good)
+    assert heard == [1]
+
+
+def test_an_acknowledgement_is_that_of_pika(sockets: Any) -> None:
+    ours, theirs = sockets
+    connection = Fed()
+    connection._transport = Transport(ours)
+    Deliveries(connection.channel, TAG, print).acknowledge(2**40)
+    assert received(theirs) == ack(2**40, multiple=True)

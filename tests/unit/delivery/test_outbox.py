@@ -1,0 +1,680 @@
+"""The book-keeping of delivery: by itself, and against a model of a broker that fails."""
+
+from __future__ import annotations
+
+from collections import deque
+
+import pytest
+from hypothesis import Phase, given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
+
+from miros_rabbitmq.delivery.inbox import Arrival, Inbox
+from miros_rabbitmq.delivery.intake import SMALL_TOKEN
+from miros_rabbitmq.delivery.outbox import Batch, Outbox
+
+SMALL = b"x" * SMALL_TOKEN
+
+
+def outbox(
+    *,
+    max_events: int = 100,
+    max_bytes: int = 10_000,
+    window: int = 10,
+    batch_events: int = 1,
+    batch_bytes: int = 1_000,
+    resend: bool = True,
+) -> Outbox:
+    return Outbox(
+        max_events=max_events,
+        max_bytes=max_bytes,
+        window=window,
+        batch_events=batch_events,
+        batch_bytes=batch_bytes,
+        resend=resend,
+    )
+
+
+def tokens_left(box: Outbox) -> list[bytes]:
+    """Send and confirm everything that waits."""
+    left: list[bytes] = []
+    while batch := box.take():
+        left.extend(batch.tokens)
+        box.confirm(batch.tag)
+    return left
+
+
+# The sender's half.
+
+
+def send(box: Outbox, *sizes: int) -> None:
+    """Post and take a message of each of these numbers of tokens, and have it confirmed."""
+    for size in sizes:
+        for _ in range(size):
+            box.post(b"x")
+        batch = box.take()
+        assert batch is not None
+        assert len(batch.tokens) == size
+        box.confirm(batch.tag)
+
+
+def test_it_is_calm_while_messages_hold_few_tokens_and_two_in_a_row_make_it_so_again() -> None:
+    box = outbox(batch_events=100)
+    assert box.is_calm
+    send(box, 1, 8, 3)
+    assert box.is_calm
+    send(box, 9)
+    assert not box.is_calm
+    send(box, 1)
+    assert not box.is_calm
+    send(box, 8)
+    assert box.is_calm
+
+
+def test_beats_that_find_nothing_make_it_calm_too() -> None:
+    box = outbox(batch_events=100)
+    send(box, 50)
+    box.note_silence()
+    assert not box.is_calm
+    box.note_silence()
+    assert box.is_calm
+
+
+def test_a_message_is_filled_by_the_number_of_tokens_or_by_their_bytes() -> None:
+    box = outbox(batch_events=3, batch_bytes=20)
+    box.post(b"x")
+    box.post(b"y")
+    assert not box.fills_message
+    box.post(b"z")
+    assert box.fills_message
+    box.take()
+    box.post(b"x" * 20)
+    assert box.fills_message
+
+
+def test_the_window_is_full_until_something_is_confirmed() -> None:
+    box = outbox(window=2)
+    for _ in range(3):
+        box.post(b"x")
+    assert box.has_window
+    box.take()
+    box.take()
+    assert not box.has_window
+    box.confirm(1)
+    assert box.has_window
+
+
+def test_tokens_leave_in_the_order_they_came() -> None:
+    box = outbox()
+    for token in (b"a", b"b", b"c"):
+        assert box.post(token) == 0
+    assert [box.take(), box.take(), box.take(), box.take()] == [
+        Batch(1, (b"a",)),
+        Batch(2, (b"b",)),
+        Batch(3, (b"c",)),
+        None,
+    ]
+
+
+def test_what_waits_together_goes_together_up_to_the_number_of_a_batch() -> None:
+    box = outbox(batch_events=3)
+    for token in (b"a", b"b", b"c", b"d"):
+        box.post(token)
+    assert box.take() == Batch(1, (b"a", b"b", b"c"))
+    assert box.take() == Batch(2, (b"d",))
+
+
+def test_the_bytes_of_a_batch_count_the_separators() -> None:
+    box = outbox(batch_events=10, batch_bytes=5)
+    for token in (b"aa", b"bb", b"cc", b"d"):
+        box.post(token)
+    assert box.take() == Batch(1, (b"aa", b"bb"))  # with one separator just five bytes
+    assert box.take() == Batch(2, (b"cc", b"d"))
+
+
+def test_a_token_larger_than_a_batch_goes_alone() -> None:
+    box = outbox(batch_events=10, batch_bytes=5)
+    for token in (b"x" * 50, b"a", b"b"):
+        box.post(token)
+    assert box.take() == Batch(1, (b"x" * 50,))
+    assert box.take() == Batch(2, (b"a", b"b"))
+
+
+def test_a_full_window_holds_back_until_something_is_confirmed() -> None:
+    box = outbox(window=2)
+    for token in (b"a", b"b", b"c"):
+        box.post(token)
+    assert box.take() is not None
+    assert box.take() is not None
+    assert box.take() is None
+    assert box.confirm(2) == 1
+    assert box.take() == Batch(3, (b"c",))
+
+
+def test_one_confirm_may_stand_for_all_before_it() -> None:
+    box = outbox(batch_events=2)
+    for number in range(6):
+        box.post(b"%d" % number)
+    while box.take():
+        pass
+    assert box.confirm(2, multiple=True) == 4
+    assert box.unconfirmed == 2
+    assert not box.is_empty
+    assert box.confirm(3, multiple=True) == 2
+    assert box.is_empty
+
+
+@pytest.mark.parametrize("multiple", [False, True])
+def test_a_confirm_of_what_is_not_under_way_counts_nothing(multiple: bool) -> None:
+    box = outbox()
+    box.post(b"a")
+    assert box.confirm(0, multiple=multiple) == 0
+    assert box.confirm(1, multiple=multiple) == 0
+    box.take()
+    assert box.confirm(1, multiple=multiple) == 1
+    assert box.confirm(1, multiple=multiple) == 0
+    assert box.unconfirmed == 0
+
+
+def test_after_a_lost_connection_the_unconfirmed_go_first_and_in_order() -> None:
+    box = outbox(batch_events=2)
+    for number in range(6):
+        box.post(b"%d" % number)
+    assert box.take() == Batch(1, (b"0", b"1"))
+    assert box.take() == Batch(2, (b"2", b"3"))
+    assert box.connection_lost() == 0
+    assert box.unconfirmed == 0
+    assert box.depth == 6
+    # The tags of the new channel start anew.
+    assert box.take() == Batch(1, (b"0", b"1"))
+    assert tokens_left(box) == [b"2", b"3", b"4", b"5"]
+
+
+def test_what_was_confirmed_is_not_sent_again() -> None:
+    box = outbox()
+    for token in (b"a", b"b", b"c"):
+        box.post(token)
+        box.take()
+    box.confirm(2)
+    box.connection_lost()
+    assert tokens_left(box) == [b"a", b"c"]
+
+
+def test_over_the_limit_of_events_the_oldest_go() -> None:
+    box = outbox(max_events=3)
+    assert [box.post(b"%d" % number) for number in range(5)] == [0, 0, 0, 1, 1]
+    assert tokens_left(box) == [b"2", b"3", b"4"]
+
+
+def test_over_the_limit_of_bytes_as_many_of_the_oldest_go_as_it_takes() -> None:
+    box = outbox(max_bytes=10)
+    for token in (b"aaa", b"bbb", b"ccc", b"dddddd"):
+        assert box.post(token) == 0
+    assert box.is_full
+    assert box.post(b"e") == 2
+    assert tokens_left(box) == [b"ccc", b"dddddd", b"e"]
+
+
+def test_a_token_above_the_limit_of_bytes_is_kept_and_goes_before_the_next() -> None:
+    box = outbox(max_bytes=10)
+    box.post(b"a")
+    assert box.post(b"x" * 20) == 0
+    assert box.post(b"b") == 2
+    assert tokens_left(box) == [b"b"]
+
+
+@settings(deadline=None, max_examples=200)
+@given(st.lists(st.integers(1, 40), max_size=30), st.integers(1, 10), st.integers(1, 100))
+def test_a_post_to_an_outbox_with_room_drops_nothing(
+    sizes: list[int], max_events: int, max_bytes: int
+) -> None:
+    """Or a sender that waits for room would lose what it was told is accepted."""
+    box = outbox(max_events=max_events, max_bytes=max_bytes)
+    for size in sizes:
+        had_room = not box.is_full
+        dropped = box.post(b"x" * size)
+        assert not (had_room and dropped)
+        assert box.is_full or had_room or dropped
+
+
+def test_what_is_confirmed_makes_room() -> None:
+    box = outbox(max_events=1, max_bytes=10)
+    box.post(b"a" * 10)
+    assert box.is_full
+    box.take()
+    assert box.is_full, "it would wait again if the connection were lost"
+    box.confirm(1)
+    assert not box.is_full
+    assert box.post(b"b" * 10) == 0
+
+
+def test_of_a_lossy_outbox_what_is_sent_makes_room() -> None:
+    box = outbox(resend=False, max_events=1)
+    box.post(b"a")
+    assert box.is_full
+    box.take()
+    assert not box.is_full
+    assert box.post(b"b") == 0
+
+
+def test_a_lossy_outbox_gives_up_what_was_under_way() -> None:
+    box = outbox(resend=False, batch_events=2)
+    for number in range(5):
+        box.post(b"%d" % number)
+    box.take()
+    box.take()
+    assert box.connection_lost() == 4
+    assert box.unconfirmed == 0
+    assert tokens_left(box) == [b"4"]
+    assert box.connection_lost() == 0
+
+
+def test_a_lossy_outbox_keeps_what_waits_within_its_limit() -> None:
+    box = outbox(resend=False, max_events=2)
+    assert sum(box.post(b"%d" % number) for number in range(10)) == 8
+    assert box.connection_lost() == 0
+    assert tokens_left(box) == [b"8", b"9"]
+
+
+def test_what_was_posted_while_there_was_room_survives_a_lost_connection() -> None:
+    box = outbox(max_events=4, window=2)
+    posted = 0
+    while not box.is_full:
+        box.post(b"token")
+        posted += 1
+        if box.depth == 2:
+            box.take()
+    assert box.connection_lost() == 0
+    assert len(tokens_left(box)) == posted
+
+
+# What the outbox says there is room for.
+
+
+@given(
+    max_events=st.integers(1, 40),
+    max_bytes=st.integers(1, 20_000),
+    sizes=st.lists(st.integers(0, 2_000), max_size=20),
+    under_way=st.integers(0, 3),
+    resend=st.booleans(),
+    last=st.integers(0, 5_000),
+)
+def test_small_tokens_that_have_room_push_nothing_out_nor_does_one_more(
+    max_events: int, max_bytes: int, sizes: list[int], under_way: int, resend: bool, last: int
+) -> None:
+    box = outbox(max_events=max_events, max_bytes=max_bytes, batch_events=5, resend=resend)
+    for size in sizes:
+        box.post(b"x" * size)
+    for _ in range(under_way):
+        box.take()
+    room = box.room
+    if room >= 0:
+        box.post_all([SMALL] * room)
+        assert not box.is_full
+        assert box.post(b"x" * last) == 0
+
+
+@given(
+    batch_events=st.integers(1, 40),
+    batch_bytes=st.integers(1, 20_000),
+    sizes=st.lists(st.integers(0, 2_000), max_size=20),
+)
+def test_small_tokens_with_room_in_a_message_do_not_fill_it(
+    batch_events: int, batch_bytes: int, sizes: list[int]
+) -> None:
+    box = outbox(max_bytes=100_000, batch_events=batch_events, batch_bytes=batch_bytes)
+    for size in sizes:
+        box.post(b"x" * size)
+    room = box.room_in_message
+    if room >= 0:
+        box.post_all([SMALL] * room)
+        assert not box.fills_message
+
+
+@given(
+    before=st.lists(st.integers(0, 600), max_size=10),
+    sizes=st.lists(st.integers(0, SMALL_TOKEN), max_size=10),
+    resend=st.booleans(),
+)
+def test_tokens_that_are_posted_together_count_as_one_by_one(
+    before: list[int], sizes: list[int], resend: bool
+) -> None:
+    together, alone = (
+        outbox(max_events=15, max_bytes=5_000, batch_events=5, resend=resend) for _ in range(2)
+    )
+    for box in (together, alone):
+        for size in before:
+            box.post(b"x" * size)
+        box.take()
+    tokens = [b"y" * size for size in sizes[: max(0, alone.room)]]
+    together.post_all(tokens)
+    assert [alone.post(token) for token in tokens] == [0] * len(tokens)
+    for ask in ("depth", "is_full", "fills_message", "room", "room_in_message"):
+        assert getattr(together, ask) == getattr(alone, ask)
+    assert together.take() == alone.take()
+
+
+# The receiver's half.
+
+
+def test_a_number_is_new_once() -> None:
+    inbox = Inbox()
+    arrivals = [inbox.arrive("a", 1, sequence) for sequence in (1, 2, 2, 1, 3, 3)]
+    new, again = Arrival.NEW, Arrival.DUPLICATE
+    assert arrivals == [new, new, again, again, new, again]
+    assert inbox.gaps == 0
+
+
+def test_a_sender_is_heard_from_wherever_it_is() -> None:
+    inbox = Inbox()
+    assert inbox.arrive("a", 1, 1_000) is Arrival.NEW
+    assert inbox.gaps == 0
+    assert inbox.arrive("a", 1, 999) is Arrival.DUPLICATE
+
+
+def test_senders_and_their_starts_are_told_apart() -> None:
+    inbox = Inbox()
+    for sender, epoch in (("a", 1), ("b", 1), ("a", 2)):
+        assert inbox.arrive(sender, epoch, 1) is Arrival.NEW
+        assert inbox.arrive(sender, epoch, 1) is Arrival.DUPLICATE
+
+
+def test_what_is_skipped_counts_as_a_gap_until_it_comes() -> None:
+    inbox = Inbox()
+    inbox.arrive("a", 1, 1)
+    assert inbox.arrive("a", 1, 5) is Arrival.NEW
+    assert inbox.gaps == 3
+    assert inbox.arrive("a", 1, 3) is Arrival.LATE
+    assert inbox.gaps == 2
+    assert inbox.arrive("a", 1, 3) is Arrival.DUPLICATE
+    assert inbox.gaps == 2
+
+
+def test_the_widest_gap_costs_no_memory_and_no_time() -> None:
+    inbox = Inbox(max_missing=10)
+    inbox.arrive("a", 1, 1)
+    widest = 2**63 - 1
+    assert inbox.arrive("a", 1, widest) is Arrival.NEW
+    assert inbox.gaps == widest - 2
+    # Of the gap, the newest are remembered.
+    assert inbox.arrive("a", 1, widest - 10) is Arrival.LATE
+    assert inbox.arrive("a", 1, widest - 11) is Arrival.DUPLICATE
+
+
+def test_the_sender_that_was_silent_the_longest_is_forgotten_first() -> None:
+    inbox = Inbox(max_senders=2)
+    inbox.arrive("a", 1, 5)
+    inbox.arrive("b", 1, 5)
+    inbox.arrive("a", 1, 6)
+    inbox.arrive("c", 1, 5)
+    assert inbox.arrive("a", 1, 6) is Arrival.DUPLICATE
+    assert inbox.arrive("b", 1, 5) is Arrival.NEW
+
+
+@settings(deadline=None, max_examples=150)
+@given(st.lists(st.integers(1, 30), max_size=60))
+def test_in_any_order_of_arrival_each_number_is_taken_once_and_the_gaps_are_right(
+    sequences: list[int],
+) -> None:
+    inbox = Inbox()
+    taken: list[int] = []
+    for sequence in sequences:
+        arrival = inbox.arrive("a", 1, sequence)
+        is_old = not taken or sequence in taken or sequence < taken[0]
+        if taken and is_old:
+            assert arrival is Arrival.DUPLICATE
+            continue
+        assert arrival is (Arrival.LATE if taken and sequence < max(taken) else Arrival.NEW)
+        taken.append(sequence)
+        assert inbox.gaps == max(taken) - taken[0] + 1 - len(taken)
+    assert len(taken) == len(set(taken))
+
+
+# Both, with a broker between them that fails in every way a broker may.
+
+
+class FailingBroker(RuleBasedStateMachine):
+    """A sender, a broker and a receiver; what the broker has confirmed, it keeps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.posted = 0
+        self.posted_while_connected = 0
+        self.dropped: set[int] = set()
+        self.connected = True
+        # What the outbox should hold: the model.
+        self.waiting: list[int] = []
+        self.under_way: dict[int, tuple[int, ...]] = {}
+        self.sizes: dict[int, int] = {}
+        # Between the outbox and the inbox.
+        self.on_the_wire: deque[tuple[int, tuple[int, ...]]] = deque()
+        self.to_confirm: list[int] = []
+        self.queue: deque[tuple[int, ...]] = deque()
+        self.unacknowledged: deque[tuple[int, ...]] = deque()
+        self.inbox = Inbox()
+        self.received: list[int] = []
+
+    @initialize(
+        max_events=st.integers(1, 12),
+        max_bytes=st.integers(20, 200),
+        window=st.integers(1, 4),
+        batch_events=st.integers(1, 4),
+        batch_bytes=st.integers(10, 100),
+    )
+    def open(
+        self, max_events: int, max_bytes: int, window: int, batch_events: int, batch_bytes: int
+    ) -> None:
+        self.max_events, self.max_bytes = max_events, max_bytes
+        self.window, self.batch_events, self.batch_bytes = window, batch_events, batch_bytes
+        self.outbox = outbox(
+            max_events=max_events,
+            max_bytes=max_bytes,
+            window=window,
+            batch_events=batch_events,
+            batch_bytes=batch_bytes,
+        )
+
+    # The sender.
+
+    @rule(paddings=st.lists(st.integers(0, 40), min_size=1, max_size=4))
+    def transmit(self, paddings: list[int]) -> None:
+        for padding in paddings:
+            self.post(padding)
+
+    def post(self, padding: int) -> None:
+        self.posted += 1
+        self.posted_while_connected += self.connected
+        token = b"%d:" % self.posted + b"x" * padding
+        self.sizes[self.posted] = len(token)
+        expected = self.make_room()
+        self.waiting.append(self.posted)
+        assert self.outbox.post(token) == expected
+
+    @precondition(lambda self: self.connected)
+    @rule()
+    def publisher_sends(self) -> None:
+        self.send()
+
+    def send(self) -> bool:
+        """Returns whether there was anything that might be sent."""
+        batch = self.outbox.take()
+        if not self.waiting or len(self.under_way) >= self.window:
+            assert batch is None
+            return False
+        assert batch is not None
+        numbers = tuple(int(token.partition(b":")[0]) for token in batch.tokens)
+        size = len(b"\n".join(batch.tokens))
+        assert 1 <= len(numbers) <= self.batch_events
+        assert size <= self.batch_bytes or len(numbers) == 1
+        assert list(numbers) == self.waiting[: len(numbers)]
+        del self.waiting[: len(numbers)]
+        if self.waiting and len(numbers) < self.batch_events:
+            assert size + 1 + self.sizes[self.waiting[0]] > self.batch_bytes
+        assert batch.tag not in self.under_way
+        self.under_way[batch.tag] = numbers
+        self.on_the_wire.append((batch.tag, numbers))
+        return True
+
+    @precondition(lambda self: self.connected)
+    @rule(arriving=st.integers(0, 4))
+    def lose_the_publishers_connection(self, arriving: int) -> None:
+        """Some of what is on the wire still arrives; none of it is confirmed any more."""
+        for _ in range(min(arriving, len(self.on_the_wire))):
+            self.broker_takes()
+        self.on_the_wire.clear()
+        self.to_confirm.clear()
+        self.connected = False
+        resent = [number for numbers in self.under_way.values() for number in numbers]
+        self.under_way.clear()
+        self.waiting = resent + self.waiting
+        assert self.outbox.connection_lost() == 0
+
+    @precondition(lambda self: not self.connected)
+    @rule()
+    def connect(self) -> None:
+        self.connected = True
+
+    def make_room(self) -> int:
+        dropped = 0
+        while self.waiting and self.is_full():
+            self.dropped.add(self.waiting.pop(0))
+            dropped += 1
+        return dropped
+
+    def is_full(self) -> bool:
+        return self.events_held() >= self.max_events or self.bytes_held() >= self.max_bytes
+
+    def events_held(self) -> int:
+        return len(self.waiting) + sum(map(len, self.under_way.values()))
+
+    def bytes_held(self) -> int:
+        under_way = (number for numbers in self.under_way.values() for number in numbers)
+        return sum(self.sizes[number] for number in (*self.waiting, *under_way))
+
+    # The broker.
+
+    @precondition(lambda self: self.on_the_wire)
+    @rule()
+    def broker_takes(self) -> None:
+        tag, numbers = self.on_the_wire.popleft()
+        self.queue.append(numbers)
+        self.to_confirm.append(tag)
+
+    @precondition(lambda self: self.to_confirm)
+    @rule(which=st.integers(0, 100), multiple=st.booleans())
+    def broker_confirms(self, which: int, multiple: bool) -> None:
+        tag = self.to_confirm[which % len(self.to_confirm)]
+        tags = [one for one in self.under_way if one <= tag] if multiple else [tag]
+        self.to_confirm = [one for one in self.to_confirm if one not in tags]
+        expected = sum(len(self.under_way.pop(one)) for one in tags)
+        assert self.outbox.confirm(tag, multiple=multiple) == expected
+
+    @precondition(lambda self: self.to_confirm)
+    @rule()
+    def a_confirm_is_lost(self) -> None:
+        """It is never sent again: only the end of the connection tells."""
+        self.to_confirm.pop()
+
+    @rule(beyond=st.integers(1, 5))
+    def broker_confirms_what_was_not_sent(self, beyond: int) -> None:
+        assert self.outbox.confirm(max(self.under_way, default=0) + beyond) == 0
+
+    @precondition(lambda self: self.queue)
+    @rule()
+    def broker_duplicates(self) -> None:
+        self.queue.appendleft(self.queue[0])
+
+    @rule()
+    def broker_restarts(self) -> None:
+        self.lose_the_consumers_connection()
+        if self.connected:
+            self.lose_the_publishers_connection(0)
+
+    # The receiver.
+
+    @precondition(lambda self: self.queue)
+    @rule()
+    def broker_delivers(self) -> None:
+        numbers = self.queue.popleft()
+        self.unacknowledged.append(numbers)
+        for number in numbers:
+            arrival = self.inbox.arrive("sender", 1, number)
+            assert arrival is not Arrival.LATE
+            if arrival is Arrival.NEW:
+                self.received.append(number)
+
+    @precondition(lambda self: self.unacknowledged)
+    @rule()
+    def consumer_acknowledges(self) -> None:
+        self.unacknowledged.popleft()
+
+    @rule()
+    def lose_the_consumers_connection(self) -> None:
+        """What was not acknowledged takes its old place in the queue."""
+        self.queue.extendleft(reversed(self.unacknowledged))
+        self.unacknowledged.clear()
+
+    # What always holds.
+
+    @invariant()
+    def the_outbox_holds_what_the_model_holds(self) -> None:
+        if self.posted:
+            assert self.outbox.depth == len(self.waiting)
+            assert self.outbox.unconfirmed == sum(map(len, self.under_way.values()))
+            assert self.outbox.is_empty == (not self.waiting and not self.under_way)
+            assert self.outbox.is_full == self.is_full()
+
+    @invariant()
+    def the_bounds_hold(self) -> None:
+        if self.posted:
+            assert len(self.under_way) <= self.window
+            # This sender does not wait for room: each post goes over the limit by no more than it.
+            if self.posted_while_connected == 0:
+                assert self.outbox.depth <= self.max_events
+                assert self.bytes_held() < self.max_bytes + max(self.sizes.values())
+
+    @invariant()
+    def all_is_received_once_and_in_order(self) -> None:
+        assert self.received == sorted(set(self.received))
+        if self.received:
+            span = self.received[-1] - self.received[0] + 1
+            assert self.inbox.gaps == span - len(self.received)
+
+    def teardown(self) -> None:
+        """All goes well from here on: whatever was not dropped must arrive."""
+        if not self.posted:
+            return
+        if self.connected:
+            self.lose_the_publishers_connection(0)
+        self.connect()
+        while not self.outbox.is_empty:
+            while self.send():
+                pass
+            while self.on_the_wire:
+                self.broker_takes()
+            self.broker_confirms(len(self.to_confirm) - 1, multiple=True)
+        while self.queue:
+            self.broker_delivers()
+        self.all_is_received_once_and_in_order()
+        missing = set(range(1, self.posted + 1)) - set(self.received)
+        assert missing <= self.dropped
+
+
+def test_whatever_fails_every_token_that_was_not_dropped_arrives_once_and_in_order() -> None:
+    run_state_machine_as_test(
+        FailingBroker,
+        settings=settings(
+            deadline=None,
+            max_examples=100,
+            stateful_step_count=40,
+            # To shrink a failure takes minutes, which the timeout of a test does not give it.
+            phases=[Phase.explicit, Phase.reuse, Phase.generate],
+        ),
+    )

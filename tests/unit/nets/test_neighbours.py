@@ -1,0 +1,56 @@
+"""Who else listens at the own broker: known while it says so, and told when it asks."""
+
+from __future__ import annotations
+
+from miros_rabbitmq.nets.neighbours import Neighbours
+from miros_rabbitmq.urls import Address
+from miros_rabbitmq.wire.announcement import (
+    announce_broker,
+    announce_listener,
+    asks,
+    is_announcement,
+    is_listener,
+)
+
+ASKS, ANSWERS = announce_listener(asks=True), announce_listener(asks=False)
+
+
+def test_the_announcement_of_a_neighbour_is_one_and_no_other() -> None:
+    for announcement in (ASKS, ANSWERS):
+        assert is_announcement(announcement)
+        assert is_listener(announcement)
+    assert asks(ASKS)
+    assert not asks(ANSWERS)
+    assert not is_listener(announce_broker(Address("127.0.0.2", 5672)))
+
+
+def test_one_that_says_no_more_than_its_kind_does_not_ask() -> None:
+    for body in (["listener"], ("listener", 1), ("listener", "yes"), ("listener", None, True)):
+        assert not asks(body)
+
+
+def test_nobody_is_there_before_one_was_heard_and_after_three_silences() -> None:
+    neighbours = Neighbours(announce_s=30.0)
+    assert not neighbours.are_there(5.0)
+    neighbours.hear(ANSWERS, 5.0)
+    assert neighbours.are_there(5.0)
+    assert neighbours.are_there(94.9)
+    assert not neighbours.are_there(95.0)
+    neighbours.hear(ANSWERS, 100.0)
+    assert neighbours.are_there(100.0)
+
+
+def test_it_asks_while_it_knows_of_nobody() -> None:
+    neighbours = Neighbours(announce_s=30.0)
+    assert neighbours.announcement(0.0) == ASKS
+    neighbours.hear(ANSWERS, 1.0)
+    assert neighbours.announcement(2.0) == ANSWERS
+    assert neighbours.announcement(200.0) == ASKS
+
+
+def test_it_answers_who_asks_but_not_each_of_a_crowd() -> None:
+    neighbours = Neighbours(announce_s=30.0)
+    assert not neighbours.hear(ANSWERS, 0.0)
+    assert neighbours.hear(ASKS, 0.0)
+    assert not neighbours.hear(ASKS, 0.1)
+    assert neighbours.hear(ASKS, 0.3)

@@ -1,0 +1,297 @@
+"""What is refused of a pickle before it is loaded, and that nothing else is."""
+
+from __future__ import annotations
+
+import collections
+import datetime
+import decimal
+import pickle
+import time
+import tracemalloc
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from miros_rabbitmq.wire import opcode_tally
+from miros_rabbitmq.wire.opcode_bounds import MAX_DEPTH, MAX_INTEGER_BYTES
+from miros_rabbitmq.wire.opcode_walk import Walk
+from miros_rabbitmq.wire.opcodes import OpcodeRefused, check_opcodes
+from miros_rabbitmq.wire.pickling import ClassRefused, RestrictedPickle
+
+HEAD = b"\x80\x03"
+LARGE = b"B" + (100_000).to_bytes(4, "little") + b"x" * 100_000
+
+
+def doubled(times: int, begin: bytes = b"K\x01q\x00") -> bytes:
+    """A tuple of twice the same tuple of twice the same ..."""
+    steps = (b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(times))
+    return begin + b"".join(steps)
+
+
+def copied(name: bytes, argument: bytes, times: int = 5_000) -> bytes:
+    """One large argument, from which many objects are made."""
+    call = b"h\x01h\x02\x85R"
+    return b"(c" + name + b"\nq\x01" + argument + b"q\x02" + call * times + b"t"
+
+
+BOMBS: dict[str, bytes] = {
+    "memo index": b"K\x01r\xff\xff\xff\x7f",
+    "memo index in a list": b"](X\x01\x00\x00\x00ar\xff\xff\xff\x00e",
+    "memo index as text": b"K\x01p2000000000\n",
+    "length of bytes": b"B\xff\xff\xff\x7f",
+    "length of a text": b"X\xff\xff\xff\x7f",
+    "length of bytes, 8 bytes": b"\x8e\xff\xff\xff\xff\x0f\x00\x00\x00",
+    "length of a bytearray": b"\x96\xff\xff\xff\xff\x0f\x00\x00\x00",
+    "frame": b"\x95\xff\xff\xff\xff\x0f\x00\x00\x00K\x01",
+    "integer": b"\x8b" + (MAX_INTEGER_BYTES + 1).to_bytes(4, "little") + b"\x01" * 5_000,
+    "integer as text": b"I" + b"9" * 100_000 + b"\n",
+    "deep tuples": b"K\x01" + b"\x85" * (MAX_DEPTH + 1),
+    "very deep tuples": b"K\x01" + b"\x85" * 500_000,
+    "deep key of a mapping": b"}K\x01" + b"\x85" * 200_000 + b"K\x01s",
+    "deep lists": b"]" * 500 + b"a" * 499,
+    "doubled tuples": doubled(60),
+    "doubled tuples as a key": b"}" + doubled(60) + b"K\x01s",
+    "doubled behind what looks like an opcode": b"K\x01\x85q\x00"
+    + b"".join(b"(Khh%bKhh%btq%b" % (bytes([n]), bytes([n]), bytes([n + 1])) for n in range(60)),
+    "texts put behind what looks like an opcode": b"(X\x01\0\0\0aq\x00t("
+    + b"K\x01" * 600
+    + b"X\xff\0\0\0"
+    + b"q" * 255
+    + b"q\x00t("
+    + b"h\x00" * 70_000
+    + b"tt",
+    "doubled lists": b"]q\x00"
+    + b"".join(b"](h" + bytes([n]) + b"h" + bytes([n]) + b"eq" + bytes([n + 1]) for n in range(60))
+    + b"t",
+    "copied bytearrays": copied(b"builtins\nbytearray", LARGE),
+    "texts put in the place of shorter ones": b"(X\x01\0\0\0aq\x00t("
+    + b"K\x01" * 600
+    + b"X\xff\0\0\0"
+    + b"a" * 255
+    + b"q\x00"
+    + b"t("
+    + b"h\x00" * 70_000
+    + b"tt",
+    "texts put there with a long index": b"(X\x01\0\0\0aq\x00t(X\xff\0\0\0"
+    + b"a" * 255
+    + b"r\x00\0\0\0K\x01t("
+    + b"h\x00" * 70_000
+    + b"tt",
+    "texts put in the place of a number": b"(K\x01q\x00("
+    + b"K\x01" * 600
+    + b"X\xff\0\0\0"
+    + b"a" * 255
+    + b"q\x00t("
+    + b"h\x00" * 70_000
+    + b"tt",
+    "copied numbers": copied(b"decimal\nDecimal", b"X" + LARGE[1:5] + b"9" * 100_000),
+    "copied mappings": copied(
+        b"collections\nCounter",
+        b"}(" + b"".join(b"M" + n.to_bytes(2, "little") + b"K\x01" for n in range(20_000)) + b"u",
+    ),
+    "copied sets": copied(b"builtins\nset", b"](" + b"K\x01" * 50_000 + b"e"),
+    "siblings that double": b"]q\x00"
+    + b"".join(b"h%b\x86q%b" % (bytes([n]), bytes([n + 1])) for n in range(60)),
+    "a part of a cycle elsewhere": b"(]q\x00]q\x01h\x00aah\x01t" + b"q\x01" * 600,
+    "pops": b"K\x01K\x020",
+    "duplicates": b"K\x012",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_a_bomb_is_refused_before_anything_is_loaded(bomb: bytes) -> None:
+    data = HEAD + bomb + b"."
+    tracemalloc.start()
+    started_s = time.monotonic()
+    try:
+        with pytest.raises(pickle.UnpicklingError):
+            RestrictedPickle().loads(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 200_000 + 300 * len(data), f"{peak:,} bytes for {len(data):,}"
+    assert time.monotonic() - started_s < 20  # tracemalloc makes it ten times slower
+
+
+MANY: dict[str, bytes] = {
+    "lists": b"(" + b"]" * 9_000 + b"t",
+    "mappings": b"(" + b"}" * 9_000 + b"t",
+    "mappings of one pair": b"(" + b"}NNs" * 4_000 + b"t",
+    "tuples": b"(" + b"K\x01\x85" * 9_000 + b"t",
+    "tuples in tuples": b"(" + (b"N" + b"\x85" * 90) * 100 + b"t",
+    "deques": b"(ccollections\ndeque\nq\x00)R" + b"h\x00)R" * 4_000 + b"t",
+    "ordered mappings": b"(ccollections\nOrderedDict\nq\x00)R" + b"h\x00)R" * 5_000 + b"t",
+    "sets": b"(cbuiltins\nset\nq\x00](NK\x01e\x85q\x01R" + b"h\x00h\x01R" * 3_000 + b"t",
+    "counters": b"(ccollections\nCounter\nq\x00}(NNu\x85q\x01R" + b"h\x00h\x01R" * 4_000 + b"t",
+    "dates": b"(cdatetime\ndate\nq\x00C\x04\x07\xea\x0b\x16\x85q\x01R"
+    + b"h\x00h\x01R" * 9_000
+    + b"t",
+}
+
+
+@pytest.mark.parametrize("data", MANY.values(), ids=MANY)
+def test_what_would_take_too_much_memory_is_refused_before_it_does(
+    data: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = HEAD + data + b"."
+    check_opcodes(data)
+    monkeypatch.setattr(opcode_tally, "MAX_MEMORY_BYTES", 1_000_000)
+    bound = max(1_000_000, 40 * len(data))
+    tracemalloc.start()
+    try:
+        with pytest.raises(OpcodeRefused, match="bytes of memory"):
+            RestrictedPickle().loads(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 1.5 * bound
+
+
+@pytest.mark.parametrize("data", MANY.values(), ids=MANY)
+def test_what_is_taken_takes_no_more_memory_than_was_counted(data: bytes) -> None:
+    data = HEAD + data + b"."
+    restricted = RestrictedPickle()
+    restricted.loads(data)
+    walk = Walk(data)
+    walk.run()
+    tracemalloc.start()
+    try:
+        value = restricted.loads(data)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert value
+    assert peak < 1.5 * walk.tally.memory
+
+
+CUT_SHORT = (
+    b"|K|K\x01|(.|t.|e.|K\x01..|X\x05\x00\x00\x00abc|\x86.|q\x01K\x01.|](q\x01.|h\x01q\x01|cos\n."
+).split(b"|")
+
+
+@pytest.mark.parametrize("rest", CUT_SHORT)
+def test_what_is_cut_short_or_takes_what_is_not_there_is_refused(rest: bytes) -> None:
+    for padding in (b"", b"X\xff\x00\x00\x00" + b"x" * 255 + b"q\x00" * 400):
+        with pytest.raises((pickle.UnpicklingError, EOFError, IndexError, KeyError)):
+            RestrictedPickle().loads(HEAD + padding + rest)
+
+
+@pytest.mark.parametrize("rest", [b".", b"K\x01K\x02.", b"(K\x01."])
+def test_what_leaves_something_over_is_refused_by_the_walk(rest: bytes) -> None:
+    """The quick way lets some of it pass: the unpickler gives the top, no harm is done."""
+    with pytest.raises((OpcodeRefused, IndexError)):
+        Walk(HEAD + rest).run()
+
+
+@pytest.mark.parametrize("wrong", [b"", b"0.", b"..", b"cos\n", b"\x82\x01."])
+def test_what_the_quick_way_does_not_take_it_leaves_in_linear_time(wrong: bytes) -> None:
+    """Were there two ways to take a text, forty texts would be tried in 2 ** 40 ways."""
+    texts = b"X\x01\0\0\0aq\x01" * 40 + b"K\x01h\x00" * 8 + b"C\x01bq\x02" * 40
+    for plain in (texts, texts + b"cos\nsystem\nq\x03", b"cos\nsystem\nq\x03" + texts):
+        with pytest.raises((OpcodeRefused, IndexError)):
+            check_opcodes(HEAD + b"(" + plain + wrong)
+
+
+def test_other_protocols_are_refused() -> None:
+    for protocol in (0, 1, 2, 4, 5):
+        with pytest.raises(OpcodeRefused):
+            check_opcodes(pickle.dumps({"a": [1, 2, (3,)]}, protocol))
+
+
+@pytest.mark.parametrize("levels", [1, MAX_DEPTH - 1, MAX_DEPTH])
+def test_containers_may_stand_as_deep_as_the_bound(levels: int) -> None:
+    for make in (lambda inner: [inner], lambda inner: (inner,), lambda inner: {"k": inner}):
+        value: Any = 1
+        for _ in range(levels):
+            value = make(value)
+        restricted = RestrictedPickle()
+        assert restricted.loads(restricted.dumps(value)) == value
+
+
+def test_a_payload_that_is_too_deep_is_refused_to_its_sender_with_the_remedy() -> None:
+    value: Any = 1
+    for _ in range(MAX_DEPTH + 1):
+        value = [value]
+    with pytest.raises(ClassRefused, match=f"more than {MAX_DEPTH} deep.*send plainer data"):
+        RestrictedPickle().dumps(value)
+
+
+ORDINARY: dict[str, Any] = {
+    "numbers": list(range(20_000)),
+    "siblings": [[n] for n in range(200)] * 2 + [{n: [n]} for n in range(200)] * 2,
+    "texts": [f"text {n}" for n in range(20_000)],
+    "records": [{"temperature": n, "place": "attic", "ok": True} for n in range(5_000)],
+    "many records": [
+        {"temperature": n, "place": "attic", "ok": True, "humidity": 0.5} for n in range(25_000)
+    ],
+    "times": [
+        datetime.datetime(2026, 1, 1, tzinfo=datetime.timezone.utc) + datetime.timedelta(hours=n)
+        for n in range(5_000)
+    ],
+    "prices": [decimal.Decimal(n) / 7 for n in range(5_000)],
+    "pairs": {(n, str(n)): [n] for n in range(5_000)},
+    "one part in many places": [list(range(100))] * 1_000,
+    "one text in many places": ["a long name of something" * 20] * 20_000,
+    "bytes": b"\x00" * 500_000,
+    "long text": "h" * 500_000,
+    "texts with every opcode": ["".join(map(chr, range(256)))] * 3 + ["hhhhhhhhrrrrrrrrtttt"] * 99,
+    "large integers": [2**n for n in range(0, 8_000, 7)],
+    "queue": collections.deque([(n, None) for n in range(3_000)], maxlen=5_000),
+}
+
+
+@pytest.mark.parametrize("value", ORDINARY.values(), ids=ORDINARY)
+def test_large_ordinary_payloads_pass(value: Any) -> None:
+    restricted = RestrictedPickle()
+    assert restricted.loads(restricted.dumps(value)) == value
+
+
+def test_parts_that_refer_back_to_their_whole_may_be_in_it() -> None:
+    """As the leaves of a tree that know their parent."""
+    parent: dict[str, Any] = {"children": []}
+    parent["children"] = [{"parent": parent, "n": n} for n in range(200)]
+    restricted = RestrictedPickle()
+    restored = restricted.loads(restricted.dumps(parent))
+    assert all(child["parent"] is restored for child in restored["children"])
+
+
+VALUES = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False)
+    | st.text()
+    | st.binary(),
+    lambda inner: (
+        st.lists(inner)
+        | st.lists(inner).map(tuple)
+        | st.dictionaries(st.text(max_size=5), inner)
+        | inner.map(lambda one: [one, one])
+    ),
+    max_leaves=40,
+)
+
+
+@settings(deadline=None, max_examples=150)
+@given(VALUES)
+def test_the_quick_way_and_the_walk_agree(value: Any) -> None:
+    data = pickle.dumps(value, 3)
+    check_opcodes(data)
+    Walk(data).run()
+
+
+@settings(deadline=None, max_examples=300)
+@given(st.lists(st.sampled_from([*b"()]}NKqhrXC.etusaR\x85\x86\x87", 0, 1, 2]), max_size=40))
+def test_what_the_quick_way_passes_is_loaded_or_refused_without_harm(codes: list[int]) -> None:
+    tracemalloc.start()
+    try:
+        RestrictedPickle().loads(HEAD + bytes(codes) + b".")
+    except (pickle.UnpicklingError, EOFError, IndexError, KeyError, TypeError, ValueError,
+            AttributeError, OverflowError):  # fmt: skip
+        pass
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+    assert peak < 1_000_000
