@@ -17,7 +17,7 @@ import pika
 from cryptography.fernet import Fernet
 
 from miros_rabbitmq import LocalBroker
-from miros_rabbitmq.wire.codec import MESH
+from miros_rabbitmq.wire.envelope import MESH
 
 ROOT = Path(__file__).parents[1]
 

@@ -40,7 +40,8 @@ from .nets.settings import DEFAULT_ROUTING_KEY, Settings
 from .nets.stats import DropReason, NetsStats, NetworkStats
 from .nets.tls import tls_from_environment
 from .urls import Address, AmqpUrl
-from .wire.codec import Codec, Envelope
+from .wire.codec import Codec
+from .wire.envelope import Envelope
 from .wire.json_codec import json_deserializer, json_serializer
 
 __all__ = [

@@ -12,7 +12,7 @@ import time
 from typing import Any
 
 from miros_rabbitmq import Limits, Queue, SimplePikaTopicConsumer, SimplePikaTopicPublisher
-from miros_rabbitmq.wire.codec import TOKEN_SEPARATOR
+from miros_rabbitmq.wire.envelope import TOKEN_SEPARATOR
 
 from .talk import hear, play, say
 

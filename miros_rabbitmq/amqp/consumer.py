@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 
 from ..delivery.inbox import Arrival, Inbox
 from ..exceptions import MessageRejected, RejectReason
-from ..wire.codec import NOTICE, TOKEN_SEPARATOR, Codec, Envelope
+from ..wire.codec import Codec
+from ..wire.envelope import NOTICE, TOKEN_SEPARATOR, Envelope
 from .framing import Delivery
 from .link_state import SessionState
 from .receiver import Receiver

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 
 from ..delivery.outbox import DropReason
 from ..exceptions import BackPressure, PayloadRefused
-from ..wire.codec import TOKEN_SEPARATOR, Codec
-from ..wire.identity import Identity
+from ..wire.codec import Codec
+from ..wire.envelope import TOKEN_SEPARATOR, Identity
 from .link_state import SessionState
 from .sender import Sender
 

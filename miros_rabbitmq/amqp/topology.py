@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pika.channel import Channel
 
 from ..limits import Limits
-from ..wire.identity import Identity
+from ..wire.envelope import Identity
 
 
 @dataclass(frozen=True)

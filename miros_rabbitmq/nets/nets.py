@@ -17,7 +17,7 @@ from miros import Event
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
 from ..urls import AmqpUrl
-from ..wire.codec import Envelope
+from ..wire.envelope import Envelope
 from ..wire.keys import Keys
 from .node import Phase, WiredNets
 from .settings import Extras, settings_from

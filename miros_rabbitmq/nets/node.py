@@ -23,8 +23,8 @@ from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
 from ..process import in_forked_child
 from ..urls import Address, AmqpUrl
 from ..wire.announcement import is_announcement
-from ..wire.codec import MESH, Envelope, is_event_body
-from ..wire.identity import Identity
+from ..wire.codec import is_event_body
+from ..wire.envelope import MESH, Envelope, Identity
 from .settings import Settings
 from .signal_names import check_name
 from .snoops import Snoops

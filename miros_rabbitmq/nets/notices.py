@@ -15,8 +15,8 @@ from typing import Any
 from ..amqp.publisher import SimplePikaTopicPublisher
 from ..exceptions import PayloadRefused
 from ..wire.announcement import is_listener
-from ..wire.codec import NOTICE, Codec, Envelope
-from ..wire.identity import Identity
+from ..wire.codec import Codec
+from ..wire.envelope import NOTICE, Envelope, Identity
 from .neighbours import Neighbours
 
 logger = logging.getLogger(__name__)

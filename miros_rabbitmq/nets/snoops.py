@@ -17,8 +17,8 @@ from typing import Any, Protocol
 from ..amqp.topology import snoop_queue
 from ..exceptions import NetworkStopped, TransmitError
 from ..urls import Address, AmqpUrl
-from ..wire.codec import SNOOP_SPY, SNOOP_TRACE, Envelope, is_line_body
-from ..wire.identity import Identity
+from ..wire.codec import is_line_body
+from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope, Identity
 from .lines import (
     Palette,
     scribble_line,

@@ -18,8 +18,8 @@ from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped
 from ..urls import Address, AmqpUrl
 from ..wire.announcement import LISTENER_KEY
-from ..wire.codec import TOKEN_SEPARATOR, Codec, Envelope
-from ..wire.identity import Identity
+from ..wire.codec import Codec
+from ..wire.envelope import TOKEN_SEPARATOR, Envelope, Identity
 from .notices import Notices
 from .settings import Settings
 from .stats import DropReason, NetworkStats

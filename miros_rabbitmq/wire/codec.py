@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from ..exceptions import MessageRejected, PayloadRefused, RejectReason
+from .envelope import NOTICE, Envelope
 from .keys import Keys, check_keys
 from .opcodes import OpcodeRefused
 from .pickling import ClassRefused, RestrictedPickle
@@ -33,16 +34,6 @@ Deserializer = Callable[[bytes], Any]
 
 FORMAT_VERSION = 1
 
-MESH = "miros.mesh"
-SNOOP_TRACE = "miros.snoop.trace"
-SNOOP_SPY = "miros.snoop.spy"
-"""The networks, each by the name of its exchange."""
-
-TOKEN_SEPARATOR = b"\n"
-
-NOTICE = 0
-"""The sequence number of an envelope that says something of its sender."""
-
 _STAMP = slice(1, 9)
 """Where a Fernet token has its time: 64 bits of seconds, authenticated with the rest."""
 
@@ -51,22 +42,6 @@ _MAX_SKEW_S = 60.0
 
 _MAX_NAME = 255
 _MAX_SEQUENCE = 2**63 - 1
-
-
-class Envelope(NamedTuple):
-    """What travels inside one token."""
-
-    network: str
-    """The network it was sent on, so that it cannot be replayed on another with the same key."""
-    sender: str
-    """The name of the chart."""
-    epoch: int
-    """A random number of the sender's start: sequence numbers count from 1 within it."""
-    sequence: int
-    """1 for the first envelope of the epoch on this network, one more for each further; `NOTICE`
-    for what stands outside of the sequence."""
-    body: Any
-    """``(signal name, payload)``, a snoop line, or a notice."""
 
 
 class Codec:

@@ -38,7 +38,8 @@ from miros_rabbitmq import (
 from miros_rabbitmq.faults import PERMISSIONS
 from miros_rabbitmq.nets import signal_names
 from miros_rabbitmq.urls import amqp_url
-from miros_rabbitmq.wire.codec import FORMAT_VERSION, MESH, SNOOP_SPY, SNOOP_TRACE
+from miros_rabbitmq.wire.codec import FORMAT_VERSION
+from miros_rabbitmq.wire.envelope import MESH, SNOOP_SPY, SNOOP_TRACE
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 from ..helpers import scaled, wait_until

@@ -29,7 +29,8 @@ from miros_rabbitmq.exceptions import MessageRejected, SettingsError
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.urls import AmqpUrl, parse_address, redact
 from miros_rabbitmq.wire import opcode_tally, opcodes, pickling
-from miros_rabbitmq.wire.codec import MESH, Codec, is_event_body
+from miros_rabbitmq.wire.codec import Codec, is_event_body
+from miros_rabbitmq.wire.envelope import MESH
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 SLOW_S = 2.0

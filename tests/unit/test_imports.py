@@ -44,7 +44,7 @@ def modules() -> Iterator[tuple[str, ast.Module]]:
 
 
 def imported(name: str, is_package: bool, tree: ast.Module) -> Iterator[str]:
-    """What a module imports: dotted names, those of this package without its name and a dot first."""
+    """What a module imports: dotted names; of this package, a dot and the rest."""
     home = name.split(".") if name else []
     if not is_package:
         home = home[:-1]

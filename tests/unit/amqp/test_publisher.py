@@ -18,7 +18,7 @@ from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.nets.settings import Settings
 from miros_rabbitmq.nets.topic import TopicNetwork, TopicSpec
 from miros_rabbitmq.wire.codec import Codec
-from miros_rabbitmq.wire.identity import Identity
+from miros_rabbitmq.wire.envelope import Identity
 
 from ...helpers import scaled, wait_until
 

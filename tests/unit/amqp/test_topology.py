@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from miros_rabbitmq import Limits, Queue
 from miros_rabbitmq.amqp.topology import mesh_queue, snoop_queue
-from miros_rabbitmq.wire.identity import Identity
+from miros_rabbitmq.wire.envelope import Identity
 
 
 def test_no_queue_is_neither_durable_nor_exclusive_as_newer_brokers_refuse_it() -> None:

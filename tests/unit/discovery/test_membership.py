@@ -22,7 +22,8 @@ from miros_rabbitmq.wire.announcement import (
     is_announcement,
     is_loopback,
 )
-from miros_rabbitmq.wire.codec import MESH, NOTICE, is_event_body
+from miros_rabbitmq.wire.codec import is_event_body
+from miros_rabbitmq.wire.envelope import MESH, NOTICE
 
 OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("robot.example")
 FORGET_AFTER_S = 600.0

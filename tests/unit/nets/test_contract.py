@@ -34,7 +34,8 @@ from miros_rabbitmq.exceptions import (
     SettingsError,
 )
 from miros_rabbitmq.nets.node import Phase
-from miros_rabbitmq.wire.codec import MESH, SNOOP_TRACE, Codec, Envelope
+from miros_rabbitmq.wire.codec import Codec
+from miros_rabbitmq.wire.envelope import MESH, SNOOP_TRACE, Envelope
 from tests.helpers import wait_until
 from tests.leaks import Holdings
 

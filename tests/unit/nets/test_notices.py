@@ -11,8 +11,8 @@ from miros_rabbitmq.amqp.publisher import SimplePikaTopicPublisher
 from miros_rabbitmq.nets.notices import Notices
 from miros_rabbitmq.urls import Address
 from miros_rabbitmq.wire.announcement import announce_broker, announce_listener, is_announcement
-from miros_rabbitmq.wire.codec import MESH, NOTICE, Codec, Envelope
-from miros_rabbitmq.wire.identity import Identity
+from miros_rabbitmq.wire.codec import Codec
+from miros_rabbitmq.wire.envelope import MESH, NOTICE, Envelope, Identity
 
 BROKER = announce_broker(Address("127.0.0.2", 5672))
 ASKS, ANSWERS = announce_listener(asks=True), announce_listener(asks=False)

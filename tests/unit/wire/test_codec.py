@@ -20,16 +20,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miros_rabbitmq.exceptions import MalformedKey, MessageRejected, PayloadRefused, RejectReason
-from miros_rabbitmq.wire.codec import (
-    FORMAT_VERSION,
-    MESH,
-    SNOOP_TRACE,
-    TOKEN_SEPARATOR,
-    Codec,
-    Envelope,
-    is_event_body,
-    is_line_body,
-)
+from miros_rabbitmq.wire.codec import FORMAT_VERSION, Codec, is_event_body, is_line_body
+from miros_rabbitmq.wire.envelope import MESH, SNOOP_TRACE, TOKEN_SEPARATOR, Envelope
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 KEY = base64.urlsafe_b64encode(bytes(range(32)))
