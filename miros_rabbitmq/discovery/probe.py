@@ -234,7 +234,7 @@ async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> sock
         targets = await resolve(address, limits.resolve_timeout_s)
     except (asyncio.TimeoutError, TimeoutError) as error:
         raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, "no name server answered in time") from error
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
         raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error)) from error
     ip.append(targets[0].ip)
     end: ProbeEnded | None = None
