@@ -14,13 +14,13 @@ import asyncio
 import contextlib
 import re
 import struct
-from dataclasses import dataclass, field
 from typing import Any
 
 import pika.frame
 from pika import spec
 
 from .outcome import ProbeOutcome
+from .search import Login
 
 GOODBYE_TIMEOUT_S = 0.5
 """For the broker's consent to our close. The outcome is known by then."""
@@ -33,15 +33,6 @@ _TLS_RECORDS = (0x15, 0x16)  # alert and handshake (RFC 8446, 5.1)
 _REPLY_SUCCESS, _ACCESS_REFUSED, _NOT_ALLOWED = 200, 403, 530  # AMQP 0-9-1, 1.2
 
 _LIMIT_REACHED = re.compile(r"limit \(\d+\) is reached")
-
-
-@dataclass(frozen=True)
-class Login:
-    """What a broker is asked to accept; without the password where it is shown."""
-
-    user: str
-    password: str = field(repr=False)
-    vhost: str = "/"
 
 
 class ProbeEnded(Exception):

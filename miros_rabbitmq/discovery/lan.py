@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import AddressValueError, IPv4Address
 
 from ..exceptions import SettingsError
@@ -21,10 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 class ThisHost:
-    """This machine, as its neighbours see it."""
+    """This machine, as its neighbours see it.
 
-    def __init__(self, lan: LocalAreaNetwork) -> None:
-        self._lan = lan
+    Args:
+        find_address: finds its working address, without a sweep.
+    """
+
+    def __init__(self, find_address: Callable[[], str]) -> None:
+        self._find_address = find_address
 
     @property
     def address(self) -> str:
@@ -32,20 +36,26 @@ class ThisHost:
 
         Sweeps nothing.
         """
-        return self._lan._this_address()
+        return self._find_address()
 
 
 class OtherHosts:
-    """The other hosts on the network."""
+    """The other hosts on the network.
 
-    def __init__(self, lan: LocalAreaNetwork) -> None:
-        self._lan = lan
+    Args:
+        this: this machine.
+        find_all: finds the addresses of all hosts, those of this machine included.
+    """
+
+    def __init__(self, this: ThisHost, find_all: Callable[[], list[str]]) -> None:
+        self._this = this
+        self._find_all = find_all
 
     @property
     def addresses(self) -> list[str]:
         """Their addresses. The first use sweeps, unless addresses were named."""
-        this = self._lan._this_address()
-        return [one for one in self._lan.addresses if parse_address(one).host != this]
+        this = self._this.address
+        return [one for one in self._find_all() if parse_address(one).host != this]
 
 
 class LocalAreaNetwork:
@@ -88,8 +98,8 @@ class LocalAreaNetwork:
     ) -> None:
         if isinstance(addresses, str):
             raise SettingsError(f"addresses is a list of hosts, not the text {addresses!r}")
-        self.this = ThisHost(self)
-        self.other = OtherHosts(self)
+        self.this = ThisHost(self._this_address)
+        self.other = OtherHosts(self.this, lambda: self.addresses)
         self._named = None if addresses is None else tuple(dict.fromkeys(addresses))
         for address in self._named or ():
             parse_address(address)

@@ -25,8 +25,9 @@ from urllib.parse import unquote, urlsplit
 
 from ..resolve import resolve
 from ..urls import Address, AmqpUrl
-from .handshake import Login, ProbeEnded, shake_hands
+from .handshake import ProbeEnded, shake_hands
 from .outcome import ProbeOutcome, ProbeResult, printable
+from .search import Login
 
 logger = logging.getLogger(__name__)
 

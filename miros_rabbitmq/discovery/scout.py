@@ -11,53 +11,65 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, amqp_url, parse_address
-from .handshake import Login
+from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, parse_address
 from .lan import LocalAreaNetwork
 from .outcome import ScoutReport, short, without_duplicates
 from .probe import CONNECT_TIMEOUT_S, PARALLELISM, PROBE_TIMEOUT_S, ProbeLimits, probe_all
+from .search import Login
 
 logger = logging.getLogger(__name__)
 
 
 class ThisNode:
-    """This node's own broker, as it is configured, whether or not it works at present."""
+    """This node's own broker, as it is configured, whether or not it works at present.
 
-    def __init__(self, scout: RabbitScout) -> None:
-        self._scout = scout
+    Args:
+        find_own: finds its address, without asking anybody.
+        url_of: makes the URL of a broker.
+    """
+
+    def __init__(
+        self, find_own: Callable[[], Address], url_of: Callable[[Address], AmqpUrl]
+    ) -> None:
+        self._find_own = find_own
+        self._url_of = url_of
 
     @property
     def url(self) -> AmqpUrl:
         """The URL of this node's own broker. Asks nobody for it."""
-        return self._scout._url(self._scout._own())
+        return self._url_of(self._find_own())
 
     @property
     def address(self) -> str:
         """Its ``host``, or ``host:port`` where the port is not 5672."""
-        return short(self._scout._own())
+        return short(self._find_own())
 
 
 class OtherNodes:
-    """The working brokers besides this node's own."""
+    """The working brokers besides this node's own.
 
-    def __init__(self, scout: RabbitScout) -> None:
-        self._scout = scout
+    Args:
+        find: finds their addresses.
+        url_of: makes the URL of a broker.
+    """
+
+    def __init__(
+        self, find: Callable[[], list[Address]], url_of: Callable[[Address], AmqpUrl]
+    ) -> None:
+        self._find = find
+        self._url_of = url_of
 
     @property
     def urls(self) -> list[AmqpUrl]:
         """Their URLs. The first use probes."""
-        return [self._scout._url(address) for address in self._addresses()]
+        return [self._url_of(address) for address in self._find()]
 
     @property
     def addresses(self) -> list[str]:
         """Their addresses, each ``host``, or ``host:port`` where the port is not 5672."""
-        return [short(address) for address in self._addresses()]
-
-    def _addresses(self) -> list[Address]:
-        own = self._scout._own()
-        return [row.address for row in self._scout.report.connected if row.address != own]
+        return [short(address) for address in self._find()]
 
 
 class RabbitScout:
@@ -117,8 +129,8 @@ class RabbitScout:
             addresses = tuple(addresses)  # it is read twice
         if rabbit_port is None:
             rabbit_port = DEFAULT_PORT if tls is None else DEFAULT_TLS_PORT
-        self.this = ThisNode(self)
-        self.other = OtherNodes(self)
+        self.this = ThisNode(self._own, self._url)
+        self.other = OtherNodes(self._others, self._url)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
         self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
         self._named = None if addresses is None else _parse(addresses, rabbit_port)
@@ -238,9 +250,12 @@ class RabbitScout:
     def _own(self) -> Address:
         return parse_address(self._own_host or self.lan.this.address, self._port)
 
+    def _others(self) -> list[Address]:
+        own = self._own()
+        return [row.address for row in self.report.connected if row.address != own]
+
     def _url(self, address: Address) -> AmqpUrl:
-        login = self._login
-        return amqp_url(login.user, login.password, address, login.vhost, tls=self._tls is not None)
+        return self._login.url(address, tls=self._tls is not None)
 
 
 def _parse(addresses: Iterable[str], port: int) -> list[Address]:

@@ -151,7 +151,7 @@ def _fill_and_watch(
         now = time.monotonic()
         if to_send and now >= next_batch_at:
             batch, to_send = to_send[:BATCH_SIZE], to_send[BATCH_SIZE:]
-            _send_datagrams(interface, batch, warn)
+            send_datagrams(interface, batch, warn)
             sent_at, next_batch_at = now, now + BATCH_INTERVAL_S
         lines = hosts_in(read_table(), interface)
         asked.update(line.address for line in lines)
@@ -172,7 +172,7 @@ def _fill_and_watch(
     return found
 
 
-def _send_datagrams(
+def send_datagrams(
     interface: Interface, addresses: Sequence[str], warn: Callable[[str], object] = logger.warning
 ) -> None:
     """Send an empty datagram to each address; warn once if some cannot be sent."""
