@@ -3,8 +3,8 @@
 The operating system's look-up blocks, cannot be cancelled, and takes tens of seconds when no name
 server answers. So each name is looked up in a daemon thread, which a caller may leave behind and
 which holds up neither an event loop nor the end of the program. A name that is being looked up is
-not looked up a second time: whoever asks meanwhile shares the answer. A dead name server therefore
-costs one thread for each name, however often callers try.
+not looked up a second time: callers that ask meanwhile get the same answer. A dead name server
+therefore costs one thread for each name, however often callers try.
 
 `look_up` needs no event loop and calls back; `resolve` is the same for asyncio. Answers are not
 kept: a host may have moved by the next time somebody asks.
@@ -30,7 +30,7 @@ logger = logging.getLogger(__name__)
 
 
 class Target(NamedTuple):
-    """What a socket can be connected to."""
+    """An IP address and a port, to which a socket of the family can be connected."""
 
     family: socket.AddressFamily
     ip: str
@@ -57,27 +57,27 @@ class LookUp:
     def __init__(self, port: int, on_done: OnDone, withdraw: Callable[[LookUp], object]) -> None:
         self._port = port
         self._withdraw = withdraw
-        # Whoever takes the callback out may call it, or drop it: only one thread can.
+        # The one thread that takes the callback out of the list may call it, or drop it.
         self._on_done = [on_done]
 
     def cancel(self) -> bool:
-        """Have `on_done` not called any more. From any thread; does not wait.
+        """Make sure that `on_done` is not called any more. From any thread; does not wait.
 
         Returns:
-            True when it was not called and never will be; False when it was called before, or is
-            being called by another thread at this moment.
+            True if it was not called and never will be; False if it was called before, or is being
+            called by another thread at this moment.
         """
         self._withdraw(self)
         return self._take() is not None
 
     def answer(self, found: Found) -> None:
-        """Call `on_done`, unless that was done before or the caller has cancelled."""
+        """Call `on_done`, unless it was called before or the caller has cancelled."""
         on_done = self._take()
         if on_done is None:
             return
         try:
             if isinstance(found, OSError):
-                # A copy for each caller: to raise an exception writes into it.
+                # A copy for each caller, since raising an exception changes it.
                 on_done(copy.copy(found))
             else:
                 on_done([Target(family, ip, self._port) for family, ip in found])
@@ -95,10 +95,10 @@ class Resolver:
     """Looks names up, each in a thread of its own. There is one for the process: `look_up`."""
 
     def __init__(self) -> None:
-        # By the name that is being looked up: those who wait for it.
+        # The callers that wait, by the name that is being looked up.
         self._questions: dict[str, list[LookUp]] = {}
         # Guards the questions, and is never held during a look-up or a callback. Reentrant, since
-        # a handler of a signal may ask, too.
+        # a signal handler may ask in the middle of another question.
         self._lock = threading.RLock()
         disown_in_child(self, Stage.WORKERS)
 
@@ -147,7 +147,7 @@ class Resolver:
 
     def _answer(self, host: str, found: Found) -> None:
         with self._lock:
-            # From here on, whoever asks for this name starts another look-up.
+            # From here on, a caller that asks for this name starts another look-up.
             questions = self._questions.pop(host, [])
         for question in questions:
             question.answer(found)
@@ -184,13 +184,15 @@ def look_up(address: Address, on_done: OnDone) -> LookUp:
 
     Args:
         address: the host, and the port for the targets.
-        on_done: called once, unless it is cancelled before. It must not block, for others who
-            share the look-up wait for it. It is called in the look-up's daemon thread. For an IP
-            address it is called at once, in the caller's thread and before this function returns;
-            so it is if no thread can be started for the look-up.
+        on_done: called once, with the targets or with the error, unless it is cancelled before.
+            It must not block, because other callers may wait for the same thread. That is the
+            look-up's daemon thread. Only for an IP address, or if no thread can be started, it is
+            called in the thread that calls `look_up`, before `look_up` returns. What it raises is
+            logged.
 
     Returns:
-        what cancels the call. In a forked child nothing is called for what the parent has asked.
+        the question, which can be cancelled. A forked child never gets an answer to a question that
+        its parent has asked.
     """
     return _resolver.look_up(address, on_done)
 

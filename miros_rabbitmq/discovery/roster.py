@@ -337,7 +337,7 @@ class Roster:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is, for whoever connects to it, that machine itself."""
+    """Whether a host's name or address always means the very machine that connects to it."""
     try:
         return IPv4Address(host).is_loopback
     except AddressValueError:
