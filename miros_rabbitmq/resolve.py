@@ -1,67 +1,230 @@
-"""Turning the name of a host into IP addresses without holding anything up.
+"""Turning the names of hosts into IP addresses, without holding anything up.
 
-A lookup cannot be cancelled, and with a dead name server it takes tens of seconds. The pool that an
-event loop keeps for lookups would hold up the end of the loop, and of the interpreter, for as
-long; so each name has a daemon thread of its own here, which an impatient caller just leaves.
+The operating system's look-up blocks, cannot be cancelled, and takes tens of seconds when no name
+server answers. So each name is looked up in a daemon thread, which a caller may leave behind and
+which holds up neither an event loop nor the end of the program. A name that is being looked up is
+not looked up a second time: callers that ask meanwhile get the same answer. A dead name server
+therefore costs one thread for each name, however often callers try.
+
+`look_up` needs no event loop and calls back; `resolve` is the same for asyncio. Answers are not
+kept: a host may have moved by the next time somebody asks.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
+import errno
 import ipaddress
+import logging
 import socket
 import threading
+from collections.abc import Callable
 from typing import NamedTuple
 
+from .process import Stage, disown_in_child
 from .urls import Address
+
+logger = logging.getLogger(__name__)
 
 
 class Target(NamedTuple):
-    """What a socket can be connected to."""
+    """An IP address and a port, to which a socket of the family can be connected."""
 
     family: socket.AddressFamily
     ip: str
     port: int
 
 
+OnDone = Callable[[list[Target] | OSError], object]
+"""Takes the addresses of a host, at least one, in the order in which the system prefers them; or
+the reason why there are none."""
+
+Found = list[tuple[socket.AddressFamily, str]] | OSError
+"""What a look-up has found: family and IP address; or the reason why there are none."""
+
+
+class LookUp:
+    """One caller's question for the addresses of one host, as `look_up` returns it.
+
+    Args:
+        port: the port that goes into each `Target`.
+        on_done: what to call with the answer.
+        withdraw: called when the caller no longer wants to know.
+    """
+
+    def __init__(self, port: int, on_done: OnDone, withdraw: Callable[[LookUp], object]) -> None:
+        self._port = port
+        self._withdraw = withdraw
+        # The one thread that takes the callback out of the list may call it, or drop it.
+        self._on_done = [on_done]
+
+    def cancel(self) -> bool:
+        """Make sure that `on_done` is not called any more. From any thread; does not wait.
+
+        Returns:
+            True if it was not called and never will be; False if it was called before, or is being
+            called by another thread at this moment.
+        """
+        self._withdraw(self)
+        return self._take() is not None
+
+    def answer(self, found: Found) -> None:
+        """Call `on_done`, unless it was called before or the caller has cancelled."""
+        on_done = self._take()
+        if on_done is None:
+            return
+        try:
+            if isinstance(found, OSError):
+                # A copy for each caller, since raising an exception changes it.
+                on_done(copy.copy(found))
+            else:
+                on_done([Target(family, ip, self._port) for family, ip in found])
+        except Exception:
+            # The other callers who share the look-up still have to be answered.
+            logger.exception("a callback for the addresses of a host failed")
+
+    def _take(self) -> OnDone | None:
+        with contextlib.suppress(IndexError):
+            return self._on_done.pop()
+        return None
+
+
+class Resolver:
+    """Looks names up, each in a thread of its own. There is one for the process: `look_up`."""
+
+    def __init__(self) -> None:
+        # The callers that wait, by the name that is being looked up.
+        self._questions: dict[str, list[LookUp]] = {}
+        # Guards the questions, and is never held during a look-up or a callback. Reentrant, since
+        # a signal handler may ask in the middle of another question.
+        self._lock = threading.RLock()
+        disown_in_child(self, Stage.WORKERS)
+
+    def disown(self) -> None:
+        """Forget the parent's questions, in a forked child: no thread is there to answer them."""
+        self._questions = {}
+        self._lock = threading.RLock()
+
+    def look_up(self, address: Address, on_done: OnDone) -> LookUp:
+        """See the function `look_up`."""
+        host = address.host
+        question = LookUp(address.port, on_done, lambda one: self._withdraw(host, one))
+        family = _family_of(host)
+        if family is not None:
+            question.answer([(family, host)])
+            return question
+        with self._lock:
+            is_first = host not in self._questions
+            self._questions.setdefault(host, []).append(question)
+        if is_first:
+            self._start(host)
+        return question
+
+    def _start(self, host: str) -> None:
+        try:
+            threading.Thread(
+                target=self._run,
+                args=(host,),
+                name=f"miros-rabbitmq-resolve-{host}",
+                daemon=True,
+            ).start()
+        except (RuntimeError, MemoryError) as error:  # no thread, or no memory for one
+            reason = f"no thread can be started to look up a name: {error}"
+            self._answer(host, OSError(errno.EAGAIN, reason))
+
+    def _run(self, host: str) -> None:
+        try:
+            self._answer(host, _ask_system(host))
+        except OSError as error:
+            self._answer(host, error)
+        except UnicodeError as error:  # such as a label of more than 63 characters
+            self._answer(host, socket.gaierror(socket.EAI_NONAME, f"no host name: {error}"))
+        except Exception as error:
+            logger.exception("looking up %r failed", host)
+            self._answer(host, OSError(errno.EIO, f"{type(error).__name__}: {error}"))
+
+    def _answer(self, host: str, found: Found) -> None:
+        with self._lock:
+            # From here on, a caller that asks for this name starts another look-up.
+            questions = self._questions.pop(host, [])
+        for question in questions:
+            question.answer(found)
+
+    def _withdraw(self, host: str, question: LookUp) -> None:
+        with self._lock, contextlib.suppress(ValueError):  # answered meanwhile
+            self._questions.get(host, []).remove(question)
+
+
+def _family_of(host: str) -> socket.AddressFamily | None:
+    """The family of an IP address; `None` for a name."""
+    try:
+        version = ipaddress.ip_address(host).version
+    except ValueError:
+        return None
+    return socket.AF_INET6 if version == 6 else socket.AF_INET
+
+
+def _ask_system(host: str) -> list[tuple[socket.AddressFamily, str]]:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    if not found:
+        raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
+    return [(family, str(address[0])) for family, _, _, _, address in found]
+
+
+_resolver = Resolver()
+
+
+def look_up(address: Address, on_done: OnDone) -> LookUp:
+    """Find the IP addresses of a host, and call back with them. From any thread; does not wait.
+
+    Callers who ask for a name that is being looked up share that look-up, whatever their ports.
+    There is no time-out: a caller who has waited for long enough cancels.
+
+    Args:
+        address: the host, and the port for the targets.
+        on_done: called once, with the targets or with the error, unless it is cancelled before.
+            It must not block, because other callers may wait for the same thread. That is the
+            look-up's daemon thread. Only for an IP address, or if no thread can be started, it is
+            called in the thread that calls `look_up`, before `look_up` returns. What it raises is
+            logged.
+
+    Returns:
+        the question, which can be cancelled. A forked child never gets an answer to a question that
+        its parent has asked.
+    """
+    return _resolver.look_up(address, on_done)
+
+
 async def resolve(address: Address, timeout_s: float) -> list[Target]:
-    """Return the IP addresses of a host, in the order in which the system prefers them.
+    """Find the IP addresses of a host, in the order in which the system prefers them.
+
+    Args:
+        address: the host, and the port for the targets.
+        timeout_s: how long to wait, in seconds.
 
     Raises:
-        OSError, UnicodeError: the name does not resolve, or cannot be one.
-        asyncio.TimeoutError: no answer for ``timeout_s`` seconds.
+        OSError: the name is unknown, or cannot be looked up now.
+        asyncio.TimeoutError: there was no answer in time.
     """
-    try:
-        version = ipaddress.ip_address(address.host).version
-    except ValueError:
-        return await asyncio.wait_for(_look_up(address), timeout_s)
-    family = socket.AF_INET6 if version == 6 else socket.AF_INET
-    return [Target(family, address.host, address.port)]
-
-
-def _look_up(address: Address) -> asyncio.Future[list[Target]]:
     loop = asyncio.get_running_loop()
     answer: asyncio.Future[list[Target]] = loop.create_future()
 
-    def settle(targets: list[Target], error: Exception | None) -> None:
-        if answer.done():  # cancelled by the timeout
+    def settle(found: list[Target] | OSError) -> None:
+        if answer.done():  # the time was up, or the caller was cancelled
             return
-        if error is None:
-            answer.set_result(targets)
+        if isinstance(found, OSError):
+            answer.set_exception(found)
         else:
-            answer.set_exception(error)
+            answer.set_result(found)
 
-    def run() -> None:
-        targets: list[Target] = []
-        failure: Exception | None = None
-        try:
-            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
-            targets = [Target(one[0], str(one[4][0]), address.port) for one in found]
-        except (OSError, UnicodeError) as error:  # the latter for a label that cannot be one
-            failure = error
+    def on_done(found: list[Target] | OSError) -> None:
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(settle, targets, failure)
+            loop.call_soon_threadsafe(settle, found)
 
-    threading.Thread(target=run, name=f"miros-rabbitmq-resolve-{address.host}", daemon=True).start()
-    return answer
+    question = look_up(address, on_done)
+    try:
+        return await asyncio.wait_for(answer, timeout_s)
+    finally:
+        question.cancel()

@@ -1,17 +1,17 @@
 """A private, throw-away RabbitMQ node for demos and tests: ``LocalBroker``.
 
 Starts the RabbitMQ that is installed on this machine as an ordinary child process, with everything
-of its own: node name, data folder, address, ports, users, virtual hosts, Erlang cookie. It has no
-plugins, takes no part in the machine's own RabbitMQ service, and leaves nothing behind. What is
-exchanged with it (pika) is no concern of this module; what it is made of is in ``node_files``, and
-how its processes are held in ``node_process``: it goes when this process goes, however that ends.
+of its own: node name, data folder, address, ports, users, virtual hosts, Erlang cookie. The node
+has no plugins, shares nothing with the RabbitMQ service of the machine, and leaves nothing behind.
+``node_files`` writes its folder. ``node_process`` runs it, and makes sure that it ends when this
+process ends, in whatever way. This module does not speak AMQP with it.
 
-It runs without ``epmd``: the distribution port that ``rabbitmqctl`` needs is handed to both.
+The node runs without ``epmd``, the port mapper of Erlang: node and ``rabbitmqctl`` are both told
+the port at which the node takes commands.
 """
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import ipaddress
 import re
@@ -25,11 +25,10 @@ from pathlib import Path
 from types import TracebackType
 
 from ..exceptions import LocalBrokerError, SettingsError
-from ..process import in_forked_child
+from ..process import Stage, disown_in_child, end_with_program, stay
 from ..urls import Address, AmqpUrl, amqp_url
-from .free_port import free_port
 from .node_files import NodeFiles, find_rabbitmq
-from .node_process import Boot, NodeProcess
+from .node_process import Boot, NodeProcess, free_port
 
 START_TIMEOUT_S = 60.0
 """How long a boot may take: about 4 s on two free cores, many times that on a busy CI machine."""
@@ -41,39 +40,36 @@ CTL_TIMEOUT_S = 60.0
 """How long one rabbitmqctl command may take; half a second is usual."""
 
 _PORT_ATTEMPTS = 3
-"""How often a boot is tried when somebody else was quicker to take a port that was free."""
-
-_brokers: set[LocalBroker] = set()
-"""Those with a folder: to be ended when the interpreter exits, to be forgotten in a fork."""
+"""How often a boot is tried when another program takes the chosen port first."""
 
 
 class LocalBroker:
     """A private RabbitMQ node on a loopback address, for demos and tests.
 
     1. Make one; nothing happens yet.
-    2. ``start()`` it, or enter it as a context manager; it is ready when that returns.
-    3. Hand ``url()``, or ``host``, ``port``, ``user`` and ``password``, to its clients.
-    4. Hurt it as you like: ``kill()``, ``pause()``, ``resume()``, ``restart()``, ``ctl()``.
-    5. ``stop()`` it, or leave the context; no process, port or file is left.
+    2. Call ``start()``, or enter it as a context manager; the node is ready when that returns.
+    3. Give ``url()``, or ``host``, ``port``, ``user`` and ``password``, to its clients.
+    4. Disturb it as you like: ``kill()``, ``pause()``, ``resume()``, ``restart()``, ``ctl()``.
+    5. Call ``stop()``, or leave the context; no process, port or file remains.
 
     ::
 
         with LocalBroker("127.0.0.2") as broker:
             print(broker.ctl("list_vhosts"))
 
-    All methods may be called from any thread; they wait for each other, except that ``stop()`` and
-    ``kill()`` do not wait for a boot: they end it. A forked child does not own its parent's broker
-    and cannot end it. When the owning process dies, even by SIGKILL, the node goes with it.
+    All methods may be called from any thread. They wait for each other, except that ``stop()`` and
+    ``kill()`` do not wait for a boot: they end it. A forked child does not own its parent's node
+    and cannot end it. When the owning process ends, even by SIGKILL, the node ends too.
 
     Args:
-        host: the IPv4 address it listens on, one of this machine: of 127.0.0.0/8, or of a
-            network namespace.
-        port: its AMQP port; a free one is chosen at ``start()`` when None.
-        user: the name of its user, who may do everything in every virtual host.
-        password: of that user; random when None.
-        vhosts: the names of its virtual hosts.
-        users: more users with the same rights, as name to password.
-        name: the part of its Erlang node name before the ``@``; random when None.
+        host: the IPv4 address that the node listens on. It is an address of this machine: of
+            127.0.0.0/8, or of a network namespace.
+        port: the node's AMQP port; ``start()`` chooses a free one if it is None.
+        user: the name of the node's user, who may do everything in every virtual host.
+        password: the user's password; random if it is None.
+        vhosts: the names of the node's virtual hosts.
+        users: further users with the same rights, as a mapping of names to passwords.
+        name: the part of the Erlang node name before the ``@``; random if it is None.
         config: further settings, by their names in ``rabbitmq.conf``.
 
     Raises:
@@ -101,7 +97,7 @@ class LocalBroker:
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise SettingsError(f"name has letters, digits, '-' and '_' only, not {name!r}")
         if isinstance(vhosts, str):
-            raise SettingsError(f"vhosts is a sequence of names, not the one name {vhosts!r}")
+            raise SettingsError(f"vhosts is a sequence of names, not the single name {vhosts!r}")
         self.host = host
         self.user = user
         self.password = secrets.token_urlsafe(16) if password is None else password
@@ -113,9 +109,10 @@ class LocalBroker:
         self._port = port
         self._files: NodeFiles | None = None
         self._process: NodeProcess | None = None
-        # Reentrant, as restart() starts, and a handler of a signal may stop what is booting.
+        # Reentrant: restart() calls start(), and a signal handler may stop a node that boots.
         self._lock = threading.RLock()
         self._endings: list[int] = []  # the threads that wait for the lock to end the node
+        disown_in_child(self, Stage.BROKERS)
 
     def __repr__(self) -> str:
         state = "running" if self.is_running else "not running"
@@ -126,7 +123,7 @@ class LocalBroker:
         """The AMQP port.
 
         Raises:
-            LocalBrokerError: it is to be chosen by ``start()``, which was not called yet.
+            LocalBrokerError: ``start()``, which chooses the port, was not called yet.
         """
         if self._port is None:
             raise LocalBrokerError(f"{self.name} has no port before start()")
@@ -142,13 +139,13 @@ class LocalBroker:
         """The node's log file; it exists from ``start()`` to ``stop()``.
 
         Raises:
-            LocalBrokerError: the node has no folder, as it is not started.
+            LocalBrokerError: the node has no folder, as it was not started, or was stopped.
         """
         return self._own_files().log
 
     @property
     def is_running(self) -> bool:
-        """Whether the node's process lives, be it paused or not."""
+        """Whether the node's process exists, even if it is paused."""
         process = self._process
         return process is not None and process.is_running
 
@@ -157,17 +154,17 @@ class LocalBroker:
         return amqp_url(self.user, self.password, self.address, vhost)
 
     def start(self, timeout: float = START_TIMEOUT_S) -> None:
-        """Start the node, and wait until clients can log in; nothing if it runs already.
+        """Start the node, and wait until clients can log in. Does nothing if it runs already.
 
-        After ``kill()`` this is ``restart()``; after ``stop()`` it is a new, empty node.
+        After ``kill()`` the node comes back with its data; after ``stop()`` it is a new, empty one.
 
         Args:
             timeout: how long it may take, in seconds.
 
         Raises:
-            LocalBrokerError: RabbitMQ is not installed, or the node does not start; the message
-                says what to install, or has the end of the node's log. Or another thread called
-                ``stop()`` or ``kill()`` meanwhile.
+            LocalBrokerError: RabbitMQ is not installed (the message says what to install); the
+                node does not start (the message has the end of its log); or another thread has
+                called ``stop()`` or ``kill()`` meanwhile.
         """
         with self._lock:
             if self.is_running:
@@ -195,8 +192,8 @@ class LocalBroker:
     def stop(self) -> None:
         """End the node and remove its data. Idempotent; takes about 1 s, at most some 15 s.
 
-        Its clients are told that it shuts down, as long as it answers. A boot in another thread is
-        ended: ``start()`` raises there.
+        A node that responds tells its clients that it shuts down. If another thread is booting
+        the node, the boot is ended and ``start()`` raises in that thread.
         """
         with self._ending():
             self._end(grace=GRACE_S)
@@ -204,8 +201,8 @@ class LocalBroker:
     def kill(self) -> None:
         """End the node as a power cut would (SIGKILL); its data stays for ``restart()``.
 
-        A boot in another thread is ended: ``start()`` raises there. If it was the first, there is
-        no data.
+        If another thread is booting the node, the boot is ended and ``start()`` raises in that
+        thread. If that was the node's first boot, no data stays.
         """
         with self._ending():
             if self._process is not None:
@@ -215,8 +212,8 @@ class LocalBroker:
         """Start the node again, with its data, on the same port; a running one is shut down first.
 
         Raises:
-            LocalBrokerError: it has no data, as it was never started or was stopped; or it does
-                not come up within ``timeout`` seconds.
+            LocalBrokerError: the node has no data, as it was never started or was stopped; or it
+                is not ready within ``timeout`` seconds.
         """
         with self._lock:
             self._own_files()
@@ -225,7 +222,7 @@ class LocalBroker:
             self.start(timeout)
 
     def pause(self) -> None:
-        """Freeze the node (SIGSTOP): its connections stay open, and nothing is answered.
+        """Freeze the node (SIGSTOP): its connections stay open, and it answers nothing.
 
         Raises:
             LocalBrokerError: it is not running.
@@ -234,7 +231,7 @@ class LocalBroker:
             self._require_running().signal(signal.SIGSTOP)
 
     def resume(self) -> None:
-        """Let a paused node go on (SIGCONT).
+        """Let a paused node continue (SIGCONT).
 
         Raises:
             LocalBrokerError: it is not running.
@@ -250,10 +247,11 @@ class LocalBroker:
             timeout: how long it may take, in seconds.
 
         Returns:
-            What it wrote to its standard output: data only, no headings.
+            what the command wrote to its standard output: data only, no headings.
 
         Raises:
-            LocalBrokerError: the node is not running, or the command failed; has its complaint.
+            LocalBrokerError: the node is not running, or the command failed; the message has what
+                the command wrote to its standard error.
         """
         self._require_running()
         files = self._own_files()
@@ -276,6 +274,32 @@ class LocalBroker:
             complaint = (done.stderr.strip() or done.stdout.strip()) or "no reason given"
             raise LocalBrokerError(f"{what} failed: {complaint}")
         return done.stdout
+
+    # What the module `process` calls.
+
+    def ask_to_end(self) -> None:
+        """Kill the node, as the program ends. Does not wait."""
+        process = self._process
+        if process is not None:
+            process.signal(signal.SIGKILL)
+
+    def end(self, began_s: float) -> None:
+        """Wait for the node's end, and for its data to be removed; some 15 s at most.
+
+        Args:
+            began_s: when the program began to end. A killed node needs no other limit than that
+                of its processes.
+        """
+        with self._ending():
+            self._end(grace=0)
+
+    def disown(self) -> None:
+        """Forget the node, in a forked child: it belongs to the parent."""
+        self._lock = threading.RLock()  # a thread that held the old one does not exist here
+        self._endings = []
+        if self._process is not None:
+            self._process.disown()
+        self._process = self._files = None
 
     def __enter__(self) -> LocalBroker:
         self.start()
@@ -301,16 +325,16 @@ class LocalBroker:
         return process
 
     def _make_folder(self) -> tuple[NodeFiles, NodeProcess]:
-        """The node's folder and its watchdog, made if they are not there."""
+        """The node's folder and its watchdog; makes them if they do not exist."""
         if self._files is None or self._process is None:
             rabbitmq = find_rabbitmq()
             self._process = NodeProcess()
             self._files = NodeFiles(self._process.folder, rabbitmq, self.name, self.host)
-            _brokers.add(self)
+            end_with_program(self, Stage.BROKERS)
         return self._files, self._process
 
     def _boot(self, files: NodeFiles, process: NodeProcess, deadline: float) -> Boot:
-        """Run the node until it is ready, or will not be."""
+        """Run the node until it is ready, or until it is clear that it will not be."""
         control_port = free_port(files.control_host, other_than=self.port)
         files.write(self.address, control_port, self._users, self._vhosts, self._config)
         outcome = process.boot(
@@ -325,7 +349,7 @@ class LocalBroker:
         return outcome
 
     def _boot_error(self, outcome: Boot, files: NodeFiles, timeout: float) -> LocalBrokerError:
-        """Say why the node does not run."""
+        """The error that says why the node does not run."""
         what = f"{self.name} on {self.address} {outcome.value}"
         if outcome is Boot.STOPPED:
             return LocalBrokerError(what)
@@ -334,7 +358,7 @@ class LocalBroker:
 
     @contextlib.contextmanager
     def _ending(self) -> Iterator[None]:
-        """Hold the lock; a boot that holds it now is given up."""
+        """Hold the lock; a boot in another thread, which holds it, gives up."""
         self._endings.append(threading.get_ident())  # a list's methods are atomic
         try:
             self._lock.acquire()
@@ -350,25 +374,4 @@ class LocalBroker:
         if self._process is not None:
             self._process.end(grace)
         self._process = self._files = None
-        _brokers.discard(self)
-
-    def _disown(self) -> None:
-        """Forget the node, in a forked child: it is the parent's."""
-        self._lock = threading.RLock()  # whoever held the old one does not exist here
-        self._endings = []
-        if self._process is not None:
-            self._process.disown()
-        self._process = self._files = None
-
-
-@atexit.register
-def _end_all() -> None:
-    for broker in list(_brokers):
-        broker._end(grace=0)
-
-
-@in_forked_child
-def _disown_all() -> None:
-    for broker in list(_brokers):
-        broker._disown()
-    _brokers.clear()
+        stay(self, Stage.BROKERS)

@@ -1,8 +1,8 @@
-"""What a private RabbitMQ node is made of: the programs, its folder, configuration and environment.
+"""The files of a private RabbitMQ node: its programs, folder, configuration and environment.
 
-Serves ``broker``, which runs the node. This module finds RabbitMQ on the machine, lays out one
-temporary folder, and says with which environment RabbitMQ's own scripts stay inside it. It starts
-no process and opens no socket.
+This module finds RabbitMQ on the machine, writes the files into one temporary folder, and knows
+the environment variables that keep RabbitMQ's own scripts inside that folder. It starts no process
+and opens no socket; ``node_process`` runs the node.
 """
 
 from __future__ import annotations
@@ -21,22 +21,25 @@ from ..exceptions import LocalBrokerError
 from ..urls import Address
 
 PROGRAM_FOLDERS = ("/usr/lib/rabbitmq/bin",)
-"""Where packages for Debian, Ubuntu and Fedora keep RabbitMQ's own scripts. They are preferred to
-those on PATH, which there are wrappers that change to the user ``rabbitmq``."""
+"""Where the packages for Debian, Ubuntu and Fedora have RabbitMQ's own scripts. These are preferred
+to the ones on PATH: with those packages, PATH leads to wrappers that change to the user
+``rabbitmq``."""
 
 LOG_TAIL_LINES = 60
-"""How much of a log goes into an error: a crash report, and the cause logged before it."""
+"""How many lines of a log go into an error: enough for a crash report and the cause before it."""
 
 _VM_FLAGS = "+S 1:1 +SDio 2 +sbwt none +sbwtdcpu none +sbwtdio none"
-"""One scheduler, no busy waiting: on a small machine this boots faster than the default of one
-for each core, and an idle node takes no time from the programs under test."""
+"""Flags of Erlang's ``erl``: one scheduler and no busy waiting. On a small machine, such a node
+boots faster than with the default of a scheduler for each core; and while it is idle, it takes no
+processor time from the programs under test."""
 
 
 def find_rabbitmq() -> Path:
-    """The folder of RabbitMQ's scripts.
+    """Find the folder of RabbitMQ's scripts.
 
     Raises:
-        LocalBrokerError: RabbitMQ is not installed on this machine; says how to install it.
+        LocalBrokerError: RabbitMQ is not installed on this machine. The message says how to install
+            it.
     """
     on_path = shutil.which("rabbitmq-server")
     folders = [Path(folder) for folder in PROGRAM_FOLDERS]
@@ -48,23 +51,23 @@ def find_rabbitmq() -> Path:
     raise LocalBrokerError(
         "rabbitmq-server is not installed, or not on PATH. On Debian or Ubuntu: "
         "'apt-get install rabbitmq-server'; elsewhere see https://www.rabbitmq.com/docs/download. "
-        "The service that comes with it need not run."
+        "The service that comes with it does not have to run."
     )
 
 
 def password_hash(password: str, salt: bytes) -> str:
-    """A password as RabbitMQ stores it: https://www.rabbitmq.com/docs/passwords."""
+    """Hash a password as RabbitMQ does: https://www.rabbitmq.com/docs/passwords."""
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
 class NodeFiles:
-    """The folder of one node, and the environment of the programs that work on it.
+    """The folder of one node, and the environment of the programs that work with it.
 
     Args:
-        folder: an empty folder, of which everything may be removed later.
+        folder: an empty folder that belongs to this node alone.
         scripts: the folder of RabbitMQ's scripts, from ``find_rabbitmq``.
-        name: the node's name, before the ``@``.
-        host: the address on which the node serves its clients.
+        name: the part of the node's name before the ``@``.
+        host: the IPv4 address on which the node serves its clients.
     """
 
     def __init__(self, folder: Path, scripts: Path, name: str, host: str) -> None:
@@ -80,7 +83,7 @@ class NodeFiles:
         self._definitions = folder / "definitions.json"
         self._cookie = folder / ".erlang.cookie"
         self._home = folder / "home"
-        # An address and no host name: nothing has to resolve, in a container or a namespace.
+        # An address, since a host name may not resolve in a container or a namespace.
         is_loopback = ipaddress.IPv4Address(host).is_loopback
         self.control_host = host if is_loopback else "127.0.0.1"
         self._node_name = f"{name}@{self.control_host}"
@@ -94,15 +97,22 @@ class NodeFiles:
         vhosts: Sequence[str],
         config: Mapping[str, str],
     ) -> None:
-        """Write what the next boot reads.
+        """Write the files that the next boot reads.
 
-        Users and virtual hosts are imported by the first boot alone: what was changed with
-        ``rabbitmqctl`` stays changed in a restarted node.
+        Only the first boot imports users and virtual hosts, so that what ``rabbitmqctl`` has
+        changed since stays changed when the node is restarted.
+
+        Args:
+            address: where the node serves AMQP.
+            control_port: where it takes the commands of ``rabbitmqctl``.
+            users: all users, as a mapping of names to passwords.
+            vhosts: the names of all virtual hosts.
+            config: further settings, by their names in ``rabbitmq.conf``.
         """
         self._control_port = control_port
         settings = {
             "listeners.tcp.1": str(address),
-            # The default, 50 MB, would block publishers on a nearly full disk.
+            # With the default, 50 MB, a node on a nearly full disk would block publishers.
             "disk_free_limit.absolute": "1MB",
         }
         if not self.has_booted:
@@ -120,7 +130,7 @@ class NodeFiles:
         listen = self.control_host.replace(".", ",")
         return {
             **self._common_environment(),
-            # Under systemd's protocol the script becomes the node, instead of staying its parent.
+            # Because of this variable the script becomes the node, and does not stay its parent.
             "NOTIFY_SOCKET": os.fspath(self.notify),
             "ERL_CRASH_DUMP_BYTES": "0",
             "RABBITMQ_CONFIG_FILE": os.fspath(self._config.with_suffix("")),
@@ -132,20 +142,21 @@ class NodeFiles:
             "RABBITMQ_LOG_BASE": folder,
             "RABBITMQ_LOGS": os.fspath(self.log),
             "RABBITMQ_PID_FILE": f"{folder}/node.pid",
-            # The distribution starts with the VM and not with RabbitMQ, which would start epmd.
+            # With -name, the VM itself starts Erlang's distribution. Otherwise RabbitMQ would, and
+            # would start epmd as well.
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": (
                 f"{_VM_FLAGS} -name {self._node_name} -kernel inet_dist_use_interface {{{listen}}}"
             ),
         }
 
     def ctl_environment(self) -> dict[str, str]:
-        """The environment of ``rabbitmqctl``, which connects and does not listen."""
+        """The environment of ``rabbitmqctl``, which is told not to listen on a port."""
         environment = self._common_environment()
         environment["ERL_FLAGS"] += " -dist_listen false"
         return environment
 
     def log_tail(self) -> str:
-        """The last lines of what the node wrote."""
+        """The last lines of the node's log and of its other output."""
         tails = []
         for path in (self.log, self.console):
             if path.exists():
@@ -154,16 +165,16 @@ class NodeFiles:
         return "\n".join(tails) or "(it wrote nothing)"
 
     def _common_environment(self) -> dict[str, str]:
-        """What all programs need; of this process's own environment hardly anything."""
+        """The variables for all programs, hardly any of them from this process's environment."""
         environment = {
             name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ
         }
         environment.update(
-            # Erlang has its cookie there, and the watchdog knows our processes by it.
+            # Erlang reads its cookie there, and the watchdog recognizes our processes by it.
             HOME=os.fspath(self.folder),
             LC_ALL="C.UTF-8",
             ERL_FLAGS=f"-start_epmd false -erl_epmd_port {self._control_port}",
-            # The file of the machine's own service must not have its say here.
+            # This path replaces the file of the machine's own service.
             RABBITMQ_CONF_ENV_FILE=os.fspath(self.folder / "rabbitmq-env.conf"),
             RABBITMQ_NODENAME=self._node_name,
             RABBITMQ_USE_LONGNAME="true",
@@ -174,11 +185,11 @@ class NodeFiles:
         return environment
 
     def _link_programs(self) -> None:
-        """Make a RabbitMQ without its plugins, of links to the installed one.
+        """Make a RabbitMQ without plugins, out of links to the installed one.
 
-        A booting node looks for each of its modules in the folder of every plugin, enabled or not:
-        with the forty that come with RabbitMQ in sight a boot takes twice as long. An unknown
-        layout is left as it is, and slow.
+        A booting node looks for each of its modules in the folder of every plugin, enabled or not.
+        With the forty plugins that come with RabbitMQ, a boot takes twice as long as without. If
+        the installed RabbitMQ has an unknown layout, it is used as it is.
         """
         installed = self._scripts.parent
         plugins = installed / "plugins"
@@ -195,7 +206,7 @@ class NodeFiles:
 
 
 def _definitions(users: Mapping[str, str], vhosts: Sequence[str]) -> str:
-    """Users, virtual hosts and rights, as RabbitMQ imports them."""
+    """Users, virtual hosts and rights, in the format that RabbitMQ imports."""
     everything = {"configure": ".*", "write": ".*", "read": ".*"}
     return json.dumps(
         {
@@ -217,6 +228,6 @@ def _definitions(users: Mapping[str, str], vhosts: Sequence[str]) -> str:
 
 
 def _write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read; Erlang insists on that for its cookie."""
+    """Write a file that only its owner may read, as Erlang requires for its cookie."""
     path.touch(mode=0o600)
     path.write_text(text, encoding="utf-8")

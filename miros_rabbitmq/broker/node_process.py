@@ -1,13 +1,14 @@
 """The processes of a private RabbitMQ node: ``NodeProcess``, which no node outlives.
 
-Serves ``broker``. This module starts a node in a folder of its own, waits until it is ready, sends
-it signals and reaps it. What is in the folder is ``node_files``' concern.
+This module starts a node in a folder of its own, waits until it is ready, sends it signals and
+reaps it; and it finds the ports on which the node can listen. ``node_files`` knows what is in the
+folder.
 
-- A node tells that it is ready by the protocol of ``sd_notify(3)``, as it would tell systemd: after
-  its virtual hosts and users are there and its port is open. Nothing is polled.
-- A watchdog, a small shell process, reads a pipe whose only writer is this process. When that
-  pipe ends, be it by ``end()`` or because this process died in any way, the watchdog kills the
-  node and removes its folder.
+- A node reports that it is ready by the protocol of ``sd_notify(3)``, as it would to systemd: when
+  its virtual hosts and users exist and its port is open. Nothing is polled.
+- A watchdog, a small shell process, reads from a pipe to which only this process can write. When
+  the pipe ends, because of ``end()`` or because this process has died in whatever way, the watchdog
+  kills the node and removes its folder.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -24,14 +26,22 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from ..exceptions import LocalBrokerError
+
 KILL_TIMEOUT_S = 10.0
-"""How long the kernel may take to end a killed process; only a stuck disk needs so long."""
+"""How long the kernel may take to end a killed process; only a stuck disk makes it so slow."""
 
 LOOK_S = 0.2
-"""How soon a booting node that died without a word, or is no longer wanted, is noticed."""
+"""How soon we notice that a booting node has died, or is no longer wanted."""
 
-# $0 is the node's folder. Each process that belongs to the node announces its id on the pipe
-# before it becomes what it is. Ids are used again by the kernel, hence the look at HOME.
+_PORTS = range(10_000, 32_768)
+"""Below the ports that Linux gives to outgoing connections, so that no connection takes the port
+while the node is down."""
+
+_PORT_ATTEMPTS = 100
+
+# $0 is the node's folder. Each process of the node writes its id into the pipe before it becomes
+# what it is to be. The kernel uses ids again: only a process with this HOME is one of the node's.
 _WATCHDOG = """
 ids=
 while read -r id; do ids="$ids $id"; done
@@ -46,13 +56,13 @@ while rm -rf -- "$0" 2>/dev/null; [ -e "$0" ] && [ $tries -lt 50 ]; do
 done
 """
 
-# $0 is the console log. The shell's standard output is the watchdog's pipe, which is let go by
-# the redirection: from then on only the owner holds it.
+# $0 is the console log. The shell's standard output is the watchdog's pipe; the redirection lets
+# go of it, so that only the owner holds it from then on.
 _ANNOUNCE = 'echo $$; exec "$@" </dev/null >>"$0" 2>&1'
 
 
 class Boot(enum.Enum):
-    """What came of a boot."""
+    """How a boot ended."""
 
     READY = "is ready"
     ENDED = "ended while it started"
@@ -63,9 +73,9 @@ class Boot(enum.Enum):
 class NodeProcess:
     """A folder, the node that runs in it, and the watchdog over both.
 
-    Making one makes the folder and starts the watchdog; ``end()`` removes both. In between, any
-    number of nodes run in the folder, one after the other. One thread at a time; only
-    ``is_running`` may be asked from others.
+    The constructor makes the folder and starts the watchdog; ``end()`` removes both. In between,
+    any number of nodes run in the folder, one after the other. For one thread at a time, except
+    that ``is_running`` and ``signal`` may be used from others.
     """
 
     def __init__(self) -> None:
@@ -104,15 +114,15 @@ class NodeProcess:
         deadline: float,
         is_unwanted: Callable[[], bool],
     ) -> Boot:
-        """Run a node, and wait until it is ready; else it may still be running.
+        """Run a node, and wait until it is ready. If it does not get ready, it may still run.
 
         Args:
-            program: what runs it.
-            environment: all of its environment.
-            notify: where the socket is put on which it tells that it is ready.
-            console: the file that takes its output.
-            deadline: until when it has to be ready, by ``time.monotonic()``.
-            is_unwanted: tells that there is no need to wait any longer.
+            program: the program that is the node.
+            environment: all of its environment variables.
+            notify: the path for the socket on which the node reports that it is ready.
+            console: the file for its output.
+            deadline: when it has to be ready at the latest, as ``time.monotonic`` says it.
+            is_unwanted: returns True when there is no need to wait any longer.
         """
         if self._pipe < 0 or is_unwanted():
             return Boot.STOPPED
@@ -133,7 +143,7 @@ class NodeProcess:
                 with contextlib.suppress(TimeoutError):
                     if b"READY=1" in news.recv(4096).splitlines():
                         return Boot.READY
-                # A handler of a signal may have ended it in this very thread.
+                # A signal handler may have ended the node, in this very thread.
                 if is_unwanted() or self._node is not node:
                     return Boot.STOPPED
                 if node.poll() is not None:
@@ -142,17 +152,22 @@ class NodeProcess:
                     return Boot.LATE
 
     def signal(self, number: signal.Signals) -> None:
-        """Send a signal to the node's processes; the group keeps its id until it is reaped."""
+        """Send a signal to the node's processes, if it runs. From any thread; does not wait."""
         node = self._node
         if node is not None and node.poll() is None:
+            # The group keeps its id until its first process is reaped.
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(node.pid, number)
 
     def shut_down(self, grace: float) -> None:
-        """End the node's processes, politely while ``grace`` seconds last; the folder stays."""
+        """End the node's processes; the folder stays.
+
+        Args:
+            grace: for how many seconds the node may close its connections before it is killed.
+        """
         if grace > 0:
             self.signal(signal.SIGTERM)
-            self.signal(signal.SIGCONT)  # a paused node takes SIGTERM only when it goes on
+            self.signal(signal.SIGCONT)  # a paused node acts on SIGTERM only when it goes on
             if self._reap(grace):
                 return
         self.signal(signal.SIGKILL)
@@ -166,15 +181,15 @@ class NodeProcess:
             self._watchdog.wait(KILL_TIMEOUT_S)
 
     def disown(self) -> None:
-        """Forget it all, in a forked child: it is the parent's."""
+        """Forget everything, in a forked child: it belongs to the parent."""
         for process in (self._node, self._watchdog):
             if process is not None:
-                process.returncode = 0  # not our child: never to be waited for
+                process.returncode = 0  # not a child of this process: nothing may wait for it
         self._node = None
-        self._close_pipe()  # or the watchdog would wait for this child, too
+        self._close_pipe()  # or the watchdog would wait for the end of this child, too
 
     def _reap(self, timeout: float) -> bool:
-        """Whether the node's process ended within ``timeout`` seconds."""
+        """Wait for the node's process to end; False if it has not after ``timeout`` seconds."""
         node = self._node
         if node is None:
             return True
@@ -189,3 +204,31 @@ class NodeProcess:
         if self._pipe >= 0:
             pipe, self._pipe = self._pipe, -1
             os.close(pipe)
+
+
+def free_port(host: str, other_than: int = 0) -> int:
+    """Find a TCP port of ``host`` on which nothing listens now.
+
+    Args:
+        host: an IPv4 address of this machine.
+        other_than: a port that is not to be chosen.
+
+    Raises:
+        LocalBrokerError: nothing can listen on this host.
+    """
+    choose = secrets.SystemRandom()
+    error: OSError | None = None
+    for _ in range(_PORT_ATTEMPTS):
+        port = choose.choice(_PORTS)
+        if port == other_than:
+            continue
+        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+            # As the node does: connections that a dead node left in TIME_WAIT do not matter.
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((host, port))
+            except OSError as refused:
+                error = refused
+                continue
+        return port
+    raise LocalBrokerError(f"cannot listen on {host}: {error}") from error

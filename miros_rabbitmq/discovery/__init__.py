@@ -1,7 +1,9 @@
-"""Which brokers are there, and why the others cannot be used.
+"""Which brokers there are, and why the others cannot be used.
 
-The hosts of the local network (`lan.LocalAreaNetwork`), which of them run a RabbitMQ that takes our
-credentials (`scout.RabbitScout`), and who of these belongs to the system (`membership`). May import
-the root's modules only; the handshake reads and writes AMQP frames with pika's help. `nets` uses
-`membership.Membership` and the values it reports (`roster`), users the first two.
+`lan.LocalAreaNetwork` finds the hosts of the local network. `scout.RabbitScout` finds out which of
+them run a RabbitMQ that accepts our login. `membership.Membership` keeps looking, and decides with
+its `roster` which of these a node publishes to. The subpackage may import modules of the root only,
+and `handshake` also pika, which encodes and decodes AMQP's frames. `nets` uses
+`membership.Membership`, which it tells in a `search.Search` what to look for, and the values that
+`roster` reports. Users use the first two classes.
 """

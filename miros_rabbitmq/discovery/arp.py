@@ -1,8 +1,8 @@
 """The ARP table: which addresses of a network have lately answered with a hardware address.
 
-Reading it and understanding its forms is all that happens here; what fills it is
-`lan`'s business. The parsers are pure functions of text, one for the kernel's
-own file on Linux and one for what the program ``arp`` prints on every other system.
+This module reads the table and parses its formats; `sweep` is what fills it. The parsers are pure
+functions of text: one for the kernel's own file on Linux, and one for the output of the program
+``arp``, which every other system has.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import NamedTuple
 logger = logging.getLogger(__name__)
 
 PROC_ARP = Path("/proc/net/arp")
-"""The kernel's table on Linux: readable by everyone, no program needed."""
+"""The kernel's table on Linux. Everyone may read it, and no program is needed."""
 
 ARP_PROGRAM_TIMEOUT_S = 1.0
-"""``arp`` prints within milliseconds, unless it looks up names in spite of ``-n``."""
+"""``arp`` takes milliseconds, unless it looks up names in spite of ``-n``."""
 
 _ATF_COM = 0x02
-"""The flag of a completed entry, from Linux's ``if_arp.h``."""
+"""The flag of a complete entry (``ATF_COM`` in Linux's ``if_arp.h``)."""
 
 _HARDWARE_ADDRESS = re.compile(r"[0-9a-f]{1,2}(?:[:-][0-9a-f]{1,2}){5}", re.IGNORECASE)
 _BSD_LINE = re.compile(r"\((?P<address>[\d.]+)\) at (?P<hardware>\S+)(?P<rest>.*)")
@@ -36,17 +36,17 @@ class ArpEntry(NamedTuple):
     """One line of an ARP table."""
 
     address: str
-    """The IPv4 address that was asked for."""
+    """The IPv4 address that the machine asked for."""
 
     interface: str
-    """The name of the interface; on Windows, where the table names none, its IPv4 address."""
+    """The interface's name, or on Windows, where the table has no names, its IPv4 address."""
 
     complete: bool
-    """True when a hardware address is known: something answered, now or a little while ago."""
+    """True if the hardware address is known: a host has answered, now or some minutes ago."""
 
 
 def parse_proc_net_arp(text: str) -> list[ArpEntry]:
-    """Read the form of ``/proc/net/arp``; lines of another form are passed over."""
+    """Parse the text of ``/proc/net/arp``; lines in another format are skipped."""
     entries = []
     for line in text.splitlines()[1:]:
         fields = line.split()
@@ -62,11 +62,11 @@ def parse_proc_net_arp(text: str) -> list[ArpEntry]:
 
 
 def parse_arp_program(text: str) -> list[ArpEntry]:
-    """Read what ``arp -a`` prints on Linux, macOS, the BSDs and Windows.
+    """Parse the output of ``arp -a`` on Linux, macOS, the BSDs and Windows.
 
-    The first three print a sentence for each entry, ``name (address) at hardware on interface``,
-    Windows a table for each interface under a header with that interface's address. Windows
-    translates the words, so only numbers and punctuation are looked at there.
+    The first three print a sentence for each entry: ``name (address) at hardware on interface``.
+    Windows prints a table for each interface, below a header with the interface's address. It
+    translates the words, so the parser looks only at numbers and punctuation there.
     """
     entries = []
     windows_interface = ""
@@ -89,16 +89,18 @@ def parse_arp_program(text: str) -> list[ArpEntry]:
 
 
 def read_arp_table() -> list[ArpEntry]:
-    """Return this machine's ARP table as it is now; empty, with a warning, where it cannot be read.
+    """Read this machine's ARP table as it is now.
 
-    Sends nothing. Takes :data:`ARP_PROGRAM_TIMEOUT_S` at most. May be called from any thread.
+    If it cannot be read, the result is empty and a warning is logged. Sends nothing. Takes
+    `ARP_PROGRAM_TIMEOUT_S` at most. May be called from any thread.
     """
     if sys.platform.startswith("linux"):
         try:
             return parse_proc_net_arp(PROC_ARP.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
             logger.debug("%s cannot be read (%s); trying the program arp", PROC_ARP, error)
-    # Without -n, arp asks a name server about every line; Windows has no such option and does not.
+    # Without -n, arp asks a name server about every line. On Windows it has no such option and
+    # looks up no names.
     command = ["arp", "-a"] if sys.platform == "win32" else ["arp", "-an"]
     try:
         printed = subprocess.run(
@@ -127,7 +129,7 @@ def _is_ipv4(text: str) -> bool:
 
 
 def _is_host(hardware: str) -> bool:
-    """Tell the hardware address of one host from none, and from those of groups of hosts."""
+    """Whether a text is the hardware address of one host: not zero, and not of a group."""
     if not _HARDWARE_ADDRESS.fullmatch(hardware):
         return False
     octets = [int(octet, 16) for octet in re.split("[:-]", hardware)]

@@ -1,11 +1,11 @@
-"""The AMQP 0-9-1 dialogue of a probe: is it RabbitMQ, and does it take our credentials and vhost?
+"""The AMQP 0-9-1 dialogue of a probe: is it RabbitMQ, and does it accept our login?
 
-The client's side of section 2.2.4 of the specification, over streams that are connected already:
-protocol header, ``Start``, ``StartOk``, ``Tune``, ``TuneOk``, ``Open``, ``OpenOk``, and then
-``Close`` and ``CloseOk``, since RabbitMQ logs a warning about every connection that simply goes
-away. The credentials are in ``StartOk``: nothing secret is sent before the other side's ``Start``
-has said that it is RabbitMQ. ``pika`` encodes and decodes; what is read is bounded in size and
-time, for the other side may be anything.
+This is the client's side of section 2.2.4 of the specification, on streams that are already
+connected: protocol header, ``Start``, ``StartOk``, ``Tune``, ``TuneOk``, ``Open``, ``OpenOk``. It
+ends with ``Close`` and ``CloseOk``, as RabbitMQ logs a warning about every connection that is just
+dropped. The password is in ``StartOk``: nothing secret is sent before the other side has said, in
+``Start``, that it is RabbitMQ. ``pika`` encodes and decodes the frames. The other side may be any
+program, so both the size and the time of what is read are limited.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ import asyncio
 import contextlib
 import re
 import struct
-from dataclasses import dataclass, field
 from typing import Any
 
 import pika.frame
 from pika import spec
 
 from .outcome import ProbeOutcome
+from .search import Login
 
 GOODBYE_TIMEOUT_S = 0.5
-"""For the broker's consent to our close. The outcome is known by then."""
+"""For the broker's answer to our ``Close``. By then the outcome is known."""
 
 MAX_FRAME_BYTES = 16_384
-"""No frame of a handshake is as large: RabbitMQ's ``Start`` has about 500 bytes, and before
-``Tune`` the specification allows 4096."""
+"""More than any frame of a handshake has: RabbitMQ's ``Start`` has about 500 bytes, and the
+specification allows 4096 before ``Tune``."""
 
 _TLS_RECORDS = (0x15, 0x16)  # alert and handshake (RFC 8446, 5.1)
 _REPLY_SUCCESS, _ACCESS_REFUSED, _NOT_ALLOWED = 200, 403, 530  # AMQP 0-9-1, 1.2
@@ -35,17 +35,13 @@ _REPLY_SUCCESS, _ACCESS_REFUSED, _NOT_ALLOWED = 200, 403, 530  # AMQP 0-9-1, 1.2
 _LIMIT_REACHED = re.compile(r"limit \(\d+\) is reached")
 
 
-@dataclass(frozen=True)
-class Login:
-    """What a broker is asked to accept; without the password where it is shown."""
-
-    user: str
-    password: str = field(repr=False)
-    vhost: str = "/"
-
-
 class ProbeEnded(Exception):
-    """Ends a probe before its time; carries what came of it. Never leaves the probe."""
+    """Ends a probe early, with its outcome. Never leaves the module `probe`.
+
+    Attributes:
+        outcome: the outcome of the probe.
+        detail: what was seen.
+    """
 
     def __init__(self, outcome: ProbeOutcome, detail: str) -> None:
         super().__init__(detail)
@@ -59,12 +55,21 @@ async def shake_hands(
     login: Login,
     answer_timeout_s: float,
 ) -> str:
-    """Log in to a broker, log out again, and return what it calls itself.
+    """Log in to a broker and log out again.
+
+    Args:
+        reader: what the other side sends.
+        writer: what we send.
+        login: what the broker is asked to accept.
+        answer_timeout_s: how long each answer may take, in seconds.
+
+    Returns:
+        the name and version that the broker reports.
 
     Raises:
-        ProbeEnded: it is not RabbitMQ, or refuses; the connection is of no more use.
+        ProbeEnded: it is not RabbitMQ, or it refuses; the connection cannot be used any more.
         asyncio.TimeoutError: an answer took longer than ``answer_timeout_s``.
-        OSError, asyncio.IncompleteReadError: the other side went away.
+        OSError, asyncio.IncompleteReadError: the other side has closed the connection.
     """
 
     async def answer() -> Any:
@@ -79,7 +84,7 @@ async def shake_hands(
             client_properties={
                 "product": "miros-rabbitmq",
                 "information": "looks which brokers can be used, and goes",
-                # Without it, RabbitMQ answers a wrong password by hanging up, without a word.
+                # Without it, RabbitMQ closes the connection on a wrong password and says nothing.
                 "capabilities": {"authentication_failure_close": True},
             },
             mechanism="PLAIN",
@@ -89,9 +94,9 @@ async def shake_hands(
     try:
         tune = await answer()
     except (asyncio.IncompleteReadError, ConnectionError) as error:
-        # What a broker does that knows no authentication_failure_close: section 2.2.4 lets it.
+        # Section 2.2.4 allows that to a broker without authentication_failure_close.
         raise ProbeEnded(
-            ProbeOutcome.ACCESS_REFUSED, "it hung up on the credentials, without a word"
+            ProbeOutcome.ACCESS_REFUSED, "it closed the connection when it got the password"
         ) from error
     await _expect(spec.Connection.Tune, tune, writer)
 
@@ -103,7 +108,7 @@ async def shake_hands(
         writer,
         spec.Connection.Close(_REPLY_SUCCESS, "nothing more to ask", class_id=0, method_id=0),
     )
-    # It took the login, which was the question: whatever comes now does not matter.
+    # It has accepted the login, which was the question. What comes now does not matter.
     with contextlib.suppress(
         asyncio.TimeoutError, asyncio.IncompleteReadError, OSError, ProbeEnded
     ):
@@ -112,7 +117,11 @@ async def shake_hands(
 
 
 def _check_start(method: Any) -> str:
-    """Return name and version of the RabbitMQ that sent this method; raise if it is none."""
+    """Return name and version from RabbitMQ's ``Start``.
+
+    Raises:
+        ProbeEnded: the method is none that RabbitMQ would begin with.
+    """
     if not isinstance(method, spec.Connection.Start):
         raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it began with {_name_of(method)}")
     properties = method.server_properties if isinstance(method.server_properties, dict) else {}
@@ -123,24 +132,28 @@ def _check_start(method: Any) -> str:
     if "PLAIN" not in mechanisms:
         raise ProbeEnded(
             ProbeOutcome.ACCESS_REFUSED,
-            f"it takes no password (PLAIN), only {', '.join(mechanisms) or 'nothing'}",
+            f"it accepts no password (PLAIN), only {', '.join(mechanisms) or 'nothing'}",
         )
     return f"RabbitMQ {_text(properties.get('version', ''))}".strip()
 
 
 async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter) -> None:
-    """Raise unless the method is of this kind; consent if it is the broker's close."""
+    """Check that a method is of one kind, and answer it if it is the broker's ``Close``.
+
+    Raises:
+        ProbeEnded: it is of another kind.
+    """
     if isinstance(method, kind):
         return
     if not isinstance(method, spec.Connection.Close):
-        raise ProbeEnded(ProbeOutcome.CLOSED, f"it answered out of turn, by {_name_of(method)}")
+        raise ProbeEnded(ProbeOutcome.CLOSED, f"it answered unexpectedly with {_name_of(method)}")
     _write(writer, spec.Connection.CloseOk())
     await asyncio.wait_for(writer.drain(), GOODBYE_TIMEOUT_S)
     text = _text(method.reply_text)
     if method.reply_code == _ACCESS_REFUSED:
         raise ProbeEnded(ProbeOutcome.ACCESS_REFUSED, text)
-    # RabbitMQ answers 530 for a vhost that does not exist, for one without permission, and for
-    # one, or a user, that has all the connections it may have. The last is no wrong setting.
+    # RabbitMQ answers 530 if the vhost does not exist, if the user may not use it, and if vhost or
+    # user have reached their limit of connections. Only the last is not a wrong setting.
     if method.reply_code == _NOT_ALLOWED and not _LIMIT_REACHED.search(text):
         raise ProbeEnded(ProbeOutcome.NO_SUCH_VHOST, text)
     raise ProbeEnded(ProbeOutcome.CLOSED, f"{method.reply_code} {text}")
@@ -151,7 +164,7 @@ def _write(writer: asyncio.StreamWriter, method: Any) -> None:
 
 
 async def _read_method(reader: asyncio.StreamReader) -> Any:
-    """Read one method of channel 0, passing over heartbeats."""
+    """Read the next method on channel 0, skipping heartbeats."""
     while True:
         try:
             head = await reader.readexactly(spec.FRAME_HEADER_SIZE)
@@ -164,7 +177,9 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
         if head.startswith(b"AMQP"):
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "it speaks another version of AMQP")
         if len(head) < spec.FRAME_HEADER_SIZE:
-            raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "it sent a few bytes and hung up")
+            raise ProbeEnded(
+                ProbeOutcome.NOT_RABBITMQ, "it sent a few bytes and closed the connection"
+            )
         frame_type, channel, size = struct.unpack(">BHL", head)
         if frame_type not in (spec.FRAME_METHOD, spec.FRAME_HEARTBEAT) or channel != 0:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "what it sends is not AMQP")
@@ -173,7 +188,7 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
         body = await reader.readexactly(size + spec.FRAME_END_SIZE)
         try:
             _, frame = pika.frame.decode_frame(head + body)
-        except Exception as error:  # bytes of strangers can make a decoder raise anything
+        except Exception as error:  # malformed bytes can make a decoder raise anything
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "its frame cannot be decoded") from error
         if isinstance(frame, pika.frame.Method):
             return frame.method
@@ -184,5 +199,5 @@ def _name_of(method: Any) -> str:
 
 
 def _text(value: object) -> str:
-    """Read a string of AMQP, which pika gives as str or as bytes."""
+    """Turn a string of AMQP, which pika decodes to str or to bytes, into str."""
     return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

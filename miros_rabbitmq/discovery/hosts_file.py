@@ -1,11 +1,11 @@
-"""The hosts file: brokers that the user names beside the program, and may change while it runs.
+"""The hosts file: brokers that the user names in a file, and may change while the program runs.
 
-``.miros_rabbitmq_hosts.json`` in the working directory, as in::
+The file is ``.miros_rabbitmq_hosts.json`` in the working directory, such as::
 
     {"hosts": ["192.168.1.71", "robot.example", "10.0.0.5:5673"]}
 
-Read when it has changed. What is wrong in it is told once, with line and column, and what it said
-before then holds until it is mended.
+It is read again when it has changed. A mistake in it is logged once, with line and column, and the
+hosts that it named before stay in force until it is corrected.
 """
 
 from __future__ import annotations
@@ -28,7 +28,13 @@ _EXAMPLE = '{"hosts": ["192.168.1.71", "robot.example:5673"]}'
 
 
 class HostsFileError(ValueError):
-    """A hosts file is not one; says where and why."""
+    """A hosts file has a mistake. The text says where and which.
+
+    Args:
+        text: the text of the file.
+        offset: where the mistake is, in characters from the start.
+        problem: what is wrong.
+    """
 
     def __init__(self, text: str, offset: int, problem: str) -> None:
         before = text[:offset]
@@ -38,7 +44,7 @@ class HostsFileError(ValueError):
 
 
 class _Stamp(NamedTuple):
-    """What changes when a file does."""
+    """What changes whenever a file is changed."""
 
     modified_ns: int
     size: int
@@ -46,11 +52,11 @@ class _Stamp(NamedTuple):
 
 
 class HostsFile:
-    """The hosts of one file; for one thread.
+    """The hosts that one file names. For one thread.
 
     Args:
-        path: the file, which need not exist.
-        default_port: the port of a host that names none.
+        path: the file, which does not have to exist.
+        default_port: the port of a host that is given without one.
     """
 
     def __init__(self, path: Path, default_port: int) -> None:
@@ -61,7 +67,7 @@ class HostsFile:
 
     @property
     def hosts(self) -> tuple[Address, ...]:
-        """The hosts as they were last read; no I/O."""
+        """The hosts that the file named when it was last read. Does no I/O."""
         return self._hosts
 
     def refresh(self) -> bool:
@@ -72,7 +78,7 @@ class HostsFile:
         """
         try:
             status = self.path.stat()
-        except OSError:  # there is none, and need not be
+        except OSError:  # there is no such file
             self._stamp = None
             return self._take(())
         stamp = _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
@@ -86,7 +92,7 @@ class HostsFile:
                 "the hosts file %s cannot be used, %s; correct it; until then %s",
                 self.path,
                 error,
-                f"the {len(self._hosts)} hosts it named before hold"
+                f"the {len(self._hosts)} hosts it named before are used"
                 if self._hosts
                 else "it adds no hosts",
             )
@@ -101,22 +107,29 @@ class HostsFile:
 
 
 def parse_hosts(text: str, default_port: int) -> tuple[Address, ...]:
-    """Return the hosts that the text of a hosts file names, each once.
+    """Parse the text of a hosts file.
+
+    Args:
+        text: the text.
+        default_port: the port of a host that is given without one.
+
+    Returns:
+        the hosts, each once, in the order of the file.
 
     Raises:
-        HostsFileError: with line and column.
+        HostsFileError: the text has a mistake.
     """
     try:
         content = json.loads(text)
     except JSONDecodeError as error:
         raise HostsFileError(text, error.pos, f"this is not JSON: {error.msg}") from None
     except RecursionError:
-        raise HostsFileError(text, 0, "this is nested too deeply") from None
+        raise HostsFileError(text, 0, "it is nested too deeply") from None
     except ValueError:
-        raise HostsFileError(text, 0, "there is a number of too many digits in it") from None
+        raise HostsFileError(text, 0, "a number in it has too many digits") from None
     places = _Places(text)
     if not isinstance(content, dict) or "hosts" not in content:
-        raise HostsFileError(text, places.start, f"there is no list of hosts as in {_EXAMPLE}")
+        raise HostsFileError(text, places.start, f"it has no list of hosts, as in {_EXAMPLE}")
     at, value = places.of_member("hosts")
     if not isinstance(value, list):
         raise HostsFileError(text, at, f'"hosts" is a list, as in {_EXAMPLE}')
@@ -130,7 +143,11 @@ def parse_hosts(text: str, default_port: int) -> tuple[Address, ...]:
 
 
 class _Places:
-    """Where the parts of a JSON text stand; of a text that is known to be JSON."""
+    """Finds the places of values in a text that is known to be JSON.
+
+    Attributes:
+        start: where the text's value begins.
+    """
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -138,7 +155,7 @@ class _Places:
         self.start = self._skip(0, "")
 
     def of_member(self, name: str) -> tuple[int, Any]:
-        """The place and the value of an object's member; the last counts, as for ``json``."""
+        """Place and value of a member of the outer object; of several, the last, as in `json`."""
         found: tuple[int, Any] = (self.start, None)
         at = self._skip(self.start + 1, "")
         while self._text[at] != "}":
@@ -151,7 +168,7 @@ class _Places:
         return found
 
     def of_items(self, at: int) -> list[tuple[int, Any]]:
-        """The place and the value of each item of the list that begins there."""
+        """Place and value of each item of the list that begins at a place."""
         items = []
         at = self._skip(at + 1, "")
         while self._text[at] != "]":
@@ -161,7 +178,7 @@ class _Places:
         return items
 
     def _skip(self, at: int, mark: str) -> int:
-        """The place of what follows: after white space, and the mark, if it is there."""
+        """The next place that has neither white space nor one of these marks."""
         while at < len(self._text) and self._text[at] in _WHITESPACE + mark:
             at += 1
         return at
@@ -171,6 +188,6 @@ def _text_of(content: bytes) -> str:
     try:
         return content.decode("utf-8-sig")  # some editors begin a file with a byte order mark
     except UnicodeDecodeError as error:
-        # Its place is counted in what is left without a byte order mark.
+        # The error counts its place without the byte order mark.
         good = error.object[: error.start].decode("utf-8", "replace")
         raise HostsFileError(good, len(good), "this is not UTF-8") from None

@@ -1,7 +1,7 @@
-"""This machine's network interfaces, and which of them is the working one.
+"""This machine's network interfaces, and which of them leads to the LAN.
 
-The choice is a pure function of a snapshot; the snapshot comes from ``netifaces``, which asks the
-operating system and sends nothing.
+The interfaces are read with ``netifaces``, which asks the operating system and sends nothing. The
+choice among them is a pure function of what was read.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ logger = logging.getLogger(__name__)
 
 
 class LinkKind(enum.Enum):
-    """What can be expected at the other end of an interface."""
+    """What an interface leads to."""
 
     BROADCAST = "a network of hosts"
     POINT_TO_POINT = "one other host, without ARP"
@@ -35,28 +35,34 @@ class Interface(NamedTuple):
     network: IPv4Network
     kind: LinkKind
     peer: str | None = None
-    """The host at the other end of a point-to-point link, where it is known."""
+    """The host at the other end of a point-to-point link; `None` if that is unknown."""
 
 
 NOWHERE = Interface("", "127.0.0.1", IPv4Network("127.0.0.0/8"), LinkKind.LOOPBACK)
-"""Stands for the interface of a machine that has none with an IPv4 address."""
+"""What is used on a machine without any interface that has an IPv4 address."""
 
 
 class Interfaces(NamedTuple):
-    """What the operating system says of its interfaces."""
+    """The interfaces that the operating system reports."""
 
     all: tuple[Interface, ...]
     default: str | None
-    """The name of the interface that the default route leads out of."""
+    """The name of the interface of the default route; `None` if there is no such route."""
 
 
 def choose_interface(
     interfaces: Interfaces, wanted: str | None = None, address: str | None = None
 ) -> Interface:
-    """Choose the interface whose network is swept and whose address is this machine's.
+    """Choose the interface whose network is swept, and whose address is this machine's.
 
-    In this order: the one that is ``wanted``; the one that has ``address`` and is no loopback;
-    the one of the default route; the first that is no loopback; a loopback.
+    The first of these that exists is chosen: the interface that is ``wanted``; the one that has
+    ``address`` and is no loopback; the one of the default route; the first that is no loopback; a
+    loopback.
+
+    Args:
+        interfaces: those to choose from.
+        wanted: the name of an interface.
+        address: an IPv4 address. If the interface has several addresses, this one is preferred.
 
     Raises:
         SettingsError: the wanted interface does not exist or has no IPv4 address.
@@ -80,12 +86,12 @@ def choose_interface(
 
 
 def read_interfaces() -> Interfaces:
-    """Return the IPv4 interfaces of this machine as they are now; sends nothing."""
+    """Read this machine's IPv4 interfaces as they are now. Sends nothing. From any thread."""
     found = []
     for name in netifaces.interfaces():
         try:
             families = netifaces.ifaddresses(name)
-        except (ValueError, OSError) as error:  # it went away between the two calls
+        except (ValueError, OSError) as error:  # it was removed between the two calls
             logger.debug("interface %s cannot be read: %s", name, error)
             continue
         for entry in families.get(netifaces.AF_INET, []):
@@ -101,10 +107,10 @@ def read_interfaces() -> Interfaces:
 def interface_of(
     name: str, address: str | None, netmask: str | None, peer: str | None = None
 ) -> Interface | None:
-    """Build an :class:`Interface` from the texts that netifaces gives; None where they make none.
+    """Make an `Interface` of the texts that netifaces returns; `None` if they are not usable.
 
-    The broadcast address that netifaces gives is left aside: it is wrong where the interface was
-    configured without one. It follows from the network.
+    The broadcast address that netifaces returns is not used: it is wrong for an interface that was
+    configured without one. The right one follows from the network.
     """
     if not address:
         return None
@@ -114,9 +120,9 @@ def interface_of(
         return None
     if IPv4Address(address).is_loopback:
         return Interface(name, address, network, LinkKind.LOOPBACK)
-    # netifaces names a peer for point-to-point links only (and for loopbacks), even if it has to
-    # repeat the interface's own address for want of the other's. A network of two (RFC 3021) or
-    # of one has no broadcast address, and leaves nothing to sweep.
+    # netifaces returns a peer for loopbacks and point-to-point links only. If it does not know the
+    # peer of such a link, it returns the interface's own address. A network of one address or of
+    # two (RFC 3021) has no broadcast address, and there is nothing to sweep.
     if peer:
         return Interface(
             name, address, network, LinkKind.POINT_TO_POINT, peer if peer != address else None
@@ -130,7 +136,7 @@ def interface_of(
 
 
 def _preferred(candidates: Sequence[Interface], address: str | None) -> Interface:
-    """Of the addresses of one interface: the one asked for, else the first on a network."""
+    """Of several addresses of one interface: the given one, or else the first on a network."""
 
     def rank(one: Interface) -> tuple[bool, bool]:
         return (one.address != address, one.kind is not LinkKind.BROADCAST)

@@ -1,15 +1,15 @@
 """LocalAreaNetwork: which IPv4 addresses are in use on this machine's local network.
 
-Either the user names them, and then this module sends nothing at all, or it finds the working
-interface (`interfaces`) and sweeps its network (`sweep`).
-Whether a broker runs at an address is for `scout` to find out.
+If the user names the addresses, this module sends nothing at all. Otherwise it chooses the network
+interface (`interfaces`) and sweeps its network (`sweep`). Whether a broker runs at an address is
+for `scout` to find out.
 """
 
 from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from ipaddress import AddressValueError, IPv4Address
 
 from ..exceptions import SettingsError
@@ -21,10 +21,14 @@ logger = logging.getLogger(__name__)
 
 
 class ThisHost:
-    """This machine, as its neighbours see it."""
+    """This machine, as its neighbours see it.
 
-    def __init__(self, lan: LocalAreaNetwork) -> None:
-        self._lan = lan
+    Args:
+        find_address: finds its working address, without a sweep.
+    """
+
+    def __init__(self, find_address: Callable[[], str]) -> None:
+        self._find_address = find_address
 
     @property
     def address(self) -> str:
@@ -32,20 +36,26 @@ class ThisHost:
 
         Sweeps nothing.
         """
-        return self._lan._this_address()
+        return self._find_address()
 
 
 class OtherHosts:
-    """The other hosts on the network."""
+    """The other hosts on the network.
 
-    def __init__(self, lan: LocalAreaNetwork) -> None:
-        self._lan = lan
+    Args:
+        this: this machine.
+        find_all: finds the addresses of all hosts, those of this machine included.
+    """
+
+    def __init__(self, this: ThisHost, find_all: Callable[[], list[str]]) -> None:
+        self._this = this
+        self._find_all = find_all
 
     @property
     def addresses(self) -> list[str]:
-        """Their addresses. The first use sweeps, unless addresses were named."""
-        this = self._lan._this_address()
-        return [one for one in self._lan.addresses if parse_address(one).host != this]
+        """Their addresses. The first use sweeps, unless addresses were given."""
+        this = self._this.address
+        return [one for one in self._find_all() if parse_address(one).host != this]
 
 
 class LocalAreaNetwork:
@@ -56,27 +66,29 @@ class LocalAreaNetwork:
         lan = LocalAreaNetwork()
         print(lan.this.address, "and", lan.other.addresses)
 
-    The constructor asks nobody; the first use of `addresses` sweeps the network, once, and
-    takes up to two seconds for a /24, six for a /22. From any thread; others that want the
-    addresses meanwhile wait for the same sweep. `sweep` looks again.
+    The constructor sends nothing. The first use of `addresses` sweeps the network, which takes up
+    to two seconds for a /24 and six for a /22; later uses return what was found. `sweep` looks
+    again. All of it may be used from any thread: threads that ask for the addresses during the
+    first sweep wait for it.
 
-    With several interfaces, the one of the default route is the working one, or without such a
-    route the first that is no loopback; ``interface`` names another. A point-to-point link has one
-    other host, or none that is known; a machine with nothing but a loopback is alone.
+    If the machine has several interfaces, the one of the default route is used; without such a
+    route, the first that is no loopback; ``interface`` names another. At the end of a
+    point-to-point link there is one host, which may be unknown. A machine that has only a loopback
+    is alone.
 
     Attributes:
         this: this machine, with ``address``.
         other: the other hosts, with ``addresses``.
 
     Args:
-        addresses: the hosts, each ``host`` or ``host:port``. Given, nothing is swept or sent.
+        addresses: the hosts, each ``host`` or ``host:port``. If they are given, nothing is sent.
         interface: the name of the interface to use, such as ``wlan0``.
-        rabbit_host: the host of this node's own broker. An address of one of this machine's
-            interfaces chooses that interface.
+        rabbit_host: the host of this node's own broker. If it is the address of one of this
+            machine's interfaces, that interface is used.
 
     Raises:
-        SettingsError: an address is neither ``host`` nor ``host:port``. On first use: there is no
-            such interface.
+        SettingsError: an address is neither ``host`` nor ``host:port``. Raised by the first use,
+            and not here: there is no such interface.
     """
 
     def __init__(
@@ -88,8 +100,8 @@ class LocalAreaNetwork:
     ) -> None:
         if isinstance(addresses, str):
             raise SettingsError(f"addresses is a list of hosts, not the text {addresses!r}")
-        self.this = ThisHost(self)
-        self.other = OtherHosts(self)
+        self.this = ThisHost(self._this_address)
+        self.other = OtherHosts(self.this, lambda: self.addresses)
         self._named = None if addresses is None else tuple(dict.fromkeys(addresses))
         for address in self._named or ():
             parse_address(address)
@@ -105,9 +117,9 @@ class LocalAreaNetwork:
 
     @property
     def addresses(self) -> list[str]:
-        """The named addresses as they were given, or those of this machine and of all hosts found.
+        """The addresses that were given; or else this machine's, and those of the hosts found.
 
-        The first use sweeps, unless addresses were named.
+        The first use sweeps, unless addresses were given.
         """
         if self._named is not None:
             return list(self._named)
@@ -120,16 +132,23 @@ class LocalAreaNetwork:
 
     @property
     def interface(self) -> Interface:
-        """The working interface, as it is configured now. Sends nothing."""
+        """The interface that leads to the LAN, as it is configured now. Sends nothing.
+
+        Raises:
+            SettingsError: there is no interface of the given name.
+        """
         return self._choose(read_interfaces())
 
     def sweep(self, stop: threading.Event | None = None) -> list[str]:
         """Look again which hosts there are, and return `addresses`.
 
-        Where addresses were named, they are the answer, and nothing is sent.
+        If addresses were given, returns these and sends nothing.
 
         Args:
             stop: ends the sweep early when it is set.
+
+        Raises:
+            SettingsError: there is no interface of the given name.
         """
         if self._named is not None:
             return list(self._named)
@@ -148,7 +167,8 @@ class LocalAreaNetwork:
         result = sweep(working, stop=stop, warn=self._warn)
         this = [self._this_address(), working.address]
         if self._is_this_machine(this[0], interfaces):
-            # The own broker's address stands for this machine: its others lead to the same broker.
+            # The own broker's address stands for this machine: the other addresses of the machine
+            # lead to the same broker.
             this.pop()
         others = [address for address in result.addresses if address not in this]
         found = tuple(dict.fromkeys([*this, *others]))

@@ -1,9 +1,9 @@
-"""The cache of what the last search of the LAN found, so that the next start need not wait for one.
+"""The cache of the brokers that were found on the LAN, so that the next start finds them at once.
 
-``.miros_rabbitmq_lan_cache.json`` in the working directory holds addresses and the time, and
-nothing else. It is a hint: whoever reads it verifies what it says. It is replaced as a whole, so
-that several processes may share it, nobody ever sees half of it, and no crash leaves it locked; one
-that cannot be read counts as none, and is replaced.
+The file ``.miros_rabbitmq_lan_cache.json`` in the working directory holds addresses and the time,
+and nothing else. It is a hint: whoever reads it verifies the addresses. It is replaced as a whole.
+So several processes may share it, nobody ever reads half of it, and no crash leaves it locked. A
+file that cannot be read counts as missing, and is replaced.
 """
 
 from __future__ import annotations
@@ -27,33 +27,34 @@ logger = logging.getLogger(__name__)
 CACHE_FILE_NAME = ".miros_rabbitmq_lan_cache.json"
 
 MAX_ADDRESSES = 1_024
-"""Most addresses that are read or written: a /22."""
+"""How many addresses are read or written at most: as many as a /22 has."""
 
 _MAX_BYTES = 64 * 1024
-"""No such cache is larger; whatever is, is something else."""
+"""More than the largest cache has; a larger file is something else."""
 
 _REWRITE_SHARE = 1 / 4
-"""A cache whose addresses are still right is written again after this share of its validity: the
-disk may be an SD card."""
+"""A cache whose addresses are still right is written again only when this share of its validity has
+passed: the disk may be an SD card, which wears out."""
 
 _ABANDONED_S = 60.0
-"""A half-written file as old as this was left by a process that died while it wrote."""
+"""A half-written file of this age was left by a process that died while it wrote."""
 
 
 class CachedAddresses(NamedTuple):
-    """What a cache says."""
+    """The contents of a cache."""
 
     addresses: tuple[Address, ...]
     age_s: float
+    """Seconds since the cache was written."""
 
 
 class LanCache:
-    """One cache file; for one thread, and any number of processes.
+    """One cache file. For one thread; any number of processes may use the same file.
 
     Args:
         path: the file.
-        valid_s: how long its contents count; at 0 it is neither read nor written.
-        now: the wall clock, in seconds.
+        valid_s: for how many seconds its contents are used; with 0 it is neither read nor written.
+        now: returns the time of the wall clock, in seconds since 1970.
     """
 
     def __init__(self, path: Path, valid_s: float, now: Callable[[], float] = time.time) -> None:
@@ -64,7 +65,7 @@ class LanCache:
         self._complained = False
 
     def load(self) -> CachedAddresses | None:
-        """Return what the cache says, unless it is too old, broken, or not there."""
+        """Return the contents of the cache; `None` if it is too old, broken or missing."""
         if not self._valid_s:
             return None
         try:
@@ -76,11 +77,11 @@ class LanCache:
         except (OSError, ValueError, TypeError, KeyError, RecursionError, SettingsError) as error:
             logger.info("the cache %s cannot be read (%s) and is ignored", self.path, error)
             return None
-        # A cache from the future was written by another clock.
+        # A cache of the future was written by a clock that ran ahead of this one.
         return cached if 0 <= cached.age_s <= self._valid_s else None
 
     def save(self, addresses: Iterable[Address]) -> None:
-        """Write what was found, unless that stands there already and is fresh."""
+        """Write the addresses, unless this object wrote the same ones not long ago."""
         kept = sorted(set(addresses))[:MAX_ADDRESSES]
         if not self._valid_s or not kept:
             return
@@ -105,11 +106,11 @@ class LanCache:
 
     def _parse(self, content: bytes) -> CachedAddresses:
         if len(content) > _MAX_BYTES:
-            raise ValueError("it is too large to be one")
+            raise ValueError("it is too large for a cache")
         fields = json.loads(content)
         written_s = float(fields["time"])
         if not math.isfinite(written_s):
-            raise ValueError("its time is none")
+            raise ValueError("its time is not a finite number")
         addresses = tuple(parse_address(one) for one in fields["addresses"][:MAX_ADDRESSES])
         return CachedAddresses(addresses, self._now() - written_s)
 
@@ -120,7 +121,7 @@ class LanCache:
         try:
             with os.fdopen(handle, "w", encoding="ascii") as file:
                 file.write(content)
-            Path(name).replace(self.path)  # in one step, as both are in one folder
+            Path(name).replace(self.path)  # atomic, since both are in one folder
         except BaseException:
             with contextlib.suppress(OSError):
                 Path(name).unlink()

@@ -1,9 +1,9 @@
-"""Which brokers this node publishes to: looked for at the start, and again and again.
+"""Finds the brokers that a node publishes to, at the start and again and again.
 
-A thread gathers the candidates (named, of the hosts file, of the LAN, announced by nodes that are
-heard), has the scout ask them, and tells the node of each member that comes or goes. Who is a
-member is for the roster of `roster` to decide; what the node does with its
-members is its own business.
+A thread collects candidates (named by the user, in the hosts file, on the LAN, announced by other
+nodes), has the scout probe them, and tells the node about every member that joins or leaves. The
+`Roster` decides who is a member. What the node does with its members is the node's own business,
+and so is where announcements come from: they arrive here as addresses.
 """
 
 from __future__ import annotations
@@ -12,168 +12,193 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Collection
-from ipaddress import AddressValueError, IPv4Address
+from dataclasses import replace
+from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from ..exceptions import SettingsError
-from ..nets.settings import Settings
 from ..urls import Address, AmqpUrl, parse_address
-from ..wire.announcement import announce_broker, announced_broker, is_loopback
-from .announced import AnnouncedBrokers
 from .hosts_file import HOSTS_FILE_NAME, HostsFile
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
-from .roster import Peer, PeersChanged, PeerSource, Roster
+from .roster import Peer, PeersChanged, PeerSource, Roster, is_loopback
 from .scout import RabbitScout
+from .search import Search
 
 logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 2.0
-"""How often it is looked whether the hosts file has changed, and who is connected."""
+"""Seconds between two looks at the hosts file and at the connections: both are cheap, and a user
+who edits the file expects to see something happen."""
 
-_SILENT_ANNOUNCEMENTS = 10
-"""A host that is no member is a candidate until its announcement has failed to come this often."""
+
+class Follower(Protocol):
+    """A node that publishes to the members, and follows when one joins or leaves."""
+
+    def added(self, url: AmqpUrl, /) -> object:
+        """Begin to publish to a broker. Called in the membership's thread."""
+
+    def removed(self, url: AmqpUrl, /) -> int:
+        """Publish to a broker no longer. Called in the membership's thread.
+
+        Returns:
+            the number of events that were given up with it.
+        """
+        ...
+
+    def connected(self) -> Collection[Address]:
+        """The members to which there is a working connection. Called in any thread."""
+        ...
 
 
 class Membership:
-    """Looks for brokers in a thread of its own.
+    """Looks for brokers in a thread of its own, from `start` to `stop`.
 
-    `hear`, `announcement` and `peers` may be called from any thread.
+    All methods may be called from any thread. `start` and `stop` do not run at the same time: the
+    node takes care of that.
+
+    Attributes:
+        lan: the LAN that is searched.
+        scout: what probes the candidates; ``scout.this`` is the node's own broker.
 
     Args:
-        settings: the node's.
-        name: the chart; a part of the thread's name.
-        on_added: called with the URL of each new member; in the membership's thread, like the next.
-        on_removed: called with the URL of each that is a member no longer; returns how many events
-            were given up with it.
-        connected: tells to which members there is a working connection; from any thread.
+        search: whom to look for, where, and how often.
+        name: the chart's name, for the log and for the name of the thread.
+        follower: the node.
+        on_change: called in the membership's thread with each change, after the node has followed
+            it. What it raises is logged. Nothing is looked for while it runs.
     """
 
     def __init__(
         self,
-        settings: Settings,
+        search: Search,
         name: str,
-        *,
-        on_added: Callable[[AmqpUrl], object],
-        on_removed: Callable[[AmqpUrl], int],
-        connected: Callable[[], Collection[Address]],
+        follower: Follower,
+        on_change: Callable[[PeersChanged], object] | None = None,
     ) -> None:
-        assert settings.rabbit_port is not None  # the settings have settled it
-        self._settings = settings
-        self._port = settings.rabbit_port
+        self._search = search
         self._name = f"miros discovery of {name}"
-        self._on_added = on_added
-        self._on_removed = on_removed
-        self._connected = connected
+        self._follower = follower
+        self._on_change = on_change
         self.lan = LocalAreaNetwork(
-            settings.addresses,
-            interface=settings.interface,
-            rabbit_host=settings.rabbit_host,
+            search.addresses, interface=search.interface, rabbit_host=search.rabbit_host
         )
         self.scout = RabbitScout(
-            settings.rabbit_user,
-            settings.rabbit_password,
-            addresses=settings.addresses,
-            rabbit_host=settings.rabbit_host,
-            rabbit_port=self._port,
-            rabbit_vhost=settings.rabbit_vhost,
+            search.login.user,
+            search.login.password,
+            addresses=search.addresses,
+            rabbit_host=search.rabbit_host,
+            rabbit_port=search.port,
+            rabbit_vhost=search.login.vhost,
             lan=self.lan,
-            tls=settings.tls,
+            tls=search.tls,
         )
         self._first_round = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
-        # Guards the roster and what was heard; notified when there is somebody to ask, or to stop.
+        # Guards the roster and the brokers to probe. Notified when there is one to probe, or when
+        # the thread has to end.
         self._changed = threading.Condition()
-        self._own: Address | None = None
         self._roster: Roster | None = None
-        self._announced = AnnouncedBrokers(
-            settings.limits.unknown_peers,
-            settings.limits.refused_retry_s,
-            _SILENT_ANNOUNCEMENTS * settings.limits.announce_s,
-        )
         self._to_ask: set[Address] = set()
-        # From here on: the membership's thread only.
+        # From here on: for the membership's thread only.
         self._found: tuple[Address, ...] = ()
-        self._hosts_file = HostsFile(Path(HOSTS_FILE_NAME), self._port)
-        self._cache = self._make_cache()
+        self._hosts_file = HostsFile(Path(HOSTS_FILE_NAME), search.port)
+        self._cache: LanCache | None = None
         self._reported: dict[Address, ProbeOutcome] = {}
         self._complaint = ""
 
     def start(self) -> None:
-        """Start looking.
+        """Start to look for brokers. Does not wait.
 
         Raises:
             SettingsError: there is no network interface of the given name.
         """
+        search = self._search
         own = self.scout.this.url.address
-        now_s = time.monotonic()
-        # Who is given up is found again by another look only.
-        forget_after_s = self._settings.forget_after if self._settings.rescan_interval else 0.0
+        limits = search.limits
+        if not search.rescan_interval_s:
+            # Only another search could find again what was given up.
+            limits = replace(limits, forget_after_s=0.0)
         with self._changed:
-            self._own = own
-            self._roster = Roster(own, forget_after_s, now_s)
-            self._announced.clear()
+            self._roster = roster = Roster(own, time.monotonic(), limits)
             self._to_ask.clear()
-        # Where the program is now: it may go elsewhere while the chart runs.
+        # Taken now, as the program may change its working directory while the chart runs.
         try:
             folder = Path.cwd()
-        except OSError:  # it was removed
+        except OSError:  # the directory was removed
             folder = Path()
-        self._hosts_file = HostsFile(folder / HOSTS_FILE_NAME, self._port)
-        self._cache = self._make_cache(folder)
+        self._hosts_file = HostsFile(folder / HOSTS_FILE_NAME, search.port)
+        self._cache = None
+        if search.addresses is None:
+            self._cache = LanCache(folder / CACHE_FILE_NAME, search.cache_valid_s)
         self._found = ()
         self._reported.clear()
         self._first_round.clear()
         self._stop = threading.Event()
         self._thread = threading.Thread(
-            target=self._run, args=(self._stop, self._roster), name=self._name, daemon=True
+            target=self._run, args=(self._stop, roster), name=self._name, daemon=True
         )
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop looking; a sweep or a round of probes that is under way is broken off."""
+        """Stop looking, and break off a search that is under way.
+
+        Waits for the thread: usually a fifth of a second, at most ``stop_timeout_s``, which is
+        reached only when a callback of the user's blocks.
+        """
         self._stop.set()
         with self._changed:
             self._changed.notify_all()
         thread, self._thread = self._thread, None
         if thread is not None and thread is not threading.current_thread():
-            # It ends within a fifth of a second, unless a callback of the user's holds it up.
-            thread.join(self._settings.limits.stop_timeout_s)
+            thread.join(self._search.stop_timeout_s)
 
-    def wait_for_first_round(self, timeout: float) -> bool:
-        """Wait until every candidate was asked once, or those of a fresh cache are members."""
-        return self._first_round.wait(timeout)
+    def wait_for_first_round(self, timeout_s: float) -> bool:
+        """Wait until every candidate was probed once, or the hosts of a fresh cache are members.
+
+        Returns:
+            False if that took longer than ``timeout_s`` seconds.
+        """
+        return self._first_round.wait(timeout_s)
 
     def peers(self) -> tuple[Peer, ...]:
         """The brokers that are known, this node's own first; none before the start."""
-        connected = self._connected()
+        connected = self._follower.connected()
         with self._changed:
             return () if self._roster is None else self._roster.peers(connected)
 
-    def announcement(self) -> Any:
-        """What to tell others of this node: its broker, where that has an address for others."""
-        own = self._own
-        if own is None or (self._settings.rabbit_host is None and is_loopback(own.host)):
-            return None
-        return announce_broker(own)
+    @property
+    def to_announce(self) -> Address | None:
+        """The address of this node's own broker, for other nodes; `None` for nothing to announce.
 
-    def hear(self, announcement: Any) -> None:
-        """Take what another node says of itself; authentic, but otherwise unchecked."""
-        address = announced_broker(announcement)
-        own = self._own
-        if address is None or own is None or not self._settings.accept_unknown_peers:
-            return
-        if is_loopback(address.host) and not is_loopback(own.host):
-            return  # it would be this machine
+        There is nothing before the start, nor on a machine that has found only a loopback address
+        for itself. A loopback address that was *configured* is announced: the nodes then share one
+        machine.
+        """
+        roster = self._roster
+        if roster is None:
+            return None
+        is_reachable = self._search.rabbit_host is not None or not is_loopback(roster.own.host)
+        return roster.own if is_reachable else None
+
+    def hear(self, address: Address) -> None:
+        """Take in that another node has announced its own broker; it is probed soon.
+
+        The caller vouches that the announcement is authentic, and does not call this if unknown
+        brokers are unwelcome (``accept_unknown_peers=False``): that is a decision about messages,
+        which are unknown here. Does nothing before the start.
+        """
         with self._changed:
-            if self._roster is None or address in self._roster.members:
+            if self._roster is None:
                 return
-            is_to_be_asked = self._announced.hear(address, time.monotonic())
+            is_to_be_asked = self._roster.hear(address, time.monotonic())
             if is_to_be_asked is None:
-                logger.debug("%s: %s is one announced broker too many", self._name, address)
+                logger.debug(
+                    "%s: ignored the announced broker %s: too many are known", self._name, address
+                )
             elif is_to_be_asked:
                 self._to_ask.add(address)
                 self._changed.notify_all()
@@ -181,7 +206,7 @@ class Membership:
     # The thread.
 
     def _run(self, stop: threading.Event, roster: Roster) -> None:
-        interval_s = self._settings.rescan_interval or float("inf")
+        interval_s = self._search.rescan_interval_s or float("inf")
         next_round_s = time.monotonic()
         self._guard(lambda: self._trust_cache(roster))
         while not stop.is_set():
@@ -204,16 +229,16 @@ class Membership:
         try:
             step()
         except Exception:
-            # A bug of ours must cost a round, never the thread.
-            logger.exception("%s: a round failed", self._name)
+            # A bug in one step must not end the thread: the next round may succeed.
+            logger.exception("%s: a step of the search failed", self._name)
 
     def _trust_cache(self, roster: Roster) -> None:
-        """Begin with what an earlier search found; the first round verifies it."""
+        """Begin with the hosts that an earlier search found; the first round probes them."""
         cached = None if self._cache is None else self._cache.load()
         if cached is None:
             return
         interface = self.lan.interface
-        # A machine that has moved has other neighbours now.
+        # The machine may have moved to another network since.
         near = [
             one
             for one in cached.addresses
@@ -226,13 +251,13 @@ class Membership:
             self._first_round.set()
 
     def _round(self, roster: Roster) -> None:
-        """Look for hosts, and ask all that are known and not connected."""
+        """Look for hosts, and probe all that are known and not connected."""
         self._hosts_file.refresh()
-        if self._settings.addresses is None:
+        if self._search.addresses is None:
             self._sweep()
         with self._changed:
             self._to_ask.clear()
-        connected = self._connected()
+        connected = self._follower.connected()
         self._ask(roster, lambda address: address not in connected)
         if self._cache is not None and not self._is_over(roster):
             with self._changed:
@@ -240,7 +265,7 @@ class Membership:
             self._cache.save(found)
 
     def _glance(self, roster: Roster) -> None:
-        """Ask those only that have come up since the last round."""
+        """Probe only the brokers that became known since the last round."""
         changed = self._hosts_file.refresh()
         with self._changed:
             to_ask = set(self._to_ask)
@@ -249,46 +274,45 @@ class Membership:
             self._ask(roster, lambda address: address in to_ask)
 
     def _keep_up(self, roster: Roster) -> None:
-        """Note who is there, and give up who was gone for too long."""
-        connected = self._connected()
+        """Note which members are connected, and drop those that were gone for too long."""
+        connected = self._follower.connected()
         now_s = time.monotonic()
         with self._changed:
             roster.see(connected, now_s)
             change = roster.forget(now_s)
-            self._announced.forget(roster.members, now_s)
         self._apply(change, roster)
 
     def _sweep(self) -> None:
         try:
             found = self.lan.sweep(self._stop)
-        except SettingsError as error:  # an interface may go while the chart runs
+        except SettingsError as error:  # an interface may disappear while the chart runs
             if self._complaint != str(error):
                 logger.warning("%s: the LAN cannot be searched: %s", self._name, error)
             self._complaint = str(error)
             self._found = ()
             return
         self._complaint = ""
-        self._found = tuple(parse_address(one, self._port) for one in found)
+        self._found = tuple(parse_address(one, self._search.port) for one in found)
 
-    def _sources(self) -> dict[Address, PeerSource]:
-        """All candidates, and how each is known."""
+    def _sources(self, roster: Roster) -> dict[Address, PeerSource]:
+        """All candidates, and how each became known."""
         sources: dict[Address, PeerSource] = {}
-        named = [parse_address(one, self._port) for one in self._settings.addresses or ()]
+        named = [parse_address(one, self._search.port) for one in self._search.addresses or ()]
         for source, addresses in (
-            (PeerSource.OWN, [self._own] if self._own is not None else []),
+            (PeerSource.OWN, [roster.own]),
             (PeerSource.NAMED, named),
             (PeerSource.HOSTS_FILE, self._hosts_file.hosts),
             (PeerSource.LAN, self._found),
-            (PeerSource.HEARD, tuple(self._announced)),
+            (PeerSource.HEARD, roster.announced),
         ):
             for address in addresses:
                 sources.setdefault(address, source)
         return sources
 
     def _ask(self, roster: Roster, again: Callable[[Address], bool]) -> None:
-        """Ask the candidates that were not asked yet, and those to be asked again."""
+        """Probe the candidates that were never probed, and those for which ``again`` holds."""
         with self._changed:
-            sources = self._sources()
+            sources = self._sources(roster)
             change = roster.retain(sources)
             candidates = roster.candidates(sources)
             unasked = {one for one in candidates if roster.was_asked(one) and not again(one)}
@@ -301,42 +325,41 @@ class Membership:
             change = roster.judge(rows, sources, time.monotonic())
         self._apply(change, roster)
         for row in rows:
-            self._report(row, sources.get(row.address))
+            self._report(row, sources.get(row.address), is_own=row.address == roster.own)
 
     def _is_over(self, roster: Roster) -> bool:
-        """It was stopped, and perhaps started again, since this roster was made."""
+        """Whether the search to which this roster belongs was stopped."""
+        # A stopped search may have been started again, with another roster.
         return self._stop.is_set() or roster is not self._roster
 
     def _apply(self, change: PeersChanged, roster: Roster) -> None:
-        """Have the node follow a change, and tell of it."""
+        """Have the node follow a change, then tell the user of it."""
         if not change or self._is_over(roster):
             return
         for address in change.removed:
-            dropped = self._on_removed(self._settings.url(address))
+            dropped = self._follower.removed(self._search.url(address))
             log = logger.warning if dropped else logger.info
             log("%s: gave up the broker at %s, and %d events", self._name, address, dropped)
         for address in change.added:
-            self._on_added(self._settings.url(address))
+            self._follower.added(self._search.url(address))
             with self._changed:
                 source = roster.source_of(address)
             how = source.value if source is not None else ""
             logger.info("%s: added the broker at %s (%s)", self._name, address, how)
-        callback = self._settings.on_peers_changed
-        if callback is None:
+        if self._on_change is None:
             return
         try:
-            callback(change)
+            self._on_change(change)
         except Exception:
             logger.exception("%s: on_peers_changed raised", self._name)
 
-    def _report(self, row: ProbeResult, source: PeerSource | None) -> None:
-        """Say of a host why it cannot be used; once, until the reason changes."""
+    def _report(self, row: ProbeResult, source: PeerSource | None, *, is_own: bool) -> None:
+        """Log why a host cannot be used, once until the reason changes."""
         if self._reported.get(row.address) is row.outcome:
             return
         self._reported[row.address] = row.outcome
         error = row.error()
-        # Of the own broker, the node itself warns when it starts.
-        is_own = row.address == self._own
+        # The node itself warns about its own broker, when it starts.
         if error is not None and source is not None and source.by_user and not is_own:
             logger.warning("%s: %s", self._name, error)
         elif row.outcome.nothing_there:
@@ -344,13 +367,8 @@ class Membership:
         else:
             logger.info("%s: %s: %s", self._name, row.address, row.outcome.value)
 
-    def _make_cache(self, folder: Path | None = None) -> LanCache | None:
-        if self._settings.addresses is not None or folder is None:
-            return None
-        return LanCache(folder / CACHE_FILE_NAME, self._settings.time_out_in_minutes * 60.0)
 
-
-def _is_in(address: Address, network: Any) -> bool:
+def _is_in(address: Address, network: IPv4Network) -> bool:
     try:
         return IPv4Address(address.host) in network
     except AddressValueError:

@@ -1,7 +1,7 @@
-"""What came of probing a broker: the outcomes, one result, and a report of many.
+"""The outcome of a probe, the result of one, and the report of many.
 
-Values only. A result knows which error of :mod:`miros_rabbitmq.exceptions` it amounts to (worded
-in :mod:`miros_rabbitmq.faults`); nothing here opens a socket, and nothing here ever has a password.
+Values only. A result can be turned into the fitting error of :mod:`miros_rabbitmq.exceptions`, with
+a text of :mod:`miros_rabbitmq.faults`. Nothing here opens a socket or contains a password.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from ..exceptions import BrokerError
 from ..urls import DEFAULT_PORT, Address
 
 MAX_DETAIL_LENGTH = 120
-"""Characters of a detail. Part of it is the other side's text, which may be of any length."""
+"""How many characters a detail has at most. It may quote the other side's text, of any length."""
 
 
 class ProbeOutcome(enum.Enum):
-    """Why a broker at an address can be used, or why not."""
+    """Whether the broker at an address can be used, and why not."""
 
     CONNECTED = "connected"
     REFUSED = "connection refused"
@@ -37,12 +37,12 @@ class ProbeOutcome(enum.Enum):
 
     @property
     def transient(self) -> bool:
-        """True when the same probe may well succeed later, with nobody changing a setting."""
+        """True if the same probe may succeed later although nobody changes a setting."""
         return self in _TRANSIENT
 
     @property
     def nothing_there(self) -> bool:
-        """True when no program answered at the address."""
+        """True if no program answered at the address."""
         return self in _NOTHING_THERE
 
 
@@ -69,16 +69,16 @@ _TRANSIENT = frozenset(
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """What came of probing one address.
+    """The result of probing one address.
 
     Attributes:
-        address: the broker's, as it was asked for.
-        outcome: what came of it.
-        detail: what was seen, in the other side's words where it gave any; printable, short.
-        duration_s: how long the probe took.
-        user: whom the broker was asked to accept.
-        vhost: the virtual host it was asked to open.
-        ip: the IPv4 or IPv6 address it resolved to; empty when it did not.
+        address: the address, as it was given to the probe.
+        outcome: whether the broker can be used, and why not.
+        detail: what was seen, if possible in the words of the other side; printable and short.
+        duration_s: how long the probe took, in seconds.
+        user: the user whom the broker was asked to accept.
+        vhost: the virtual host that the broker was asked to open.
+        ip: the IPv4 or IPv6 address to which the host's name resolved; empty if it did not.
     """
 
     address: Address
@@ -91,13 +91,13 @@ class ProbeResult:
 
     @property
     def connected(self) -> bool:
-        """True when the broker takes our credentials and opens the virtual host."""
+        """True if the broker accepts our user and password and opens the virtual host."""
         return self.outcome is ProbeOutcome.CONNECTED
 
     def error(self) -> BrokerError | None:
-        """Return the error that this outcome amounts to; None when the broker works.
+        """The error that fits this outcome; `None` if the broker works.
 
-        Its text says what happened, to which host, and what to do.
+        The error's text says what happened, at which host, and what to do.
         """
         outcome, address, detail = self.outcome, self.address, self.detail or self.outcome.value
         if outcome in (ProbeOutcome.CONNECTED, ProbeOutcome.DUPLICATE):
@@ -117,7 +117,11 @@ class ProbeResult:
         return faults.no_answer(address, detail)
 
     def raise_for_outcome(self) -> None:
-        """Raise `error` if there is one."""
+        """Raise the error that fits this outcome; do nothing if the broker works.
+
+        Raises:
+            BrokerError: the one of its subclasses that fits.
+        """
         error = self.error()
         if error is not None:
             raise error
@@ -125,11 +129,11 @@ class ProbeResult:
 
 @dataclass(frozen=True)
 class ScoutReport:
-    """One row for each candidate, in the order of asking; ``str()`` makes a table of it.
+    """The results of probing several candidates. ``str()`` makes a table of them.
 
     Attributes:
-        rows: the results.
-        duration_s: how long the probes took together.
+        rows: a result for each candidate, in the order in which they were given.
+        duration_s: how long the probes took together, in seconds.
     """
 
     rows: tuple[ProbeResult, ...]
@@ -142,10 +146,10 @@ class ScoutReport:
         return len(self.rows)
 
     def __getitem__(self, address: Address | str) -> ProbeResult:
-        """Return the row of an address, given as ``Address``, ``host:port``, or ``host``.
+        """The result for an address, which is an ``Address``, ``host:port`` or ``host``.
 
         Raises:
-            KeyError: it was not a candidate.
+            KeyError: the address was not a candidate.
         """
         for row in self.rows:
             if address in (row.address, str(row.address), short(row.address)):
@@ -154,11 +158,11 @@ class ScoutReport:
 
     @property
     def connected(self) -> tuple[ProbeResult, ...]:
-        """The rows of the brokers that work."""
+        """The results of the brokers that work."""
         return tuple(row for row in self.rows if row.connected)
 
     def counts(self) -> Counter[ProbeOutcome]:
-        """How many rows have which outcome."""
+        """How many results have which outcome."""
         return Counter(row.outcome for row in self.rows)
 
     def __str__(self) -> str:
@@ -179,7 +183,7 @@ class ScoutReport:
 
 
 def without_duplicates(rows: list[ProbeResult]) -> list[ProbeResult]:
-    """Mark the rows that turned out to be the broker of an earlier row, under another name."""
+    """Mark each result for a broker that an earlier result has, under another name."""
     first: dict[tuple[str, int], Address] = {}
     marked = []
     for row in rows:
@@ -199,12 +203,12 @@ def without_duplicates(rows: list[ProbeResult]) -> list[ProbeResult]:
 
 
 def short(address: Address) -> str:
-    """Write an address without its port where that is AMQP's own."""
+    """An address as text, without the port if that is 5672."""
     return address.host if address.port == DEFAULT_PORT else str(address)
 
 
 def printable(text: str, secret: str = "") -> str:
-    """Make a text of unknown origin fit for a table or a log: one line, short, and no secret."""
+    """Make a text of unknown origin fit for a table or a log: a short line without the secret."""
     if secret:
         text = text.replace(secret, "***")
     text = "".join(mark if mark.isprintable() else " " for mark in text)

@@ -1,10 +1,9 @@
-"""Asking one host, or many at once, whether a RabbitMQ there takes our credentials and vhost.
+"""Probing hosts, one or many at once: does a RabbitMQ run there that accepts our login?
 
-A probe is one TCP connection: the name is resolved anew, the connection made, TLS put on it where
-asked for, and the dialogue held of `handshake`. All probes of a round run in
-one short-lived thread of their own with a private event loop, so that a caller may be in any
-thread, with or without an event loop. Which hosts are asked, and what is made of the answers, is
-the business of `scout`.
+A probe resolves the host's name, makes a TCP connection, puts TLS on it if asked to, and holds the
+dialogue of `handshake`. All probes of a round run in one thread of their own, with an event loop of
+its own, which lasts as long as the round; so the caller may be in any thread, whether or not that
+thread runs an event loop. `scout` decides which hosts are probed, and what the results mean.
 """
 
 from __future__ import annotations
@@ -25,30 +24,31 @@ from urllib.parse import unquote, urlsplit
 
 from ..resolve import resolve
 from ..urls import Address, AmqpUrl
-from .handshake import Login, ProbeEnded, shake_hands
+from .handshake import ProbeEnded, shake_hands
 from .outcome import ProbeOutcome, ProbeResult, printable
+from .search import Login
 
 logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
-"""For the TCP connection, and again for TLS on it. TCP's second attempt would come after a second;
-hosts on a LAN accept within milliseconds."""
+"""For the TCP connection, and again for the TLS handshake. Hosts on a LAN accept a connection in
+milliseconds; TCP itself would repeat its first packet only after a second."""
 
 ANSWER_TIMEOUT_S = 1.5
-"""For each answer of the broker. A loaded Raspberry Pi needs a few hundred milliseconds."""
+"""For each answer of the broker. A busy Raspberry Pi takes a few hundred milliseconds."""
 
 RESOLVE_TIMEOUT_S = 1.5
-"""For a name to resolve. A lookup that takes longer goes on in its own thread, unheard."""
+"""For the look-up of a name. A slower one goes on in its own thread, and nobody waits for it."""
 
 PROBE_TIMEOUT_S = 2.7
-"""For one probe as a whole, so that a round in one go takes less than three seconds whatever
-the hosts do."""
+"""For one whole probe, so that a round of probes takes less than three seconds, whatever the hosts
+do."""
 
 STOP_LOOK_S = 0.05
-"""How often a round of probes looks whether it is to end."""
+"""How often a round of probes looks whether it is to end early."""
 
 PARALLELISM = 256
-"""Connections at once: a /24 in one go."""
+"""How many connections are made at once: enough for all hosts of a /24."""
 
 _REFUSED = frozenset({errno.ECONNREFUSED, 10061})  # the second is Windows's WSAECONNREFUSED
 _TIMED_OUT = frozenset({errno.ETIMEDOUT, 10060})
@@ -57,7 +57,15 @@ _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN
 
 @dataclass(frozen=True)
 class ProbeLimits:
-    """How long a probe may take, in seconds, and how many may run at once."""
+    """How long a probe may take, and how many may run at once.
+
+    Attributes:
+        connect_timeout_s: seconds for the TCP connection, and again for the TLS handshake.
+        answer_timeout_s: seconds for each answer of the broker.
+        resolve_timeout_s: seconds for the look-up of the host's name.
+        probe_timeout_s: seconds for the whole probe.
+        parallelism: how many probes run at once at most.
+    """
 
     connect_timeout_s: float = CONNECT_TIMEOUT_S
     answer_timeout_s: float = ANSWER_TIMEOUT_S
@@ -74,12 +82,18 @@ def probe_all(
     limits: ProbeLimits | None = None,
     stop: threading.Event | None = None,
 ) -> list[ProbeResult]:
-    """Probe every address, all at the same time, and return the results in the same order.
+    """Probe all addresses at the same time, and return the results in the order of the addresses.
 
-    Blocks for as long as the slowest probe, which is ``probe_timeout_s`` at most, and for more of
-    these only where there are more addresses than ``parallelism``. May be called from any thread.
-    When ``stop`` is set meanwhile, it ends within a tenth of a second, and those that were not
-    done have `ProbeOutcome.FAILED`.
+    Blocks until the slowest probe has ended, at most ``probe_timeout_s``; as many times longer as
+    there are more addresses than ``parallelism``. May be called from any thread.
+
+    Args:
+        addresses: the addresses to probe.
+        login: what the brokers are asked to accept.
+        tls: the context for TLS to all of them; `None` for plain TCP.
+        limits: how long a probe may take, and how many may run at once.
+        stop: ends the round within a tenth of a second when it is set. Probes that had not ended
+            have `ProbeOutcome.FAILED`.
     """
     if not addresses:
         return []
@@ -93,8 +107,8 @@ def probe_all(
         except Exception as error:  # noqa: BLE001 - the top of a thread: its starter raises it
             failures.append(error)
 
-    # A thread of its own, since the caller's may already run an event loop. A daemon, so that an
-    # interrupted caller can leave: the probes end by themselves.
+    # A thread of its own, since the caller's may already run an event loop. A daemon, so that a
+    # caller who is interrupted does not have to wait: the probes end by themselves.
     thread = threading.Thread(target=run, name="miros-rabbitmq-probe", daemon=True)
     thread.start()
     thread.join()
@@ -106,17 +120,21 @@ def probe_all(
 def probe_one(
     url: AmqpUrl | str, *, tls: ssl.SSLContext | None = None, limits: ProbeLimits | None = None
 ) -> ProbeResult:
-    """Probe the broker of one URL: return if it can be used, raise if it cannot.
+    """Probe the broker of one URL, and raise an error if it cannot be used.
 
     Blocks for ``limits.probe_timeout_s`` at most. May be called from any thread.
 
     Args:
         url: the AMQP URL, with user, password and virtual host.
-        tls: the context for an ``amqps`` URL; Python's default one where none is given.
-        limits: the times it may take.
+        tls: the context for an ``amqps`` URL; default Python's own default context.
+        limits: how long the probe may take.
+
+    Returns:
+        the result, if the broker can be used.
 
     Raises:
-        BrokerError: the one of its kinds that fits; its text says what to do.
+        BrokerError: it cannot be used. The error is of the subclass that fits, and its text says
+            what to do.
     """
     url = AmqpUrl(url)
     if not url.startswith("amqps:"):
@@ -129,7 +147,7 @@ def probe_one(
 
 
 def login_of(url: str) -> Login:
-    """Take user, password and virtual host out of an AMQP URL, with pika's defaults."""
+    """User, password and virtual host of an AMQP URL; what is missing has pika's defaults."""
     parts = urlsplit(url)
     return Login(
         unquote(parts.username or "guest"),
@@ -153,7 +171,7 @@ async def _probe_all(
 
     tasks = [asyncio.ensure_future(in_turn(address)) for address in addresses]
     if stop is not None:
-        # Other threads set it, so that it has to be looked at.
+        # Another thread sets this event, so that a coroutine cannot wait for it and has to look.
         pending = set(tasks)
         while pending and not stop.is_set():
             _, pending = await asyncio.wait(pending, timeout=STOP_LOOK_S)
@@ -175,9 +193,9 @@ def _stopped(address: Address, login: Login) -> ProbeResult:
 async def _probe(
     address: Address, login: Login, tls: ssl.SSLContext | None, limits: ProbeLimits
 ) -> ProbeResult:
-    """Probe one address; every end that it can have becomes a result."""
+    """Probe one address. However the probe ends, there is a result."""
     started = time.monotonic()
-    ip: list[str] = []  # filled on the way: known even when the probe ends early
+    ip: list[str] = []  # filled by the probe, so that it is known even if the probe ends early
     try:
         detail = await asyncio.wait_for(
             _connect_and_ask(address, login, tls, limits, ip), limits.probe_timeout_s
@@ -187,12 +205,13 @@ async def _probe(
         outcome, detail = end.outcome, end.detail
     except (asyncio.TimeoutError, TimeoutError):
         outcome = ProbeOutcome.TIMED_OUT
-        detail = "it accepts connections but does not answer" if ip else "too slow altogether"
+        detail = "it accepts connections but does not answer" if ip else "the probe took too long"
     except asyncio.IncompleteReadError:
-        outcome, detail = ProbeOutcome.NOT_RABBITMQ, "it hung up in the middle"
+        outcome = ProbeOutcome.NOT_RABBITMQ
+        detail = "it closed the connection in the middle of a frame"
     except OSError as error:
         outcome, detail = ProbeOutcome.CLOSED, _reason(error)
-    except Exception as error:  # one candidate must never end the round of all others
+    except Exception as error:  # one candidate must not end the round for the others
         logger.exception("probing %s failed", address)
         outcome, detail = ProbeOutcome.FAILED, type(error).__name__
     return ProbeResult(
@@ -229,12 +248,12 @@ async def _connect_and_ask(
 
 
 async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> socket.socket:
-    """Make the TCP connection, to the first IP address of the host that takes it."""
+    """Make the TCP connection, to the first IP address of the host that accepts it."""
     try:
         targets = await resolve(address, limits.resolve_timeout_s)
     except (asyncio.TimeoutError, TimeoutError) as error:
         raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, "no name server answered in time") from error
-    except (OSError, UnicodeError) as error:
+    except OSError as error:
         raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error)) from error
     ip.append(targets[0].ip)
     end: ProbeEnded | None = None
@@ -294,7 +313,7 @@ def _outcome_of(error: OSError) -> ProbeOutcome:
 
 
 def _reason(error: Exception) -> str:
-    """Say why, in the operating system's or the library's words."""
+    """The reason of an error, in the words of the operating system or the library."""
     if isinstance(error, ssl.SSLError):
         return str(error.reason or error)
     if isinstance(error, OSError) and not isinstance(error, socket.gaierror) and error.errno:
@@ -303,7 +322,7 @@ def _reason(error: Exception) -> str:
 
 
 def _spare_files() -> int:
-    """How many connections this process may open and leave half of its file descriptors alone."""
+    """How many connections a round may open: half of the file descriptors of the process."""
     if sys.platform == "win32":
         return PARALLELISM
     import resource

@@ -1,15 +1,19 @@
-"""The roster: which brokers a node publishes to, how each became known, and when it is given up.
+"""The roster: which brokers a node knows, which it publishes to, and when it gives one up.
 
-Pure: no I/O, no thread; the clock is handed in. Its rules:
+Pure: no I/O and no thread, and the clock is handed in. Its rules:
 
-- The own broker is a member from the start, for good.
-- A host that takes our credentials becomes a member, however it became known.
-- A host that the *user* names (``addresses=``, the hosts file) is a member already while it does
-  not answer, for it is expected to come; not one that has answered that it cannot be a member.
-- A member that was not seen for longer than ``forget_after`` is forgotten; it becomes a member
-  again when it takes our credentials again.
-- A host that has left the hosts file, and is known in no other way, is forgotten at once; so is a
-  member that turns out to be another member under another name.
+- The node's own broker is a member from the start, and for good.
+- A broker that accepts our login becomes a member, however it became known.
+- A host that the *user* names (``addresses=`` or the hosts file) is expected to come: it becomes a
+  member although it does not answer yet. It does not if its answer rules it out, such as a refused
+  password.
+- A member that was not seen for longer than ``forget_after_s`` is forgotten. It becomes a member
+  again when it accepts our login again.
+- A host that is no longer in the hosts file, and is known in no other way, is forgotten at once. So
+  is a member that turns out to be another member under a second name.
+- Whoever holds the key of the mesh may announce a broker (`AnnouncedBrokers`). The roster therefore
+  remembers a limited number of announced brokers, has each probed only now and then, and forgets
+  one that is no longer announced.
 """
 
 from __future__ import annotations
@@ -17,14 +21,19 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
 from ..urls import Address
 from .outcome import ProbeOutcome, ProbeResult
 
+_MISSED_ANNOUNCEMENTS = 10
+"""An announced broker that is no member is forgotten when its announcement has failed to come this
+many times in a row."""
+
 
 class PeerSource(enum.Enum):
-    """How a broker became known; where in several ways, the first of these."""
+    """How a broker became known. If it did so in several ways, the first of these counts."""
 
     OWN = "this node's own"
     NAMED = "named by addresses="
@@ -40,7 +49,7 @@ class PeerSource(enum.Enum):
 
 
 class PeerState(enum.Enum):
-    """Where a broker stands."""
+    """Whether a node publishes to a broker, and whether that works at present."""
 
     PRESENT = "a member that works"
     ABSENT = "a member that does not answer now"
@@ -49,13 +58,13 @@ class PeerState(enum.Enum):
 
 @dataclass(frozen=True)
 class Peer:
-    """A broker that is known, this node's own included.
+    """A broker that a node knows; the node's own is one of them.
 
     Attributes:
-        address: where it is.
+        address: where it listens.
         source: how it became known.
-        state: where it stands.
-        outcome: what came of the last probe; `None` before the first.
+        state: whether the node publishes to it, and whether that works at present.
+        outcome: the outcome of its last probe; `None` before the first.
     """
 
     address: Address
@@ -74,6 +83,72 @@ class PeersChanged(NamedTuple):
         return bool(self.added or self.removed)
 
 
+@dataclass(frozen=True, kw_only=True)
+class RosterLimits:
+    """What a roster remembers, and for how long.
+
+    Attributes:
+        forget_after_s: seconds for which a member may be gone; 0 keeps it for good.
+        most_announced: how many brokers are remembered that are known by announcements alone.
+        ask_again_s: seconds for which such a broker is not probed a second time.
+        announce_s: seconds from one announcement of a node to its next.
+    """
+
+    forget_after_s: float
+    most_announced: int
+    ask_again_s: float
+    announce_s: float
+
+
+@dataclass
+class _Announced:
+    heard_s: float
+    asked_s: float
+
+
+class AnnouncedBrokers:
+    """The brokers that other nodes have announced. Not thread-safe: its owner locks.
+
+    Args:
+        limits: how many are remembered, how often each is probed, and how often nodes announce.
+    """
+
+    def __init__(self, limits: RosterLimits) -> None:
+        self._most = limits.most_announced
+        self._ask_again_s = limits.ask_again_s
+        self._silence_s = _MISSED_ANNOUNCEMENTS * limits.announce_s
+        self._brokers: dict[Address, _Announced] = {}
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Those that are remembered, the one that was heard of first coming first."""
+        return tuple(self._brokers)
+
+    def hear(self, address: Address, now_s: float) -> bool | None:
+        """Note an announcement.
+
+        Returns:
+            whether the broker is to be probed now; `None` if it is not remembered, as there are
+            too many.
+        """
+        broker = self._brokers.get(address)
+        if broker is None:
+            if len(self._brokers) >= self._most:
+                return None
+            broker = self._brokers[address] = _Announced(now_s, now_s - self._ask_again_s)
+        broker.heard_s = now_s
+        if now_s - broker.asked_s < self._ask_again_s:
+            return False
+        broker.asked_s = now_s
+        return True
+
+    def forget(self, members: Collection[Address], now_s: float) -> None:
+        """Forget those that are no longer announced, except members."""
+        for address, broker in list(self._brokers.items()):
+            if address not in members and now_s - broker.heard_s > self._silence_s:
+                del self._brokers[address]
+
+
 @dataclass
 class _Known:
     source: PeerSource
@@ -81,42 +156,48 @@ class _Known:
     outcome: ProbeOutcome | None = None
     last_seen_s: float = 0.0
     given_up: bool = False
-    """It was a member, and forgotten: not even one that the user names is expected any more."""
+    """It was a member and was forgotten. It is not expected to come, even if the user names it."""
 
 
 class Roster:
-    """The brokers that are known. Not thread-safe: its owner locks.
+    """The brokers that a node knows. Not thread-safe: its owner locks.
+
+    All times are of one clock that never goes back, such as `time.monotonic`, in seconds.
+
+    Attributes:
+        own: the node's own broker.
 
     Args:
         own: the node's own broker.
-        forget_after_s: how long a member may be gone; 0 for ever.
         now_s: the present time.
+        limits: what to remember, and for how long.
     """
 
-    def __init__(self, own: Address, forget_after_s: float, now_s: float) -> None:
-        self._own = own
-        self._forget_after_s = forget_after_s
+    def __init__(self, own: Address, now_s: float, limits: RosterLimits) -> None:
+        self.own = own
+        self._forget_after_s = limits.forget_after_s
+        self._announced = AnnouncedBrokers(limits)
         self._known: dict[Address, _Known] = {
             own: _Known(PeerSource.OWN, is_member=True, last_seen_s=now_s)
         }
 
     @property
     def members(self) -> tuple[Address, ...]:
-        """Those to publish to, the own first, then by the time they joined."""
+        """The brokers to publish to: the node's own, then the others in the order of joining."""
         return tuple(address for address, known in self._known.items() if known.is_member)
 
     def source_of(self, address: Address) -> PeerSource | None:
-        """How an address became known; `None` when it is not."""
+        """How an address became known; `None` if it is not known."""
         known = self._known.get(address)
         return None if known is None else known.source
 
     def was_asked(self, address: Address) -> bool:
-        """Whether it was probed since it became known."""
+        """Whether a broker was probed since it became known."""
         known = self._known.get(address)
         return known is not None and known.outcome is not None
 
     def found_on_lan(self) -> tuple[Address, ...]:
-        """The members that the LAN has, and that worked when they were probed."""
+        """The members that were found on the LAN and worked when they were last probed."""
         return tuple(
             address
             for address, known in self._known.items()
@@ -126,9 +207,12 @@ class Roster:
         )
 
     def peers(self, connected: Collection[Address]) -> tuple[Peer, ...]:
-        """All that are worth a look: members, and hosts at which there is something.
+        """What to tell the user of: members, hosts that the user names, and hosts that answer.
 
-        A host of the LAN at which nothing listens is not among them.
+        A host of the LAN at which nothing listens is left out.
+
+        Args:
+            connected: the brokers to which there is a working connection.
         """
         return tuple(
             Peer(address, known.source, _state(known, address in connected), known.outcome)
@@ -137,7 +221,7 @@ class Roster:
         )
 
     def trust(self, addresses: Iterable[Address], last_seen_s: float) -> PeersChanged:
-        """Make members of hosts that an earlier search has found; they are verified later."""
+        """Make members of hosts that an earlier search found, before they are probed."""
         added = []
         for address in addresses:
             if address not in self._known:
@@ -148,14 +232,14 @@ class Roster:
         return PeersChanged(added=tuple(added))
 
     def candidates(self, sources: Mapping[Address, PeerSource]) -> tuple[Address, ...]:
-        """Whom to probe: the members, then all others that are known; each once.
+        """The brokers to probe: the members, then all others that are known; each once.
 
-        Members come first, so that of two names of one broker the one in use stays.
+        Members come first: if two names lead to one broker, the name that is in use stays.
         """
         return tuple(dict.fromkeys([*self.members, *sources]))
 
     def retain(self, sources: Mapping[Address, PeerSource]) -> PeersChanged:
-        """Adopt how hosts are known now, and let go of those that the user names no longer."""
+        """Take over how hosts are known now, and drop those that the user no longer names."""
         removed = []
         for address, known in list(self._known.items()):
             source = sources.get(address)
@@ -171,7 +255,13 @@ class Roster:
     def judge(
         self, rows: Iterable[ProbeResult], sources: Mapping[Address, PeerSource], now_s: float
     ) -> PeersChanged:
-        """Take what came of probing: who joins, and who turned out to be another."""
+        """Take in the results of probes: who joins, and who is a member under a second name.
+
+        Args:
+            rows: the results.
+            sources: how each of the candidates became known.
+            now_s: the present time.
+        """
         added, removed = [], []
         for row in rows:
             source = sources.get(row.address)
@@ -194,34 +284,64 @@ class Roster:
             elif (
                 known.is_member
                 and row.outcome is ProbeOutcome.DUPLICATE
-                and row.address != self._own
+                and row.address != self.own
             ):
                 known.is_member = False
                 removed.append(row.address)
         return PeersChanged(tuple(added), tuple(removed))
 
+    @property
+    def announced(self) -> tuple[Address, ...]:
+        """The brokers that other nodes have announced and that are remembered."""
+        return self._announced.addresses
+
+    def hear(self, address: Address, now_s: float) -> bool | None:
+        """Take in that another node has announced its own broker.
+
+        Returns:
+            whether that broker is to be probed now; `None` if it is not remembered, as there are
+            too many.
+        """
+        if is_loopback(address.host) and not is_loopback(self.own.host):
+            return False  # on another machine; here the address would lead to this machine
+        if address in self.members:
+            return False
+        return self._announced.hear(address, now_s)
+
     def see(self, addresses: Iterable[Address], now_s: float) -> None:
-        """Note that these are connected at this moment."""
+        """Note that there is a working connection to these brokers at this moment."""
         for address in addresses:
             known = self._known.get(address)
             if known is not None and known.is_member:
                 known.last_seen_s = now_s
 
     def forget(self, now_s: float) -> PeersChanged:
-        """Give up the members that were not seen for too long, but not before they were probed."""
+        """Forget members that were not seen for too long, and brokers no longer announced.
+
+        A member is not forgotten before it was probed.
+        """
         removed = []
         for address, known in self._known.items():
             gone_s = now_s - known.last_seen_s
             if (
                 known.is_member
-                and address != self._own
+                and address != self.own
                 and known.outcome is not None
                 and 0 < self._forget_after_s < gone_s
             ):
                 known.is_member = False
                 known.given_up = True
                 removed.append(address)
+        self._announced.forget(self.members, now_s)
         return PeersChanged(removed=tuple(removed))
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host's name or address always means the very machine that connects to it."""
+    try:
+        return IPv4Address(host).is_loopback
+    except AddressValueError:
+        return host.lower() == "localhost"
 
 
 def _is_something(outcome: ProbeOutcome | None) -> bool:

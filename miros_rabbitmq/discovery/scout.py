@@ -1,8 +1,7 @@
-"""RabbitScout: which hosts run a RabbitMQ that takes our credentials, and why the others do not.
+"""RabbitScout: which hosts run a RabbitMQ that accepts our login, and why others cannot be used.
 
-The candidates are named, or come from a `LocalAreaNetwork`; this node's
-own broker is always the first of them. `probe` asks them;
-`outcome` has the words for what came of it.
+The candidates are given by the user, or come from a `LocalAreaNetwork`. This node's own broker is
+always the first of them. The module `probe` asks them, and `outcome` has the words for the results.
 """
 
 from __future__ import annotations
@@ -11,53 +10,65 @@ import logging
 import ssl
 import threading
 import time
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, amqp_url, parse_address
-from .handshake import Login
+from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, parse_address
 from .lan import LocalAreaNetwork
 from .outcome import ScoutReport, short, without_duplicates
 from .probe import CONNECT_TIMEOUT_S, PARALLELISM, PROBE_TIMEOUT_S, ProbeLimits, probe_all
+from .search import Login
 
 logger = logging.getLogger(__name__)
 
 
 class ThisNode:
-    """This node's own broker, as it is configured, whether or not it works at present."""
+    """This node's own broker, as it is configured, whether or not it works at present.
 
-    def __init__(self, scout: RabbitScout) -> None:
-        self._scout = scout
+    Args:
+        find_own: finds its address, without asking anybody.
+        url_of: makes the URL of a broker.
+    """
+
+    def __init__(
+        self, find_own: Callable[[], Address], url_of: Callable[[Address], AmqpUrl]
+    ) -> None:
+        self._find_own = find_own
+        self._url_of = url_of
 
     @property
     def url(self) -> AmqpUrl:
         """The URL of this node's own broker. Asks nobody for it."""
-        return self._scout._url(self._scout._own())
+        return self._url_of(self._find_own())
 
     @property
     def address(self) -> str:
         """Its ``host``, or ``host:port`` where the port is not 5672."""
-        return short(self._scout._own())
+        return short(self._find_own())
 
 
 class OtherNodes:
-    """The working brokers besides this node's own."""
+    """The working brokers besides this node's own.
 
-    def __init__(self, scout: RabbitScout) -> None:
-        self._scout = scout
+    Args:
+        find: finds their addresses.
+        url_of: makes the URL of a broker.
+    """
+
+    def __init__(
+        self, find: Callable[[], list[Address]], url_of: Callable[[Address], AmqpUrl]
+    ) -> None:
+        self._find = find
+        self._url_of = url_of
 
     @property
     def urls(self) -> list[AmqpUrl]:
         """Their URLs. The first use probes."""
-        return [self._scout._url(address) for address in self._addresses()]
+        return [self._url_of(address) for address in self._find()]
 
     @property
     def addresses(self) -> list[str]:
         """Their addresses, each ``host``, or ``host:port`` where the port is not 5672."""
-        return [short(address) for address in self._addresses()]
-
-    def _addresses(self) -> list[Address]:
-        own = self._scout._own()
-        return [row.address for row in self._scout.report.connected if row.address != own]
+        return [short(address) for address in self._find()]
 
 
 class RabbitScout:
@@ -69,9 +80,9 @@ class RabbitScout:
         for url in scout.urls: ...
         print(scout.report)      # a row for each candidate, and why it cannot be used
 
-    The constructor asks nobody; the first use of a result does, and the results stay until
-    `probe` or `sweep`. From any thread; while one thread probes, others are served
-    from the results before, or wait if there are none yet.
+    The constructor asks nobody. The first use of a result probes all candidates; the results stay
+    until `probe` or `sweep` replaces them. All of it may be used from any thread. While one thread
+    probes, other threads get the earlier results, or wait if there are none yet.
 
     Attributes:
         this: this node's own broker, with ``url`` and ``address``.
@@ -79,20 +90,20 @@ class RabbitScout:
 
     Args:
         rabbit_user: the user, the same at every broker.
-        rabbit_password: the password; sent to RabbitMQ brokers only, and shown nowhere.
-        addresses: candidates, each ``host`` or ``host:port``, a host being a name or an IPv4
-            address. Given, no discovery takes place on the LAN. This node's own broker is asked
-            too, even if it is not among them.
+        rabbit_password: the password. It is sent to RabbitMQ brokers only, and shown nowhere.
+        addresses: the candidates, each ``host`` or ``host:port``; a host is a name or an IPv4
+            address. If they are given, the LAN is not searched. This node's own broker is probed
+            too, even if it is not one of them.
         rabbit_host: the host of this node's own broker; by default this machine's address on
             its LAN.
-        rabbit_port: the port of this node's own broker, and of candidates without one; default
-            5672, or with TLS 5671.
+        rabbit_port: the port of this node's own broker, and of candidates that are given without
+            a port; default 5672, or 5671 with TLS.
         rabbit_vhost: the virtual host.
         lan: where the candidates come from if ``addresses`` does not name them.
-        tls: the context for TLS, to all brokers.
-        connect_timeout_s: for a TCP connection to a candidate, in seconds.
-        parallelism: how many candidates are asked at once.
-        limits: all times of a probe at once, in place of the two above.
+        tls: the context for TLS to all brokers; default plain TCP.
+        connect_timeout_s: seconds for a TCP connection to a candidate.
+        parallelism: how many candidates are probed at once.
+        limits: all limits of a probe, in place of the two above.
 
     Raises:
         SettingsError: an address is neither ``host`` nor ``host:port``.
@@ -114,11 +125,11 @@ class RabbitScout:
         limits: ProbeLimits | None = None,
     ) -> None:
         if addresses is not None and not isinstance(addresses, str):
-            addresses = tuple(addresses)  # it is read twice
+            addresses = tuple(addresses)  # it may be an iterator, and is read twice
         if rabbit_port is None:
             rabbit_port = DEFAULT_PORT if tls is None else DEFAULT_TLS_PORT
-        self.this = ThisNode(self)
-        self.other = OtherNodes(self)
+        self.this = ThisNode(self._own, self._url)
+        self.other = OtherNodes(self._others, self._url)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
         self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
         self._named = None if addresses is None else _parse(addresses, rabbit_port)
@@ -157,7 +168,7 @@ class RabbitScout:
 
     @property
     def report(self) -> ScoutReport:
-        """What came of the last round; the first use runs one."""
+        """The results of the last round of probes. The first use runs one, as `probe` does."""
         report = self._report
         if report is not None:
             return report
@@ -166,16 +177,16 @@ class RabbitScout:
             return self._report or self._probe()
 
     def probe(self) -> ScoutReport:
-        """Ask all candidates again, names resolved anew; blocks for three seconds at most.
+        """Probe all candidates again, and resolve their names again.
 
-        That is for up to ``parallelism`` candidates. Without ``addresses``, the first use also
-        waits for the LAN to be swept.
+        Blocks for three seconds at most; longer only for more candidates than ``parallelism``.
+        Without ``addresses``, the first use also waits for the LAN to be swept.
         """
         with self._probing:
             return self._probe()
 
     def sweep(self) -> ScoutReport:
-        """Look again for hosts on the LAN, then ask all candidates again."""
+        """Look again for hosts on the LAN, then probe all candidates again. Blocks, as `probe`."""
         if self._named is None:
             self.lan.sweep()
         return self.probe()
@@ -187,12 +198,13 @@ class RabbitScout:
         unasked: Collection[Address] = (),
         stop: threading.Event | None = None,
     ) -> ScoutReport:
-        """Ask these in place of the candidates that this scout would ask; else as `probe`.
+        """Probe the given candidates, instead of those of this scout; otherwise as `probe`.
 
         Args:
-            candidates: whom to ask. Of two names of one broker, the earlier counts.
-            unasked: of these, the row of the last report stands, if there is one.
-            stop: ends the round early when it is set; the last report then stays.
+            candidates: whom to probe. If two of them lead to one broker, the first one counts.
+            unasked: those of the candidates that are not probed, if the last report has a result
+                for them: that result stays.
+            stop: ends the round early when it is set. The last report then stays.
         """
         with self._probing:
             return self._probe(candidates, unasked, stop)
@@ -216,11 +228,11 @@ class RabbitScout:
         ordered = [rows[address] for address in dict.fromkeys(candidates)]
         report = ScoutReport(tuple(without_duplicates(ordered)), time.monotonic() - started)
         self._report = report
-        # A round that brings nothing new is not worth a line a minute.
+        # A round without any change is logged at DEBUG only: there is one every minute.
         news = before is None or before.counts() != report.counts()
         logger.log(
             logging.INFO if news else logging.DEBUG,
-            "%d of %d candidates run a RabbitMQ that takes our credentials (%.1f s)",
+            "%d of %d candidates run a RabbitMQ that accepts our login (%.1f s)",
             len(report.connected),
             len(report),
             report.duration_s,
@@ -238,9 +250,12 @@ class RabbitScout:
     def _own(self) -> Address:
         return parse_address(self._own_host or self.lan.this.address, self._port)
 
+    def _others(self) -> list[Address]:
+        own = self._own()
+        return [row.address for row in self.report.connected if row.address != own]
+
     def _url(self, address: Address) -> AmqpUrl:
-        login = self._login
-        return amqp_url(login.user, login.password, address, login.vhost, tls=self._tls is not None)
+        return self._login.url(address, tls=self._tls is not None)
 
 
 def _parse(addresses: Iterable[str], port: int) -> list[Address]:

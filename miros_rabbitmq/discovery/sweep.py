@@ -1,12 +1,13 @@
 """One sweep of a network: make its hosts known to the ARP table, and read them from there.
 
-The kernel asks by ARP for every address that something is sent to, and a host cannot decline to
-answer, as most decline broadcast pings. So one empty UDP datagram goes to each address, which needs
-no privilege and no program; what becomes of the datagram does not matter. A broadcast ping, where
-there is a program for it, costs nothing and reaches what lies beyond the size limit.
+Before the kernel sends anything to an address of the network, it asks for the address by ARP. Every
+host answers such a question, whereas most ignore broadcast pings. So a sweep sends one empty UDP
+datagram to each address, which takes no privilege and no program; it does not matter what happens
+to the datagram. If the machine has the program ``ping``, the sweep also pings the broadcast
+address: that costs nothing. It is all that is done in a network too large for the datagrams.
 
-A sweep sends to addresses of the interface's own network only, and nothing in it waits for an
-answer: it watches the table grow, and ends when that has ended.
+A sweep sends only to addresses of the interface's own network. It waits for no answers: it watches
+the ARP table grow, and ends when the table grows no more.
 """
 
 from __future__ import annotations
@@ -28,49 +29,51 @@ from .interfaces import Interface, LinkKind
 logger = logging.getLogger(__name__)
 
 LARGEST_SWEPT_PREFIX = 22
-"""Networks of up to 1022 hosts get a datagram for each; larger ones the broadcast ping alone, since
-the kernel's table holds 1024 entries (``gc_thresh3``) unless its administrator says otherwise."""
+"""In a network of up to 1022 hosts, each address gets a datagram. A larger network gets the
+broadcast ping only: Linux's ARP table holds 1024 entries (``gc_thresh3``) unless configured
+otherwise."""
 
 DISCARD_PORT = 9
-"""The port of RFC 863: who listens there throws away what comes."""
+"""The port of the discard protocol (RFC 863): a program that listens there discards what comes."""
 
 BATCH_SIZE = 256
-"""Datagrams sent in one go: a /24."""
+"""How many datagrams are sent in one go: enough for a /24."""
 
 BATCH_INTERVAL_S = 1.0
-"""From one batch to the next. An address that nobody has takes up an entry of the table for about
-three seconds, so that at most four batches are in it."""
+"""Seconds from one batch to the next. An address that no host has occupies an entry of the table
+for about three seconds, so that the table has to hold at most four batches."""
 
 ADDRESSES_PER_SOCKET = 64
-"""A datagram that waits for an ARP answer counts against its socket's send buffer, and a buffer of
-the usual size holds about 270."""
+"""A datagram that waits for the answer to ARP occupies its socket's send buffer; a buffer of the
+usual size holds about 270 of them."""
 
 SETTLE_MIN_S = 1.2
-"""How long after the last batch the table is watched at least. The kernel repeats its question
-after a second, and a host on a sleepy radio link may miss the first."""
+"""How long the table is watched after the last batch, at least. The kernel repeats its ARP question
+after a second, and a host whose radio sleeps may miss the first one."""
 
 SETTLE_QUIET_S = 0.3
-"""After :data:`SETTLE_MIN_S`: the sweep is over once the table has not grown for this long."""
+"""After `SETTLE_MIN_S`, the sweep ends as soon as the table has not grown for this long."""
 
 SETTLE_MAX_S = 1.8
-"""How long after the last batch the table is watched at most."""
+"""How long the table is watched after the last batch, at most."""
 
 POLL_INTERVAL_S = 0.1
-"""How often the table is read, where that is reading a file."""
+"""How often the table is read if it is a file."""
 
 POLL_INTERVAL_PROGRAM_S = 0.4
-"""How often the table is read where that is running a program."""
+"""How often the table is read if that takes a program."""
 
 _LATER = frozenset({errno.EAGAIN, errno.EWOULDBLOCK, errno.ENOBUFS, errno.ENOMEM})
 
 
 class SweepResult(NamedTuple):
-    """What a sweep came to."""
+    """What a sweep has found."""
 
     addresses: list[str]
     """The other hosts of the network, in numerical order."""
 
     duration_s: float
+    """How long the sweep took, in seconds."""
 
 
 def sweep(
@@ -82,15 +85,15 @@ def sweep(
 ) -> SweepResult:
     """Find the other hosts on the network of an interface.
 
-    Blocks for 1.2 to 1.8 s for up to a /24, and for a second more with each further 256 addresses.
-    May be called from any thread. A point-to-point link or a loopback has nothing to sweep: the
-    result is the peer, or nothing, at once, and nothing is sent.
+    Blocks for 1.2 to 1.8 s for a /24 or a smaller network, and for a second more with each further
+    256 addresses. May be called from any thread. On a point-to-point link or a loopback there is
+    nothing to sweep: returns the peer, if there is one, at once, and sends nothing.
 
     Args:
         interface: where to look. Nothing is sent to an address outside of its network.
-        stop: ends the sweep early when it is set; what is known by then counts.
-        read_table: where the answers are read; the machine's ARP table.
-        warn: takes what the user should know about the search.
+        stop: ends the sweep early when it is set; the hosts found by then are returned.
+        read_table: reads the ARP table.
+        warn: takes a text that the user should see.
     """
     if interface.kind is not LinkKind.BROADCAST:
         return SweepResult([interface.peer] if interface.peer else [], 0.0)
@@ -104,7 +107,7 @@ def sweep(
 
 
 def targets_of(interface: Interface) -> list[str]:
-    """Every address that gets a datagram: none where the network is too large for that."""
+    """Every address that gets a datagram: none if the network is too large for that."""
     if interface.kind is not LinkKind.BROADCAST:
         return []
     if interface.network.prefixlen < LARGEST_SWEPT_PREFIX:
@@ -114,7 +117,7 @@ def targets_of(interface: Interface) -> list[str]:
 
 
 def hosts_in(entries: Sequence[ArpEntry], interface: Interface) -> list[ArpEntry]:
-    """Of the lines of an ARP table, those about other hosts on the network of this interface."""
+    """Of the entries of an ARP table, those of other hosts on the network of an interface."""
     network = interface.network
     no_host = {network.network_address, network.broadcast_address, IPv4Address(interface.address)}
     device = _device(interface)
@@ -141,17 +144,18 @@ def _fill_and_watch(
             "name the others with addresses="
         )
     to_send = targets
-    asked: set[str] = set()  # every address with a line in the table, answered or not
+    asked: set[str] = set()  # every address with an entry in the table, complete or not
     found: set[str] = set()
     poll_s = POLL_INTERVAL_S if sys.platform.startswith("linux") else POLL_INTERVAL_PROGRAM_S
     started = sent_at = grown_at = time.monotonic()
-    spare_batches = -(-len(targets) // BATCH_SIZE) - 1  # as many repetitions as there are batches
+    # How many batches may be sent again: as many as there are, less one.
+    spare_batches = -(-len(targets) // BATCH_SIZE) - 1
     next_batch_at = started
     while not stop.is_set():
         now = time.monotonic()
         if to_send and now >= next_batch_at:
             batch, to_send = to_send[:BATCH_SIZE], to_send[BATCH_SIZE:]
-            _send_datagrams(interface, batch, warn)
+            send_datagrams(interface, batch, warn)
             sent_at, next_batch_at = now, now + BATCH_INTERVAL_S
         lines = hosts_in(read_table(), interface)
         asked.update(line.address for line in lines)
@@ -163,7 +167,7 @@ def _fill_and_watch(
             quiet = now - grown_at >= SETTLE_QUIET_S
             waited = now - sent_at
             if spare_batches > 0 and waited >= SETTLE_QUIET_S:
-                # A full table drops what it has no room for, and says so to nobody.
+                # A full table drops entries without any error: send these datagrams again.
                 to_send = [target for target in targets if target not in asked][:BATCH_SIZE]
                 spare_batches = spare_batches - 1 if to_send else 0
             elif waited >= SETTLE_MAX_S or (waited >= SETTLE_MIN_S and quiet):
@@ -172,17 +176,23 @@ def _fill_and_watch(
     return found
 
 
-def _send_datagrams(
+def send_datagrams(
     interface: Interface, addresses: Sequence[str], warn: Callable[[str], object] = logger.warning
 ) -> None:
-    """Send an empty datagram to each address; warn once if some cannot be sent."""
+    """Send an empty datagram to each address, and warn once if some cannot be sent.
+
+    Args:
+        interface: which interface to send from.
+        addresses: where to send them.
+        warn: takes the warning.
+    """
     failure: OSError | None = None
     for start in range(0, len(addresses), ADDRESSES_PER_SOCKET):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
             sender.setblocking(False)
             try:
                 sender.bind((interface.address, 0))
-            except OSError as error:  # the address went away since it was read
+            except OSError as error:  # the interface has lost this address since it was read
                 failure = error
                 break
             _bind_to_device(sender, interface)
@@ -200,9 +210,9 @@ def _send_datagrams(
 
 
 def _bind_to_device(sender: socket.socket, interface: Interface) -> None:
-    """Keep the datagrams on this interface, where two lead into the same network.
+    """Send the datagrams through this interface, even if another leads into the same network.
 
-    Linux allows it to everyone since 5.7; elsewhere the routing table decides, as it always does.
+    Since Linux 5.7 everyone may do that. Elsewhere, the routing table chooses the interface.
     """
     option = getattr(socket, "SO_BINDTODEVICE", None)
     if option is None:
@@ -247,5 +257,5 @@ def _end_ping(ping: subprocess.Popen[bytes] | None) -> None:
 
 
 def _device(interface: Interface) -> str:
-    """The interface as the kernel knows it: ``eth0`` for the labelled address ``eth0:1``."""
+    """The interface's name for the kernel: ``eth0`` if the address has the label ``eth0:1``."""
     return interface.name.partition(":")[0]

@@ -14,15 +14,17 @@ import threading
 import time
 import weakref
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..amqp.topology import mesh_queue
 from ..discovery.membership import Membership
+from ..discovery.roster import RosterLimits
+from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
 from ..process import in_forked_child
 from ..urls import Address, AmqpUrl
-from ..wire.announcement import is_announcement
+from ..wire.announcement import announce_broker, announced_broker, is_announcement
 from ..wire.codec import is_event_body
 from ..wire.envelope import MESH, Envelope, Identity
 from .settings import Settings
@@ -202,11 +204,10 @@ class WiredNets:
 
     def _make_membership(self) -> Membership:
         return Membership(
-            self.settings,
+            search_of(self.settings),
             self._object.name,
-            on_added=self._add_broker,
-            on_removed=self._remove_broker,
-            connected=self._connected_brokers,
+            _Follower(self._add_broker, self._remove_broker, self._connected_brokers),
+            self.settings.on_peers_changed,
         )
 
     def _make_networks(self) -> tuple[TopicNetwork, Snoops]:
@@ -231,8 +232,10 @@ class WiredNets:
             admit=self._admit,
             room=self._room,
             on_change=self._notice_change,
-            notice=lambda: self._membership.announcement(),
-            on_notice=lambda envelope: self._membership.hear(envelope.body),
+            notice=lambda: announcement_of(self._membership),
+            on_notice=(lambda envelope: hear_announcement(self._membership, envelope.body))
+            if settings.accept_unknown_peers
+            else None,
         )
         return mesh, Snoops(settings, identity, self._terminal, self._teller)
 
@@ -329,6 +332,51 @@ class WiredNets:
             if left:
                 logger.warning("%s: %d events did not reach %s", self._object.name, left, at)
         return undelivered
+
+
+@dataclass(frozen=True)
+class _Follower:
+    """What a membership calls; see `discovery.membership.Follower`."""
+
+    added: Callable[[AmqpUrl], None]
+    removed: Callable[[AmqpUrl], int]
+    connected: Callable[[], set[Address]]
+
+
+def search_of(settings: Settings) -> Search:
+    """Of a node's settings, those that its membership has to know."""
+    assert settings.rabbit_port is not None  # the settings have settled it
+    limits = settings.limits
+    return Search(
+        login=Login(settings.rabbit_user, settings.rabbit_password, settings.rabbit_vhost),
+        port=settings.rabbit_port,
+        tls=settings.tls,
+        rabbit_host=settings.rabbit_host,
+        addresses=None if settings.addresses is None else tuple(settings.addresses),
+        interface=settings.interface,
+        rescan_interval_s=settings.rescan_interval,
+        cache_valid_s=settings.time_out_in_minutes * 60.0,
+        stop_timeout_s=limits.stop_timeout_s,
+        limits=RosterLimits(
+            forget_after_s=settings.forget_after,
+            most_announced=limits.unknown_peers,
+            ask_again_s=limits.refused_retry_s,
+            announce_s=limits.announce_s,
+        ),
+    )
+
+
+def announcement_of(membership: Membership) -> Any:
+    """The body of the notice that tells other nodes which broker is this node's own, if any."""
+    address = membership.to_announce
+    return None if address is None else announce_broker(address)
+
+
+def hear_announcement(membership: Membership, body: Any) -> None:
+    """Have the membership look at the broker that another node announces, if it names one."""
+    address = announced_broker(body)
+    if address is not None:
+        membership.hear(address)
 
 
 def _check_event_body(body: Any) -> bool:

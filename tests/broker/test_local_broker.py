@@ -155,6 +155,20 @@ def test_it_does_not_outlive_an_owner_that_was_killed() -> None:
     wait_until(lambda: not is_listening("127.0.0.4", int(port)), 10, "its port is closed")
 
 
+def test_it_ends_with_a_program_that_forgets_to_stop_it() -> None:
+    owner = subprocess.Popen(
+        [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    with owner:
+        assert owner.stdin is not None
+        assert owner.stdout is not None
+        _, process, folder = owner.stdout.readline().split()
+        owner.stdin.close()  # which ends the program
+        assert owner.wait(scaled(15)) == 0
+        assert not is_alive(int(process))
+        assert not Path(folder).exists()
+
+
 @pytest.mark.parametrize("end", [LocalBroker.stop, LocalBroker.kill])
 def test_a_boot_in_another_thread_is_ended_at_once(end: Callable[[LocalBroker], None]) -> None:
     broker = LocalBroker("127.0.0.4")

@@ -21,10 +21,10 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from pika import spec
 
 from miros_rabbitmq.broker.local_broker import LocalBroker
-from miros_rabbitmq.discovery.handshake import Login
 from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
 from miros_rabbitmq.discovery.probe import ProbeLimits, probe_all, probe_one
 from miros_rabbitmq.discovery.scout import RabbitScout
+from miros_rabbitmq.discovery.search import Login
 from miros_rabbitmq.exceptions import AccessRefused, BrokerUnreachable, UnknownHost, VhostNotFound
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
 

@@ -18,7 +18,7 @@ from miros_rabbitmq import (
     SimplePikaTopicPublisher,
     tls_from_environment,
 )
-from miros_rabbitmq.broker.free_port import free_port
+from miros_rabbitmq.broker.node_process import free_port
 from miros_rabbitmq.discovery.probe import probe_one
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
 

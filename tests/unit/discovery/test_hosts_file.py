@@ -129,7 +129,7 @@ def test_a_broken_file_costs_one_warning_and_what_it_said_before_holds(
     assert hosts.hosts == HOSTS
     (record,) = (one for one in caplog.records if one.levelno >= logging.WARNING)
     assert f"{path} cannot be used, line 1, column 23: " in record.getMessage()
-    assert "the 3 hosts it named before hold" in record.getMessage()
+    assert "the 3 hosts it named before are used" in record.getMessage()
     written(path, '{"hosts": ["10.0.0.9"]}')
     assert hosts.refresh()
 

@@ -230,7 +230,7 @@ def test_hosts_that_may_not_be_asked_cost_one_warning_and_not_the_others(
     monkeypatch.setattr(RefusingSocket, "sent", [])
     # The sweep's alone, as other threads of the tests make sockets, too, and log.
     monkeypatch.setattr(sweep_module, "socket", RefusingSocketModule())
-    sweep_module._send_datagrams(ETH, targets_of(ETH))
+    sweep_module.send_datagrams(ETH, targets_of(ETH))
     assert len(RefusingSocket.sent) == 127 - 2  # without this machine and the one that was busy
     (record,) = (one for one in caplog.records if one.name == sweep_module.__name__)
     assert "could not be asked (Operation not permitted)" in record.getMessage()

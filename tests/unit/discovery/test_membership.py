@@ -1,278 +1,235 @@
-"""Who is a member: the rules of the roster, and the announcements by which strangers are known."""
+"""A membership at work: whom it has probed, what its node hears of it, and what it announces."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+import logging
+import threading
+from collections.abc import Callable, Collection, Iterator, Sequence
+from pathlib import Path
 
 import pytest
-from cryptography.fernet import Fernet
-from hypothesis import given
-from hypothesis import strategies as st
 
-from miros_rabbitmq import Codec, MessageRejected, RejectReason
+from miros_rabbitmq.discovery import lan as lan_module
+from miros_rabbitmq.discovery import membership as membership_module
+from miros_rabbitmq.discovery import scout as scout_module
+from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
+from miros_rabbitmq.discovery.interfaces import Interfaces, interface_of
 from miros_rabbitmq.discovery.membership import Membership
 from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
-from miros_rabbitmq.discovery.roster import Peer, PeersChanged, PeerSource, PeerState, Roster
-from miros_rabbitmq.nets.settings import Settings
-from miros_rabbitmq.urls import Address
-from miros_rabbitmq.wire.announcement import (
-    announce_broker,
-    announced_broker,
-    is_announcement,
-    is_loopback,
-)
-from miros_rabbitmq.wire.codec import is_event_body
-from miros_rabbitmq.wire.envelope import MESH, NOTICE
+from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, RosterLimits
+from miros_rabbitmq.discovery.search import Login, Search
+from miros_rabbitmq.urls import Address, AmqpUrl
+from tests.helpers import scaled, wait_until
 
-OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("robot.example")
-FORGET_AFTER_S = 600.0
+OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("10.0.0.3")
+LOGIN = Login("user", "p/word", "floor")
 
-Sources = Mapping[Address, PeerSource]
+LIMITS = RosterLimits(forget_after_s=600.0, most_announced=1, ask_again_s=30.0, announce_s=30.0)
 
 
-def known_as(source: PeerSource, *addresses: Address) -> Sources:
-    return {OWN: PeerSource.OWN, **dict.fromkeys(addresses, source)}
+class Node:
+    """A node that publishes to nobody, and notes what it is told."""
+
+    def __init__(self) -> None:
+        self.members: list[Address] = []
+        self.urls: list[AmqpUrl] = []
+
+    def added(self, url: AmqpUrl) -> None:
+        self.members.append(url.address)
+        self.urls.append(url)
+
+    def removed(self, url: AmqpUrl) -> int:
+        self.members.remove(url.address)
+        return 7
+
+    def connected(self) -> Collection[Address]:
+        return ()
 
 
-def row(address: Address, outcome: ProbeOutcome = ProbeOutcome.CONNECTED) -> ProbeResult:
-    return ProbeResult(address, outcome, "", 0.01)
+class Probes:
+    """Stands in for the probes: every broker works, but for those that are told not to."""
+
+    def __init__(self) -> None:
+        self.asked: list[Address] = []
+        self.outcomes: dict[Address, ProbeOutcome] = {}
+
+    def __call__(
+        self, addresses: Sequence[Address], login: Login, **_: object
+    ) -> list[ProbeResult]:
+        self.asked.extend(addresses)
+        return [
+            ProbeResult(one, self.outcomes.get(one, ProbeOutcome.CONNECTED), "", 0.01)
+            for one in addresses
+        ]
 
 
-def judged(roster: Roster, sources: Sources, now_s: float, *rows: ProbeResult) -> PeersChanged:
-    assert not roster.retain(sources)
-    return roster.judge(rows, sources, now_s)
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(membership_module, "LOOK_INTERVAL_S", 0.02)
+    return tmp_path
 
 
 @pytest.fixture
-def roster() -> Roster:
-    return Roster(OWN, FORGET_AFTER_S, 0.0)
+def probes(monkeypatch: pytest.MonkeyPatch) -> Probes:
+    probes = Probes()
+    monkeypatch.setattr(scout_module, "probe_all", probes)
+    return probes
 
 
-# ---- who joins
+@pytest.fixture
+def node() -> Node:
+    return Node()
 
 
-def test_the_own_broker_is_a_member_from_the_start_and_for_good(roster: Roster) -> None:
-    sources = known_as(PeerSource.LAN)
-    assert not judged(roster, sources, 0.0, row(OWN, ProbeOutcome.ACCESS_REFUSED))
-    assert not roster.forget(1e9)
-    assert roster.members == (OWN,)
+Making = Callable[..., Membership]
 
 
-@pytest.mark.parametrize("source", [one for one in PeerSource if one is not PeerSource.OWN])
-def test_whoever_takes_our_credentials_is_a_member_however_it_became_known(
-    roster: Roster, source: PeerSource
+@pytest.fixture
+def made(node: Node) -> Iterator[Making]:
+    """Makes memberships, and stops them."""
+    all_made: list[Membership] = []
+
+    def make(
+        *,
+        rabbit_host: str | None = OWN.host,
+        addresses: tuple[str, ...] = (),
+        on_change: Callable[[PeersChanged], object] | None = None,
+    ) -> Membership:
+        search = Search(
+            login=LOGIN,
+            port=5672,
+            rabbit_host=rabbit_host,
+            addresses=addresses,
+            rescan_interval_s=600.0,
+            cache_valid_s=0.0,
+            stop_timeout_s=scaled(5),
+            limits=LIMITS,
+        )
+        all_made.append(Membership(search, "chart", node, on_change))
+        return all_made[-1]
+
+    yield make
+    for one in all_made:
+        one.stop()
+
+
+def started(membership: Membership) -> Membership:
+    membership.start()
+    assert membership.wait_for_first_round(scaled(5))
+    return membership
+
+
+# ---- what its node hears
+
+
+def test_the_node_is_told_of_each_broker_that_works(
+    made: Making, node: Node, probes: Probes
 ) -> None:
-    assert judged(roster, known_as(source, ONE), 0.0, row(ONE)) == PeersChanged(added=(ONE,))
-    assert roster.members == (OWN, ONE)
-    assert roster.peers({ONE})[1] == Peer(ONE, source, PeerState.PRESENT, ProbeOutcome.CONNECTED)
-    assert roster.peers(())[1].state is PeerState.ABSENT
+    probes.outcomes[TWO] = ProbeOutcome.ACCESS_REFUSED
+    membership = started(made(addresses=(ONE.host, TWO.host)))
+    assert probes.asked == [OWN, ONE, TWO]
+    assert node.members == [ONE]
+    assert node.urls == [LOGIN.url(ONE, tls=False)]
+    assert [peer.address for peer in membership.peers()] == [OWN, ONE, TWO]
 
 
-@pytest.mark.parametrize("outcome", [one for one in ProbeOutcome if one is not one.CONNECTED])
-@pytest.mark.parametrize("source", [one for one in PeerSource if one is not PeerSource.OWN])
-def test_of_the_others_those_are_that_the_user_names_and_that_may_yet_come(
-    roster: Roster, source: PeerSource, outcome: ProbeOutcome
+@pytest.mark.usefixtures("probes")
+def test_a_host_that_leaves_the_hosts_file_is_taken_from_the_node(
+    made: Making, node: Node, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    change = judged(roster, known_as(source, ONE), 0.0, row(ONE, outcome))
-    assert bool(change.added) is (source.by_user and outcome.transient)
+    caplog.set_level(logging.INFO)
+    hosts_file = folder / HOSTS_FILE_NAME
+    hosts_file.write_text('{"hosts": ["10.0.0.2"]}')
+    changes: list[PeersChanged] = []
+    started(made(on_change=changes.append))
+    assert node.members == [ONE]
+    hosts_file.write_text('{"hosts": []}')
+    wait_until(lambda: len(changes) == 2, scaled(5), "the second change")
+    assert node.members == []
+    assert changes == [PeersChanged(added=(ONE,)), PeersChanged(removed=(ONE,))]
+    assert f"gave up the broker at {ONE}, and 7 events" in caplog.text
 
 
-def test_a_lan_is_full_of_hosts_at_which_nothing_is_but_a_wrong_password_is_shown(
-    roster: Roster,
+@pytest.mark.usefixtures("probes")
+def test_what_the_callback_raises_is_logged_and_stops_nothing(
+    made: Making, node: Node, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sources = known_as(PeerSource.LAN, ONE, TWO)
-    rows = (row(ONE, ProbeOutcome.REFUSED), row(TWO, ProbeOutcome.ACCESS_REFUSED))
-    assert not judged(roster, sources, 0.0, *rows)
-    shown = Peer(TWO, PeerSource.LAN, PeerState.UNUSABLE, ProbeOutcome.ACCESS_REFUSED)
-    assert roster.peers(())[1:] == (shown,)
+    def fail(_: PeersChanged) -> None:
+        raise ValueError("a mistake of the user's")
+
+    membership = started(made(addresses=(ONE.host,), on_change=fail))
+    assert "a mistake of the user's" in caplog.text
+    membership.hear(TWO)
+    wait_until(lambda: node.members == [ONE, TWO], scaled(5), "the second member")
 
 
-def test_members_are_asked_first_so_that_of_two_names_the_one_in_use_stays(roster: Roster) -> None:
-    judged(roster, known_as(PeerSource.HEARD, ONE), 0.0, row(ONE))
-    sources = {OWN: PeerSource.OWN, TWO: PeerSource.HOSTS_FILE, ONE: PeerSource.HEARD}
-    assert roster.candidates(sources) == (OWN, ONE, TWO)
-    assert not judged(roster, sources, 1.0, row(TWO, ProbeOutcome.DUPLICATE))
+@pytest.mark.usefixtures("probes")
+def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
+    membership = started(made(addresses=(ONE.host,)))
+    membership.stop()
+    membership.stop()
+    assert not [one for one in threading.enumerate() if one.name == "miros discovery of chart"]
+    started(membership)
+    assert node.members == [ONE, ONE], "a node that starts again begins with its own broker alone"
 
 
-def test_a_member_that_turns_out_to_be_another_leaves(roster: Roster) -> None:
-    sources = known_as(PeerSource.NAMED, ONE, TWO)
-    judged(roster, sources, 0.0, row(ONE), row(TWO, ProbeOutcome.UNKNOWN_HOST))
-    assert roster.members == (OWN, ONE, TWO)
-    change = judged(roster, sources, 1.0, row(TWO, ProbeOutcome.DUPLICATE))
-    assert change == PeersChanged(removed=(TWO,))
+# ---- what others announce
 
 
-# ---- who is given up
+@pytest.mark.usefixtures("probes")
+def test_a_broker_that_is_announced_is_probed_and_joins(made: Making, node: Node) -> None:
+    membership = started(made())
+    membership.hear(ONE)
+    wait_until(lambda: node.members == [ONE], scaled(5), "the member")
+    (peer,) = membership.peers()[1:]
+    assert (peer.address, peer.source) == (ONE, PeerSource.HEARD)
 
 
-def test_a_member_that_is_gone_for_too_long_is_forgotten_and_returns_when_it_answers(
-    roster: Roster,
+def test_one_announced_broker_too_many_is_not_probed(
+    made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    sources = known_as(PeerSource.NAMED, ONE)
-    judged(roster, sources, 0.0, row(ONE))
-    roster.see({ONE}, 100.0)
-    judged(roster, sources, 400.0, row(ONE, ProbeOutcome.TIMED_OUT))
-    assert not roster.forget(100.0 + FORGET_AFTER_S)
-    assert roster.forget(100.1 + FORGET_AFTER_S) == PeersChanged(removed=(ONE,))
-    assert roster.members == (OWN,)
-    # It had its time: it is expected no longer, though the user names it.
-    assert not judged(roster, sources, 1_000.0, row(ONE, ProbeOutcome.TIMED_OUT))
-    assert judged(roster, sources, 2_000.0, row(ONE)).added == (ONE,)
-    # From now on it is expected again.
-    assert not judged(roster, sources, 2_001.0, row(ONE, ProbeOutcome.TIMED_OUT))
-    assert not roster.forget(2_000.0 + FORGET_AFTER_S)
+    caplog.set_level(logging.DEBUG)
+    probes.outcomes[ONE] = ProbeOutcome.REFUSED
+    membership = started(made())
+    membership.hear(ONE)
+    membership.hear(TWO)
+    assert f"ignored the announced broker {TWO}" in caplog.text
+    wait_until(lambda: ONE in probes.asked, scaled(5), "the probe")
+    assert TWO not in probes.asked
 
 
-def test_nobody_is_forgotten_where_that_is_off() -> None:
-    roster = Roster(OWN, 0.0, 0.0)
-    judged(roster, known_as(PeerSource.LAN, ONE), 0.0, row(ONE))
-    assert not roster.forget(1e9)
+def test_before_the_start_nothing_is_heard_or_announced(made: Making) -> None:
+    membership = made()
+    membership.hear(ONE)
+    assert membership.peers() == ()
+    assert membership.to_announce is None
 
 
-def test_a_host_of_the_cache_is_a_member_at_once_and_not_given_up_unasked(roster: Roster) -> None:
-    assert roster.trust([ONE, OWN], -FORGET_AFTER_S - 1).added == (ONE,)
-    assert not roster.retain(known_as(PeerSource.LAN))
-    assert not roster.forget(1.0), "not yet verified"
-    judged(roster, known_as(PeerSource.LAN), 2.0, row(ONE, ProbeOutcome.TIMED_OUT))
-    assert roster.forget(2.0).removed == (ONE,)
+# ---- what it announces
 
 
-def test_a_host_of_the_cache_that_the_lan_has_is_one_of_the_lan(roster: Roster) -> None:
-    roster.trust([ONE], 0.0)
-    assert roster.found_on_lan() == ()
-    judged(roster, known_as(PeerSource.LAN, ONE), 2.0, row(ONE))
-    assert roster.source_of(ONE) is PeerSource.LAN
-    assert roster.found_on_lan() == (ONE,)
+@pytest.mark.usefixtures("probes")
+@pytest.mark.parametrize("host", ["10.0.0.1", "127.0.0.2"])
+def test_a_configured_broker_is_announced(made: Making, host: str) -> None:
+    assert started(made(rabbit_host=host)).to_announce == Address(host)
 
 
-def test_a_host_of_the_lan_that_is_silent_stays_and_one_that_is_named_no_longer_goes(
-    roster: Roster,
-) -> None:
-    sources = {OWN: PeerSource.OWN, ONE: PeerSource.LAN, TWO: PeerSource.HOSTS_FILE}
-    judged(roster, sources, 0.0, row(ONE), row(TWO))
-    assert roster.retain(known_as(PeerSource.LAN)) == PeersChanged(removed=(TWO,))
-    assert roster.members == (OWN, ONE)
-
-
-def test_a_host_that_is_named_no_longer_but_known_otherwise_stays(roster: Roster) -> None:
-    judged(roster, known_as(PeerSource.HOSTS_FILE, ONE), 0.0, row(ONE))
-    assert not roster.retain(known_as(PeerSource.LAN, ONE))
-    assert roster.members == (OWN, ONE)
-
-
-# ---- announcements
-
-
-@pytest.mark.parametrize("address", [ONE, TWO, Address("10.0.0.5", 5673)])
-def test_a_broker_that_is_announced_is_understood(address: Address) -> None:
-    body = announce_broker(address)
-    assert is_announcement(body)
-    assert announced_broker(body) == announced_broker(list(body)) == address
-
-
+@pytest.mark.usefixtures("probes")
 @pytest.mark.parametrize(
-    "body",
-    [
-        ("broker",),
-        ("broker", 7),
-        ("broker", ""),
-        ("broker", "10.0.0.1:http"),
-        ("broker", "u:p@10.0.0.1"),
-        ("broker", "0.0.0.0:5672"),
-        ("broker", "224.0.0.1:5672"),
-        ("broker", "255.255.255.255:5672"),
-        ("broker", "a" * 300),
-        ("broker", "host\x00name"),
-        ("something of a later version", {"at": "10.0.0.1"}),
-    ],
+    ("name", "address", "announced"),
+    [("lo", "127.0.0.1", None), ("eth0", "10.0.0.1", OWN)],
+    ids=["a loopback alone", "an address on a LAN"],
 )
-def test_one_that_makes_no_sense_here_names_nobody(body: Any) -> None:
-    assert is_announcement(body)
-    assert announced_broker(body) is None
-
-
-@given(st.recursive(st.none() | st.text() | st.integers() | st.binary(), st.lists))
-def test_any_data_is_an_announcement_or_none(body: Any) -> None:
-    if is_announcement(body):
-        announced_broker(body)
-
-
-def test_this_machine_is_known_under_its_names() -> None:
-    assert all(map(is_loopback, ["localhost", "LocalHost", "127.0.0.1", "127.9.9.9"]))
-    assert not any(map(is_loopback, ["10.0.0.1", "robot.example"]))
-
-
-def mesh_codec(key: bytes, *, notices: bool) -> Codec:
-    check = is_announcement if notices else None
-    return Codec(MESH, [key], check_body=is_event_body, check_notice=check)
-
-
-def test_a_notice_is_no_event_and_an_event_no_notice() -> None:
-    key = Fernet.generate_key()
-    codec = mesh_codec(key, notices=True)
-    body = announce_broker(ONE)
-    assert codec.decode(codec.encode("name", 1, NOTICE, body)).body == body
-    plain = Codec(MESH, [key])
-    for sequence, wrong in ((NOTICE, "text"), (NOTICE, ()), (1, ("broker", "x", "y"))):
-        with pytest.raises(MessageRejected) as caught:
-            codec.decode(plain.encode("name", 1, sequence, wrong))
-        assert caught.value.reason is RejectReason.MALFORMED
-
-
-def test_a_network_without_notices_takes_none() -> None:
-    key = Fernet.generate_key()
-    token = mesh_codec(key, notices=True).encode("name", 1, NOTICE, announce_broker(ONE))
-    with pytest.raises(MessageRejected):
-        mesh_codec(key, notices=False).decode(token)
-
-
-# ---- what a node says of itself, and whom it hears
-
-
-def membership(**extras: Any) -> Membership:
-    settings = Settings("user", "password", Fernet.generate_key(), addresses=[], **extras)
-    return Membership(
-        settings, "chart", on_added=lambda _: None, on_removed=lambda _: 0, connected=set
-    )
-
-
-def heard_by(membership: Membership, *addresses: Address) -> set[Address]:
-    own = membership.scout.this.url.address
-    membership._own = own
-    membership._roster = Roster(own, FORGET_AFTER_S, 0.0)
-    for address in addresses:
-        membership.hear(announce_broker(address))
-    return set(membership._announced)
-
-
-def test_nothing_is_announced_before_the_start() -> None:
-    assert membership(rabbit_host="10.0.0.1").announcement() is None
-
-
-def test_a_loopback_address_is_announced_only_where_it_was_configured() -> None:
-    node = membership(rabbit_host="127.0.0.2")
-    heard_by(node)
-    assert node.announcement() == ("broker", "127.0.0.2:5672")
-    node = membership()
-    node._own = Address("127.0.0.1")
-    assert node.announcement() is None
-
-
-def test_strangers_are_heard_but_neither_oneself_nor_another_ones_loopback() -> None:
-    node = membership(rabbit_host="10.0.0.1")
-    assert heard_by(node, OWN, ONE, Address("127.0.0.1"), Address("localhost")) == {ONE}
-    node = membership(rabbit_host="127.0.0.2")
-    assert heard_by(node, Address("127.0.0.3")) == {Address("127.0.0.3")}
-
-
-def test_strangers_are_not_heard_where_they_are_not_wanted() -> None:
-    node = membership(rabbit_host="10.0.0.1", accept_unknown_peers=False)
-    assert heard_by(node, ONE) == set()
-
-
-def test_of_strangers_there_is_a_limited_number() -> None:
-    node = membership(rabbit_host="10.0.0.1")
-    many = [Address(f"10.1.{n // 100}.{n % 100 + 1}") for n in range(500)]
-    limit = node._settings.limits.unknown_peers
-    assert heard_by(node, *many) == set(many[:limit])
+def test_a_loopback_that_nobody_configured_is_not_announced(
+    made: Making,
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    address: str,
+    announced: Address | None,
+) -> None:
+    interface = interface_of(name, address, "255.255.255.0")
+    assert interface is not None
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,), None))
+    assert started(made(rabbit_host=None)).to_announce == announced

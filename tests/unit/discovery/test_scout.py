@@ -10,7 +10,6 @@ from urllib.parse import quote
 import pytest
 
 from miros_rabbitmq.discovery import scout as scout_module
-from miros_rabbitmq.discovery.handshake import Login
 from miros_rabbitmq.discovery.lan import LocalAreaNetwork
 from miros_rabbitmq.discovery.outcome import (
     MAX_DETAIL_LENGTH,
@@ -23,6 +22,7 @@ from miros_rabbitmq.discovery.outcome import (
 )
 from miros_rabbitmq.discovery.probe import ProbeLimits, login_of
 from miros_rabbitmq.discovery.scout import RabbitScout
+from miros_rabbitmq.discovery.search import Login
 from miros_rabbitmq.exceptions import (
     AccessRefused,
     BrokerError,
