@@ -27,7 +27,7 @@ _OBJECTS = {
 }
 """What an empty one takes; of all others, what they hold counts, and `_CONTAINER`."""
 
-_FEW_KEYS = 2_000_000
+FEW_KEYS = 2_000_000
 """Keys of mappings that are neither text, bytes nor a small number, times their bytes: up to here,
 whatever their hashes are, it takes less than 0.1 s to compare each with each."""
 
@@ -49,7 +49,7 @@ class Tally:
     @property
     def has_strange_keys(self) -> bool:
         """So many that the hashes of the keys have to be looked at."""
-        return self._strange > _FEW_KEYS
+        return self._strange > FEW_KEYS
 
     def strange_at(self) -> tuple[int, ...]:
         """Where the opcodes of the mappings stand that have several; not of ordered ones."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import ClassVar
 
 from .opcode_bounds import MAX_EXPANDED_BYTES, MAX_INTEGER_BYTES, OpcodeRefused
 from .opcode_grammar import (
@@ -89,7 +90,7 @@ class Walk:
                 self._check_end()
                 return
             else:
-                step = _STEPS.get(opcode)
+                step = self.STEPS.get(opcode)
                 if step is None:
                     raise OpcodeRefused(f"the opcode {opcode:#04x} at {at}")
                 step(self)
@@ -305,28 +306,28 @@ class Walk:
         self._put_into([self._stack.pop()])
         self._at += 1
 
-
-_STEPS = {
-    ord("]"): Walk._list,
-    ord("}"): Walk._mapping,
-    ord(")"): Walk._nothing,
-    ord("X"): Walk._text,
-    ord("B"): Walk._text,
-    0x8B: Walk._long_integer,
-    ord("c"): Walk._global,
-    ord("q"): Walk._put,
-    ord("r"): Walk._long_put,
-    ord("h"): Walk._get,
-    ord("j"): Walk._long_get,
-    ord("e"): Walk._append_marked,
-    ord("u"): Walk._set_marked,
-    ord("a"): Walk._append_one,
-    ord("s"): Walk._set_one,
-    ord("t"): Walk._tuple,
-    0x85: Walk._short_tuple,
-    0x86: Walk._short_tuple,
-    0x87: Walk._short_tuple,
-    ord("R"): Walk._call,
-    0x81: Walk._object,
-    ord("b"): Walk._state,
-}
+    STEPS: ClassVar[dict[int, Callable[[Walk], None]]] = {
+        ord("]"): _list,
+        ord("}"): _mapping,
+        ord(")"): _nothing,
+        ord("X"): _text,
+        ord("B"): _text,
+        0x8B: _long_integer,
+        ord("c"): _global,
+        ord("q"): _put,
+        ord("r"): _long_put,
+        ord("h"): _get,
+        ord("j"): _long_get,
+        ord("e"): _append_marked,
+        ord("u"): _set_marked,
+        ord("a"): _append_one,
+        ord("s"): _set_one,
+        ord("t"): _tuple,
+        0x85: _short_tuple,
+        0x86: _short_tuple,
+        0x87: _short_tuple,
+        ord("R"): _call,
+        0x81: _object,
+        ord("b"): _state,
+    }
+    """What each opcode does to stack and memo; an opcode that is not listed is refused."""

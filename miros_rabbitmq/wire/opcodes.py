@@ -35,9 +35,9 @@ from .opcode_walk import Walk
 
 __all__ = ["Findings", "OpcodeRefused", "check_opcodes"]
 
-_SMALL_BYTES = 1_024
-_SMALL_LEVELS = MAX_DEPTH
-_SMALL_SHARES = 16
+SMALL_BYTES = 1_024
+SMALL_LEVELS = MAX_DEPTH
+SMALL_SHARES = 16
 """Below these, depth and expansion hold whatever the opcodes are: each level takes an opcode, and
 each share at most doubles."""
 # Python finds the method of a name that is imported more slowly than that of one of its own.
@@ -76,9 +76,9 @@ def check_opcodes(
         OpcodeRefused: it is not one of protocol 3, or goes beyond a bound.
     """
     if (
-        len(data) <= _SMALL_BYTES
-        and data.count(b"h") <= _SMALL_SHARES
-        and len(data) - len(data.translate(None, CONTAINERS)) <= _SMALL_LEVELS
+        len(data) <= SMALL_BYTES
+        and data.count(b"h") <= SMALL_SHARES
+        and len(data) - len(data.translate(None, CONTAINERS)) <= SMALL_LEVELS
     ):
         if _match_small_plain(data):
             return _PLAIN_ALONE

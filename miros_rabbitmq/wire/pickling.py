@@ -31,7 +31,7 @@ __all__ = ["HARMLESS", "PROTOCOL", "ClassRefused", "RestrictedPickle"]
 
 PROTOCOL = 3
 
-_FEW_BYTES = 1_024
+FEW_BYTES = 1_024
 """No crowd has room in so few."""
 _FOLDED = (datetime.datetime, datetime.time)
 
@@ -129,7 +129,7 @@ class RestrictedPickle:
             writer.dump(value)
             written = buffer.getvalue()
             found = self._check(written, shares=writer.uses)
-            if writer.has_sets and not found.has_strange_keys and len(written) > _FEW_BYTES:
+            if writer.has_sets and not found.has_strange_keys and len(written) > FEW_BYTES:
                 check_keys(written, (), self._by_name)
         except (OpcodeRefused, CrowdRefused) as error:
             raise ClassRefused(

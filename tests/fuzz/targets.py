@@ -110,12 +110,12 @@ _codec = Codec(MESH, [_KEY], check_body=is_event_body)
 
 @contextmanager
 def _looking_closely() -> Iterator[None]:
-    usual = opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES
-    opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES = 0, -1, 0
+    usual = opcodes.SMALL_BYTES, opcode_tally.FEW_KEYS, pickling.FEW_BYTES
+    opcodes.SMALL_BYTES, opcode_tally.FEW_KEYS, pickling.FEW_BYTES = 0, -1, 0
     try:
         yield
     finally:
-        opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES = usual
+        opcodes.SMALL_BYTES, opcode_tally.FEW_KEYS, pickling.FEW_BYTES = usual
 
 
 class _Strict(Codec):
