@@ -26,8 +26,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from ..exceptions import MessageRejected, PayloadRefused, RejectReason
 from .envelope import NOTICE, Envelope
 from .keys import Keys, check_keys
-from .opcodes import OpcodeRefused
-from .pickling import ClassRefused, RestrictedPickle
+from .pickling import ClassRefused, OpcodeRefused, RestrictedPickle
 
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]

@@ -28,7 +28,7 @@ from miros_rabbitmq.discovery.lan_cache import LanCache
 from miros_rabbitmq.exceptions import MessageRejected, SettingsError
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.urls import AmqpUrl, parse_address, redact
-from miros_rabbitmq.wire import opcode_tally, opcodes, pickling
+from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling
 from miros_rabbitmq.wire.codec import Codec, is_event_body
 from miros_rabbitmq.wire.envelope import MESH
 from miros_rabbitmq.wire.pickling import RestrictedPickle
@@ -110,12 +110,12 @@ _codec = Codec(MESH, [_KEY], check_body=is_event_body)
 
 @contextmanager
 def _looking_closely() -> Iterator[None]:
-    usual = opcodes.SMALL_BYTES, opcode_tally.FEW_KEYS, pickling.FEW_BYTES
-    opcodes.SMALL_BYTES, opcode_tally.FEW_KEYS, pickling.FEW_BYTES = 0, -1, 0
+    usual = pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES
+    pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES = 0, -1, 0
     try:
         yield
     finally:
-        opcodes.SMALL_BYTES, opcode_tally.FEW_KEYS, pickling.FEW_BYTES = usual
+        pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES = usual
 
 
 class _Strict(Codec):

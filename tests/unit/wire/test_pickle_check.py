@@ -14,11 +14,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miros_rabbitmq.wire import opcode_tally
-from miros_rabbitmq.wire.opcode_bounds import MAX_DEPTH, MAX_INTEGER_BYTES
-from miros_rabbitmq.wire.opcode_walk import Walk
-from miros_rabbitmq.wire.opcodes import OpcodeRefused, check_opcodes
-from miros_rabbitmq.wire.pickling import ClassRefused, RestrictedPickle
+from miros_rabbitmq.wire import pickle_cost
+from miros_rabbitmq.wire.pickle_check import Walk, check_opcodes
+from miros_rabbitmq.wire.pickle_cost import MAX_DEPTH, MAX_INTEGER_BYTES
+from miros_rabbitmq.wire.pickling import ClassRefused, OpcodeRefused, RestrictedPickle
 
 HEAD = b"\x80\x03"
 LARGE = b"B" + (100_000).to_bytes(4, "little") + b"x" * 100_000
@@ -137,7 +136,7 @@ def test_what_would_take_too_much_memory_is_refused_before_it_does(
 ) -> None:
     data = HEAD + data + b"."
     check_opcodes(data)
-    monkeypatch.setattr(opcode_tally, "MAX_MEMORY_BYTES", 1_000_000)
+    monkeypatch.setattr(pickle_cost, "MAX_MEMORY_BYTES", 1_000_000)
     bound = max(1_000_000, 40 * len(data))
     tracemalloc.start()
     try:
