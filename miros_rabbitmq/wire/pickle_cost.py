@@ -76,8 +76,8 @@ place in a list."""
 _CONTAINER = 144
 """More than an empty list, mapping or tuple takes, or a `Node`."""
 _FIRST_PAIR, _PAIR, _BYTE_OF_PAIRS = 104, 48, 8
-"""What a mapping takes besides for its first pair, for each pair, and for each byte of a run of
-plain pairs."""
+"""What a mapping takes, beyond its empty self, for its first pair, for each pair, and for each byte
+of a run of plain pairs."""
 _ORDERED_PAIR = 130
 _MEMBER = 110
 """For each member of a set, when the set has just grown."""
@@ -91,8 +91,8 @@ _OBJECTS = {
     _COUNTER_NAME: 240,
     **dict.fromkeys(_SET_NAMES, 240),
 }
-"""What an empty object of a class takes. An object of another class counts as `_CONTAINER`; what it
-holds is counted besides."""
+"""What an empty object of a class takes; one of another class counts as `_CONTAINER`. What an
+object holds is counted on its own."""
 
 # The items on the stack.
 
