@@ -1,9 +1,10 @@
-"""What a node tells others of itself, so that one that was not known can be: its own broker.
+"""Announcements: how a node tells others which broker is its own, and that it listens.
 
-Pure: no I/O. An announcement is the body of a notice (`codec.NOTICE`) on the
-mesh: encrypted and authenticated like an event, outside of its sequence, never seen by a chart. The
-first item names its kind; a kind that is not known here comes from a newer version and means
-nothing. Only an address is ever taken from one: user and password are the receiver's own.
+An announcement is the body of a notice (`envelope.NOTICE`) on the mesh. A notice is encrypted and
+authenticated like an event, is outside of the sequence of events, and never reaches a chart. The
+first item of the body names its kind; a receiver ignores kinds that it does not know, as a newer
+version may send them. A receiver takes nothing but an address from an announcement, and logs in
+there with its own user and password. Every function here is pure and may be called from any thread.
 """
 
 from __future__ import annotations
@@ -18,40 +19,44 @@ BROKER = "broker"
 """The kind of an announcement whose second item is the ``host:port`` of the sender's own broker."""
 
 LISTENER = "listener"
-"""The kind that is sent to the sender's own broker alone: whoever gets one there has a neighbour, a
-chart that listens at the same broker. The second item tells whether it wants an answer."""
+"""The kind that a node sends to its own broker only. Whoever receives it there has a neighbour: a
+chart that listens at the same broker. The second item says whether the sender wants an answer."""
 
 LISTENER_KEY = "miros.listener"
-"""The routing key of these, which every mesh queue is bound with: neighbours need to know of each
-other, whatever they tell each other."""
+"""The routing key of `LISTENER`. Every mesh queue is bound with it, so neighbours learn of each
+other whichever routing keys they use for events."""
 
 _LONGEST_KIND = 32
 _LONGEST_ADDRESS = 253 + 6
-"""A name of the DNS, a colon, and a port."""
+"""A DNS name, a colon, and a port."""
 
 
 def announce_broker(address: Address) -> tuple[str, str]:
-    """The body that tells which broker is the sender's own."""
+    """Return the body that says which broker is the sender's own."""
     return (BROKER, str(address))
 
 
 def announce_listener(*, asks: bool) -> tuple[str, bool]:
-    """The body that tells neighbours of this chart, and asks who else is there."""
+    """Return the body that tells the neighbours of this chart.
+
+    Args:
+        asks: whether each neighbour shall answer with the same, so that this chart learns of it.
+    """
     return (LISTENER, asks)
 
 
 def is_listener(body: Any) -> bool:
-    """Tell whether an announcement is that of a neighbour."""
+    """Tell whether an announcement comes from a neighbour."""
     return bool(body[0] == LISTENER)
 
 
 def asks(body: Any) -> bool:
-    """Tell whether a neighbour wants an answer."""
+    """Tell whether the neighbour that sent an announcement wants an answer."""
     return len(body) > 1 and body[1] is True
 
 
 def is_announcement(body: Any) -> bool:
-    """Tell whether a body is an announcement, of whatever kind."""
+    """Tell whether a body is an announcement, of a known kind or another."""
     return (
         type(body) in (tuple, list)
         and len(body) > 0
@@ -61,7 +66,7 @@ def is_announcement(body: Any) -> bool:
 
 
 def announced_broker(body: Any) -> Address | None:
-    """The broker that an announcement names; `None` where it names none that can be one."""
+    """Return the broker that an announcement names; `None` if it names none, or no usable one."""
     if body[0] != BROKER or len(body) < 2 or type(body[1]) is not str:
         return None
     if len(body[1]) > _LONGEST_ADDRESS:
@@ -80,7 +85,7 @@ def announced_broker(body: Any) -> Address | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a host is the machine itself, for whoever says so."""
+    """Tell whether a host means the machine itself: each machine that uses this name or address."""
     try:
         return IPv4Address(host).is_loopback
     except AddressValueError:

@@ -1,17 +1,19 @@
-"""Envelopes to bytes and back: serialize and encrypt, decrypt and check.
+"""Turns envelopes into bytes and back: serialize and encrypt; decrypt and check.
 
-Pure: no I/O, no clock of its own beyond the time stamp Fernet writes. What is on the wire:
+The codec does no I/O. It reads the clock that it is given, and Fernet writes the time into each
+token. A message has this form:
 
     message   one or more tokens, one a line
-    token     Fernet (https://github.com/fernet/spec/blob/master/Spec.md): base64 text
+    token     Fernet (https://github.com/fernet/spec/blob/master/Spec.md), which is base64 text
     in it     the serialized envelope: (version, network, sender, epoch, sequence, body)
 
-The body of an event is ``(signal name, payload)``; of a snoop, the line. Signal *numbers* never
-travel, as they differ from process to process. Sequence numbers count from 1; an envelope with the
-number 0 stands outside of the sequence and is a notice of the sender about itself
-(`announcement`), where the network takes any. On receipt the order is fixed:
-size, authenticity, deserialization, shape, network; bytes that fail authentication reach no
-deserializer.
+The body of an event is ``(signal name, payload)``; the body of a snoop is the line. Signal
+*numbers* never travel, as they differ from process to process. Sequence numbers count from 1. An
+envelope with the number 0 is outside of the sequence: it is a notice, in which the sender says
+something about itself (`announcement`). Only a network that checks notices takes any.
+
+A receipt has a fixed order: size, authenticity, age, deserialization, shape, network, body. Bytes
+that fail authentication reach no deserializer.
 """
 
 from __future__ import annotations
@@ -26,8 +28,7 @@ from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 from ..exceptions import MessageRejected, PayloadRefused, RejectReason
 from .envelope import NOTICE, Envelope
 from .keys import Keys, check_keys
-from .opcodes import OpcodeRefused
-from .pickling import ClassRefused, RestrictedPickle
+from .pickling import ClassRefused, OpcodeRefused, RestrictedPickle
 
 Serializer = Callable[[Any], bytes]
 Deserializer = Callable[[bytes], Any]
@@ -35,10 +36,11 @@ Deserializer = Callable[[bytes], Any]
 FORMAT_VERSION = 1
 
 _STAMP = slice(1, 9)
-"""Where a Fernet token has its time: 64 bits of seconds, authenticated with the rest."""
+"""Where a decoded Fernet token has its time: 64 bits of seconds, authenticated with the rest."""
 
 _MAX_SKEW_S = 60.0
-"""How far ahead a clock may be, as for Fernet's own ``ttl``; but not farther than ``max_age_s``."""
+"""How far the sender's clock may be ahead of this one: as much as Fernet allows with its ``ttl``,
+and no more than ``max_age_s``."""
 
 _MAX_NAME = 255
 _MAX_SEQUENCE = 2**63 - 1
@@ -47,22 +49,24 @@ _MAX_SEQUENCE = 2**63 - 1
 class Codec:
     """Encrypts envelopes of one network into tokens, and back.
 
-    May be used from any thread.
+    May be used from any thread, if that holds for the functions that it is given.
 
     Args:
-        network: the name that goes into each envelope and is demanded of each received.
+        network: the name that goes into each envelope; an envelope with another is rejected.
         keys: a Fernet key, or a list of them: the first encrypts, all decrypt.
-        serializer: turns plain data (a tuple) into bytes; default restricted pickle, protocol 3.
-        deserializer: its inverse; it may give a list where the serializer was given a tuple.
-        allowed_classes: classes of one's own that the default serializer takes.
-        max_bytes: the largest token made or taken.
-        max_age_s: the oldest token taken, in seconds by the clocks of both sides; default any.
-        now: the wall clock, in seconds.
-        check_body: raises or returns False for a body that is not of this network.
-        check_notice: the same for the body of a notice; without it, there are none.
+        serializer: turns plain data (a tuple) into bytes; default is restricted pickle, protocol 3.
+        deserializer: its inverse; it may return a list where the serializer got a tuple.
+        allowed_classes: the user's own classes that the default serializer takes.
+        max_bytes: the size of the largest token that is sent or accepted.
+        max_age_s: the age of the oldest token that is accepted, in seconds between the sender's
+            clock and this one; by default a token may have any age.
+        now: the wall clock, in seconds since 1970.
+        check_body: returns False, or raises, if a body does not belong on this network.
+        check_notice: the same for the body of a notice; without it, notices are rejected.
 
     Raises:
-        MalformedKey: one of the keys is not a Fernet key, or there is none.
+        MalformedKey: a key is not a Fernet key, or the list is empty.
+        SettingsError: an allowed class is defined inside another or inside a function.
     """
 
     def __init__(
@@ -93,18 +97,27 @@ class Codec:
     def change_keys(self, keys: Keys) -> None:
         """Encrypt with the first of these keys from now on, and decrypt with all of them.
 
-        An envelope is encoded or decoded with the old keys or with the new, never with both.
+        An envelope that another thread encodes or decodes meanwhile uses either the old keys or
+        the new ones.
 
         Raises:
-            MalformedKey: one is not a Fernet key, or there is none; nothing was changed.
+            MalformedKey: a key is not a Fernet key, or the list is empty; the old keys stay.
         """
-        self._cipher = _Cipher.of(keys)  # one reference: replaced in one step
+        self._cipher = _Cipher.of(keys)  # both functions change at once, so no lock is needed
 
     def encode(self, sender: str, epoch: int, sequence: int, body: Any) -> bytes:
         """Serialize and encrypt one envelope.
 
+        Args:
+            sender: the name of the chart.
+            epoch: the random number of its start.
+            sequence: the envelope's number in that epoch, or `NOTICE`.
+            body: what this network carries, or the body of a notice.
+
         Raises:
-            PayloadRefused: the body cannot be serialized or is too large; says how to allow it.
+            PayloadRefused: the body does not belong on this network, cannot be serialized, or is
+                too large. The text says what to do, and begins with a verb: the caller puts the
+                name of the event before it.
         """
         check = self._check_body if sequence != NOTICE else self._check_notice
         if check is not None and not check(body):
@@ -117,7 +130,8 @@ class Codec:
         except Exception as error:
             raise PayloadRefused(f"cannot be serialized: {error}") from error
         if not isinstance(plain, bytes):
-            raise PayloadRefused(f"the serializer made a {type(plain).__name__}, not bytes")
+            made = type(plain).__name__
+            raise PayloadRefused(f"cannot be serialized: the serializer made a {made}, not bytes")
         token = self._cipher.encrypt(plain)
         if len(token) > self.max_bytes:
             raise PayloadRefused(
@@ -130,7 +144,7 @@ class Codec:
         """Authenticate, decrypt, deserialize and check one token.
 
         Raises:
-            MessageRejected: with the reason.
+            MessageRejected: the token fails one of these steps; ``reason`` says which.
         """
         if len(token) > self.max_bytes:
             raise MessageRejected(RejectReason.OVERSIZE, f"{len(token):,} bytes")
@@ -139,7 +153,7 @@ class Codec:
             self._check_age(token, self._max_age_s)
         return self._checked(self._read(plain))
 
-    # The steps of a receipt, in their order. Each has its own reason.
+    # The steps of a receipt, in their order. Each rejects a token for a reason of its own.
 
     def _authenticate(self, token: bytes) -> bytes:
         try:
@@ -148,26 +162,26 @@ class Codec:
             raise MessageRejected(RejectReason.NOT_AUTHENTIC) from None
 
     def _check_age(self, token: bytes, limit_s: float) -> None:
-        """Compare the time of an authentic token with the clock."""
-        # As Fernet reads it, so that it is the time which was authenticated.
+        """Compare the time in an authentic token with the clock."""
+        # Decoded by the same function that Fernet uses, so this is the time that was authenticated.
         stamp = base64.urlsafe_b64decode(token)[_STAMP]
         age_s = self._now() - int.from_bytes(stamp, "big")
         if age_s > limit_s:
             raise MessageRejected(
                 RejectReason.TOO_OLD,
-                f"{age_s:,.0f} s: it was held up or sent again, or a clock is behind",
+                f"{age_s:,.0f} s old: it was delayed or replayed, or the sender's clock is behind",
             )
         if age_s < -min(_MAX_SKEW_S, limit_s):
             raise MessageRejected(
                 RejectReason.CLOCK_SKEW,
-                f"the sender's is {-age_s:,.0f} s ahead of this one: set both by the network time",
+                f"the sender's clock is {-age_s:,.0f} s ahead of this one: let both follow NTP",
             )
 
     def _read(self, plain: bytes) -> Any:
         try:
             return self._deserialize(plain)
         except Exception as error:
-            # Only the kind of the error: its text may quote what was decrypted.
+            # Only the type of a foreign error is told: its text may quote what was decrypted.
             detail = type(error).__name__
             if isinstance(error, (ClassRefused, OpcodeRefused)):
                 detail = str(error)
@@ -180,22 +194,24 @@ class Codec:
         if type(version) is not int or version != FORMAT_VERSION:
             raise MessageRejected(RejectReason.MALFORMED, "another format version")
         if type(sender) is not str or not 0 < len(sender) <= _MAX_NAME:
-            raise MessageRejected(RejectReason.MALFORMED, "no sender's name")
+            raise MessageRejected(RejectReason.MALFORMED, "no valid sender name")
         if type(epoch) is not int or not 0 <= epoch <= _MAX_SEQUENCE:
-            raise MessageRejected(RejectReason.MALFORMED, "no epoch")
+            raise MessageRejected(RejectReason.MALFORMED, "no valid epoch")
         first = 1 if self._check_notice is None else NOTICE
         if type(sequence) is not int or not first <= sequence <= _MAX_SEQUENCE:
-            raise MessageRejected(RejectReason.MALFORMED, "no sequence number")
+            raise MessageRejected(RejectReason.MALFORMED, "no valid sequence number")
         if network != self.network:
             raise MessageRejected(RejectReason.WRONG_NETWORK)
         check = self._check_body if sequence != NOTICE else self._check_notice
         if check is not None and not check(body):
-            raise MessageRejected(RejectReason.MALFORMED, "not a body of this network")
+            raise MessageRejected(
+                RejectReason.MALFORMED, "the body does not belong on this network"
+            )
         return Envelope(self.network, sender, epoch, sequence, body)
 
 
 class _Cipher(NamedTuple):
-    """What keys are used for."""
+    """The two functions that a codec makes of its keys."""
 
     encrypt: Callable[[bytes], bytes]
     decrypt: Callable[[bytes], bytes]
@@ -209,7 +225,7 @@ class _Cipher(NamedTuple):
 
 
 def is_event_body(body: Any) -> bool:
-    """Tell whether a body is ``(signal name, payload)``."""
+    """Tell whether a body is that of an event: ``(signal name, payload)``."""
     return (
         type(body) in (tuple, list)
         and len(body) == 2
@@ -224,7 +240,7 @@ def is_line_body(body: Any) -> bool:
 
 
 def _shape(body: Any) -> str:
-    """Say what a body is made of, and nothing of what it says."""
+    """Name the types in a body; its values are left out, as this text goes into an error."""
     if isinstance(body, (tuple, list)):
         return f"a {type(body).__name__} of {', '.join(type(item).__name__ for item in body)}"
     return f"a {type(body).__name__}"

@@ -1,4 +1,4 @@
-"""Serializer and deserializer for JSON: recommended where no Python objects have to travel.
+"""A serializer and a deserializer for JSON: recommended for systems that send no Python objects.
 
 ::
 
@@ -6,9 +6,9 @@
 
     chart = NetworkedActiveObject(..., serializer=json_serializer, deserializer=json_deserializer)
 
-Every node of a system uses the same pair. What would come back as something else is refused to its
-sender: bytes, sets, keys that are no text, numbers that are none. The one exception is the tuple,
-which comes back as a list.
+Every node of a system has to use the same pair. The serializer refuses whatever would come back as
+something else: bytes, sets, keys that are not text, NaN and infinities. The one exception is the
+tuple, which comes back as a list.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import json
 from typing import Any, NoReturn
 
 MAX_DEPTH = 100
-"""Lists and objects within each other; the same as for pickles."""
+"""How deep lists and objects may be nested; the same limit as for pickles."""
 
 
 def json_serializer(value: Any) -> bytes:
-    """Write plain data as JSON in UTF-8; from any thread.
+    """Write plain data as JSON in UTF-8; may be called from any thread.
 
     Raises:
-        TypeError: it holds something that JSON has no form for.
-        ValueError: it holds NaN or an infinity, contains itself, or is nested too deeply.
+        TypeError: JSON has no form for something in the value.
+        ValueError: the value holds NaN or an infinity, contains itself, or is nested more than
+            `MAX_DEPTH` deep.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     _check(value, MAX_DEPTH)
@@ -33,11 +34,12 @@ def json_serializer(value: Any) -> bytes:
 
 
 def json_deserializer(data: bytes) -> Any:
-    """Read what `json_serializer` wrote; from any thread.
+    """Read what `json_serializer` wrote; may be called from any thread.
 
     Raises:
-        ValueError: it is no JSON, has a number that is none, or is nested too deeply.
-        RecursionError: it is nested far too deeply.
+        ValueError: the data is not JSON, has NaN or an infinity, or is nested more than `MAX_DEPTH`
+            deep.
+        RecursionError: it is nested so deep that Python's own parser gives up.
     """
     value = json.loads(data.decode(), parse_constant=_refuse)
     if data.count(b"[") + data.count(b"{") > MAX_DEPTH:
@@ -46,21 +48,21 @@ def json_deserializer(data: bytes) -> Any:
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no number in JSON")
+    raise ValueError(f"{constant} is not a number in JSON")
 
 
 def _check(value: Any, levels: int) -> None:
-    """Check keys and depth; that the rest has a form in JSON is known."""
+    """Check keys and depth; the caller knows that everything else has a form in JSON."""
     if isinstance(value, dict):
         for key in value:
             if type(key) is not str:
-                raise TypeError(f"a key is a {type(key).__name__}, which JSON would make a text")
+                raise TypeError(f"a key is a {type(key).__name__}, which JSON would turn into text")
         inner: Any = value.values()
     elif isinstance(value, (list, tuple)):
         inner = value
     else:
         return
     if not levels:
-        raise ValueError(f"it is nested more than {MAX_DEPTH} deep")
+        raise ValueError(f"lists and objects are nested more than {MAX_DEPTH} deep")
     for item in inner:
         _check(item, levels - 1)

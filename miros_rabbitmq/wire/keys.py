@@ -1,4 +1,4 @@
-"""Encryption keys: their form, and what is said of one that is malformed."""
+"""Encryption keys: the form that they must have, and the error that tells a user what to do."""
 
 from __future__ import annotations
 
@@ -20,12 +20,20 @@ _KEY_FORM = re.compile("[A-Za-z0-9_+/-]{43}=")
 
 
 def check_keys(name: str, keys: Keys) -> tuple[bytes, ...]:
-    """Check one Fernet key or a list of them.
+    """Check one Fernet key or a list of them; may be called from any thread.
+
+    Args:
+        name: what the user calls this argument, for the error.
+        keys: the key or keys.
+
+    Returns:
+        The keys as bytes, in their order.
 
     Raises:
-        MalformedKey: with the argument's name and the remedy; never with the key.
+        MalformedKey: a key is not a Fernet key, or the list is empty. The text has the argument's
+            name and the remedy, and never the key.
     """
-    # What is neither a key nor a list of them is for the check below to refuse.
+    # Anything that is neither a key nor a list is taken for a key here, and refused below.
     listed = cast("Sequence[Key]", keys if isinstance(keys, (list, tuple)) else [keys])
     if not listed:
         raise MalformedKey(f"{name} is an empty list: give at least one key")
@@ -33,7 +41,7 @@ def check_keys(name: str, keys: Keys) -> tuple[bytes, ...]:
     for key in listed:
         try:
             Fernet(key)
-            # Python's base64 passes over what does not belong there, and what follows the end.
+            # Python's base64 skips characters outside of its alphabet, and all after the padding.
             text = key if isinstance(key, str) else bytes(key).decode("ascii")
             if not _KEY_FORM.fullmatch(text.strip()):
                 raise ValueError

@@ -1,102 +1,92 @@
-"""The opcodes of a pickle, looked at before it is loaded.
+"""The opcodes of a pickle of protocol 3, and the regular expressions that find them.
 
-`pickle.Unpickler` asks its ``find_class`` about classes and about nothing else: an extension code
-that the program has used before, a memo index of four thousand millions, a tuple of tuples that is
-two to the power of fifty elements when it is hashed, all are taken from a hundred bytes. So a
-pickle is walked here first. Taken are the opcodes that Python's own pickler writes for protocol 3,
-and of these only what stays within bounds:
+This module knows the syntax of a pickle and nothing of its meaning: `pickle_check` walks over the
+opcodes, and `pickle_cost` counts keys, both with the expressions from here.
 
-    memo        an index is not larger than the pickle has bytes
-    lengths     texts and bytes lie within the pickle; integers have at most `MAX_INTEGER_BYTES`
-    depth       containers stand at most `MAX_DEPTH` deep in each other
-    expansion   with every shared part written out wherever it stands, it would have at most
-                `MAX_EXPANDED_BYTES`: this bounds what is hashed, copied or printed
-    memory      what it makes takes at most `MAX_MEMORY_BYTES`
-    keys        mappings and sets have at most `MAX_NUMBER_KEYS` of what is neither text nor bytes;
-                mappings that have many keys of other kinds are named to the caller
-    cycles      a value may contain itself, but nothing outside of it may share the parts of it
-                that refer back to it
+A token is one opcode with its argument. A token of plain data (a number, a text, bytes, True, False
+or None) also includes the opcode that puts the value into the memo, if one follows.
 
-Opcodes: Lib/pickletools.py of CPython describes each. A small event is passed by one regular
-expression, in about a microsecond; everything else is walked opcode by opcode, runs of plain data
-in one step. The bounds are in `opcode_bounds`, the expressions in `opcode_grammar`, the walk in
-`opcode_walk`; what it has on its stack in `opcode_nodes`, its memo in `opcode_memo`, and what it
-counts besides in `opcode_tally`.
+Source: Lib/pickletools.py of CPython describes each opcode.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from typing import NamedTuple
+import pickle
+import re
 
-from .opcode_bounds import MAX_DEPTH, OpcodeRefused
-from .opcode_grammar import CONTAINERS, GET, HEAD, SMALL, SMALL_PLAIN, SMALL_TOKENS
-from .opcode_walk import Walk
+HEAD = b"\x80\x03"
+MARK = ord("(")
+STOP = ord(".")
+GET = ord("h")
+APPENDS, SETITEMS, TUPLE = b"eut"
 
-__all__ = ["Findings", "OpcodeRefused", "check_opcodes"]
+PLAIN_OPCODES = frozenset(b"N\x88\x89KMJGXC\x8a")
+TEXT_OPCODES = frozenset(b"XC")
+TEXT_OR_SHARE_OPCODES = frozenset(b"XCh")
 
-_SMALL_BYTES = 1_024
-_SMALL_LEVELS = MAX_DEPTH
-_SMALL_SHARES = 16
-"""Below these, depth and expansion hold whatever the opcodes are: each level takes an opcode, and
-each share at most doubles."""
-# Python finds the method of a name that is imported more slowly than that of one of its own.
-_match_small_plain, _match_small = SMALL_PLAIN.fullmatch, SMALL.fullmatch
+CONTAINERS = b"abesutR\x81\x85\x86\x87"
+"""Opcodes that put values into another value; nothing nests without one of them."""
 
-
-class Findings(NamedTuple):
-    """What the opcodes say."""
-
-    is_plain: bool
-    """No opcode looks a class up, by name or by number, or calls one."""
-    has_strange_keys: bool = False
-    """So many keys of mappings are neither text, bytes nor small numbers that their hashes have to
-    be looked at before any mapping is made."""
-    strange_at: tuple[int, ...] = ()
-    """Where the opcodes of these mappings stand, but for ordered ones."""
+TOKEN_BYTES = 270
+"""More than the bytes of any token of plain data that the regular expressions match."""
 
 
-_PLAIN_ALONE = Findings(is_plain=True)
-_OBJECTS_TOO = Findings(is_plain=False)
+class OpcodeRefused(pickle.UnpicklingError):
+    """A pickle has an opcode, or uses one in a way, that our own writer does not; or it goes beyond
+    a limit of `pickle_cost`."""
 
 
-def check_opcodes(
-    data: bytes, *, registered: Collection[bytes] = (), shares: int | None = None
-) -> Findings:
-    """Look at every opcode of a pickle; from any thread.
+def _counted(opcode: bytes, tail: bytes = b"") -> bytes:
+    """The expression for an opcode, a length below 256, and as many bytes.
 
     Args:
-        data: the pickle.
-        registered: the classes that may stand in it as values, and whose objects have a state;
-            each as its opcode.
-        shares: how many opcodes take something from the memo if no class stands as a value; with
-            None, such a class is let pass in a small pickle.
-
-    Raises:
-        OpcodeRefused: it is not one of protocol 3, or goes beyond a bound.
+        opcode: one byte.
+        tail: the upper bytes of the length, all zero, if its field is wider than one byte.
     """
-    if (
-        len(data) <= _SMALL_BYTES
-        and data.count(b"h") <= _SMALL_SHARES
-        and len(data) - len(data.translate(None, CONTAINERS)) <= _SMALL_LEVELS
-    ):
-        if _match_small_plain(data):
-            return _PLAIN_ALONE
-        if (shares is None or _shares_of(data) <= shares) and _match_small(data):
-            return _OBJECTS_TOO
-    if not data.startswith(HEAD):
-        raise OpcodeRefused("not a pickle of protocol 3")
-    walk = Walk(data, registered)
-    try:
-        walk.run()
-    except IndexError:
-        raise OpcodeRefused("it ends too soon, or takes more from the stack than is there") from (
-            None
-        )
-    if not walk.tally.has_strange_keys:
-        return _PLAIN_ALONE if walk.is_plain else _OBJECTS_TOO
-    return Findings(walk.is_plain, has_strange_keys=True, strange_at=walk.tally.strange_at())
+    sizes = (
+        re.escape(bytes([size])) + tail + (b".{%d}" % size if size else b"") for size in range(256)
+    )
+    return re.escape(opcode) + b"(?:" + b"|".join(sizes) + b")"
 
 
-def _shares_of(data: bytes) -> int:
-    return sum(token[0] == GET for token in SMALL_TOKENS.findall(data, len(HEAD)))
+_NUMBER = rb"[N\x88\x89]|K.|M..|J....|G.{8}|" + _counted(b"\x8a")
+_TEXT = _counted(b"X", rb"\0\0\0") + b"|" + _counted(b"C")
+_LONG_PUT = rb"r.[^\0]\0\0"
+"""Puts a value into the memo at an index from 256 to 65,535. An index below 256 is not written in
+four bytes, and there the memo keeps account of how long each text is."""
+_PLAIN = _NUMBER + rb"|(?:" + _TEXT + rb")(?:q.|" + _LONG_PUT + rb")?"
+_GLOBAL = rb"c[^\n]{1,255}\n[^\n]{1,255}\n"
+
+# For every byte, only one alternative can match, so a failing match takes linear time.
+_ANY_SMALL = (
+    _counted(b"X", rb"\0\0\0")
+    + rb"|[]()}etusaN\x88\x89\x85\x86\x87]|[qhK].|M..|J....|G.{8}|"
+    + _counted(b"\x8a")
+    + b"|"
+    + _counted(b"C")
+)
+SMALL_PLAIN = re.compile(rb"\x80\x03(?:" + _ANY_SMALL + rb")*\.", re.DOTALL)
+"""A whole pickle of small tokens, in which no opcode looks up a class or calls one."""
+SMALL = re.compile(rb"\x80\x03(?:" + _ANY_SMALL + b"|R|" + _GLOBAL + rb")*\.", re.DOTALL)
+"""A whole pickle of small tokens; it may look up classes and call them."""
+SMALL_TOKENS = re.compile(_ANY_SMALL + b"|R|" + _GLOBAL, re.DOTALL)
+
+# Eight numbers of one kind at once, because each repetition takes time. Such numbers can be divided
+# in two ways, but nothing follows that could fail and make Python try the other way. A piece ends
+# after 512 repetitions: during a match, each repetition takes some dozen bytes of memory.
+_EIGHT = b"|".join(number * 8 for number in (rb"K.", rb"M..", rb"J....", rb"G.{8}"))
+RUN = re.compile(rb"(?:" + _EIGHT + rb"|h.|" + _PLAIN + rb"){1,512}", re.DOTALL)
+"""A piece of a run: plain data, and reads of the memo."""
+# These two look ahead for the argument, so that they also find an opcode inside the argument of
+# another. They rather find too much than too little.
+SHARE = re.compile(rb"h(?=(.))", re.DOTALL)
+PUT = re.compile(rb"q(?=(.))", re.DOTALL)
+"""Reads of the memo, and writes to it; the group is the index, of one byte."""
+_TEXT_OR_SHARE = rb"(?:(?:" + _TEXT + rb")(?:q.|" + _LONG_PUT + rb")?|h.)"
+TEXT_KEYS = re.compile(rb"(?:" + _TEXT_OR_SHARE + rb"(?:h.|" + _PLAIN + rb")){1,512}", re.DOTALL)
+"""A piece of a run of pairs whose keys are text or bytes."""
+TOKENS = re.compile(rb"h.|" + _PLAIN, re.DOTALL)
+LARGE_INTEGER = re.compile(rb"\x8a[\x09-\xff]")
+ONE_PLAIN = re.compile(_NUMBER + rb"|(?:" + _TEXT + rb")(?:q(.)|" + _LONG_PUT + rb")?", re.DOTALL)
+"""One token of plain data. Its group is the index in the memo, if that has one byte."""
+ONE_GLOBAL = re.compile(_GLOBAL)

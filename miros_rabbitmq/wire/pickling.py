@@ -1,10 +1,10 @@
-"""Pickle for plain data only: what a payload may contain, checked on writing and on reading.
+"""Pickle for plain data: what a payload may contain, checked on writing and on reading.
 
-The writer refuses exactly what the reader would, so that a sender learns of it in its own
-``transmit``. Before anything is loaded, `opcodes` has looked at it. The reader imports nothing:
-for each of the `harmless` standard classes it has something that makes just what our own writer
-writes. What shares one hash is counted before it becomes a set or the keys of a mapping (`crowds`),
-as it would be compared each with each.
+`RestrictedPickle` is the default serializer and deserializer. Its writer refuses exactly what its
+reader would, so a sender learns of a payload that cannot travel in its own ``transmit``. Before
+anything is loaded, `pickle_check` has looked at every opcode. `unpickler` loads the pickle and
+imports nothing; `payload_types` lists the standard classes that a payload may contain.
+
 Pickle protocol 3 is the newest that every Python 3 reads.
 
 Source of the technique: https://docs.python.org/3/library/pickle.html#restricting-globals
@@ -22,17 +22,17 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from ..exceptions import SettingsError
-from .crowds import CrowdRefused
-from .harmless import HARMLESS, ClassRefused, Rebuilder
-from .opcodes import Findings, OpcodeRefused, check_opcodes
-from .pickle_readers import SETS, Name, Reader, check_keys
+from .opcodes import OpcodeRefused
+from .payload_types import HARMLESS, ClassRefused, Rebuilder
+from .pickle_check import Findings, check_opcodes
+from .unpickler import SETS, CollisionRefused, Name, RestrictedUnpickler, check_key_hashes
 
-__all__ = ["HARMLESS", "PROTOCOL", "ClassRefused", "RestrictedPickle"]
+__all__ = ["HARMLESS", "PROTOCOL", "ClassRefused", "OpcodeRefused", "RestrictedPickle"]
 
 PROTOCOL = 3
 
-_FEW_BYTES = 1_024
-"""No crowd has room in so few."""
+FEW_BYTES = 1_024
+"""A pickle of up to so many bytes has no room for keys that take long to compare."""
 _FOLDED = (datetime.datetime, datetime.time)
 
 
@@ -44,45 +44,55 @@ _REBUILDERS = {_name_of(cls): Rebuilder(cls) for cls in HARMLESS}
 
 
 class _Writer(pickle.Pickler):
-    """Takes objects of the allowed classes alone, and of plain types."""
+    """Writes one pickle of plain data and objects of the allowed classes.
+
+    Args:
+        file: where it goes.
+        allowed: exactly these classes, not their subclasses.
+    """
 
     def __init__(self, file: io.BytesIO, allowed: Collection[type]) -> None:
         super().__init__(file, PROTOCOL)
         self._allowed = allowed
         self.has_sets = False
         self.uses = 0
-        """Of classes that have been written before, if none stands as a value."""
+        """How often the pickle takes a class from the memo, if none is a value in it."""
 
     def reducer_override(self, obj: Any) -> Any:
+        """Say how to write an object that is not plain, or a class; pickle calls this.
+
+        Raises:
+            ClassRefused: the class is not allowed.
+        """
         cls = obj if isinstance(obj, type) else type(obj)
         if cls not in self._allowed:
             raise ClassRefused(_refusal(cls))
         if obj is cls:
             self.uses -= 1
-            self.has_sets = self.has_sets or cls in SETS  # it does not ask about a set
+            self.has_sets = self.has_sets or cls in SETS  # pickle asks about the class only
             return NotImplemented
         self.uses += 1
-        # These two are written differently by different versions of Python.
+        # Versions of Python write these two differently.
         if cls is uuid.UUID:
             return uuid.UUID, (obj.hex,)
         if cls is fractions.Fraction:
             return fractions.Fraction, (obj.numerator, obj.denominator)
-        # Every Python 3 reads the form that has the fold, though protocol 3 has it not.
+        # Protocol 3 drops the fold, but every Python 3 reads the form of protocol 4, which has it.
         if cls in _FOLDED and obj.fold:
             return obj.__reduce_ex__(4)
         return NotImplemented
 
 
 class RestrictedPickle:
-    """A serializer and a deserializer that take plain data and a list of exact classes.
+    """A serializer and a deserializer for plain data and objects of some exact classes.
 
     May be used from any thread.
 
     Args:
-        allowed_classes: classes beyond `HARMLESS`; register the same on every node. A class is
-            known by module and name, so both sides import it from the same place. To register a
-            class is to trust every holder of the key with whatever its construction, and the
-            hash of its objects, can do.
+        allowed_classes: classes that a payload may contain besides `HARMLESS`; register the same
+            classes on every node. A pickle names a class by module and name, so both sides must be
+            able to import it from the same place. Whoever registers a class lets every holder of
+            the key run its constructor and the hash method of its objects.
 
     Raises:
         SettingsError: a class is defined inside another or inside a function.
@@ -93,11 +103,11 @@ class RestrictedPickle:
         for cls in registered:
             if "." in cls.__qualname__:
                 raise SettingsError(
-                    f"allowed_classes: {cls.__qualname__} has to stand at the top of its module, "
-                    "where the other side finds it by its name"
+                    f"allowed_classes: {cls.__qualname__} must be defined at the top level of its "
+                    "module, where the other side finds it by name"
                 )
         self._allowed = frozenset((*HARMLESS, *registered))
-        # The harmless last: whoever registers one of them does not take its guard away.
+        # The rebuilders go last: a standard class that is also registered keeps its rebuilder.
         self._by_name = {_name_of(cls): cls for cls in registered} | _REBUILDERS
         self._registered = frozenset(
             f"c{cls.__module__}\n{cls.__qualname__}\n".encode()
@@ -109,19 +119,20 @@ class RestrictedPickle:
         """Serialize plain data.
 
         Raises:
-            ClassRefused: the value contains an object of another class, or goes beyond a bound of
-                `opcodes`; the text names the class or the bound, and the remedy.
+            ClassRefused: the value contains an object of another class, or goes beyond a limit of
+                `pickle_cost`; the text names the class or the limit, and the remedy.
         """
-        # Plain data takes a third of the time without the writer. marshal takes the built-in types
-        # alone, none of their subclasses, and calls nothing that a value brings: no __reduce__ runs
-        # here. That it was right is seen in the result, which is then what the writer would make:
-        # all that is not of the plain types is written with a class to look up, or with a call.
+        # Plain data takes a third of the time without our writer. marshal takes exactly the
+        # built-in types, none of their subclasses, and calls nothing of the value: no __reduce__
+        # runs here. The result shows whether this was right: pickle writes anything that is not of
+        # the plain types with an opcode that looks up a class or calls one. If no such opcode is
+        # in it, our writer would have written the same bytes.
         try:
             marshal.dumps(value)
             data = pickle.dumps(value, PROTOCOL)
             if self._check(data).is_plain:
                 return data
-        except Exception:  # noqa: BLE001, S110 - the writer raises it again, with the remedy
+        except Exception:  # noqa: BLE001, S110 - our writer raises it again, with the remedy
             pass
         buffer = io.BytesIO()
         writer = _Writer(buffer, self._allowed)
@@ -129,9 +140,9 @@ class RestrictedPickle:
             writer.dump(value)
             written = buffer.getvalue()
             found = self._check(written, shares=writer.uses)
-            if writer.has_sets and not found.has_strange_keys and len(written) > _FEW_BYTES:
-                check_keys(written, (), self._by_name)
-        except (OpcodeRefused, CrowdRefused) as error:
+            if writer.has_sets and not found.needs_key_check and len(written) > FEW_BYTES:
+                check_key_hashes(written, (), self._by_name)
+        except (OpcodeRefused, CollisionRefused) as error:
             raise ClassRefused(
                 f"receivers would refuse the payload ({error}): send plainer data, or give a "
                 "serializer and a deserializer"
@@ -139,21 +150,23 @@ class RestrictedPickle:
         return written
 
     def loads(self, data: bytes) -> Any:
-        """Restore what `dumps` wrote; looks up only the allowed classes.
+        """Restore what `dumps` wrote; nothing but the allowed classes is looked up.
 
         Raises:
-            Exception: of any kind, as malformed pickles raise; the caller has to catch all.
+            ClassRefused: it names another class, or asks too much of an allowed one.
+            OpcodeRefused: it is not as our writer makes it, or goes beyond a limit.
+            Exception: of any kind, as a malformed pickle makes pickle raise; catch all of them.
         """
         if self._check(data).is_plain:
-            # Nothing in it looks a class up: there is nothing that the reader would be asked for,
-            # and it takes five times as long.
+            # No opcode looks up a class, so our unpickler would have nothing to decide, and it
+            # takes five times as long.
             return pickle.loads(data)
-        return Reader(data, self._by_name).load()
+        return RestrictedUnpickler(data, self._by_name).load()
 
     def _check(self, data: bytes, shares: int | None = None) -> Findings:
         found = check_opcodes(data, registered=self._registered, shares=shares)
-        if found.has_strange_keys:
-            check_keys(data, found.strange_at, self._by_name)
+        if found.needs_key_check:
+            check_key_hashes(data, found.mappings_at, self._by_name)
         return found
 
 

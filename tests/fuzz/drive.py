@@ -1,8 +1,8 @@
 """Runs one target under atheris: ``python -m tests.fuzz.drive TARGET FOLDER SECONDS``.
 
-Coverage-guided: `opcodes`, `pickling`, `codec` and the parsers are instrumented. Findings stay in
-the folder as ``crash-*``, with what was learnt on the way as ``corpus``; libFuzzer's statistics go
-to standard error. Atheris is installed for ``make fuzz`` alone.
+Atheris instruments the whole package, and so sees which inputs reach new code. Each finding is left
+in the folder as ``crash-*``, and each input that reached new code in its subfolder ``corpus``.
+LibFuzzer writes its statistics to standard error. Only ``make fuzz`` installs atheris.
 """
 
 from __future__ import annotations
@@ -17,16 +17,22 @@ with atheris.instrument_imports(include=["miros_rabbitmq", "json", "urllib"]):
     from tests.fuzz import targets
 
 _MEMORY_BYTES = 512 * 1024 * 1024
-"""Above what the process has when it begins."""
+"""What a target may take beyond what the process has at the start."""
 
 
 def main(name: str, folder: Path, seconds: int) -> None:
-    """Fuzz one target."""
+    """Fuzz one target.
+
+    Args:
+        name: a key of `targets.TARGETS`.
+        folder: where the findings and the corpus go.
+        seconds: how long to go on.
+    """
     corpus = folder / "corpus"
     corpus.mkdir(parents=True, exist_ok=True)
     for number, seed in enumerate(targets.seeds(name)):
         (corpus / f"seed-{number}").write_bytes(seed)
-        targets.TARGETS[name](seed)  # what is imported when it is first needed, is now
+        targets.TARGETS[name](seed)  # so that modules which Python imports late are imported now
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + _MEMORY_BYTES, used + _MEMORY_BYTES))
     options = [

@@ -1,8 +1,10 @@
-"""What is fuzzed: each target takes any bytes, and raises where it is not simply refused or taken.
+"""The targets of the fuzzer: each takes any bytes, and raises only if our code mishandles them.
 
-The oracle is the same for all: only our own errors; no import, process, file or connection (an
-audit hook sees them); bounded memory (the driver sets a limit, and `MemoryError` is a finding) and
-time. ``make fuzz`` runs them under atheris; ``tests/unit/test_fuzz_targets.py`` runs their seeds.
+All targets demand the same of our code. It raises only our own errors. It imports nothing, starts
+no process, and opens no file or connection: an audit hook sees them. It keeps within a limit of
+memory, which the driver sets (a `MemoryError` is a finding), and of time.
+
+``make fuzz`` runs them under atheris; ``tests/unit/test_fuzz_targets.py`` runs their seeds.
 """
 
 from __future__ import annotations
@@ -28,16 +30,16 @@ from miros_rabbitmq.discovery.lan_cache import LanCache
 from miros_rabbitmq.exceptions import MessageRejected, SettingsError
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.urls import AmqpUrl, parse_address, redact
-from miros_rabbitmq.wire import opcode_tally, opcodes, pickling
+from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling
 from miros_rabbitmq.wire.codec import Codec, is_event_body
 from miros_rabbitmq.wire.envelope import MESH
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 SLOW_S = 2.0
-"""No input of the sizes that are tried here may take as long, on a busy machine either."""
+"""An input that takes longer is a finding. None of these sizes does, not even on a busy machine."""
 
 MAX_BYTES = 4096
-"""The largest input that is tried."""
+"""The size of the largest input that the fuzzer tries."""
 
 _FORBIDDEN = (
     "import",
@@ -73,11 +75,11 @@ def _audit(event: str, arguments: tuple[Any, ...]) -> None:
 
 
 class Forbidden(BaseException):
-    """Something was done that no input may cause; passes every ``except Exception``."""
+    """Our code did something that no input may cause. ``except Exception`` does not catch this."""
 
 
 class Found(BaseException):
-    """An input was answered by something else than a refusal."""
+    """Our code mishandled an input."""
 
 
 _hooked = False
@@ -85,7 +87,12 @@ _hooked = False
 
 @contextmanager
 def guarded() -> Iterator[None]:
-    """Have the audit hook look while an input is taken."""
+    """Watch while our code takes one input.
+
+    Raises:
+        Forbidden: it did what no input may cause.
+        Found: it takes too long, or too much memory.
+    """
     global _guarded, _hooked
     if not _hooked:
         _hooked = True
@@ -110,16 +117,17 @@ _codec = Codec(MESH, [_KEY], check_body=is_event_body)
 
 @contextmanager
 def _looking_closely() -> Iterator[None]:
-    usual = opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES
-    opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES = 0, -1, 0
+    """Lower the thresholds below which pickles are passed without a walk or a look at hashes."""
+    usual = pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES
+    pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES = 0, -1, 0
     try:
         yield
     finally:
-        opcodes._SMALL_BYTES, opcode_tally._FEW_KEYS, pickling._FEW_BYTES = usual
+        pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES = usual
 
 
 class _Strict(Codec):
-    """Lets what a limit of memory raises through, which the codec would call a bad message."""
+    """Raises a `MemoryError` that the codec takes for a bad message."""
 
     def decode(self, token: bytes) -> Any:
         try:
@@ -131,7 +139,7 @@ class _Strict(Codec):
 
 
 def envelope(data: bytes) -> None:
-    """A token as it comes, and any plain text under a good key."""
+    """The codec rejects any token, and any content that is encrypted with a good key."""
     strict = _Strict(MESH, [_KEY], check_body=is_event_body)
     for token in (data, _encrypt(data)):
         try:
@@ -142,16 +150,17 @@ def envelope(data: bytes) -> None:
 
 
 def unpickler(data: bytes) -> None:
-    """The restricted pickle: what it gives can be printed, hashed or not, and written again.
+    """What the restricted pickle loads can be printed, hashed if it has a hash, and written again.
 
-    Also with every opcode and key looked at, as otherwise in large pickles only.
+    Each input is also loaded with every opcode walked and every key looked at, which otherwise
+    happens to large pickles only.
     """
     with _looking_closely(), suppress(Exception), guarded():
         _restricted.dumps(_restricted.loads(b"\x80\x03" + data))
     try:
         with guarded():
             value = _restricted.loads(b"\x80\x03" + data)
-    except Exception:  # noqa: BLE001 - as the loader documents: of any kind
+    except Exception:  # noqa: BLE001 - `loads` may raise any kind
         return
     with guarded():
         repr(value)
@@ -162,7 +171,7 @@ def unpickler(data: bytes) -> None:
 
 
 def url(data: bytes) -> None:
-    """A URL and an address: refused, or taken apart without showing the password."""
+    """A URL or an address is refused or parsed, and nothing shows its password."""
     text = data.decode("utf-8", "surrogateescape")
     try:
         with guarded():
@@ -195,7 +204,7 @@ def arp(data: bytes) -> None:
 
 
 def hosts_file(data: bytes) -> None:
-    """A hosts file names hosts, or is refused with line and column."""
+    """A hosts file is read, or refused with a line and a column."""
     try:
         with guarded():
             parse_hosts(_text_of(data), 5672)
@@ -205,7 +214,7 @@ def hosts_file(data: bytes) -> None:
 
 
 class _File:
-    """A path whose content is given."""
+    """Stands for a path to a file with this content."""
 
     def __init__(self, content: bytes) -> None:
         self._content = content
@@ -215,7 +224,7 @@ class _File:
 
 
 def cache_file(data: bytes) -> None:
-    """A cache says something, or counts as none."""
+    """A cache file is read, or ignored; an old one is ignored."""
     with guarded():
         cached = LanCache(_File(data), 60.0, now=lambda: 1e9).load()  # type: ignore[arg-type]
     if cached is not None and not 0 <= cached.age_s <= 60:
@@ -240,7 +249,7 @@ _PAYLOADS: tuple[Any, ...] = (
 
 
 def seeds(name: str) -> list[bytes]:
-    """Good inputs to begin with."""
+    """Return good inputs for a target to begin with."""
     pickles = [_restricted.dumps((1, MESH, "me", 5, 1, ("GO", one))) for one in _PAYLOADS]
     if name == "envelope":
         return [*pickles, *(_codec.encode("me", 5, 1, ("GO", one)) for one in _PAYLOADS)]

@@ -1,4 +1,4 @@
-"""The targets of ``make fuzz`` take their seeds, and what was found with them before."""
+"""The targets of ``make fuzz`` pass with their seeds, and with inputs that once were findings."""
 
 from __future__ import annotations
 
@@ -20,6 +20,6 @@ FOUND = {
 
 
 @pytest.mark.parametrize("name", targets.TARGETS)
-def test_a_target_takes_its_seeds_and_what_was_found_before(name: str) -> None:
+def test_a_target_passes_with_its_seeds_and_with_earlier_findings(name: str) -> None:
     for data in [*targets.seeds(name), *FOUND.get(name, ())]:
         targets.TARGETS[name](data)

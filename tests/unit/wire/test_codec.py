@@ -1,4 +1,4 @@
-"""Envelopes to tokens and back: what comes back, and what is refused at which step."""
+"""Envelopes become tokens and come back; each step of a receipt refuses what it has to refuse."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ OTHER_KEY = base64.urlsafe_b64encode(bytes(32))
 
 
 class Reading(NamedTuple):
-    """A class of a user's own."""
+    """A class of the user's program."""
 
     sensor: str
     celsius: float
 
 
 class Unregistered:
-    """Another, that nobody registers."""
+    """Another one, which nobody registers."""
 
 
 class CountingReader:
-    """A deserializer that notes how often it was called."""
+    """A deserializer that counts its calls."""
 
     def __init__(self, deserialize: Callable[[bytes], Any] = pickle.loads) -> None:
         self.calls = 0
@@ -72,7 +72,7 @@ def reason_for(token: bytes, one: Codec) -> RejectReason:
 
 
 def anatomy(value: Any) -> Any:
-    """Everything that must come back: types, order, bounds and values, even of NaN."""
+    """Return everything that must come back: types, order, bounds and values, even those of NaN."""
     kind = type(value).__name__
     if isinstance(value, dict):  # also OrderedDict and Counter
         return kind, [(anatomy(key), anatomy(item)) for key, item in value.items()]
@@ -103,7 +103,7 @@ HASHABLE = st.one_of(
     st.fractions(),
     st.uuids(),
     st.dates(),
-    # Protocol 3 has no place for the fold, which only a zone of its own rules reads.
+    # Pickle protocol 3 drops the fold; `test_pickling` shows that it travels all the same.
     st.datetimes(timezones=st.none() | FIXED_ZONES).map(lambda moment: moment.replace(fold=0)),
     st.times(timezones=st.none() | FIXED_ZONES).map(lambda moment: moment.replace(fold=0)),
     st.timedeltas(),
@@ -233,7 +233,7 @@ def test_every_one_of_several_keys_decrypts() -> None:
 
 
 def test_keys_are_rotated_without_a_moment_of_deafness() -> None:
-    """Old everywhere; then both lists; then the new first; then the new alone."""
+    """Every node has the old key; then both keys; then the new one first; then the new one only."""
     steps = [[KEY], [KEY, OTHER_KEY], [OTHER_KEY, KEY], [OTHER_KEY]]
     for ahead, behind in zip(steps[1:], steps[:-1], strict=True):
         for sender, receiver in ((ahead, behind), (behind, ahead)):
@@ -271,7 +271,7 @@ def test_an_oversize_token_is_rejected_before_it_is_decrypted() -> None:
     assert reader.calls == 0
 
 
-# Bytes that are no token of ours.
+# Bytes that are not a token of ours.
 
 
 @settings(deadline=None, max_examples=150)
@@ -284,7 +284,7 @@ def test_a_token_with_one_bit_flipped_reaches_no_deserializer(data: st.DataObjec
     bit = data.draw(st.integers(0, 7), label="bit")
     flipped = token[:at] + bytes([token[at] ^ 1 << bit]) + token[at + 1 :]
     if _same_base64(flipped, token):
-        return  # the last character of base64 has bits without a meaning: nothing was forged
+        return  # some bits of the last base64 character mean nothing, so nothing was forged
     assert reason_for(flipped, one) is RejectReason.NOT_AUTHENTIC
     assert reader.calls == 0
 
@@ -327,7 +327,7 @@ def test_no_garbage_reaches_a_deserializer(garbage: bytes) -> None:
     assert reader.calls == 0
 
 
-# Authentic, but no envelope.
+# Authentic tokens without an envelope in them.
 
 GOOD = (FORMAT_VERSION, MESH, "sender", 1, 1, ("SIGNAL", None))
 
@@ -376,7 +376,7 @@ MALFORMED: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("fields", MALFORMED.values(), ids=MALFORMED)
-def test_what_is_authentic_but_no_envelope_is_malformed(fields: Any) -> None:
+def test_an_authentic_token_without_an_envelope_is_malformed(fields: Any) -> None:
     token = token_of(pickle.dumps(fields, 3))
     assert reason_for(token, codec()) is RejectReason.MALFORMED
 
@@ -435,7 +435,7 @@ def test_a_rejection_quotes_nothing_of_the_plain_text() -> None:
     assert "the-plain-text" not in str(caught.value)
 
 
-# What a sender is refused.
+# Payloads that are refused to their sender.
 
 
 def test_a_refused_payload_is_named_with_every_remedy() -> None:
@@ -460,7 +460,7 @@ def test_a_payload_too_deep_to_be_pickled_is_refused_to_its_sender() -> None:
         deep = [deep]
     with pytest.raises(PayloadRefused, match="recursion"):
         codec().encode("sender", 1, 1, ("SIGNAL", deep))
-    while deep:  # taken apart by hand: its destructor need not be as deep
+    while deep:  # taken apart here, as its destructor would recurse just as deep
         deep = deep[0]
 
 
@@ -479,7 +479,7 @@ def test_a_registered_class_travels_between_those_who_registered_it() -> None:
     assert reason_for(token, codec()) is RejectReason.NOT_DESERIALIZABLE
 
 
-# Serializers of one's own.
+# The user's own serializers.
 
 
 def json_codec(**options: Any) -> Codec:
@@ -518,7 +518,7 @@ def test_what_a_deserializer_raises_is_a_rejection() -> None:
 
 
 @pytest.mark.parametrize("made", [None, 7, bytearray(b"x"), memoryview(b"x"), ["x"]], ids=repr)
-def test_a_serializer_that_makes_no_bytes_is_refused(made: Any) -> None:
+def test_what_a_serializer_makes_instead_of_bytes_is_refused(made: Any) -> None:
     one = codec(serializer=lambda _: made, deserializer=pickle.loads)
     with pytest.raises(PayloadRefused, match=f"made a {type(made).__name__}, not bytes"):
         one.encode("sender", 1, 1, ("SIGNAL", None))
@@ -571,7 +571,7 @@ def test_an_age_is_the_time_in_the_token_by_this_clock(
     assert codec(now=lambda: NOW_S).decode(aged(age_s)).sender == "sender", "any age by default"
 
 
-def test_a_clock_is_not_allowed_to_be_farther_ahead_than_a_message_may_be_old() -> None:
+def test_a_clock_may_not_be_further_ahead_than_a_message_may_be_old() -> None:
     one = codec(max_age_s=5, now=lambda: NOW_S)
     assert one.decode(aged(-5)).sender == "sender"
     with pytest.raises(MessageRejected, match="6 s ahead of this one"):
@@ -588,7 +588,7 @@ def test_junk_in_a_token_does_not_make_it_younger() -> None:
         )
 
 
-def test_keys_that_are_changed_hold_from_the_next_token_on() -> None:
+def test_changed_keys_are_used_from_the_next_token_on() -> None:
     one = codec(KEY)
     token = one.encode("sender", 1, 1, ("SIGNAL", None))
     one.change_keys([OTHER_KEY])
@@ -608,7 +608,7 @@ def test_a_key_alone_is_as_good_as_a_list_of_them(keys: Any) -> None:
 
 
 @pytest.mark.parametrize("keys", ["abc", b"", [], [KEY, "abc"], None, 5, [None]])
-def test_what_is_no_key_is_refused_as_that(keys: Any) -> None:
+def test_a_malformed_key_is_refused_with_the_name_of_its_argument(keys: Any) -> None:
     with pytest.raises(MalformedKey, match="keys is"):
         Codec(MESH, keys)
     with pytest.raises(MalformedKey, match="keys is"):

@@ -1,4 +1,4 @@
-"""JSON in place of pickle: what comes back, and what is refused to its sender."""
+"""JSON in place of pickle: plain data comes back; whatever would not is refused to its sender."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_would_come_back_as_something_else_is_refused(value: Any) -> None:
         json_serializer({"in": [value]})
 
 
-def test_what_is_deeper_than_the_bound_is_refused_on_both_sides() -> None:
+def test_a_value_that_is_nested_too_deep_is_refused_on_both_sides() -> None:
     value: Any = 1
     for _ in range(MAX_DEPTH):
         value = [value]
@@ -53,6 +53,6 @@ def test_what_is_deeper_than_the_bound_is_refused_on_both_sides() -> None:
 @pytest.mark.parametrize(
     "data", [b"", b"{", b"NaN", b"[Infinity]", b"-Infinity", b"\xff", b"1" * 5_000]
 )
-def test_what_is_no_json_is_refused(data: bytes) -> None:
+def test_data_that_is_not_json_is_refused(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"\w"):
         json_deserializer(data)

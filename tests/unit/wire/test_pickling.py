@@ -1,4 +1,4 @@
-"""What the restricted pickle takes, on writing and on reading, and what it refuses."""
+"""The restricted pickle: what its writer and its reader take, and what they refuse."""
 
 from __future__ import annotations
 
@@ -26,10 +26,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miros_rabbitmq.exceptions import SettingsError
-from miros_rabbitmq.wire import crowds, opcode_tally, opcodes, pickling
-from miros_rabbitmq.wire.opcode_bounds import MAX_NUMBER_KEYS
-from miros_rabbitmq.wire.opcodes import Findings, OpcodeRefused, check_opcodes
-from miros_rabbitmq.wire.pickling import HARMLESS, PROTOCOL, ClassRefused, RestrictedPickle
+from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling, unpickler
+from miros_rabbitmq.wire.pickle_check import Findings, check_opcodes
+from miros_rabbitmq.wire.pickle_cost import MAX_NUMBER_KEYS
+from miros_rabbitmq.wire.pickling import (
+    HARMLESS,
+    PROTOCOL,
+    ClassRefused,
+    OpcodeRefused,
+    RestrictedPickle,
+)
 
 EXTENSION_CODE = 0xF1
 
@@ -38,7 +44,7 @@ class Own:
     """A class that nobody has allowed."""
 
     class Nested:
-        """One inside another."""
+        """A class inside another."""
 
         def __eq__(self, other: object) -> bool:
             return type(other) is type(self)
@@ -52,11 +58,11 @@ class Own:
         return 7
 
     def method(self) -> None:
-        """Something to refer to."""
+        """A bound method is refused, too."""
 
 
 class OwnZone(datetime.tzinfo):
-    """A time zone."""
+    """A time zone of the user's program."""
 
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self)
@@ -68,35 +74,35 @@ class OwnZone(datetime.tzinfo):
         return datetime.timedelta(hours=1)
 
     def dst(self, _: Any) -> None:
-        """None."""
+        """Return None: it has no summer time."""
 
     def tzname(self, _: Any) -> str:
         return "own"
 
 
 class OwnText(str):
-    """A subclass of what is plain data."""
+    """A subclass of a plain type."""
 
 
 class OwnSet(set[int]):
-    """A subclass of a class that is allowed."""
+    """A subclass of an allowed class."""
 
 
 class Point(NamedTuple):
-    """A tuple with names is a class of its own."""
+    """A named tuple: a class, not plain data."""
 
     x: int
     y: int
 
 
 class Colour(enum.Enum):
-    """An enumeration is, too."""
+    """An enumeration: a class, too."""
 
     RED = 1
 
 
 class Shell:
-    """Pickles as a call, the way an attacker's object does."""
+    """Pickles as a call of a function, as the object of an attacker does."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = function, arguments
@@ -106,7 +112,7 @@ class Shell:
 
 
 def own_function() -> None:
-    """A function of this module."""
+    """A function that a pickle could name."""
 
 
 REFUSED: dict[str, Any] = {
@@ -136,8 +142,8 @@ REFUSED: dict[str, Any] = {
 
 @pytest.fixture
 def extension() -> Iterator[bytes]:
-    """A pickle of ``os.system`` as the number of a registered extension."""
-    # Known by the module that defines it, which differs between systems.
+    """A pickle that names ``os.system`` by the number of a registered extension."""
+    # The module that defines it differs between operating systems.
     module = os.system.__module__
     copyreg.add_extension(module, "system", EXTENSION_CODE)
     try:
@@ -148,7 +154,7 @@ def extension() -> Iterator[bytes]:
 
 
 @pytest.mark.parametrize("value", REFUSED.values(), ids=REFUSED)
-def test_the_writer_refuses_what_is_no_plain_data(value: Any) -> None:
+def test_the_writer_refuses_values_that_are_not_plain_data(value: Any) -> None:
     for hidden in (value, [value], {"key": (value,)}, collections.deque([value])):
         with pytest.raises(ClassRefused, match="a payload may not contain"):
             RestrictedPickle().dumps(hidden)
@@ -168,7 +174,7 @@ def test_the_reader_refuses_it_in_every_protocol(value: Any) -> None:
 
 
 def _pickles_of(value: Any) -> Iterator[tuple[int, bytes]]:
-    """In each protocol that can write it: the oldest know neither slots nor methods."""
+    """Yield its pickle in each protocol that can write it; the oldest know no slots or methods."""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with contextlib.suppress(Exception):
             yield protocol, pickle.dumps(value, protocol)
@@ -184,7 +190,7 @@ def test_a_function_that_cannot_be_found_again_is_refused_as_well() -> None:
             RestrictedPickle().dumps(value)
 
 
-def test_what_cannot_be_pickled_at_all_is_refused() -> None:
+def test_values_that_cannot_be_pickled_at_all_are_refused() -> None:
     for value in ((number for number in range(3)), sys, open, memoryview(b""), object()):
         with pytest.raises(pickle.PicklingError):
             RestrictedPickle().dumps(value)
@@ -224,8 +230,8 @@ def test_persistent_ids_are_refused() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
-def test_an_extension_code_opens_no_way_round_the_list(extension: bytes, width: int) -> None:
-    """Nor one that the program has used before, which pickle takes from a cache."""
+def test_an_extension_code_does_not_get_round_the_list(extension: bytes, width: int) -> None:
+    """Not even once the program has used it, after which pickle takes it from a cache."""
     for cached in (False, True):
         assert cached is False or pickle.loads(extension) is os.system
         opcode = {1: b"\x82", 2: b"\x83", 4: b"\x84"}[width]
@@ -252,7 +258,7 @@ def test_loading_imports_nothing() -> None:
     "arguments", [b"J\x00\x00\x00\x40\x85", b"X\x01\x00\x00\x00a\x85", b"]\x85", b"C\x00N\x86"]
 )
 def test_a_bytearray_is_rebuilt_from_bytes_alone(arguments: bytes) -> None:
-    with pytest.raises(ClassRefused, match="not rebuilt from such arguments"):
+    with pytest.raises(ClassRefused, match="may not be rebuilt from these arguments"):
         RestrictedPickle().loads(b"\x80\x03cbuiltins\nbytearray\n" + arguments + b"R.")
 
 
@@ -328,7 +334,7 @@ def test_a_class_that_the_other_side_could_not_find_is_not_registered() -> None:
         pass
 
     for cls in (Own.Nested, Local):
-        with pytest.raises(SettingsError, match="at the top of its module"):
+        with pytest.raises(SettingsError, match="at the top level of its module"):
             RestrictedPickle([cls])
 
 
@@ -340,7 +346,7 @@ def test_a_class_as_a_value_is_refused(cls: type) -> None:
 
 
 @pytest.mark.parametrize("cls", HARMLESS)
-def test_a_class_as_a_value_is_no_way_to_the_class(cls: type) -> None:
+def test_a_class_as_a_value_gives_no_access_to_the_class(cls: type) -> None:
     restricted = RestrictedPickle()
     with pytest.raises(OpcodeRefused, match="itself"):
         restricted.loads(pickle.dumps([cls] + [""] * 2000, PROTOCOL))
@@ -350,7 +356,7 @@ def test_a_class_as_a_value_is_no_way_to_the_class(cls: type) -> None:
         restored.tainted = True
 
 
-def test_many_objects_of_one_class_are_no_class_as_a_value() -> None:
+def test_many_objects_of_one_class_are_not_taken_for_a_class_as_a_value() -> None:
     values = [datetime.date(2026, 1, day) for day in range(1, 29)]
     for value in (values[:1], values[:2], values, [*values, "h" * 99], [values, values]):
         assert RestrictedPickle().loads(RestrictedPickle().dumps(value)) == value
@@ -367,7 +373,7 @@ def test_a_registered_class_as_a_value_travels() -> None:
 def test_a_harmless_class_that_is_registered_keeps_its_guard() -> None:
     restricted = RestrictedPickle([bytearray, Own])
     assert restricted.loads(restricted.dumps(bytearray(b"text"))) == b"text"
-    with pytest.raises(ClassRefused, match="not rebuilt from such arguments"):
+    with pytest.raises(ClassRefused, match="may not be rebuilt from these arguments"):
         restricted.loads(b"\x80\x03cbuiltins\nbytearray\nJ\0\0\0\x40\x85R.")
     with pytest.raises(pickle.UnpicklingError):
         RestrictedPickle([bytearray]).loads(b"\x80\x03cbuiltins\nbytearray\n}b.")
@@ -411,7 +417,7 @@ def test_a_value_that_contains_itself_comes_back_so() -> None:
     assert restored[1] is restored
 
 
-def test_a_copyreg_function_of_the_program_is_no_way_past_the_writer(
+def test_a_copyreg_function_of_the_program_does_not_get_past_the_writer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(copyreg.dispatch_table, decimal.Decimal, lambda _: (os.system, ("true",)))
@@ -465,7 +471,7 @@ def test_the_writer_refuses_exactly_what_the_reader_would(value: Any) -> None:
     try:
         written = restricted.dumps(value)
     except ClassRefused:
-        # UUIDs of Python's own writing are refused by the opcode, before a class is looked up.
+        # Python writes a UUID with a state; the check refuses that opcode before any look-up.
         with pytest.raises(pickle.UnpicklingError):
             restricted.loads(anything)
     else:
@@ -474,18 +480,18 @@ def test_the_writer_refuses_exactly_what_the_reader_would(value: Any) -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.binary(max_size=60))
-def test_no_bytes_have_anything_imported(garbage: bytes) -> None:
+def test_no_bytes_make_the_reader_import_anything(garbage: bytes) -> None:
     before = set(sys.modules)
     with contextlib.suppress(Exception):
         RestrictedPickle().loads(b"\x80\x03" + garbage)
     assert set(sys.modules) == before
 
 
-# ---- the short way of plain data, beside the way of everything else
+# The short way, for plain data, and the long way, for everything else.
 
 
 class Plainly:
-    """Reduces to something that is plain data, or would be one."""
+    """Reduces to plain data, or to something that looks like it."""
 
     def __init__(self, reduced: Any) -> None:
         self.reduced = reduced
@@ -497,23 +503,23 @@ class Plainly:
 
 
 class OwnInt(int):
-    """Subclasses of the plain types; a pickle could pass each off as its base."""
+    """A subclass of a plain type, which a pickle could pass off as its base."""
 
 
 class OwnBytes(bytes):
-    """Another."""
+    """The same of bytes."""
 
 
 class OwnDict(dict[str, int]):
-    """Another."""
+    """The same of a mapping."""
 
 
 class OwnList(list[int]):
-    """Another."""
+    """The same of a list."""
 
 
 class Level(enum.IntEnum):
-    """Equal to its number."""
+    """A subclass of int whose members equal their numbers."""
 
     LOW = 1
 
@@ -560,22 +566,23 @@ IN_DISGUISE: dict[str, Any] = {
 
 
 def _outcome(call: Any, *arguments: Any) -> tuple[Any, ...]:
-    """What a call gave, bytes and values as they are, or the error and its text."""
+    """Return what a call returned, or the type and text of the error that it raised."""
     try:
         return "gave", call(*arguments)
-    except Exception as error:  # noqa: BLE001 - any kind is to be the same
+    except Exception as error:  # noqa: BLE001 - both ways must raise the same, whatever it is
         return "raised", type(error), str(error)
 
 
 @contextlib.contextmanager
 def _the_long_way() -> Iterator[None]:
-    """The writer and the reader take everything on themselves, plain data too."""
+    """Have our writer and our unpickler handle everything, plain data too."""
 
     def refuse(*_: Any) -> None:
         raise ValueError
 
     def check(*arguments: Any, **named: Any) -> Findings:
-        return check_opcodes(*arguments, **named)._replace(is_plain=False)
+        found = check_opcodes(*arguments, **named)
+        return Findings(False, found.needs_key_check, found.mappings_at)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pickling, "marshal", types.SimpleNamespace(dumps=refuse))
@@ -593,7 +600,8 @@ def _assert_both_ways_agree(restricted: RestrictedPickle, value: Any) -> None:
 
 
 def _assert_both_ways_read_the_same(restricted: RestrictedPickle, data: bytes) -> None:
-    # Written again, as a value that contains itself cannot be compared, nor NaN be equal.
+    # Compared by their pickles: a value that contains itself cannot be compared, and NaN is not
+    # equal to itself.
     def read(data: bytes) -> bytes:
         return pickle.dumps(restricted.loads(data))
 
@@ -611,7 +619,7 @@ def test_the_short_way_takes_and_refuses_what_the_long_one_does(
         _assert_both_ways_agree(RestrictedPickle(registered), hidden)
 
 
-def test_the_short_way_runs_no_code_of_what_is_refused() -> None:
+def test_the_short_way_runs_no_code_of_refused_objects() -> None:
     ran = []
 
     class Loud:
@@ -661,7 +669,7 @@ def test_both_ways_read_the_same_of_any_opcodes(codes: list[bytes]) -> None:
     _assert_both_ways_read_the_same(RestrictedPickle(), b"\x80\x03" + b"".join(codes) + b".")
 
 
-# ---- what shares one hash
+# Keys and members that share one hash.
 
 MODULUS = sys.hash_info.modulus
 
@@ -693,11 +701,11 @@ CONTAINERS: dict[str, Any] = {
 
 @pytest.mark.parametrize("make", CONTAINERS.values(), ids=CONTAINERS)
 @pytest.mark.parametrize("crowd", CROWDS.values(), ids=CROWDS)
-def test_what_shares_one_hash_is_refused_on_both_sides(crowd: Any, make: Any) -> None:
+def test_too_many_keys_of_one_hash_are_refused_on_both_sides(crowd: Any, make: Any) -> None:
     members = crowd(_of_one_hash(500))
     assert len(set(map(hash, members))) == 1
     value = [{"other": 1}, make(members)]
-    with pytest.raises(ClassRefused, match="share one hash; a list, of pairs too, may"):
+    with pytest.raises(ClassRefused, match="share one hash: put them into a list"):
         RestrictedPickle().dumps(value)
     with pytest.raises(ClassRefused, match="share one hash"):
         RestrictedPickle().loads(_written_unchecked(value))
@@ -708,7 +716,7 @@ def test_what_shares_one_hash_is_refused_on_both_sides(crowd: Any, make: Any) ->
 def _written_unchecked(value: Any) -> bytes:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pickling, "check_opcodes", lambda *_, **__: Findings(is_plain=False))
-        patch.setattr(crowds, "MAX_COMPARED", sys.maxsize)
+        patch.setattr(unpickler, "MAX_COMPARED", sys.maxsize)
         return RestrictedPickle().dumps(value)
 
 
@@ -723,7 +731,7 @@ def test_many_small_crowds_are_refused_as_well() -> None:
 
 
 def test_crowds_in_crowds_are_refused() -> None:
-    """To compare two of them takes 128 comparisons of what is in them, and so on."""
+    """To compare two sets takes 128 comparisons of their members, which may be sets again."""
 
     def nested(levels: int, number: int) -> Any:
         if not levels:
@@ -738,14 +746,17 @@ def test_crowds_in_crowds_are_refused() -> None:
 
 
 def test_numbers_that_put_each_other_off_are_refused_by_their_count() -> None:
-    """Their hashes differ; only their order and number make it slow."""
+    """Their hashes differ; only their order and their count make a mapping slow."""
     for make, count in ((dict.fromkeys, MAX_NUMBER_KEYS), (set, 2 * MAX_NUMBER_KEYS)):
         for step in (1, 3.5, 70_001, 2**40):
             value = make(n * step for n in range(count))
             assert RestrictedPickle().loads(RestrictedPickle().dumps(value)) == value
             beyond = make(n * step for n in range(count + 2))
             for values in (beyond, [beyond], [{"a": beyond}] * 2):
-                with pytest.raises(ClassRefused, match="neither text nor bytes; a list, of pairs"):
+                with pytest.raises(
+                    ClassRefused,
+                    match="neither text nor bytes: put them into a list, or into a list of pairs",
+                ):
                     RestrictedPickle().dumps(values)
     half = [dict.fromkeys(range(n, n + MAX_NUMBER_KEYS // 2)) for n in range(5)]
     assert RestrictedPickle().loads(RestrictedPickle().dumps(half[:4])) == half[:4]
@@ -790,7 +801,7 @@ LARGE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", LARGE.values(), ids=LARGE)
-def test_large_payloads_of_no_ill_intent_travel(value: Any) -> None:
+def test_large_honest_payloads_travel(value: Any) -> None:
     for registered in ([], [Own]):
         restricted = RestrictedPickle(registered)
         assert restricted.loads(restricted.dumps(value)) == value
@@ -804,11 +815,11 @@ def test_large_payloads_of_no_ill_intent_travel(value: Any) -> None:
         max_size=5,
     )
 )
-def test_a_look_at_the_keys_changes_nothing(value: Any) -> None:
+def test_the_check_of_key_hashes_changes_nothing(value: Any) -> None:
     value = {"a": value, "b": [value, {1: value}], "c": Own(), "d": collections.OrderedDict(value)}
     value[MOMENT.replace(tzinfo=OwnZone())] = [OwnSet({1}), Point(1, 2), Colour.RED, Own]
     restricted = RestrictedPickle([Own, OwnZone, OwnSet, Point, Colour])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(opcode_tally, "_FEW_KEYS", -1)
-        patch.setattr(opcodes, "_SMALL_BYTES", 0)
+        patch.setattr(pickle_cost, "FEW_KEYS", -1)
+        patch.setattr(pickle_check, "SMALL_BYTES", 0)
         assert restricted.loads(restricted.dumps(value)) == value

@@ -1,4 +1,4 @@
-"""What is refused of a pickle before it is loaded, and that nothing else is."""
+"""The check refuses harmful pickles before they are loaded, and passes ordinary payloads."""
 
 from __future__ import annotations
 
@@ -14,24 +14,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miros_rabbitmq.wire import opcode_tally
-from miros_rabbitmq.wire.opcode_bounds import MAX_DEPTH, MAX_INTEGER_BYTES
-from miros_rabbitmq.wire.opcode_walk import Walk
-from miros_rabbitmq.wire.opcodes import OpcodeRefused, check_opcodes
-from miros_rabbitmq.wire.pickling import ClassRefused, RestrictedPickle
+from miros_rabbitmq.wire import pickle_cost
+from miros_rabbitmq.wire.pickle_check import Walk, check_opcodes
+from miros_rabbitmq.wire.pickle_cost import MAX_DEPTH, MAX_INTEGER_BYTES
+from miros_rabbitmq.wire.pickling import ClassRefused, OpcodeRefused, RestrictedPickle
 
 HEAD = b"\x80\x03"
 LARGE = b"B" + (100_000).to_bytes(4, "little") + b"x" * 100_000
 
 
 def doubled(times: int, begin: bytes = b"K\x01q\x00") -> bytes:
-    """A tuple of twice the same tuple of twice the same ..."""
+    """Opcodes of a tuple of twice the same tuple, which is of twice the same tuple, and so on."""
     steps = (b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(times))
     return begin + b"".join(steps)
 
 
 def copied(name: bytes, argument: bytes, times: int = 5_000) -> bytes:
-    """One large argument, from which many objects are made."""
+    """Opcodes that make many objects from the same large argument."""
     call = b"h\x01h\x02\x85R"
     return b"(c" + name + b"\nq\x01" + argument + b"q\x02" + call * times + b"t"
 
@@ -132,12 +131,12 @@ MANY: dict[str, bytes] = {
 
 
 @pytest.mark.parametrize("data", MANY.values(), ids=MANY)
-def test_what_would_take_too_much_memory_is_refused_before_it_does(
+def test_a_pickle_that_would_take_too_much_memory_is_refused_before_it_does(
     data: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = HEAD + data + b"."
     check_opcodes(data)
-    monkeypatch.setattr(opcode_tally, "MAX_MEMORY_BYTES", 1_000_000)
+    monkeypatch.setattr(pickle_cost, "MAX_MEMORY_BYTES", 1_000_000)
     bound = max(1_000_000, 40 * len(data))
     tracemalloc.start()
     try:
@@ -150,7 +149,7 @@ def test_what_would_take_too_much_memory_is_refused_before_it_does(
 
 
 @pytest.mark.parametrize("data", MANY.values(), ids=MANY)
-def test_what_is_taken_takes_no_more_memory_than_was_counted(data: bytes) -> None:
+def test_loading_takes_no_more_memory_than_was_counted(data: bytes) -> None:
     data = HEAD + data + b"."
     restricted = RestrictedPickle()
     restricted.loads(data)
@@ -172,22 +171,22 @@ CUT_SHORT = (
 
 
 @pytest.mark.parametrize("rest", CUT_SHORT)
-def test_what_is_cut_short_or_takes_what_is_not_there_is_refused(rest: bytes) -> None:
+def test_a_pickle_that_is_cut_short_or_takes_more_than_is_there_is_refused(rest: bytes) -> None:
     for padding in (b"", b"X\xff\x00\x00\x00" + b"x" * 255 + b"q\x00" * 400):
         with pytest.raises((pickle.UnpicklingError, EOFError, IndexError, KeyError)):
             RestrictedPickle().loads(HEAD + padding + rest)
 
 
 @pytest.mark.parametrize("rest", [b".", b"K\x01K\x02.", b"(K\x01."])
-def test_what_leaves_something_over_is_refused_by_the_walk(rest: bytes) -> None:
-    """The quick way lets some of it pass: the unpickler gives the top, no harm is done."""
+def test_the_walk_refuses_a_pickle_that_leaves_something_over(rest: bytes) -> None:
+    """The quick way passes some of these. That does no harm: the unpickler returns the top."""
     with pytest.raises((OpcodeRefused, IndexError)):
         Walk(HEAD + rest).run()
 
 
 @pytest.mark.parametrize("wrong", [b"", b"0.", b"..", b"cos\n", b"\x82\x01."])
-def test_what_the_quick_way_does_not_take_it_leaves_in_linear_time(wrong: bytes) -> None:
-    """Were there two ways to take a text, forty texts would be tried in 2 ** 40 ways."""
+def test_the_quick_way_gives_up_in_linear_time(wrong: bytes) -> None:
+    """If a text could match in two ways, Python would try forty texts in 2 ** 40 ways."""
     texts = b"X\x01\0\0\0aq\x01" * 40 + b"K\x01h\x00" * 8 + b"C\x01bq\x02" * 40
     for plain in (texts, texts + b"cos\nsystem\nq\x03", b"cos\nsystem\nq\x03" + texts):
         with pytest.raises((OpcodeRefused, IndexError)):
@@ -201,7 +200,7 @@ def test_other_protocols_are_refused() -> None:
 
 
 @pytest.mark.parametrize("levels", [1, MAX_DEPTH - 1, MAX_DEPTH])
-def test_containers_may_stand_as_deep_as_the_bound(levels: int) -> None:
+def test_containers_may_be_nested_as_deep_as_the_limit(levels: int) -> None:
     for make in (lambda inner: [inner], lambda inner: (inner,), lambda inner: {"k": inner}):
         value: Any = 1
         for _ in range(levels):
@@ -248,8 +247,8 @@ def test_large_ordinary_payloads_pass(value: Any) -> None:
     assert restricted.loads(restricted.dumps(value)) == value
 
 
-def test_parts_that_refer_back_to_their_whole_may_be_in_it() -> None:
-    """As the leaves of a tree that know their parent."""
+def test_a_part_may_refer_back_to_its_whole() -> None:
+    """For example, the leaves of a tree may know their parent."""
     parent: dict[str, Any] = {"children": []}
     parent["children"] = [{"parent": parent, "n": n} for n in range(200)]
     restricted = RestrictedPickle()
@@ -284,7 +283,7 @@ def test_the_quick_way_and_the_walk_agree(value: Any) -> None:
 
 @settings(deadline=None, max_examples=300)
 @given(st.lists(st.sampled_from([*b"()]}NKqhrXC.etusaR\x85\x86\x87", 0, 1, 2]), max_size=40))
-def test_what_the_quick_way_passes_is_loaded_or_refused_without_harm(codes: list[int]) -> None:
+def test_any_opcodes_are_loaded_or_refused_without_harm(codes: list[int]) -> None:
     tracemalloc.start()
     try:
         RestrictedPickle().loads(HEAD + bytes(codes) + b".")

@@ -1,12 +1,35 @@
-"""A walk over the opcodes of a pickle, in place of the machine that would load it."""
+"""Checks the opcodes of a pickle before it is loaded.
+
+`pickle.Unpickler` asks its ``find_class`` about classes, and asks about nothing else. It takes an
+extension code that the program has used before, a memo index of four thousand million, or nested
+tuples that have two to the power of fifty elements once they are hashed; each fits into a hundred
+bytes. So this module looks at every opcode first. It allows the opcodes that Python's own pickler
+writes for protocol 3, and of these only what stays within limits:
+
+    memo        an index is not larger than the pickle has bytes
+    lengths     texts and bytes end within the pickle; integers have at most `MAX_INTEGER_BYTES`
+    depth       containers are nested at most `MAX_DEPTH` deep
+    expansion   with every shared part written out in each place where it is used, the pickle would
+                have at most `MAX_EXPANDED_BYTES`: this limits what is hashed, copied or printed
+    memory      loading takes at most `MAX_MEMORY_BYTES`
+    keys        mappings and sets have at most `MAX_NUMBER_KEYS` that are neither text nor bytes; if
+                many keys are of unusual kinds, the caller is told where their mappings are
+    cycles      a value may contain itself, but no part that refers back to it may also be used
+                outside of it
+
+A small event passes by one regular expression, in about a microsecond. Everything else is walked
+opcode by opcode, except that a run of plain data is one step. The expressions are in `opcodes`; the
+limits, and what the walk counts, are in `pickle_cost`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from typing import ClassVar, NamedTuple
 
-from .opcode_bounds import MAX_EXPANDED_BYTES, MAX_INTEGER_BYTES, OpcodeRefused
-from .opcode_grammar import (
+from .opcodes import (
     APPENDS,
+    CONTAINERS,
     GET,
     HEAD,
     MARK,
@@ -17,37 +40,121 @@ from .opcode_grammar import (
     RUN,
     SETITEMS,
     SHARE,
+    SMALL,
+    SMALL_PLAIN,
+    SMALL_TOKENS,
     STOP,
     TEXT_OPCODES,
     TOKEN_BYTES,
     TUPLE,
+    OpcodeRefused,
 )
-from .opcode_memo import Memo
-from .opcode_nodes import (
+from .pickle_cost import (
     CALL_WEIGHT,
+    MAX_DEPTH,
+    MAX_EXPANDED_BYTES,
+    MAX_INTEGER_BYTES,
     OBJECT,
     ORDERED,
+    ORDERED_NAME,
     THE_MARK,
     Class,
     Item,
     List,
     Mapping,
+    Memo,
     Node,
+    Tally,
     Tuple,
     key_bytes,
     node_of,
 )
-from .opcode_tally import ORDERED_NAME, Tally
+
+SMALL_BYTES = 1_024
+SMALL_LEVELS = MAX_DEPTH
+SMALL_SHARES = 16
+"""The most bytes, opcodes that nest, and reads of the memo of a small pickle. Whatever its opcodes
+are, it stays within the limits of depth and expansion: each level takes an opcode, and each read of
+the memo doubles the weight at most."""
+# Python finds a method through a name of this module faster than through an imported one.
+_match_small_plain, _match_small = SMALL_PLAIN.fullmatch, SMALL.fullmatch
 
 _SHORT_RUN = 1_024
-"""The first of many records is no longer than this: it is worth to know exactly how long its texts
-are that the others share."""
+"""A run of up to so many bytes is taken token by token if it puts texts into the memo. The first of
+many records is no longer; the others share its texts, so their exact lengths matter."""
 
-_TAKES_NOTHING = "something is put into what cannot take it"
+_TAKES_NOTHING = "it adds to something that is not a container"
+
+
+class Findings(NamedTuple):
+    """What the opcodes of a pickle tell."""
+
+    is_plain: bool
+    """No opcode looks up a class, by name or by number, or calls one."""
+    needs_key_check: bool = False
+    """So many keys of mappings are neither text, nor bytes, nor small numbers that somebody has to
+    look at their hashes before any mapping is made."""
+    mappings_at: tuple[int, ...] = ()
+    """The offsets of the opcodes that make these mappings, except for ordered mappings."""
+
+
+_PLAIN_ALONE = Findings(is_plain=True)
+_OBJECTS_TOO = Findings(is_plain=False)
+
+
+def check_opcodes(
+    data: bytes, *, registered: Collection[bytes] = (), shares: int | None = None
+) -> Findings:
+    """Look at every opcode of a pickle; may be called from any thread.
+
+    Args:
+        data: the pickle.
+        registered: the classes that may be values, and whose objects may have a state; each given
+            as the opcode that looks it up, with its argument.
+        shares: how often a pickle of this payload reads the memo if no class is a value in it; a
+            small pickle that reads it more often is walked, and the walk refuses the class. With
+            None, as on receipt, a small pickle may have a class as a value.
+
+    Raises:
+        OpcodeRefused: it is not a pickle of protocol 3 as our writer makes it, or goes beyond a
+            limit.
+    """
+    if (
+        len(data) <= SMALL_BYTES
+        and data.count(b"h") <= SMALL_SHARES
+        and len(data) - len(data.translate(None, CONTAINERS)) <= SMALL_LEVELS
+    ):
+        if _match_small_plain(data):
+            return _PLAIN_ALONE
+        if (shares is None or _shares_of(data) <= shares) and _match_small(data):
+            return _OBJECTS_TOO
+    if not data.startswith(HEAD):
+        raise OpcodeRefused("not a pickle of protocol 3")
+    walk = Walk(data, registered)
+    try:
+        walk.run()
+    except IndexError:
+        raise OpcodeRefused(
+            "it ends too early, or takes more from the stack than is there"
+        ) from None
+    if not walk.tally.needs_key_check:
+        return _PLAIN_ALONE if walk.is_plain else _OBJECTS_TOO
+    return Findings(walk.is_plain, needs_key_check=True, mappings_at=walk.tally.mappings_at())
+
+
+def _shares_of(data: bytes) -> int:
+    return sum(token[0] == GET for token in SMALL_TOKENS.findall(data, len(HEAD)))
 
 
 class Walk:
-    """One pass over one pickle, with the stack and the memo of the machine that would load it."""
+    """One pass over the opcodes of one pickle, in place of the machine that would load it.
+
+    It has that machine's stack and memo, with weights in place of values (see `pickle_cost`).
+
+    Args:
+        data: the pickle.
+        registered: see `check_opcodes`.
+    """
 
     def __init__(self, data: bytes, registered: Collection[bytes] = ()) -> None:
         self._data = data
@@ -59,14 +166,14 @@ class Walk:
         self._limit = max(MAX_EXPANDED_BYTES, 2 * len(data))
         self.tally = Tally(len(data))
         self.is_plain = True
-        """No opcode has looked a class up, or called one."""
+        """So far no opcode has looked up a class or called one."""
 
     def run(self) -> None:
         """Look at every opcode.
 
         Raises:
-            OpcodeRefused: one is not taken, or goes beyond a bound.
-            IndexError: the pickle ends too soon, or takes more from the stack than is there.
+            OpcodeRefused: our writer makes no such opcode, or it goes beyond a limit.
+            IndexError: the pickle ends too early, or takes more from the stack than is there.
         """
         data, stack, light = self._data, self._stack, self._memo.light
         match_plain = ONE_PLAIN.match
@@ -89,20 +196,24 @@ class Walk:
                 self._check_end()
                 return
             else:
-                step = _STEPS.get(opcode)
+                step = self.STEPS.get(opcode)
                 if step is None:
-                    raise OpcodeRefused(f"the opcode {opcode:#04x} at {at}")
+                    raise OpcodeRefused(f"the opcode {opcode:#04x} at byte {at} is not allowed")
                 step(self)
 
     def _check_end(self) -> None:
         stack = self._stack
         if self._at + 1 != len(self._data) or len(stack) != 1 or stack[0] is THE_MARK:
-            raise OpcodeRefused("something is left over at its end")
+            raise OpcodeRefused("something is left over when it ends")
         if isinstance(stack[0], Class):
             stack[0].check_as_value()
 
     def _skip_run(self) -> None:
-        """Take plain data and the opcode that puts all of it into one container, in one step."""
+        """Take a run in one step, with the opcode that puts all of it into one container.
+
+        A run is plain data and reads of the memo, between MARK and that opcode. Where there is
+        none, this does nothing, and `run` goes on opcode by opcode.
+        """
         data, light = self._data, self._memo.light
         begin = end = self._at
         while (piece := RUN.match(data, end)) is not None:
@@ -110,8 +221,8 @@ class Walk:
         if end == begin or (opcode := data[end]) not in b"etu":
             return
         run = data[begin:end]
-        # An "h" may be a letter of a text, and a "q": then this looks more exactly than it has to,
-        # or takes a text for a longer one.
+        # The letters "h" and "q" inside a text look like opcodes, too. At worst the run is then
+        # taken token by token without need, or a text in the memo counts as longer than it is.
         shares = SHARE.findall(run)
         puts = PUT.findall(run)
         self._at = end
@@ -154,7 +265,7 @@ class Walk:
                     light[put[0]] = end - at
                 at = end
 
-    # Each of these is one opcode; they leave the place where the next begins.
+    # One step for each opcode. A step sets `_at` to where the next opcode begins.
 
     def _list(self) -> None:
         self.tally.take_container()
@@ -167,14 +278,14 @@ class Walk:
         self._at += 1
 
     def _nothing(self) -> None:
-        self._stack.append(1)  # there is but one empty tuple
+        self._stack.append(1)  # Python has only one empty tuple, so it takes no memory
         self._at += 1
 
     def _counted(self, size_bytes: int, limit: int | None = None) -> int:
         begin = self._at + 1 + size_bytes
         size = int.from_bytes(self._data[self._at + 1 : begin], "little")
         if begin + size > len(self._data) or (limit is not None and size > limit):
-            raise OpcodeRefused(f"a length of {size:,} bytes at {self._at}")
+            raise OpcodeRefused(f"a length of {size:,} bytes at byte {self._at} is too large")
         self._at = begin + size
         return size + TOKEN_BYTES
 
@@ -187,7 +298,7 @@ class Walk:
     def _global(self) -> None:
         token = ONE_GLOBAL.match(self._data, self._at)
         if token is None:
-            raise OpcodeRefused(f"no name of a class at {self._at}")
+            raise OpcodeRefused(f"a malformed name of a class at byte {self._at}")
         self.is_plain = False
         self._stack.append(Class(token[0], token[0] in self._registered))
         self._at = token.end()
@@ -264,7 +375,9 @@ class Walk:
     def _weigh(self, node: Node, weight: int) -> None:
         node.weight += weight
         if node.weight > self._limit:
-            raise OpcodeRefused(f"it shares its parts to more than {self._limit:,} bytes")
+            raise OpcodeRefused(
+                f"with its shared parts written out it would have more than {self._limit:,} bytes"
+            )
 
     def _tuple(self) -> None:
         self._push_tuple(self._to_mark())
@@ -294,39 +407,39 @@ class Walk:
         self._at += 1
 
     def _object(self) -> None:
-        # Of a class that is not registered: the reader refuses it at this place, by its name.
+        # Also of a class that is not registered: the unpickler refuses that by its name.
         self._has_objects = True
         self._call()
 
     def _state(self) -> None:
         if not self._has_objects:
-            raise OpcodeRefused("the state of an object, where no classes are registered")
+            raise OpcodeRefused("it sets the state of an object, but no classes are registered")
         self.is_plain = False
         self._put_into([self._stack.pop()])
         self._at += 1
 
-
-_STEPS = {
-    ord("]"): Walk._list,
-    ord("}"): Walk._mapping,
-    ord(")"): Walk._nothing,
-    ord("X"): Walk._text,
-    ord("B"): Walk._text,
-    0x8B: Walk._long_integer,
-    ord("c"): Walk._global,
-    ord("q"): Walk._put,
-    ord("r"): Walk._long_put,
-    ord("h"): Walk._get,
-    ord("j"): Walk._long_get,
-    ord("e"): Walk._append_marked,
-    ord("u"): Walk._set_marked,
-    ord("a"): Walk._append_one,
-    ord("s"): Walk._set_one,
-    ord("t"): Walk._tuple,
-    0x85: Walk._short_tuple,
-    0x86: Walk._short_tuple,
-    0x87: Walk._short_tuple,
-    ord("R"): Walk._call,
-    0x81: Walk._object,
-    ord("b"): Walk._state,
-}
+    STEPS: ClassVar[dict[int, Callable[[Walk], None]]] = {
+        ord("]"): _list,
+        ord("}"): _mapping,
+        ord(")"): _nothing,
+        ord("X"): _text,
+        ord("B"): _text,
+        0x8B: _long_integer,
+        ord("c"): _global,
+        ord("q"): _put,
+        ord("r"): _long_put,
+        ord("h"): _get,
+        ord("j"): _long_get,
+        ord("e"): _append_marked,
+        ord("u"): _set_marked,
+        ord("a"): _append_one,
+        ord("s"): _set_one,
+        ord("t"): _tuple,
+        0x85: _short_tuple,
+        0x86: _short_tuple,
+        0x87: _short_tuple,
+        ord("R"): _call,
+        0x81: _object,
+        ord("b"): _state,
+    }
+    """The step of each opcode that `run` does not take itself; any other opcode is refused."""

@@ -1,8 +1,8 @@
-"""The harmless standard classes: which a payload may contain, and what they are rebuilt from.
+"""The standard classes that a payload may contain, and how each is rebuilt from a pickle.
 
-Where a pickle names one of them, the reader gives it not the class but a `Rebuilder`: it makes an
-object from just the arguments our own writer uses, so that a few bytes cannot ask for gigabytes,
-and it takes no attributes, so that a pickle cannot change a class.
+Where a pickle names one of these classes, the unpickler does not give it the class but a
+`Rebuilder`. A rebuilder makes an object from just the arguments that our own writer uses, so a few
+bytes cannot ask for gigabytes. It takes no attributes, so a pickle cannot change a class.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 _SHAPES: dict[type, tuple[tuple[type, ...], ...]] = {
-    # For each class, the argument lists it may be rebuilt from.
+    # For each class, the types of the arguments that it may be rebuilt from.
     bytearray: ((), (bytes,)),
     complex: ((float, float),),
     frozenset: ((list,),),
@@ -25,7 +25,7 @@ _SHAPES: dict[type, tuple[tuple[type, ...], ...]] = {
     set: ((list,),),
     collections.Counter: ((dict,),),
     collections.OrderedDict: ((),),
-    # What a deque held is appended later; here it comes empty.
+    # A deque is empty at first; later opcodes append what it held.
     collections.deque: ((), (tuple, int)),
     datetime.date: ((bytes,),),
     datetime.datetime: ((bytes,), (bytes, datetime.tzinfo)),
@@ -42,35 +42,35 @@ HARMLESS: tuple[type, ...] = tuple(_SHAPES)
 
 
 class ClassRefused(pickle.PicklingError, pickle.UnpicklingError):
-    """A pickle contains, or would contain, something that is not allowed."""
+    """A payload or a pickle contains an object that is not allowed there."""
 
 
 class Rebuilder:
-    """Stands for a harmless class in a pickle that is read; takes no attributes.
+    """Makes objects of one of these classes, in place of the class, while a pickle is loaded.
 
     Args:
         cls: the class.
-        look_at: is given the argument before an object is made of it; may refuse it.
+        check: gets the arguments before an object is made of them, and raises to refuse them.
     """
 
-    __slots__ = ("_cls", "_look_at", "_shapes")
+    __slots__ = ("_check", "_cls", "_shapes")
 
     _cls: type
     _shapes: tuple[tuple[type, ...], ...]
-    _look_at: Callable[[Any], None] | None
+    _check: Callable[[Any], None] | None
 
-    def __init__(self, cls: type, look_at: Callable[[Any], None] | None = None) -> None:
+    def __init__(self, cls: type, check: Callable[[Any], None] | None = None) -> None:
         object.__setattr__(self, "_cls", cls)
         object.__setattr__(self, "_shapes", _SHAPES[cls])
-        object.__setattr__(self, "_look_at", look_at)
+        object.__setattr__(self, "_check", check)
 
     def __setattr__(self, name: str, value: object) -> None:
-        raise ClassRefused(f"a pickle sets no attributes of {self._cls.__qualname__}")
+        raise ClassRefused(f"a pickle may not set attributes of {self._cls.__qualname__}")
 
     def __call__(self, *arguments: Any) -> Any:
         for shape in self._shapes:
             if len(arguments) == len(shape) and all(map(isinstance, arguments, shape)):
-                if self._look_at is not None:
-                    self._look_at(*arguments)
+                if self._check is not None:
+                    self._check(*arguments)
                 return self._cls(*arguments)
-        raise ClassRefused(f"a {self._cls.__qualname__} is not rebuilt from such arguments")
+        raise ClassRefused(f"a {self._cls.__qualname__} may not be rebuilt from these arguments")

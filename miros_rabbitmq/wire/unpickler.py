@@ -1,0 +1,200 @@
+"""Loads a pickle that `pickle_check` has passed: allowed classes only, and few equal hashes.
+
+Python compares a key with every other key of the same hash. A sender who chooses keys of one hash
+makes the time to build a mapping or a set grow with the square of their number. `Collisions` counts
+these comparisons before Python makes them: those of a set when the unpickler is about to build it,
+and those of mappings in a pass of its own before anything else is loaded, `check_key_hashes`.
+"""
+
+from __future__ import annotations
+
+import datetime
+import io
+import itertools
+import operator
+import pickle
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from .payload_types import ClassRefused, Rebuilder
+
+MAX_COMPARED = 100_000
+"""The most parts of values that one message may have compared because of equal hashes: some 300
+integers of one hash. To count them takes 0.05 s, and to compare them takes less."""
+
+_SIMPLE = frozenset((int, float, str, bytes, bool, type(None), tuple, frozenset))
+_OBJECT_PARTS = 20
+"""A comparison of two objects counts as that of so many parts. Fractions are the slowest, and take
+as long as this."""
+
+Name = tuple[str, str]
+"""Module and qualified name of a class, as a pickle has them."""
+
+SETS = (set, frozenset)
+_SETS = {(cls.__module__, cls.__qualname__): cls for cls in SETS}
+
+
+class CollisionRefused(ClassRefused):
+    """Too many keys of mappings, or members of sets, share one hash."""
+
+
+class Collisions:
+    """Counts the comparisons that equal hashes cause in one message."""
+
+    def __init__(self) -> None:
+        self._left = MAX_COMPARED
+
+    def count(self, members: Iterable[Any]) -> None:
+        """Count those of the future members of one set, or keys of one mapping.
+
+        Raises:
+            CollisionRefused: it is too much, with all that was counted before.
+            TypeError: one of them cannot be hashed.
+        """
+        for group in _groups_of_one_hash(members):
+            for member in group:
+                self._compare(member, len(group) - 1)
+
+    def _compare(self, value: Any, times: int) -> None:
+        cls = type(value)
+        self._left -= times if cls in _SIMPLE else times * _OBJECT_PARTS
+        if self._left < 0:
+            raise CollisionRefused(
+                "too many keys of mappings or members of sets share one hash: "
+                "put them into a list, or into a list of pairs"
+            )
+        if cls is tuple:
+            for part in value:
+                self._compare(part, times)
+        elif cls is frozenset:
+            for part in value:
+                self._compare(part, times)
+            for group in _groups_of_one_hash(value):
+                for part in group:
+                    self._compare(part, times * (len(group) - 1))
+
+
+def _groups_of_one_hash(members: Iterable[Any]) -> list[list[Any]]:
+    """Return each group of two or more members that have the same hash."""
+    # Sorted, not put into a set: a sender may choose numbers so that even their hashes collide.
+    hashes = sorted(map(hash, members))
+    if not any(map(operator.eq, hashes, hashes[1:])):
+        return []
+    groups = (list(group) for _, group in itertools.groupby(sorted(members, key=hash), hash))
+    return [group for group in groups if len(group) > 1]
+
+
+class RestrictedUnpickler(pickle.Unpickler):
+    """Loads one pickle of plain data, sets, and objects of the given classes.
+
+    Args:
+        data: the pickle.
+        classes: what stands for each allowed class, by its name: a standard class has its
+            `Rebuilder`, a registered one stands for itself. Sets are always allowed.
+    """
+
+    def __init__(self, data: bytes, classes: Mapping[Name, type | Rebuilder]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._classes = classes
+        self._collisions: Collisions | None = None
+
+    def find_class(self, module: str, name: str) -> Any:
+        """Return what stands for a class; pickle calls this.
+
+        Raises:
+            ClassRefused: the class is not allowed.
+        """
+        # A rebuilder of sets is made for each message, as it counts what that message compares.
+        if (cls := _SETS.get((module, name))) is not None:
+            return Rebuilder(cls, self.collisions().count)
+        found = self._classes.get((module, name))
+        if found is None:
+            raise ClassRefused(f"{module}.{name} is not an allowed class")
+        return found
+
+    def collisions(self) -> Collisions:
+        """Return what counts the comparisons of this message."""
+        self._collisions = self._collisions or Collisions()
+        return self._collisions
+
+
+def check_key_hashes(
+    data: bytes, mappings_at: Iterable[int], classes: Mapping[Name, type | Rebuilder]
+) -> None:
+    """Refuse a pickle in which too many keys of mappings, or members of sets, share one hash.
+
+    It loads the pickle with a recorder of keys in place of these mappings, and of all ordered ones.
+
+    Args:
+        data: the pickle.
+        mappings_at: the offsets of the opcodes that make the mappings, in ascending order.
+        classes: as for `RestrictedUnpickler`.
+
+    Raises:
+        CollisionRefused: too many share one hash.
+        Exception: of any kind, as for any malformed pickle.
+    """
+    pieces: list[bytes] = []
+    begin = 0
+    for at in mappings_at:
+        pieces += data[begin:at], _MAKE_RECORDER
+        begin = at + 1
+    unpickler = _KeyUnpickler(b"".join([*pieces, data[begin:]]), classes)
+    unpickler.load()
+    for recorder in unpickler.recorders:
+        unpickler.collisions().count(recorder.keys_set)
+
+
+class _KeyRecorder(dict[Any, Any]):
+    """Takes the place of a mapping: keeps a list of its keys, and never hashes one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.keys_set: list[Any] = []
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        self.keys_set.append(key)
+
+
+class _Placeholder(datetime.tzinfo):
+    """Takes the place of a registered class: accepts whatever a pickle does with its objects.
+
+    It is a time zone, as a registered class may be one, and a datetime takes nothing else.
+    """
+
+    def __new__(cls, *_: Any) -> _Placeholder:
+        return super().__new__(cls)
+
+    def __setstate__(self, _: Any) -> None: ...
+
+    def __setitem__(self, _: Any, __: Any) -> None: ...
+
+    def utcoffset(self, _: Any) -> None: ...
+
+    def append(self, _: Any) -> None: ...
+
+    def extend(self, _: Any) -> None: ...
+
+
+_MAKE_RECORDER = f"c{__name__}\n{_KeyRecorder.__qualname__}\n)R".encode()
+"""The opcodes that make a recorder, in place of the one that makes a mapping."""
+_RECORDED = (("collections", "OrderedDict"), (__name__, _KeyRecorder.__qualname__))
+
+
+class _KeyUnpickler(RestrictedUnpickler):
+    """Makes recorders of keys, and no object of a registered class."""
+
+    def __init__(self, data: bytes, classes: Mapping[Name, type | Rebuilder]) -> None:
+        super().__init__(data, classes)
+        self.recorders: list[_KeyRecorder] = []
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) in _RECORDED:
+            return self._make_recorder
+        found = super().find_class(module, name)
+        return found if isinstance(found, Rebuilder) else _Placeholder
+
+    def _make_recorder(self) -> _KeyRecorder:
+        recorder = _KeyRecorder()
+        self.recorders.append(recorder)
+        return recorder
