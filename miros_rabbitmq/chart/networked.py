@@ -20,6 +20,7 @@ from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import NetworkStopped
+from ..nets import registry
 from ..nets.nets import MirosNets
 from ..nets.settings import Extras
 from ..process import in_forked_child
@@ -112,6 +113,7 @@ class NetworkedChart:
         snoop_trace_encryption_key: Keys | None = None,
         **extras: Unpack[Extras],
     ) -> None:
+        registry.install()
         parent_init: Callable[..., None] = super().__init__
         parent_init(name=name)
         self.nets = MirosNets(
