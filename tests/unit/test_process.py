@@ -18,6 +18,8 @@ import pytest
 from miros_rabbitmq import process
 from miros_rabbitmq.process import Stage
 
+from ..helpers import scaled
+
 ROOT = Path(__file__).parents[2]
 
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
@@ -190,6 +192,63 @@ def test_a_program_that_ends_calls_it() -> None:
         print("ends", flush=True)
     """)
     assert said == "asked\nended\n"
+
+
+def test_charts_in_long_handlers_hold_up_the_end_together_not_one_after_the_other() -> None:
+    took_s, said = run("""
+        import threading, time
+        from miros import Event, return_status, signals, spy_on
+        from miros_rabbitmq import NetworkedActiveObject
+
+        busy = threading.Semaphore(0)
+
+        @spy_on
+        def working(chart, e):
+            if e.signal == signals.WORK:
+                busy.release()
+                time.sleep(30)
+                return return_status.HANDLED
+            chart.temp.fun = chart.top
+            return return_status.SUPER
+
+        charts = [
+            NetworkedActiveObject(
+                f"chart {n}", "user", "password", b"A" * 43 + b"=",
+                addresses=[], rabbit_host="127.0.0.2",
+            )
+            for n in range(10)
+        ]
+        for chart in charts:
+            chart.nets.start = lambda: None  # no RabbitMQ here
+            chart.start_at(working)
+            chart.post_fifo(Event(signal=signals.WORK))
+        for chart in charts:
+            busy.acquire()
+        print("ends", flush=True)
+    """)
+    assert said == ""
+    assert 0.8 < took_s < 1 + scaled(2)
+
+
+def test_a_chart_that_is_idle_does_not_hold_up_the_end() -> None:
+    took_s, said = run("""
+        from miros import return_status, spy_on
+        from miros_rabbitmq import NetworkedActiveObject
+
+        @spy_on
+        def idle(chart, e):
+            chart.temp.fun = chart.top
+            return return_status.SUPER
+
+        chart = NetworkedActiveObject(
+            "chart", "user", "password", b"A" * 43 + b"=", addresses=[], rabbit_host="127.0.0.2"
+        )
+        chart.nets.start = lambda: None
+        chart.start_at(idle)
+        print("ends", flush=True)
+    """)
+    assert said == ""
+    assert took_s < scaled(0.8)
 
 
 # A fork.
