@@ -227,13 +227,14 @@ def test_charts_in_long_handlers_hold_up_the_end_together_not_one_after_the_othe
         print("ends", flush=True)
     """)
     assert said == ""
-    assert 0.8 < took_s < 1 + scaled(2)
+    assert 0.8 < took_s < 1 + scaled(4), "ten of them one after the other take 10 s"
 
 
 def test_a_chart_that_is_idle_does_not_hold_up_the_end() -> None:
-    took_s, said = run("""
+    _, said = run("""
+        import time
         from miros import return_status, spy_on
-        from miros_rabbitmq import NetworkedActiveObject
+        from miros_rabbitmq import NetworkedActiveObject, process
 
         @spy_on
         def idle(chart, e):
@@ -246,9 +247,11 @@ def test_a_chart_that_is_idle_does_not_hold_up_the_end() -> None:
         chart.nets.start = lambda: None
         chart.start_at(idle)
         print("ends", flush=True)
+        began_s = time.monotonic()
+        process.end_all()
+        print(time.monotonic() - began_s)
     """)
-    assert said == ""
-    assert took_s < scaled(0.8)
+    assert float(said) < scaled(0.8)
 
 
 # A fork.

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import inspect
 import pydoc
+import re
 import subprocess
 import sys
 import threading
@@ -68,8 +69,7 @@ def test_help_says_what_every_argument_means_and_its_default(cls: type) -> None:
     text = pydoc.plain(pydoc.render_doc(cls))
     meanings = inspect.cleandoc(cls.__doc__ or "").partition("\nArgs:\n")[2].partition("\n\n")[0]
     for each in arguments_of_settings():
-        line = f"    {each.name}: "
-        assert meanings.count(f"\n{line}") == 1, each.name
+        (line,) = re.findall(rf"^    {each.name}: .+", meanings, re.MULTILINE)
         assert text.count(line) == 1
         if each.default not in (None, dataclasses.MISSING):
             assert f"Default: {each.default!r}." in " ".join(meanings.split())
