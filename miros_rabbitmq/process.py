@@ -6,8 +6,12 @@ same time, and then waited for. All of them share one beginning, from which each
 limit: ten charts that need a second each need one second together.
 
 In a forked child nothing of the parent's is ended. The child has copies of all objects and none of
-the threads, and a lock that was held at the fork stays held for ever. So every registered object
-forgets what belongs to the parent, from the inside out: `Stage` by `Stage`, backwards.
+the threads, and a lock that another thread held at the fork stays held for ever. So every
+registered object forgets what belongs to the parent, from the inside out: `Stage` by `Stage`,
+backwards.
+
+An object is registered under its `Stage` once for each of the two, and one that is garbage is no
+longer registered. Every function here may be called from any thread.
 """
 
 from __future__ import annotations
@@ -45,14 +49,13 @@ class EndsWithProgram(Protocol):
     """An object that has something to do before the program ends."""
 
     def ask_to_end(self) -> None:
-        """Begin to end; does not wait."""
+        """Begin to end; does not wait, so that all that end can do so at the same time."""
 
     def end(self, began_s: float) -> None:
         """Wait for the end.
 
         Args:
-            began_s: when the program began to end, as `time.monotonic` says it. Limits count from
-                here.
+            began_s: when the program began to end, by `time.monotonic`. A limit counts from here.
         """
 
 
@@ -70,55 +73,56 @@ _forkable: dict[Stage, weakref.WeakSet[Forkable]] = {one: weakref.WeakSet() for 
 
 
 def end_with_program(member: EndsWithProgram, stage: Stage) -> None:
-    """Have an object end before the program does; until `stay`, or until it is garbage."""
+    """Have an object end before the program does, unless `stay` comes first."""
     with _lock:
         _ending[stage].add(member)
 
 
 def stay(member: EndsWithProgram, stage: Stage) -> None:
-    """Take `end_with_program` back: the object has ended by itself."""
+    """Take `end_with_program` back, for example because the object has already ended."""
     with _lock:
         _ending[stage].discard(member)
 
 
 def disown_in_child(member: Forkable, stage: Stage) -> None:
-    """Have an object forget its parent's things in every forked child, until it is garbage."""
+    """Have an object forget in every forked child what belongs to its parent."""
     with _lock:
         _forkable[stage].add(member)
 
 
 def end_all() -> None:
-    """End everything that is registered, in the order of the stages. Called at exit."""
+    """End every registered object, in the order of the stages. Python calls this at exit."""
     began_s = time.monotonic()
     for stage in Stage:
         with _lock:
             members = list(_ending[stage])
         for member in members:
-            _attempt(member.ask_to_end, member)
+            _attempt(member.ask_to_end, member, "ended")
         for member in members:
-            _attempt(functools.partial(member.end, began_s), member)
+            _attempt(functools.partial(member.end, began_s), member, "ended")
 
 
-def _attempt(step: Callable[[], object], member: object) -> None:
+def _attempt(step: Callable[[], object], member: object, what: str) -> None:
     try:
         step()
     except Exception:
-        # One that cannot end must not keep the others from it.
-        logger.exception("%r could not be ended", member)
+        # The others still have to be ended, or disowned.
+        logger.exception("%r could not be %s", member, what)
 
 
 def _disown_all() -> None:
     global _lock
     _lock = threading.RLock()
+    for ending in _ending.values():
+        ending.clear()
     for stage in reversed(Stage):
         for member in list(_forkable[stage]):
-            member.disown()
-        _ending[stage].clear()
+            _attempt(member.disown, member, "disowned")
 
 
 atexit.register(end_all)
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    # Nobody is amid a change of the registries when the child gets its copy of them.
+    # A fork waits for changes of the registries by other threads: the child gets a whole copy.
     os.register_at_fork(
         before=lambda: _lock.acquire(),
         after_in_parent=lambda: _lock.release(),

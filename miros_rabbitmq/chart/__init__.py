@@ -1,7 +1,7 @@
 """miros's two chart classes, on the network.
 
-`networked` has `NetworkedActiveObject` and `NetworkedFactory`, which own a `nets.nets.MirosNets`;
-`fifo` the chart's queue, safe for posts from several threads; `life` decides between starts and
-stops that come from several threads. May import `nets` and everything below it. Only the public
-names at the root use it.
+`networked` has `NetworkedActiveObject` and `NetworkedFactory`; each owns a `nets.nets.MirosNets`.
+`fifo` is the chart's queue, safe for posts from several threads. `life` decides between starts and
+stops that several threads ask for. `overrides` checks which names a subclass takes. The modules may
+import `nets` and everything below it. Only the public names at the root use this subpackage.
 """

@@ -1,9 +1,9 @@
 """The FIFO of a networked chart: miros's own, made safe for posts from several threads at once.
 
-miros's `LockingDeque` counts its items twice, in a deque and in a queue of wake-ups, and brings
-the two in line after the fact. With several posting threads it can miscount, and a full one
-replaces its newest item silently. This one does both steps under one lock, lets other threads wait
-for place in a full one, and counts what it refuses.
+miros's `LockingDeque` keeps each event in a deque and a wake-up for it in a queue, and corrects the
+number of wake-ups afterwards. With several posting threads it can miscount, and when it is full it
+replaces its newest event without a word. `ChartFifo` changes both under one lock. When it is full,
+other threads wait until the chart has taken an event, and events that are refused are counted.
 """
 
 from __future__ import annotations
@@ -20,42 +20,66 @@ from typing import Any
 from miros import signals
 from miros.activeobject import LockingDeque
 
+from .. import process
+
 logger = logging.getLogger(__name__)
 
 _LOOK_AGAIN_S = 0.1
-"""How often a waiting post looks whether the chart's thread still lives."""
+"""How often a waiting post checks that the chart's thread is still alive."""
 
 
 class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
-    """A drop-in for `miros.activeobject.LockingDeque`.
+    """Takes the place of `miros.activeobject.LockingDeque`.
 
-    Every method may be called from any thread; `wait` is for the chart's own.
+    Any thread may call any method, except that only the chart's own thread calls `wait`.
 
     Args:
-        capacity: most events it holds.
+        capacity: the most events that it holds.
         name: the chart, for the log.
-        timeout_s: how long a post waits for place in a full one, in seconds, while the chart's
-            thread lives. Its own posts never wait: only that thread makes place.
+        timeout_s: how long a post to a full FIFO waits for place, in seconds. It gives up earlier
+            when the chart's thread ends. The chart's own posts never wait, because nobody else
+            makes place.
+        must_not_wait: whether the calling thread must not wait for place either. Asked only when
+            the FIFO is full, and with its lock held: it answers at once, and posts nothing.
     """
 
-    def __init__(self, capacity: int, name: str, *, timeout_s: float = 10.0) -> None:
-        # miros's constructor is not called: it would make the bounded parts this class replaces.
+    def __init__(
+        self,
+        capacity: int,
+        name: str,
+        *,
+        timeout_s: float = 10.0,
+        must_not_wait: Callable[[], bool] = lambda: False,
+    ) -> None:
+        # miros's constructor would make the bounded deque and queue that this class replaces.
         self.deque: deque[Any] = deque()
         self._capacity = capacity
         self._name = name
-        # The deque and its wake-ups change together, or a chart sleeps on an event.
+        self._timeout_s = timeout_s
+        self._must_not_wait = must_not_wait
+        self._is_overflowing = False
+        self.dropped = 0
+        """Events that were refused because the FIFO was full."""
+        self._forget_threads()
+        process.disown_in_child(self, process.Stage.CHARTS)
+
+    def _forget_threads(self) -> None:
+        # Held while the deque and its wake-ups change: they change together, or a chart would
+        # sleep although an event waits.
         self._lock = threading.Lock()
         self._place_made = threading.Condition(self._lock)
         self._posts_waiting = 0
-        self._timeout_s = timeout_s
         self._chart_thread: threading.Thread | None = None
         self._wake_ups: SimpleQueue[None] = SimpleQueue()
-        self._is_overflowing = False
-        self.dropped = 0
-        """Events that were refused because it was full."""
+        for _ in self.deque:
+            self._wake_ups.put(None)
+
+    def disown(self) -> None:
+        """Become usable in a forked child, where a thread of the parent may have held the lock."""
+        self._forget_threads()
 
     def wait(self, block: bool = True, timeout: float | None = None) -> None:
-        """Wait for an event; it stays in the deque."""
+        """Wait for an event, and leave it in the deque."""
         if self._chart_thread is None:
             self._chart_thread = threading.current_thread()
         self._wake_ups.get(block, timeout)
@@ -93,13 +117,13 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
             return item
 
     def clear(self) -> None:
-        """Forget every event and its wake-up."""
+        """Forget every event, and its wake-up."""
         self._keep(lambda _: False)
 
     def forget_stops(self) -> None:
-        """Make the FIFO of a stopped chart fit for a new start.
+        """Prepare the FIFO of a stopped chart for a new start.
 
-        miros leaves the event that ended the chart's thread in the deque, where it would end the
+        miros leaves the event that ended the chart's thread in the deque. There it would end the
         next thread too.
         """
         self._chart_thread = None
@@ -118,11 +142,11 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
                 self._wake_ups.put(None)
 
     def qsize(self) -> int:
-        """Wake-ups that were not waited for."""
+        """How many wake-ups nobody has waited for yet."""
         return self._wake_ups.qsize()
 
     def task_done(self) -> None:
-        """Nothing joins this queue, so there is nothing to count."""
+        """Do nothing: miros calls this after each event, but nothing joins this queue."""
 
     def _has_place_for(self, item: Any) -> bool:
         if len(self.deque) < self._capacity:
@@ -142,9 +166,11 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         return False
 
     def _wait_for_place(self) -> bool:
-        """Wait, with the lock let go, while the chart makes place; whether it has."""
+        """Release the lock and wait until the chart makes place; return whether it has."""
         chart_thread = self._chart_thread
         if chart_thread is None or chart_thread is threading.current_thread():
+            return False
+        if self._must_not_wait():
             return False
         deadline_s = time.monotonic() + self._timeout_s
         self._posts_waiting += 1

@@ -1,9 +1,10 @@
-"""Which has the say over a chart, a start or a stop: they may come from several threads at once.
+"""Decides between starts and stops of one chart, which several threads may ask for at once.
 
-miros makes a chart's thread at the end of its start, and notes it only then. A stop that comes
-before finds nothing to end. So it leaves a mark here, at which the start looks: before the chart's
-first state, before its thread handles anything, and at last, for what was made meanwhile. And a
-start waits for every other, and for the end of the life before.
+miros makes a chart's thread as the last step of a start, and only then knows of it. A stop that
+comes earlier finds no thread to end. So a stop leaves a mark, and the start looks at it three
+times: before the chart enters its first state, before its thread handles anything, and at the very
+end, to clean up what was made in between. A start also waits until every other start is over, and
+until the thread of the life before has ended.
 """
 
 from __future__ import annotations
@@ -11,60 +12,74 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 
+from .. import process
 from ..exceptions import MirosApiException
-from ..process import in_forked_child
+
+LAST_HANDLER_S = 1.0
+"""How long a program that ends waits for all charts that are in the middle of a handler."""
 
 
 class ChartLife:
-    """The starts and stops of one chart. Every method may be called from any thread.
+    """The starts and stops of one chart, and its thread. Any thread may call any method.
 
     Args:
         name: the chart, for errors.
-        thread: the chart's thread, or `None`.
-        patience_s: how long a start waits for what began before it, in seconds.
+        may_run: while it is set, the chart's thread goes on after each event. miros sets it.
+        wake: wakes the chart's thread, and does not wait for it.
+        patience_s: how long a start waits for earlier starts and stops, in seconds.
     """
 
     def __init__(
-        self, name: str, thread: Callable[[], threading.Thread | None], patience_s: float
+        self,
+        name: str,
+        may_run: threading.Event,
+        wake: Callable[[], object],
+        patience_s: float,
     ) -> None:
+        self.thread: threading.Thread | None = None
+        """The chart's latest thread. The chart sets it."""
         self._name = name
-        self._thread = thread
+        self._may_run = may_run
+        self._wake = wake
         self._patience_s = patience_s
         self._changed = threading.Condition()
         self._starter: threading.Thread | None = None
         self._stops: set[object] = set()
         self._must_end = False
-        _lives.add(self)
+        process.disown_in_child(self, process.Stage.CHARTS)
+
+    def __repr__(self) -> str:
+        return f"<ChartLife of {self._name}>"
 
     @property
     def must_end(self) -> bool:
-        """A stop was asked for, and no start since."""
+        """A stop has come since the last start."""
         return self._must_end
 
     @property
     def has_thread(self) -> bool:
-        """The chart's thread lives."""
-        thread = self._thread()
+        """The chart's thread is alive."""
+        thread = self.thread
         return thread is not None and thread.is_alive()
 
     @contextlib.contextmanager
     def starting(self) -> Iterator[bool]:
-        """What is done within is a start; it begins when all is over that began before.
+        """Start the chart in the body; it is entered when everything that began before is over.
 
         Returns:
-            whether it is a new life; `False` where the chart runs already.
+            whether this is a new life; `False` if the chart is running already.
 
         Raises:
-            MirosApiException: that was not in time, or it is the chart's own thread that calls, and
-                ends.
+            MirosApiException: something that began before has taken longer than ``patience_s``, or
+                the caller is the chart's own thread, which is ending.
         """
         is_within = self._starter is threading.current_thread()
         if not is_within:
             self._begin()
         try:
+            process.end_with_program(self, process.Stage.CHARTS)
             yield not self.has_thread
         finally:
             if not is_within:
@@ -75,7 +90,7 @@ class ChartLife:
     def _begin(self) -> None:
         deadline_s = time.monotonic() + self._patience_s
         while not self._may_begin(deadline_s):
-            thread = self._thread()
+            thread = self.thread
             if thread is threading.current_thread():
                 raise MirosApiException(
                     f"{self._name} was stopped, and its own thread cannot start it again: call "
@@ -83,8 +98,8 @@ class ChartLife:
                 )
             if time.monotonic() >= deadline_s:
                 raise MirosApiException(
-                    f"{self._name} is being started or stopped by another thread, or its own has "
-                    f"not ended, and this takes longer than {self._patience_s:g} s: is there a "
+                    f"{self._name} cannot start: for {self._patience_s:g} s another thread has "
+                    "been starting or stopping it, or its former thread has not ended. Is there a "
                     "handler that does not return?"
                 )
             if thread is not None:
@@ -92,7 +107,7 @@ class ChartLife:
 
     def _may_begin(self, deadline_s: float) -> bool:
         with self._changed:
-            if self._thread() is not threading.current_thread():
+            if self.thread is not threading.current_thread():
                 rest_s = max(0.0, deadline_s - time.monotonic())
                 self._changed.wait_for(lambda: not (self._starter or self._stops), rest_s)
             if self._starter or self._stops or (self._must_end and self.has_thread):
@@ -103,29 +118,49 @@ class ChartLife:
 
     @contextlib.contextmanager
     def ending(self) -> Iterator[None]:
-        """What is done within is a stop."""
+        """Stop the chart in the body. No start begins until it is left."""
         stop = object()
         with self._changed:
             self._stops.add(stop)
             self._must_end = True
         try:
             yield
+            process.stay(self, process.Stage.CHARTS)
         finally:
             with self._changed:
                 self._stops.discard(stop)
                 self._changed.notify_all()
 
-    def _disown(self) -> None:
-        """Forget what is under way, in a forked child: it is the parent's."""
-        self._changed = threading.Condition()  # whoever held the old one does not exist here
+    def end_thread(self) -> None:
+        """Have the chart handle no further event, and wait until its thread has ended.
+
+        The chart's own thread does not wait: it ends when its handler has returned.
+        """
+        self._end_handling()
+        self._join(None)
+
+    def ask_to_end(self) -> None:
+        """Have a chart that nobody has stopped handle no further event: the program ends."""
+        with self._changed:
+            self._must_end = True
+        self._end_handling()
+
+    def end(self, began_s: float) -> None:
+        """Wait for the handler that is running, until `LAST_HANDLER_S` after ``began_s``."""
+        self._join(max(0.0, began_s + LAST_HANDLER_S - time.monotonic()))
+
+    def _end_handling(self) -> None:
+        self._may_run.clear()
+        if self.has_thread:
+            self._wake()
+
+    def _join(self, timeout: float | None) -> None:
+        thread = self.thread
+        if thread is not None and thread is not threading.current_thread():
+            thread.join(timeout)
+
+    def disown(self) -> None:
+        """Forget starts and stops that are under way: in a forked child, they are the parent's."""
+        self._changed = threading.Condition()  # the thread that held the old one is not here
         self._starter = None
         self._stops = set()
-
-
-_lives: weakref.WeakSet[ChartLife] = weakref.WeakSet()
-
-
-@in_forked_child
-def _disown_all() -> None:
-    for life in list(_lives):
-        life._disown()

@@ -1,8 +1,12 @@
-"""NetworkedActiveObject and NetworkedFactory: miros's classes, on the network.
+"""NetworkedActiveObject and NetworkedFactory: miros's two classes of charts, on the network.
 
-Both get the same from `NetworkedChart`, and the instrumentation for the snoops from
-`SnoopedHsm`, which stands *below* miros's `ActiveObject` in the order of method resolution: what it
-wraps is the event processor itself, so that a chart's first lines are told before its thread runs.
+Both inherit their methods from `NetworkedChart`. `SnoopedHsm` stands *below* miros's `ActiveObject`
+in the order of method resolution: it wraps the event processor itself, so that the snoops hear what
+a chart does before it has a thread.
+
+A chart's own parts are in one attribute, ``_miros_rabbitmq``, so that a subclass may use every
+other name that is not public, and a public one that nothing here depends on. `overrides` checks the
+rest.
 """
 
 from __future__ import annotations
@@ -11,20 +15,23 @@ import atexit
 import contextlib
 import logging
 import threading
-import weakref
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
+from .. import process
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import NetworkStopped
+from ..nets import registry
 from ..nets.nets import MirosNets
-from ..nets.settings import Extras
-from ..process import in_forked_child
+from ..nets.settings import Extras, documented, spelled_out
 from ..urls import AmqpUrl
 from ..wire.keys import Keys
+from . import overrides
 from .fifo import ChartFifo
 from .life import ChartLife
 
@@ -34,60 +41,78 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_LAST_HANDLER_S = 1.0
-"""How long a program that ends waits for a chart that is in the middle of an event."""
+
+class RtcTeller:
+    """Tells the snoops of one chart what it did in each run to completion."""
+
+    def __init__(self, nets: MirosNets) -> None:
+        self._nets = nets
+        self._last_transition: Any = None
+
+    def tell(self, hsm: SnoopedHsm) -> None:
+        """Tell the latest run; in the thread that ran it."""
+        snoops = self._nets.snoops
+        transition = hsm.full.trace[-1] if hsm.full.trace else None
+        is_new = transition is not self._last_transition
+        self._last_transition = transition
+        if not hsm.instrumented:
+            return
+        if snoops.trace.enabled and is_new and _has_date(transition):
+            snoops.tell_trace(transition)
+        if snoops.spy.enabled:
+            snoops.tell_spy(hsm.rtc.spy)
+
+
+def _has_date(transition: Any) -> bool:
+    """Whether miros can word it: it dates no transition between states that nobody spies on."""
+    return transition is not None and transition.datetime is not None
+
+
+@dataclass(frozen=True)
+class ChartParts:
+    """What a networked chart has besides a chart of miros."""
+
+    nets: MirosNets
+    fifo: ChartFifo
+    life: ChartLife
+    teller: RtcTeller
+    timers: deque[Any]
+    """miros's timers of this chart."""
+    kept: Mapping[str, object]
+    """The attributes of the chart that must stay what they are, by name."""
+
+    def room_for_remote_events(self) -> int:
+        """How many events from the network the FIFO takes now; in the consumer's thread."""
+        if not self.life.has_thread:
+            return 0  # before the first state is entered, and after the end
+        return self.nets.settings.limits.fifo_remote_events - len(self.fifo)
+
+    def cancel_timers(self) -> None:
+        """Stop everything that posts later or again; several threads may do so at once."""
+        with contextlib.suppress(IndexError):
+            while True:
+                self.timers.pop().task_run_event.clear()
 
 
 class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hints
     """An event processor that tells the snoops what it did after each run to completion."""
 
-    nets: MirosNets
-    _told: Any = None  # the last transition that was looked at
+    _miros_rabbitmq: ChartParts
 
     def start_at(self, initial_state: Any) -> None:
         """Enter the initial state; in the caller's thread, before the chart has one."""
         super().start_at(initial_state)
-        self._tell_snoops()
+        self._miros_rabbitmq.teller.tell(self)
 
     def next_rtc(self) -> bool:
         """Handle the next event; in the chart's thread."""
         action_taken: bool = super().next_rtc()
-        self._tell_snoops()
+        self._miros_rabbitmq.teller.tell(self)
         return action_taken
-
-    def _tell_snoops(self) -> None:
-        snoops = self.nets.snoops
-        trace = self.full.trace[-1] if self.full.trace else None
-        is_new = trace is not self._told
-        self._told = trace
-        if not self.instrumented:
-            return
-        # A transition that miros could not date (its states are not spied on) has no line.
-        if snoops.trace.enabled and is_new and trace is not None and trace.datetime is not None:
-            snoops.tell_trace(trace)
-        if snoops.spy.enabled:
-            snoops.tell_spy(self.rtc.spy)
 
 
 class NetworkedChart:
-    """What both networked classes have; not used on its own.
-
-    Args:
-        name: the chart's name, in its instrumentation and inside its messages.
-        rabbit_user: the user name that every broker of the system takes.
-        rabbit_password: its password.
-        mesh_encryption_key: a key of ``Fernet.generate_key()``, the same on every node; or a list.
-        tx_routing_key: the routing key of what this chart transmits.
-        rx_routing_key: the pattern of what it hears; default ``tx_routing_key``.
-        snoop_spy_encryption_key: the key of the spy network; default the mesh key.
-        snoop_trace_encryption_key: the key of the trace network; default the mesh key.
-        extras: the keyword-only arguments, which `Settings` documents.
-
-    Raises:
-        MirosApiException: the name is not a text.
-        SettingsError: a value that cannot work; says what would.
-        TypeError: a value was given twice, or a keyword is unknown.
-    """
+    """What both networked classes have in common; not used on its own."""
 
     if TYPE_CHECKING:
         activeobject_task_event: threading.Event
@@ -100,6 +125,13 @@ class NetworkedChart:
         trace_tuple_to_formatted_string: Callable[[Any], str]
         posted_events_queue: Any
 
+    _miros_rabbitmq: ChartParts
+
+    def __init_subclass__(cls, **keywords: Any) -> None:
+        super().__init_subclass__(**keywords)
+        overrides.check_class(cls)
+
+    @spelled_out
     def __init__(
         self,
         name: str,
@@ -112,9 +144,12 @@ class NetworkedChart:
         snoop_trace_encryption_key: Keys | None = None,
         **extras: Unpack[Extras],
     ) -> None:
+        overrides.check_new(self)
+        overrides.warn_of_older_callbacks(type(self))
+        registry.install()
         parent_init: Callable[..., None] = super().__init__
         parent_init(name=name)
-        self.nets = MirosNets(
+        nets = MirosNets(
             self,
             rabbit_user,
             rabbit_password,
@@ -123,13 +158,25 @@ class NetworkedChart:
             rx_routing_key,
             snoop_spy_encryption_key,
             snoop_trace_encryption_key,
-            room=self._room_for_remote_events,
+            room=lambda: self._miros_rabbitmq.room_for_remote_events(),
             **extras,
         )
-        limits = self.nets.settings.limits
-        self._life = ChartLife(name, lambda: self.thread, 2 * limits.stop_timeout_s)
-        self.queue = self.locking_deque = ChartFifo(
-            limits.fifo_events, name, timeout_s=limits.fifo_timeout_s
+        limits = nets.settings.limits
+        fifo = ChartFifo(limits.fifo_events, name, timeout_s=limits.fifo_timeout_s)
+        self.queue = self.locking_deque = fifo
+        may_run = self.activeobject_task_event
+        stop = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
+        self._miros_rabbitmq = ChartParts(
+            nets,
+            fifo,
+            ChartLife(name, may_run, lambda: fifo.append(stop), 2 * limits.stop_timeout_s),
+            RtcTeller(nets),
+            self.posted_events_queue,
+            {
+                "queue": fifo,
+                "activeobject_task_event": may_run,
+                "posted_events_queue": self.posted_events_queue,
+            },
         )
 
     def __enter__(self) -> Self:
@@ -141,54 +188,72 @@ class NetworkedChart:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.stop()
+        _stop(self)
+
+    @property
+    def nets(self) -> MirosNets:
+        """The networks of this chart."""
+        return self._miros_rabbitmq.nets
+
+    @nets.setter
+    def nets(self, value: MirosNets) -> NoReturn:
+        overrides.refuse(self, "nets")
 
     @property
     def lan(self) -> LocalAreaNetwork:
         """The local network; searched on first use, unless ``addresses`` were given."""
         return self.nets.lan
 
+    @lan.setter
+    def lan(self, value: LocalAreaNetwork) -> NoReturn:
+        overrides.refuse(self, "lan")
+
     def start_at(self, initial_state: Any) -> None:
         """Start the networks, then the chart.
 
         Returns when this node's own broker delivers and the first search for others is done, or
         after ``start_timeout``: a chart runs without its network, too. A chart that was stopped is
-        started anew when it has ended.
+        started again as soon as its former thread has ended.
 
-        A stop that comes when the networks are up ends the chart before it handles anything, and
-        this returns.
+        If a stop comes after the networks are up, the chart handles nothing and this method
+        returns.
 
         Raises:
             AccessRefused: the own broker refuses user, password or permissions.
-            VhostNotFound: it has no such virtual host.
-            NetworkStopped: it was stopped before its networks were up.
-            MirosApiException: a start or stop of another thread has not ended within twice
-                ``limits.stop_timeout_s``, or it is the chart's own thread, which ends, that calls.
+            VhostNotFound: the own broker has no such virtual host.
+            NetworkStopped: the chart was stopped before its networks were up.
+            MirosApiException: a start or stop by another thread has not ended within twice
+                ``limits.stop_timeout_s``; the chart's own thread, which is ending, has called this;
+                or a name that the chart needs was set to something else.
         """
-        with self._life.starting() as is_new:
+        parts = self._miros_rabbitmq
+        with parts.life.starting() as is_new:
+            overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
-                self.queue.forget_stops()
-            _started.add(self)
+                parts.fifo.forget_stops()
             try:
-                self.nets.start()
-                if self._life.must_end:
+                parts.nets.start()
+                if parts.life.must_end:
                     raise NetworkStopped(f"{self.name} was stopped while it started")
                 super().start_at(initial_state)  # type: ignore[misc]  # of miros's class
+                parts.life.thread = self.thread
             except BaseException:
-                self.stop()
+                _stop(self)
                 raise
-            if self._life.must_end:
-                self.stop()  # what was made meanwhile, such as timers
+            if parts.life.must_end:
+                _stop(self)  # ends what was made in between, such as timers
 
     def run_event(self, task_event: Any, fabric_task_event: Any, queue: Any) -> None:
-        """Run the chart, as miros does; in the chart's thread, which does nothing else."""
-        self.thread = threading.current_thread()  # which miros notes a little later
-        if self._life.must_end:
+        """Run the chart, as miros does; its thread calls this and nothing else."""
+        life = self._miros_rabbitmq.life
+        # miros sets it only after it has started the thread.
+        self.thread = life.thread = threading.current_thread()
+        if life.must_end:
             task_event.clear()
         try:
             super().run_event(task_event, fabric_task_event, queue)  # type: ignore[misc]  # of miros's
         except BaseException:
-            # As of sys.exit, of which Python itself says nothing.
+            # Also sys.exit, which Python does not report.
             logger.exception("%s has ended in a handler, and handles nothing more", self.name)
             raise
 
@@ -198,36 +263,36 @@ class NetworkedChart:
         May be called more than once, and from the chart's own thread, which ends when its handler
         has returned.
         """
-        with self._life.ending():
-            self.nets.stop_receiving()
-            self._end_thread()
-            self._cancel_timers()
-            self.nets.stop()
-        _started.discard(self)
+        parts = self._miros_rabbitmq
+        with parts.life.ending():
+            parts.nets.stop_receiving()
+            parts.life.end_thread()
+            parts.cancel_timers()
+            parts.nets.stop()
 
     def transmit(self, event: Event) -> None:
         """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
 
         Raises:
-            MirosApiException: this is not an event.
-            PayloadRefused: it cannot be serialized, or its receivers would refuse it.
+            MirosApiException: the argument is not an event.
+            PayloadRefused: the event cannot be serialized, or its receivers would refuse it.
             BackPressure: a connected broker took nothing for ``transmit_timeout``.
             NetworkStopped: the chart was not started, or was stopped.
         """
         self.nets.transmit(event)
 
     def trace(self) -> str | None:
-        """The transitions so far, worded as miros does; from any thread, while the chart goes on.
+        """The transitions so far, worded as miros does; from any thread, while the chart runs.
 
-        What miros could not date is left out, as its own trace raises at that: a subscription made
-        before the chart's thread runs, as in the entry of its first state.
+        miros's own trace raises an error at a transition without a date, which a subscription
+        leaves that was made before the chart's thread runs. Here it is left out.
 
         Returns:
-            the text; `None` where the chart is not instrumented.
+            the text; `None` if the chart is not instrumented.
         """
         if not (self.instrumented and self.spied_on):
             return None
-        transitions = [each for each in tuple(self.full.trace) if each.datetime is not None]
+        transitions = filter(_has_date, tuple(self.full.trace))
         return "\n" + "".join(map(self.trace_tuple_to_formatted_string, transitions))
 
     def this_url(self) -> AmqpUrl:
@@ -235,80 +300,112 @@ class NetworkedChart:
         return self.nets.this_url
 
     def other_urls(self) -> list[AmqpUrl]:
-        """The URLs of the other brokers that can be used; looked for on first use."""
+        """The URLs of the other brokers that can be used; they are looked for on first use."""
         return self.nets.other_urls
 
     def enable_snoop_trace(self) -> None:
-        """Show the state transitions of every chart that has this enabled, here and there.
+        """Show the state transitions of all charts that have this enabled, and share this one's.
 
-        At any time, from any thread. In colour, where the terminal has any.
+        May be called at any time, from any thread. In colour if the terminal has any.
         """
         self.nets.enable_snoop_trace()
 
     def enable_snoop_trace_no_color(self) -> None:
-        """`enable_snoop_trace`, plain."""
+        """The same as `enable_snoop_trace`, without colour."""
         self.nets.enable_snoop_trace(colour=False)
 
     def disable_snoop_trace(self) -> None:
-        """Neither show nor send state transitions any more."""
+        """Stop sending and showing state transitions."""
         self.nets.disable_snoop_trace()
 
     def enable_snoop_spy(self) -> None:
-        """Show the spy lines of every chart that has this enabled, here and there."""
+        """Show the spy lines of all charts that have this enabled, and share this one's."""
         self.nets.enable_snoop_spy()
 
     def enable_snoop_spy_no_color(self) -> None:
-        """`enable_snoop_spy`, plain."""
+        """The same as `enable_snoop_spy`, without colour."""
         self.nets.enable_snoop_spy(colour=False)
 
     def disable_snoop_spy(self) -> None:
-        """Neither show nor send spy lines any more."""
+        """Stop sending and showing spy lines."""
         self.nets.disable_snoop_spy()
 
     def snoop_scribble(self, message: str, enable_color: bool = True) -> None:
-        """Write a remark into every snoop that is enabled; with none, on this terminal alone."""
+        """Write a remark to every snoop that is enabled; if none is, to this terminal only."""
         self.nets.snoops.scribble(message, colour=enable_color)
 
-    def _end_thread(self, timeout: float | None = None) -> None:
-        """Have the chart handle no further event, and wait for the end of its thread."""
-        self.activeobject_task_event.clear()
-        if not self._life.has_thread:
-            return
-        self.queue.append(Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL))  # wakes it up
-        if self.thread is not threading.current_thread():
-            self.thread.join(timeout)
 
-    def _cancel_timers(self) -> None:
-        # One by one: another thread that stops this chart may do the same.
-        with contextlib.suppress(IndexError):
-            while True:
-                self.posted_events_queue.pop().task_run_event.clear()
-
-    def _room_for_remote_events(self) -> int:
-        """How many events from the network the FIFO takes now; in the consumer's thread."""
-        if not self._life.has_thread:
-            return 0  # before the first state is entered, and after the end
-        return self.nets.settings.limits.fifo_remote_events - len(self.queue)
+def _stop(chart: NetworkedChart) -> None:
+    """Stop a chart by its own method, unless a handler has put something else in its place."""
+    if callable(chart.stop):
+        chart.stop()
+    else:
+        NetworkedChart.stop(chart)
 
 
+@documented
 class NetworkedActiveObject(NetworkedChart, ActiveObject, SnoopedHsm):  # type: ignore[misc]
-    """A `miros.ActiveObject` whose events travel: state functions, and `transmit`."""
+    """A `miros.ActiveObject` whose events travel to the charts of other processes and machines.
+
+    ::
+
+        chart = NetworkedActiveObject("fan", "robot", "rabbit", MESH_KEY)
+        chart.start_at(first_state)
+        chart.transmit(Event(signal=signals.HELLO, payload="fan"))
+        chart.stop()
+
+    State functions are those of miros. An event that another chart transmits is posted into this
+    chart's FIFO, as `post_fifo` does it. Nothing touches the network before `start_at`.
+
+    Args:
+        name: the chart's name, in its instrumentation and inside its messages.
+        ...: see `Settings`.
+
+    Older spellings are taken as well: ``mesh_encyption_key``, ``trace_snoop_encryption_key`` and
+    ``spy_snoop_encryption_key``.
+
+    Raises:
+        MirosApiException: the name is not a text of 1 to 255 characters, or a subclass has taken an
+            attribute that the chart needs.
+        SettingsError: a value cannot work; the message says what would.
+        MalformedKey: an encryption key is not a Fernet key.
+        TypeError: a value was given twice, an argument is missing, or a keyword is unknown.
+    """
 
 
+@documented
 class NetworkedFactory(NetworkedChart, Factory, SnoopedHsm):  # type: ignore[misc]
-    """A `miros.Factory` whose events travel: callbacks, and `transmit`."""
+    """A `miros.Factory` whose events travel to the charts of other processes and machines.
+
+    ::
+
+        chart = NetworkedFactory("fan", "robot", "rabbit", MESH_KEY)
+        state = chart.create(state="listening").catch(signal=signals.HELLO, handler=on_hello)
+        chart.nest(state.to_method(), parent=None)
+        chart.start_at(state.to_method())
+        chart.transmit(Event(signal=signals.HELLO, payload="fan"))
+        chart.stop()
+
+    States and callbacks are made as in miros. An event that another chart transmits is posted into
+    this chart's FIFO, as `post_fifo` does it. Nothing touches the network before `start_at`.
+
+    Args:
+        name: the chart's name, in its instrumentation and inside its messages.
+        ...: see `Settings`.
+
+    Older spellings are taken as well: ``mesh_encyption_key``, ``trace_snoop_encryption_key`` and
+    ``spy_snoop_encryption_key``.
+
+    Raises:
+        MirosApiException: the name is not a text of 1 to 255 characters, or a subclass has taken an
+            attribute that the chart needs.
+        SettingsError: a value cannot work; the message says what would.
+        MalformedKey: an encryption key is not a Fernet key.
+        TypeError: a value was given twice, an argument is missing, or a keyword is unknown.
+    """
 
 
-_started: weakref.WeakSet[NetworkedChart] = weakref.WeakSet()
-
-
-@atexit.register
-def _end_charts() -> None:
-    """Stop the charts that a program forgot; runs before their networks are stopped likewise."""
-    for chart in list(_started):
-        with chart._life.ending():
-            chart._end_thread(_LAST_HANDLER_S)
-
-
-# The threads of the parent's charts do not exist in the child.
-in_forked_child(_started.clear)
+# Python calls the functions that were registered last first. Charts have to end before the networks
+# do, which still register a function of their own.
+atexit.unregister(process.end_all)
+atexit.register(process.end_all)

@@ -1,110 +1,286 @@
 """miros's two registries, made safe for several threads and quick to look things up in.
 
-miros keeps the numbers of a process's signals in one ordered mapping, ``miros.signals``, that only
-grows and that every thread reads. Two threads that add to it at the same time can give two names
-one number, and one that makes an event while another adds gets a ``RuntimeError``. As the thread
-of a connection adds the names that others send, the registry gets a lock for those that add and a
-copy for those that read.
+miros keeps two ordered mappings for a whole process: ``signals`` (the number of each signal's name)
+and ``return_status`` (what a state function may return). Every thread reads them, and any thread
+may add a signal. In plain miros two threads that add at the same time can give two names one
+number, and a thread that makes an event while another adds a signal gets a ``RuntimeError``. A
+networked chart meets both, because the thread of a connection adds the names that others send.
 
-It is read some dozen times for each event that a chart handles: each ``signals.NAME`` and
-``return_status.NAME`` is a failed attribute lookup first, and each new event a search through all
-numbers. The copy is indexed, and names are attributes, which halves the time of an event. What is
-asked and answered stays the same.
+They are slow, too. ``signals.NAME`` is first a failed look-up of an attribute, and each new event
+searches all numbers, for its own number and then for its name. A chart makes five events for each
+that it handles.
 
-Importing this module is all it takes: the registries are single objects, and every module that
-uses miros has a reference to them.
+`install` mends both. Whoever changes a registry then holds a lock; names are real attributes; and a
+new event finds its name in an index. Whatever a registry is asked, it answers as before, because
+nothing that reads it is replaced: a registry keeps its class, and `_Guarded` comes between that
+class and its base.
 """
 
 from __future__ import annotations
 
 import contextlib
+import functools
+import sys
 import threading
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any
 
-from miros import return_status, signals
+from miros import Event, return_status, signals
+from miros.event import OrderedDictWithParams
+
+from .. import process
 
 lock = threading.RLock()
-"""Held while a signal is added."""
+"""Held by whoever changes a registry. A forked child has a new one, so always use it by this name:
+``registry.lock``."""
+
+_attributes_of: Callable[[Any], dict[str, Any]] = vars(OrderedDict)["__dict__"].__get__
+"""All attributes of a registry; ``vars`` of a guarded one leaves out the shortcuts."""
+
+_guards: dict[int, _Guard] = {}
+"""By the id of its registry. Other objects of the same classes, such as copies, have none."""
+
+_is_installed = False
 
 
-class _GuardedSignals(type(signals)):  # type: ignore[misc]  # miros has no type hints
-    """miros's registry of signals; readers see the last complete state.
+def install() -> None:
+    """Guard miros's registries for the rest of the process.
 
-    Each event that is made asks for ``items()`` and ``values()``, and a chart makes five for each
-    that it handles. So these two are methods of a copy, which are Python's own. What is in the
-    registry is in the copy: the copy comes first when a name is added, and last when one goes.
+    Called when the first networked object is made. May be called again, and from any thread.
+    """
+    global _is_installed
+    if _is_installed:
+        return
+    with lock:
+        if _is_installed:
+            return
+        for registry in (signals, return_status):
+            _guards[id(registry)] = guard = _Guard(registry)
+            # One step: from here on every writer of another thread waits for the lock.
+            _put_below(type(registry), _Guarded, OrderedDictWithParams)
+            guard.follow()
+        guard = _guards[id(signals)]
+        kind = type(signals)
+        kind.append = _append_under_lock(kind.append)
+        kind.is_inner_signal = _with_known_inner_signals(kind.is_inner_signal, guard)
+        Event.__init__ = _with_index(Event.__init__, guard)
+        _is_installed = True
+
+
+def _put_below(kind: type, between: type, base: type) -> None:
+    kind.__bases__ = tuple(between if each is base else each for each in kind.__bases__)
+
+
+class _Guard:
+    """What follows from the content of one registry. Changed under the lock, read without it.
+
+    Readers may find it a moment behind the registry. Then they ask the registry itself.
     """
 
-    _names: dict[str, int] = {}  # noqa: RUF012 - replaced, and never changed
-    _inner: frozenset[str | int] = frozenset()
+    def __init__(self, registry: Any) -> None:
+        self._registry = registry
+        self._attributes = _attributes_of(registry)
+        self.shortcuts: set[str] = set()
+        """Names that are attributes only so that they are found at once."""
+        self.names: dict[Any, Any] = {}
+        """The name of each number; where several names have it, the first."""
+        self._inner: list[Any] = []
+        self.inner_numbers: set[Any] = set()
+        """The numbers of miros's own signals."""
+        self.inner_names: set[Any] = set()
+        """All names that have one of these numbers."""
+        process.disown_in_child(self, process.Stage.WORKERS)
 
-    def append(self, string: str) -> None:
-        """Add a name, unless it is there."""
+    def add(self, name: Any, number: Any) -> None:
+        """Follow a name that was added behind all others."""
+        count = self._inner_count()
+        are_inner_before = isinstance(count, int) and 0 <= count < len(self._registry)
+        if not are_inner_before or number in self._inner:
+            self.follow()
+            return
+        with contextlib.suppress(TypeError):
+            self.names.setdefault(number, name)
+        self._shorten(name, number)
+
+    def follow(self) -> None:
+        """Follow any change, and look at every name again."""
+        pairs = list(OrderedDict.items(self._registry))
+        names: dict[Any, Any] = {}
+        numbers = [number for _, number in pairs]
+        try:
+            inner = numbers[: self._inner_count()]
+        except TypeError:  # somebody has set another count: miros knows none then
+            inner = []
+        inner_numbers = set()
+        for place, (name, number) in enumerate(pairs):
+            # What cannot be hashed is looked for in the registry.
+            with contextlib.suppress(TypeError):
+                names.setdefault(number, name)
+                if place < len(inner):
+                    inner_numbers.add(number)
+        self.names, self._inner, self.inner_numbers = names, inner, inner_numbers
+        self.inner_names = {name for name, number in pairs if number in inner}
+        for name in self.shortcuts - {name for name, _ in pairs}:
+            self.remove_shortcut(name)
+        for name, number in pairs:
+            self._shorten(name, number)
+
+    def remove_shortcut(self, name: str) -> None:
+        """Have an attribute looked up in the registry again, as miros does."""
+        if name in self.shortcuts:
+            self._attributes.pop(name, None)
+            self.shortcuts.discard(name)
+
+    def disown(self) -> None:
+        """Become usable in a forked child, where a thread of the parent may have held the lock."""
+        global lock
+        lock = threading.RLock()
+        self.follow()
+
+    def _inner_count(self) -> Any:
+        return self._attributes.get("highest_inner_signal", 0)
+
+    def _shorten(self, name: Any, number: Any) -> None:
+        """Make a name an attribute, unless miros or a user has another one of this name."""
+        if type(name) is not str or hasattr(type(self._registry), name):
+            return
+        if name in self.shortcuts or name not in self._attributes:
+            self.shortcuts.add(name)  # first, so that `vars` never shows it
+            self._attributes[sys.intern(name)] = number
+
+
+def _followed(name: str) -> Any:
+    """A method of a mapping that changes it: under the lock, and followed by the guard."""
+    plain = getattr(OrderedDict, name)
+
+    @functools.wraps(plain)
+    def change(self: Any, *arguments: Any, **keywords: Any) -> Any:
+        guard = _guards.get(id(self))
+        if guard is None:
+            return plain(self, *arguments, **keywords)
+        with lock:
+            try:
+                return plain(self, *arguments, **keywords)
+            finally:
+                guard.follow()
+
+    return change
+
+
+def _set_aside(name: str) -> Any:
+    """A method that sets or deletes an attribute: a shortcut must not stand in its way."""
+    plain = getattr(object, name)
+
+    @functools.wraps(plain)
+    def change(self: Any, attribute: str, *value: Any) -> None:
+        guard = _guards.get(id(self))
+        if guard is None:
+            plain(self, attribute, *value)
+            return
+        with lock:
+            guard.remove_shortcut(attribute)
+            try:
+                plain(self, attribute, *value)
+            finally:
+                guard.follow()
+
+    return change
+
+
+class _Guarded(OrderedDictWithParams):  # type: ignore[misc]  # miros has no type hints
+    """Between miros's classes of registries and their base: what changes a registry.
+
+    ``update``, ``setdefault`` and ``|=`` come here one by one, through ``__setitem__``.
+    """
+
+    __delitem__ = _followed("__delitem__")
+    pop = _followed("pop")
+    popitem = _followed("popitem")
+    clear = _followed("clear")
+    move_to_end = _followed("move_to_end")
+    __setattr__ = _set_aside("__setattr__")
+    __delattr__ = _set_aside("__delattr__")
+
+    def __setitem__(self, name: Any, number: Any) -> None:
+        guard = _guards.get(id(self))
+        if guard is None:
+            super().__setitem__(name, number)
+            return
+        with lock:
+            is_new = name not in self
+            super().__setitem__(name, number)
+            if is_new:
+                guard.add(name, number)
+            else:
+                guard.follow()
+
+    @property
+    def __dict__(self) -> dict[str, Any]:  # type: ignore[override]  # of every object
+        """The attributes without the shortcuts, for ``vars``, ``dir`` and pickle."""
+        attributes = _attributes_of(self)
+        guard = _guards.get(id(self))
+        if guard is None:
+            return attributes
+        hidden = guard.shortcuts
+        return {name: value for name, value in list(attributes.items()) if name not in hidden}
+
+    if hasattr(object, "__getstate__"):  # since Python 3.11; before, pickle asks for __dict__
+
+        def __getstate__(self) -> object:
+            if id(self) not in _guards:
+                return super().__getstate__()
+            return self.__dict__ or None
+
+
+def _append_under_lock(plain: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
+    """``signals.append``: no other thread may add between the count and the addition."""
+
+    @functools.wraps(plain)
+    def append(self: Any, string: str) -> None:
         if string not in self:
             with lock:
-                super().append(string)
+                plain(self, string)
 
-    def __setitem__(self, name: str, number: int) -> None:
-        with lock:
-            self._answer_from({**dict(super().items()), name: number})
-            super().__setitem__(name, number)
-
-    def __delitem__(self, name: str) -> None:
-        with self._changing():
-            super().__delitem__(name)
-
-    def pop(self, *arguments: Any) -> Any:
-        """Take a name out, as of any mapping."""
-        with self._changing():
-            return super().pop(*arguments)
-
-    def popitem(self, last: bool = True) -> Any:
-        """Take the last name out, or the first."""
-        with self._changing():
-            return super().popitem(last)
-
-    def clear(self) -> None:
-        """Take every name out."""
-        with self._changing():
-            super().clear()
-
-    def move_to_end(self, name: str, last: bool = True) -> None:
-        """Move a name to the end, or to the begin."""
-        with self._changing():
-            super().move_to_end(name, last)
-
-    def is_inner_signal(self, other: object) -> bool:
-        """Tell whether a name or a number is one of miros's own."""
-        return isinstance(other, (str, int)) and other in self._inner
-
-    @contextlib.contextmanager
-    def _changing(self) -> Iterator[None]:
-        with lock:
-            yield
-            self._answer_from(dict(super().items()))
-
-    def _answer_from(self, names: dict[str, int]) -> None:
-        """Prepare the answers anew; each is replaced in one step, and never changed.
-
-        An event that is made asks for the values first: what is among them is among the items.
-        """
-        before, self._names = self._names, names
-        numbers = dict.fromkeys(names.values())
-        inner = tuple(names.items())[: self.highest_inner_signal]
-        attributes = self.__dict__
-        attributes["items"] = names.items
-        # Among keys a number is found at once; but two names of one number are two values.
-        attributes["values"] = numbers.keys if len(numbers) == len(names) else names.values
-        attributes["_inner"] = frozenset(part for pair in inner for part in pair)
-        for name in before.keys() - names.keys() - _TAKEN:
-            attributes.pop(name, None)
-        attributes.update((name, names[name]) for name in names.keys() - _TAKEN)
+    return append
 
 
-_TAKEN = frozenset((*dir(_GuardedSignals), *vars(signals)))
-"""Attributes of the registry itself: a signal of such a name, which others may send, is none."""
+def _with_known_inner_signals(
+    plain: Callable[[Any, object], bool], guard: _Guard
+) -> Callable[[Any, object], bool]:
+    """``signals.is_inner_signal``: asked by miros for each call of a state function."""
 
-signals.__class__ = _GuardedSignals
-signals._answer_from(dict(signals))
-vars(return_status).update(return_status)
+    @functools.wraps(plain)
+    def is_inner_signal(self: Any, other: object) -> bool:
+        if self is not signals:
+            return plain(self, other)
+        if isinstance(other, str):
+            return other in guard.inner_names
+        return isinstance(other, int) and other in guard.inner_numbers
+
+    return is_inner_signal
+
+
+def _with_index(plain: Callable[..., None], guard: _Guard) -> Callable[..., None]:
+    """``Event.__init__``: what miros's does, without its two searches."""
+
+    @functools.wraps(plain)
+    def initialize(self: Any, signal: Any, payload: Any = None) -> None:
+        try:
+            name = guard.names.get(signal)
+        except TypeError:  # it cannot be hashed
+            name = None
+        if name is not None:
+            self.payload = payload
+            self.signal = signal
+            self.signal_name = name
+        elif isinstance(signal, str):
+            self.payload = payload
+            signals.append(signal)
+            self.signal_name = signal
+            self.signal = signals[signal]
+        else:
+            with lock:  # it goes through the registry
+                plain(self, signal, payload)
+
+    return initialize

@@ -1,15 +1,22 @@
-"""What a node is told at its construction: one frozen object with every default and its unit.
+"""The arguments of a node: one frozen object with every default, unit and meaning.
 
-Pure values; nothing here opens a socket or starts a thread. Values that cannot work are refused
-here, at construction, with a message that says what would.
+A value that cannot work is refused here, when the node is constructed, with a message that says
+what would work. Nothing here opens a socket or starts a thread.
+
+The networked classes take the same arguments. They declare the keyword-only ones by `Extras`, for
+type checkers and editors. At run time `spelled_out` and `documented` show what `Settings` says of
+them, so that defaults and meanings stand here alone.
 """
 
 from __future__ import annotations
 
+import inspect
+import re
 import ssl
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, TypedDict
+import textwrap
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import MISSING, Field, dataclass, field, fields
+from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ..exceptions import SettingsError
 from ..limits import Limits
@@ -33,10 +40,10 @@ if TYPE_CHECKING:
     from ..discovery.roster import PeersChanged
 
 DEFAULT_ROUTING_KEY = "miros.mesh"
-"""The mesh routing key of nodes that are given none."""
+"""The mesh routing key of a node that is given none."""
 
 _PORT_OF_SCHEME: Any = None
-"""Stands for the port that is usual with or without TLS, until that is known."""
+"""Means 5672, or 5671 with TLS; replaced when it is known which."""
 
 MeshCallback = Callable[["Event"], None]
 SnoopCallback = Callable[[str, str], None]
@@ -47,7 +54,10 @@ _KEYWORD_ALIASES = {
     "trace_snoop_encryption_key": "snoop_trace_encryption_key",
     "spy_snoop_encryption_key": "snoop_spy_encryption_key",
 }
+"""Spellings of older documentation, and the arguments that they mean."""
 
+_Class = TypeVar("_Class", bound=type)
+_Constructor = TypeVar("_Constructor", bound=Callable[..., None])
 
 _DURATIONS = {
     "start_timeout": "seconds",
@@ -59,7 +69,7 @@ _DURATIONS = {
 
 
 class Extras(TypedDict, total=False):
-    """The keyword-only arguments of the networked classes; `Settings` documents each."""
+    """The keyword-only arguments of the networked classes; `Settings` says what each means."""
 
     rabbit_host: str | None
     rabbit_port: int
@@ -91,55 +101,62 @@ class Extras(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Settings:
-    """Everything a node is told at its construction, checked.
+    """The arguments of a node, checked.
 
     Args:
-        rabbit_user: the user name that every broker of the system takes.
-        rabbit_password: its password; shown in no ``repr`` and no log.
-        mesh_encryption_key: the Fernet key of the mesh, or a list of them.
-        tx_routing_key: the routing key of what this node transmits.
-        rx_routing_key: the pattern (``*`` a word, ``#`` any number of words) of what it hears;
-            default ``tx_routing_key``. With neither, `DEFAULT_ROUTING_KEY` is both.
-        snoop_spy_encryption_key: the key of the spy network; default the mesh key.
-        snoop_trace_encryption_key: the key of the trace network; default the mesh key.
-        rabbit_host: this node's own broker; default this machine's address on its LAN.
-        rabbit_port: the port of every broker whose address names none; default 5672, or with TLS
-            5671.
+        rabbit_user: the user name, which every broker of the system must know.
+        rabbit_password: the user's password; no ``repr`` and no log shows it.
+        mesh_encryption_key: the Fernet key of the mesh, or a list of keys: the first encrypts, all
+            decrypt.
+        tx_routing_key: the routing key of the events that this node transmits.
+        rx_routing_key: the pattern of the events that it hears: ``*`` stands for one word, ``#``
+            for any number of words. Default: ``tx_routing_key``. With neither of the two,
+            `DEFAULT_ROUTING_KEY` is both.
+        snoop_spy_encryption_key: the key, or keys, of the spy network. Default: those of the mesh.
+        snoop_trace_encryption_key: the key, or keys, of the trace network. Default: those of the
+            mesh.
+        rabbit_host: the host of this node's own broker. Default: this machine's address on its LAN.
+        rabbit_port: the port of every broker whose address has none. Default: 5672, with TLS 5671.
         rabbit_vhost: the virtual host, the same on every broker.
-        addresses: the brokers' hosts, each ``host`` or ``host:port``. Given, the LAN is not
-            searched; what the hosts file names, and nodes that are heard, come in addition.
-        interface: the network interface whose LAN is searched; default that of the default route.
-        serializer: turns the plain data of an envelope into bytes; default restricted pickle.
-        deserializer: its inverse. The two are given together or not at all.
-        allowed_classes: classes of one's own that a payload may contain.
-        on_mesh_rx: called with each event that comes from the network, in place of the chart's
-            ``post_fifo``. The callbacks for what is received run in the thread of a connection:
-            they return soon.
-        on_trace_rx: called with (sender, line) for each trace line of another chart, in place of
-            printing.
-        on_spy_rx: the same for spy lines.
-        on_peers_changed: called with a `PeersChanged` when brokers were added or given up, in the
-            thread of the discovery.
-        tls: a context for ``amqps``; default one of ``RABBIT_TLS_CAFILE`` and its like in the
-            environment (see `tls`). Without one, only the events themselves are encrypted.
-        durable: events that this node transmits survive a restart of the brokers, at the price of
-            their writing them to disk.
-        start_timeout: seconds ``start_at`` waits for the own broker and the first discovery.
-        transmit_timeout: seconds ``transmit`` waits for a connected broker whose backlog is full.
+        addresses: the brokers, each as ``host`` or ``host:port``. If they are given, the LAN is not
+            searched; brokers in the hosts file, and brokers that other nodes announce, are used as
+            well. Default: search the LAN.
+        interface: the network interface whose LAN is searched. Default: the one of the default
+            route.
+        serializer: turns the plain data of an event into bytes. Default: restricted pickle.
+        deserializer: turns the bytes back into the data. Give both, or neither. Default: restricted
+            pickle.
+        allowed_classes: classes of your own that a payload may contain.
+        on_mesh_rx: called with each event from the network, in the thread of a connection; it has
+            to return soon. Default: the chart's ``post_fifo``.
+        on_trace_rx: called in the same way with (sender, line) for each trace line of another
+            chart. Default: the line is printed.
+        on_spy_rx: the same for spy lines. Default: the line is printed.
+        on_peers_changed: called with a `PeersChanged` after brokers were added or given up, in the
+            thread that looks for brokers. Default: nothing is called.
+        tls: an ``ssl.SSLContext`` that encrypts the connections; without it, only the events are
+            encrypted. Default: what ``RABBIT_TLS_CAFILE`` and its companions in the environment
+            describe, if they are set.
+        durable: whether events that this node transmits survive a restart of the brokers. The
+            brokers write them to disk for it.
+        start_timeout: how many seconds ``start_at`` waits for the own broker and for the first
+            search.
+        transmit_timeout: how many seconds ``transmit`` waits for a connected broker whose backlog
+            is full.
         rescan_interval: seconds between two searches for brokers; 0 searches once.
-        forget_after: seconds after which a broker that is gone is given up, and what waits for it
-            dropped: longer than a reboot or an update takes; 0 never gives one up. Without a
-            ``rescan_interval`` none is, for nobody would look for it again.
-        time_out_in_minutes: how long the cache of what was found on the LAN is valid; 0 forces a
-            search at every start.
-        accept_unknown_peers: brokers that are announced on the mesh, by nodes that hold its key,
-            are added.
-        max_age_s: seconds after which a message is refused, however it comes: the clocks of all
-            nodes have to agree. Default any age.
+        forget_after: seconds after which a broker that is gone is given up, and the events that
+            wait for it are dropped. Choose more than a reboot or an update takes. 0, and a
+            ``rescan_interval`` of 0, never give one up.
+        time_out_in_minutes: how many minutes the cached result of a search of the LAN is valid; 0
+            searches at every start.
+        accept_unknown_peers: whether brokers are used that other nodes, which hold the mesh key,
+            announce on the mesh.
+        max_age_s: seconds after which a message is too old to be taken. It needs clocks that agree
+            on all nodes. Default: any age is taken.
         limits: sizes and times of the transport.
 
     Raises:
-        SettingsError: a value that cannot work.
+        SettingsError: a value cannot work.
         MalformedKey: an encryption key is not a Fernet key.
     """
 
@@ -174,13 +191,15 @@ class Settings:
     limits: Limits = field(default_factory=Limits, kw_only=True)
 
     tx_key: str = field(init=False)
-    """The routing key in force of what this node transmits."""
+    """The routing key that is used for what this node transmits."""
     rx_key: str = field(init=False)
-    """The pattern in force of what this node hears."""
+    """The pattern that is used for what this node hears."""
     mesh_keys: tuple[bytes, ...] = field(init=False, repr=False)
-    """The checked keys of the mesh; the first encrypts. Likewise those of the snoops."""
+    """The checked keys of the mesh; the first encrypts."""
     trace_keys: tuple[bytes, ...] = field(init=False, repr=False)
+    """The same for the trace network."""
     spy_keys: tuple[bytes, ...] = field(init=False, repr=False)
+    """The same for the spy network."""
 
     def __post_init__(self) -> None:
         for name in ("rabbit_user", "rabbit_password", "rabbit_vhost"):
@@ -251,7 +270,7 @@ class Settings:
             check_short_text(name, key)
         if any(word in ("*", "#") for word in tx.split(".")):
             raise SettingsError(
-                f"tx_routing_key {tx!r} has a wildcard: wildcards belong into rx_routing_key"
+                f"tx_routing_key {tx!r} has a wildcard: only rx_routing_key may have one"
             )
         self._settle("tx_key", tx)
         self._settle("rx_key", rx)
@@ -273,15 +292,15 @@ class Settings:
 
 
 def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settings:
-    """Make settings of a constructor's arguments, whichever spelling of a keyword was used.
+    """Make settings from a constructor's arguments, in whichever spelling they were given.
 
     Args:
-        given: the contract's own arguments by their name; `None` means not given.
-        extras: further keywords, some of them perhaps older spellings of the former.
+        given: the arguments that may be given by position, by name; `None` means not given.
+        extras: all other keywords. An older spelling of an argument in ``given`` may be among them.
 
     Raises:
         TypeError: a value was given twice, an argument is missing, or a keyword is unknown.
-        SettingsError: a value that cannot work.
+        SettingsError: a value cannot work.
     """
     merged: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     spelled = {name: name for name in merged}
@@ -299,8 +318,65 @@ def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settin
     return Settings(**merged)
 
 
+def spelled_out(constructor: _Constructor) -> _Constructor:
+    """Show a constructor's ``**extras`` as the keywords that they are, with their defaults.
+
+    Only what `help` and editors see is changed: the signature, not the call. Older spellings are
+    taken, but not shown.
+    """
+    signature = inspect.signature(constructor)
+    named = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
+    keywords = [
+        inspect.Parameter(
+            each.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=_default_of(each),
+            annotation=each.type,
+        )
+        for each in fields(Settings)
+        if each.kw_only
+    ]
+    shown = signature.replace(parameters=[*named, *keywords])
+    constructor.__signature__ = shown  # type: ignore[attr-defined]  # inspect looks for it
+    return constructor
+
+
+def documented(cls: _Class) -> _Class:
+    """Put what each argument means into a class's docstring, in place of its line ``...:``."""
+    if cls.__doc__ is not None:  # as it is with python -OO
+        before, mark, after = inspect.cleandoc(cls.__doc__).partition("    ...:")
+        assert mark, f"the docstring of {cls.__name__} has no line ...:"
+        cls.__doc__ = before + "\n".join(_argument_lines()) + "\n" + after.partition("\n")[2]
+    return cls
+
+
+def _argument_lines() -> Iterator[str]:
+    """The arguments as `Settings` documents them, each with its default."""
+    text = inspect.cleandoc(Settings.__doc__ or "")
+    meanings = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))
+    for each in fields(Settings):
+        if each.init:
+            words = [f"{each.name}:", *meanings[each.name].split()]
+            default = _default_of(each)
+            if "Default:" not in words and default is not MISSING:
+                words += ["Default:", f"{_shown(default)}."]
+            yield textwrap.fill(
+                " ".join(words), 96, initial_indent=" " * 4, subsequent_indent=" " * 8
+            )
+
+
+def _default_of(argument: Field[Any]) -> Any:
+    if argument.default_factory is not MISSING:
+        return argument.default_factory()
+    return argument.default
+
+
+def _shown(default: object) -> str:
+    return f"{Limits.__name__}()" if isinstance(default, Limits) else repr(default)
+
+
 def _as_tuple(name: str, items: str, value: object) -> tuple[Any, ...]:
-    # A text, and a class such as an Enum, can be iterated over too; but that is never meant.
+    # A text or an Enum class can be iterated over, too, but is never meant as a list.
     if isinstance(value, (str, bytes, type)) or not isinstance(value, Iterable):
         raise SettingsError(f"{name} is a list of {items}: put even one into [ ]")
     return tuple(value)

@@ -1,7 +1,7 @@
-"""The names of signals that come from the network: which are taken, and how many.
+"""The names of signals that come from the network: which of them are taken, and how many.
 
-Each one that is new to this process is kept for its life, in miros's registry of signals, so their
-number is bounded.
+miros's registry of signals keeps every name until the process ends. So there is a limit to the
+names that others may add to it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ _added = 0
 
 
 def check_name(name: str) -> None:
-    """Check that a signal's name may travel; its type is known to be text.
+    """Check that a text may travel as the name of a signal.
 
     Raises:
-        MessageRejected: with the reason.
+        MessageRejected: it may not; with the reason.
     """
     if name in INNER_SIGNALS:
         raise MessageRejected(RejectReason.INNER_SIGNAL, name)
@@ -35,17 +35,18 @@ def check_name(name: str) -> None:
 
 
 def admit_name(name: str, limit: int) -> str:
-    """See that a name from the network is registered; from any thread.
+    """Add a name from the network to the registry, if it is new. Any thread may call this.
 
     Args:
-        name: the name, which `check_name` has passed.
-        limit: most names that this function adds in the life of this process.
+        name: a name that `check_name` has passed.
+        limit: the most names that this function adds before the process ends.
 
     Returns:
-        the name as it is known: miros compares names by identity when it cancels events.
+        the same text, as the object to use: miros compares names by identity when it cancels
+        events.
 
     Raises:
-        MessageRejected: with the reason.
+        MessageRejected: the limit is reached.
     """
     global _added
     name = sys.intern(name)

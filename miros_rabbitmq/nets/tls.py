@@ -1,13 +1,13 @@
 """TLS for every broker of a system, as the environment describes it.
 
-Read where a constructor is given no ``tls``::
+Three variables are read when a constructor is given no ``tls``::
 
     RABBIT_TLS_CAFILE     the authorities whose brokers are trusted, in PEM; turns TLS on
-    RABBIT_TLS_CERTFILE   this node's own certificate, where brokers ask for one, in PEM
+    RABBIT_TLS_CERTFILE   this node's own certificate, if brokers ask for one, in PEM
     RABBIT_TLS_KEYFILE    its private key, without a passphrase; default the file of the certificate
 
-Brokers are verified, their host names too. What is set and cannot be used is an error, and never
-means to go without TLS.
+Brokers are verified, and their host names too. A variable that is set and cannot be used is an
+error: TLS is never left out because of it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ KEYFILE = "RABBIT_TLS_KEYFILE"
 
 
 def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext | None:
-    """Make a context of the environment's settings; `None` where it has none.
+    """Make a context from the environment's variables; `None` if none is set.
 
     Raises:
-        SettingsError: a file cannot be read or used, or one of the settings lacks another.
+        SettingsError: a file cannot be read or used, or a variable needs another one.
     """
     authorities, own, key = (environment.get(name) or None for name in (CAFILE, CERTFILE, KEYFILE))
     if authorities is None:
@@ -42,7 +42,7 @@ def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSL
         raise SettingsError(f"{CAFILE}={authorities} cannot be used: {_why(error)}") from error
     if own is not None:
         try:
-            # Without a way to ask, a key with a passphrase is refused and not waited for.
+            # OpenSSL would ask for a passphrase on the terminal, and wait.
             context.load_cert_chain(own, key, password=_no_passphrase)
         except (OSError, ValueError) as error:
             raise SettingsError(

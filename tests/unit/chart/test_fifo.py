@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from queue import Empty
 from typing import Any
@@ -373,3 +375,93 @@ def test_no_post_waits_for_a_chart_that_has_ended() -> None:
     for number in range(3):
         queue.append(event(number))
     assert queue.dropped == 2
+
+
+def take_and_linger(queue: ChartFifo, may_end: threading.Event) -> None:
+    """As a chart's thread does that is in a handler."""
+    queue.wait()
+    may_end.wait(scaled(60))
+
+
+def test_a_thread_that_must_not_wait_is_refused_at_once_and_asked_only_when_it_is_full() -> None:
+    impatient, asked = threading.get_ident(), list[int]()
+
+    def must_not_wait() -> bool:
+        asked.append(len(queue.deque))
+        return threading.get_ident() == impatient
+
+    queue = ChartFifo(2, "asking", timeout_s=scaled(60), must_not_wait=must_not_wait)
+    taker = threading.Thread(target=queue.wait)  # as the chart's thread
+    taker.start()
+    queue.append(event(0))
+    taker.join()
+    running = threading.Event()
+    alive = threading.Thread(target=take_and_linger, args=(queue, running))
+    queue.forget_stops()
+    alive.start()
+    wait_until(lambda: queue.qsize() == 0)
+    try:
+        queue.append(event(1))
+        assert asked == []
+        before_s = time.monotonic()
+        queue.append(event(2))
+        assert time.monotonic() - before_s < scaled(5)
+        assert (payloads(queue), queue.dropped, asked) == ([0, 1], 1, [2])
+        queue.append(STOP)
+        assert (queue.dropped, asked) == (1, [2]), "the order to stop is taken without a question"
+        queue.pop()
+        patient = threading.Thread(target=queue.append, args=(event(3),))
+        patient.start()
+        wait_until(lambda: len(asked) == 2)
+        patient.join(0.05)
+        assert patient.is_alive()
+        queue.popleft()
+        patient.join(scaled(10))
+        assert payloads(queue) == [1, 3]
+    finally:
+        running.set()
+        alive.join()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_child_can_use_one_that_a_thread_of_its_parent_was_using() -> None:
+    full = ChartFifo(1, "forked", timeout_s=scaled(60))
+    full.append(event(0))
+    stop = threading.Event()
+    owner = threading.Thread(target=take_and_linger, args=(full, stop))
+    owner.start()
+    wait_until(lambda: full.qsize() == 0)
+    asking, may_answer = threading.Event(), threading.Event()
+
+    def hold_the_lock() -> bool:
+        asking.set()
+        may_answer.wait(scaled(60))
+        return True
+
+    held = ChartFifo(1, "held", timeout_s=scaled(60), must_not_wait=hold_the_lock)
+    held.append(event(0))
+    user = threading.Thread(target=take_and_linger, args=(held, stop))
+    user.start()
+    wait_until(lambda: held.qsize() == 0)
+    poster = threading.Thread(target=held.append, args=(event(1),))
+    poster.start()
+    assert asking.wait(scaled(10))
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            for queue in (full, held):
+                assert queue.qsize() == len(queue) == 1, "a wake-up for each event"
+                queue.wait(timeout=0)
+                queue.popleft()
+                queue.append(event(2))
+                assert payloads(queue) == [2]
+            status = 0
+        finally:
+            os._exit(status)
+    may_answer.set()
+    stop.set()
+    for thread in (owner, user, poster):
+        thread.join()
+    assert os.waitpid(child, 0)[1] == 0

@@ -8,8 +8,8 @@ from collections.abc import Callable
 
 import pytest
 
-from miros_rabbitmq import MirosApiException
-from miros_rabbitmq.chart.life import ChartLife
+from miros_rabbitmq import MirosApiException, process
+from miros_rabbitmq.chart.life import LAST_HANDLER_S, ChartLife
 
 from ...helpers import scaled, wait_until
 
@@ -18,18 +18,24 @@ class Chart:
     """A life, and a thread that ends when it is told to."""
 
     def __init__(self, patience_s: float = 30.0) -> None:
-        self.thread: threading.Thread | None = None
         self.may_end = threading.Event()
-        self.life = ChartLife("chart", lambda: self.thread, patience_s)
+        self.may_run = threading.Event()
+        self.woken = 0
+        self.life = ChartLife("chart", self.may_run, self.wake, patience_s)
+
+    def wake(self) -> None:
+        self.woken += 1
 
     def run(self, target: Callable[[], object] | None = None) -> None:
-        self.thread = threading.Thread(target=target or self.may_end.wait)
-        self.thread.start()
+        self.may_run.set()
+        thread = threading.Thread(target=target or self.may_end.wait)
+        thread.start()
+        self.life.thread = thread
 
     def end(self) -> None:
         self.may_end.set()
-        if self.thread is not None:
-            self.thread.join()
+        if self.life.thread is not None:
+            self.life.thread.join()
 
 
 def began(chart: Chart) -> bool:
@@ -120,14 +126,14 @@ def test_a_start_gives_up_where_a_stop_does_not_end() -> None:
     chart = Chart(patience_s=0.05)
     with (
         chart.life.ending(),
-        pytest.raises(MirosApiException, match=r"takes longer than 0.05 s"),
+        pytest.raises(MirosApiException, match=r"cannot start: for 0.05 s another thread"),
     ):
         began(chart)
     chart.run()
     with chart.life.ending():
         pass
     try:
-        with pytest.raises(MirosApiException, match=r"takes longer than 0.05 s"):
+        with pytest.raises(MirosApiException, match=r"cannot start: for 0.05 s another thread"):
             began(chart)
     finally:
         chart.end()
@@ -139,7 +145,7 @@ def test_a_thread_that_ends_cannot_start_its_chart_again() -> None:
     errors: list[Exception] = []
 
     def stop_and_start() -> None:
-        wait_until(lambda: chart.thread is threading.current_thread())
+        wait_until(lambda: chart.life.thread is threading.current_thread())
         with chart.life.ending():
             pass
         began_s = time.monotonic()
@@ -158,6 +164,88 @@ def test_a_thread_that_ends_cannot_start_its_chart_again() -> None:
 def test_a_forked_child_waits_for_no_stop_of_its_parent() -> None:
     chart = Chart(patience_s=0.05)
     with chart.life.starting(), chart.life.ending():
-        chart.life._disown()
+        chart.life.disown()
         assert began(chart)
     assert began(chart)
+
+
+# The end of the thread.
+
+
+def test_a_thread_is_ended_by_an_event_that_wakes_it() -> None:
+    chart = Chart()
+    chart.run()
+    ender = threading.Thread(target=chart.life.end_thread)
+    ender.start()
+    wait_until(lambda: chart.woken)
+    assert not chart.may_run.is_set()
+    ender.join(0.05)
+    assert ender.is_alive(), "it waits for the thread"
+    chart.end()
+    ender.join(scaled(10))
+    assert not ender.is_alive()
+    chart.life.end_thread()
+    assert chart.woken == 1, "a thread that has ended is not woken"
+
+
+def test_a_thread_that_ends_itself_does_not_wait_for_itself() -> None:
+    chart = Chart()
+
+    def end_itself() -> None:
+        wait_until(lambda: chart.life.thread is threading.current_thread())
+        chart.life.end_thread()
+
+    chart.run(end_itself)
+    assert chart.life.thread is not None
+    chart.life.thread.join(scaled(10))
+    assert not chart.life.has_thread
+
+
+def test_a_chart_is_asked_to_end_without_a_wait_and_then_waited_for_within_the_limit() -> None:
+    chart = Chart()
+    chart.run()
+    try:
+        before_s = time.monotonic()
+        chart.life.ask_to_end()
+        assert time.monotonic() - before_s < scaled(0.5)
+        assert chart.life.must_end
+        assert not chart.may_run.is_set()
+        assert chart.woken == 1
+        chart.life.end(time.monotonic() - LAST_HANDLER_S + 0.05)
+        assert time.monotonic() - before_s < scaled(0.5)
+        chart.life.end(time.monotonic() - 2 * LAST_HANDLER_S)
+        assert chart.woken == 1
+    finally:
+        chart.end()
+
+
+def members(monkeypatch: pytest.MonkeyPatch) -> set[object]:
+    """What is registered for the end of the program from now on."""
+    registered: set[object] = set()
+    monkeypatch.setattr(process, "end_with_program", lambda one, _stage: registered.add(one))
+    monkeypatch.setattr(process, "stay", lambda one, _stage: registered.discard(one))
+    return registered
+
+
+def test_a_chart_ends_with_the_program_from_its_start_to_its_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registered = members(monkeypatch)
+    chart = Chart()
+    assert not registered
+    assert began(chart)
+    assert registered == {chart.life}
+    with chart.life.ending():
+        assert registered == {chart.life}, "until the stop is done"
+    assert not registered
+
+
+def test_a_chart_whose_stop_failed_still_ends_with_the_program(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    registered = members(monkeypatch)
+    chart = Chart()
+    assert began(chart)
+    with pytest.raises(ZeroDivisionError), chart.life.ending():
+        raise ZeroDivisionError
+    assert registered == {chart.life}

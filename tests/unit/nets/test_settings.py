@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import inspect
 import math
+import re
 import ssl
 import traceback
 from collections.abc import Callable
@@ -19,7 +21,9 @@ from miros_rabbitmq.nets.settings import (
     DEFAULT_ROUTING_KEY,
     Extras,
     Settings,
+    documented,
     settings_from,
+    spelled_out,
 )
 from miros_rabbitmq.urls import Address, check_short_text
 
@@ -110,6 +114,62 @@ def test_the_extras_are_the_keyword_only_settings_and_the_three_old_spellings() 
     keyword_only = {item.name for item in dataclasses.fields(Settings) if item.kw_only}
     assert Extras.__optional_keys__ == keyword_only | set(OLD_SPELLINGS)
     assert not Extras.__required_keys__
+
+
+def test_the_extras_have_the_types_of_the_settings() -> None:
+    types = {item.name: item.type for item in dataclasses.fields(Settings) if item.kw_only}
+    assert types == {
+        name: annotation.__forward_arg__
+        for name, annotation in Extras.__annotations__.items()
+        if name not in OLD_SPELLINGS
+    }
+
+
+class Documented:
+    """A class that takes settings.
+
+    Args:
+        first: one of its own.
+        ...: see `Settings`.
+        last: another one of its own.
+
+    Raises:
+        TypeError: a reason of its own.
+    """
+
+    @spelled_out
+    def __init__(self, first: int, rabbit_user: str, *, last: int = 3, **extras: Any) -> None:
+        self.given = first, rabbit_user, last, extras
+
+
+def test_a_class_that_takes_settings_shows_each_with_its_default() -> None:
+    parameters = inspect.signature(Documented).parameters
+    keyword_only = [item.name for item in dataclasses.fields(Settings) if item.kw_only]
+    assert list(parameters) == ["first", "rabbit_user", "last", *keyword_only]
+    assert parameters["start_timeout"].default == 5.0
+    assert parameters["limits"].default == Limits()
+    assert Documented(1, "user", mesh_encyption_key=KEY).given == (
+        *(1, "user", 3),
+        {"mesh_encyption_key": KEY},
+    )
+
+
+def test_a_class_that_takes_settings_says_what_each_means_between_those_of_its_own() -> None:
+    before = Documented.__doc__
+    text = documented(Documented).__doc__ or ""
+    Documented.__doc__ = before
+    arguments = text.partition("Args:\n")[2].partition("\n\n")[0]
+    names = re.findall(r"^    (\w+): ", arguments, re.MULTILINE)
+    taken = [item.name for item in dataclasses.fields(Settings) if item.init]
+    assert names == ["first", *taken, "last"]
+    assert "Default: 5.0." in arguments
+    assert "Default: Limits()." in arguments
+    assert text.endswith("Raises:\n    TypeError: a reason of its own.")
+
+
+def test_a_class_without_docstrings_stays_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Documented, "__doc__", None)
+    assert documented(Documented).__doc__ is None
 
 
 def test_the_arguments_by_position_are_in_the_order_of_the_contract() -> None:

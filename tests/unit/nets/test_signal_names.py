@@ -9,12 +9,13 @@ import pytest
 from miros import Event, signals
 
 from miros_rabbitmq.exceptions import MessageRejected, RejectReason
-from miros_rabbitmq.nets import signal_names
+from miros_rabbitmq.nets import registry, signal_names
 from miros_rabbitmq.nets.signal_names import admit_name, check_name
 
 
 @pytest.fixture(autouse=True)
 def _none_added_yet(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.install()
     monkeypatch.setattr(signal_names, "_added", 0)
 
 
