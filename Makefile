@@ -5,7 +5,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SOURCES = $(wildcard miros_rabbitmq tests examples tools bench setup.py)
 
-.PHONY: help setup demo test unit faults soak fuzz bench lint types format clean
+.PHONY: help setup demo test unit matrix faults soak fuzz bench lint types format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -16,11 +16,14 @@ setup:  ## virtual environment in .venv, the package in it, RabbitMQ where it is
 demo: setup  ## a crossing's traffic lights: three processes, two brokers, one live trace (15 s)
 	@$(BIN)/python examples/crossing/demo.py
 
-test: setup  ## lint, types, and all tests; the unit tests on every Python that is here
+test: setup  ## lint, types, and all tests; the unit tests on every Python, the short matrix
 	@tools/test.sh $(SOURCES)
 
 unit: setup  ## the tests that need no RabbitMQ
 	@$(BIN)/python -m pytest -q tests/unit
+
+matrix: setup  ## our oldest dependencies on the oldest Python, the newest on the newest (SHORT=1)
+	@tools/matrix.sh $(if $(SHORT),--short)
 
 fuzz: setup  ## ten minutes of atheris for each parser of foreign bytes (FUZZ_SECONDS=600)
 	@tools/fuzz.sh

@@ -6,6 +6,7 @@ import socket
 import threading
 from typing import Any
 
+import pika.compat
 import pytest
 
 from miros_rabbitmq.amqp.loop import LockedLoop
@@ -21,7 +22,10 @@ def _woken_without_tcp(monkeypatch: pytest.MonkeyPatch) -> None:
             one.setblocking(False)
         return sockets
 
-    monkeypatch.setattr("pika.compat.nonblocking_socketpair", pair)
+    # pika 1.3 has an underscore before the name.
+    newer = hasattr(pika.compat, "nonblocking_socketpair")
+    name = "nonblocking_socketpair" if newer else "_nonblocking_socketpair"
+    monkeypatch.setattr(pika.compat, name, pair)
 
 
 def test_the_lock_is_held_in_callbacks_timers_and_handlers_and_nowhere_else() -> None:
