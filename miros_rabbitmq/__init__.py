@@ -6,9 +6,10 @@
 """
 
 from .amqp.consumer import PikaTopicConsumer, SimplePikaTopicConsumer
-from .amqp.framing import Delivery
 from .amqp.link_state import SessionState
-from .amqp.publisher import PikaTopicPublisher, PublisherStats, SimplePikaTopicPublisher
+from .amqp.message_io import Delivery
+from .amqp.publisher import PikaTopicPublisher, SimplePikaTopicPublisher
+from .amqp.sender import PublisherStats
 from .amqp.topology import Queue
 from .broker.local_broker import LocalBroker
 from .chart.networked import NetworkedActiveObject, NetworkedFactory

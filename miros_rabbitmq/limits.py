@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 from .exceptions import SettingsError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, repr=False)
 class Limits:
     """What one node may hold, send and wait for.
 
@@ -103,3 +103,12 @@ class Limits:
             raise SettingsError("limits: a fast tempo or a minimum is above its slow or maximum")
         if self.fifo_remote_events > self.fifo_events:
             raise SettingsError("limits: fifo_remote_events is a part of fifo_events")
+
+    def __repr__(self) -> str:
+        """Only what is not the default, as in the signatures that ``help()`` shows."""
+        changed = (
+            f"{item.name}={getattr(self, item.name)!r}"
+            for item in fields(self)
+            if getattr(self, item.name) != item.default
+        )
+        return f"{type(self).__name__}({', '.join(changed)})"

@@ -128,10 +128,3 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
         after_in_parent=lambda: _lock.release(),
         after_in_child=_disown_all,
     )
-
-
-def in_forked_child(callback: Callable[[], object]) -> Callable[[], object]:
-    """Have a function called in every forked child (until all users are registered objects)."""
-    if hasattr(os, "register_at_fork"):
-        os.register_at_fork(after_in_child=callback)
-    return callback

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import weakref
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
-from .process import in_forked_child
+from .process import Stage, disown_in_child
 
 T = TypeVar("T")
 
@@ -22,7 +21,8 @@ class Worker(Generic[T]):
     """A queue and its thread.
 
     Every method may be called from any thread. The thread starts with the first item; it is a
-    daemon, and ends at `stop`. An item that comes later starts another.
+    daemon, and ends at `stop`, or when it is idle for too long. An item that comes later starts
+    another.
 
     Args:
         name: the thread's.
@@ -31,6 +31,7 @@ class Worker(Generic[T]):
         max_items: most items that wait; beyond, the oldest is dropped.
         pause_s: how long the thread rests after each call, so that it is not woken for each of many
             items that come one by one.
+        idle_s: after how long without an item the thread ends; default at `stop` only.
     """
 
     def __init__(
@@ -40,14 +41,16 @@ class Worker(Generic[T]):
         *,
         max_items: int,
         pause_s: float = 0.0,
+        idle_s: float | None = None,
     ) -> None:
         self._name = name
         self._handle = handle
         self._max_items = max_items
         self._pause_s = pause_s
+        self._idle_s = idle_s
         self._changed = threading.Condition()
         self._forget()
-        _workers.add(self)
+        disown_in_child(self, Stage.WORKERS)
 
     def _forget(self) -> None:
         self._items: deque[T] = deque()
@@ -89,6 +92,11 @@ class Worker(Generic[T]):
             thread.start()
             self._thread = thread
 
+    @property
+    def unhandled(self) -> int:
+        """How many items wait, or are being handled."""
+        return self._put - self._done
+
     def drain(self, timeout: float) -> bool:
         """Wait until all that was put so far is handled; False after ``timeout`` seconds.
 
@@ -129,7 +137,8 @@ class Worker(Generic[T]):
         with self._changed:
             while not (self._items or self._stop_asked):
                 self._is_idle = True
-                self._changed.wait()
+                if not self._changed.wait(self._idle_s) and self._is_idle:
+                    break  # nothing came for too long
             self._is_idle = False
             if not self._items:
                 self._thread = None
@@ -138,16 +147,7 @@ class Worker(Generic[T]):
             dropped, self._dropped = self._dropped, 0
             return items, dropped
 
-    def _disown(self) -> None:
+    def disown(self) -> None:
         """Become fit for use in a forked child, where the thread does not exist."""
         self._changed = threading.Condition()
         self._forget()
-
-
-_workers: weakref.WeakSet[Worker[Any]] = weakref.WeakSet()
-
-
-@in_forked_child
-def _disown_all() -> None:
-    for worker in list(_workers):
-        worker._disown()

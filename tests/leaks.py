@@ -12,8 +12,9 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-_MIROS_SINGLETONS = {"fifo active fabric", "lifo active fabric"}
-"""The event fabric of miros: two threads a process, started with its first chart, never ended."""
+_SINGLETONS = {"fifo active fabric", "lifo active fabric", "miros log"}
+"""The event fabric of miros: two threads a process, started with its first chart, never ended. And
+the thread that writes log lines for others, which ends a while after the last of them."""
 
 _MIROS_WRITER = "thread_runner"
 """The function of miros's writer thread, of which there is one a process, never ended."""
@@ -47,7 +48,7 @@ class Holdings(NamedTuple):
 
 def _is_immortal(thread: threading.Thread) -> bool:
     target = getattr(thread, "_target", None)
-    return thread.name in _MIROS_SINGLETONS or getattr(target, "__name__", "") == _MIROS_WRITER
+    return thread.name in _SINGLETONS or getattr(target, "__name__", "") == _MIROS_WRITER
 
 
 def _descriptors() -> Counter[str]:

@@ -43,11 +43,11 @@ def resting(chart: Any, e: Event) -> Any:
 
 def _add_peers(node: NetworkedActiveObject, urls: list[str]) -> None:
     """Have the mesh of a chart publish to these, too; return when it can."""
-    mesh = node.nets._mesh
+    mesh = node.nets.node.mesh
     for url in urls:
         mesh.add_broker(VhostUrl(url))
-    for publisher in mesh.publishers.values():
-        assert publisher.wait_until_ready(20)
+    for publisher in mesh.senders.values():
+        assert publisher.link.wait_until_ready(20)
 
 
 def transmit_cost(

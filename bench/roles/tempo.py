@@ -11,7 +11,11 @@ import threading
 import time
 from typing import Any
 
-from miros_rabbitmq import Limits, Queue, SimplePikaTopicConsumer, SimplePikaTopicPublisher
+from miros_rabbitmq import AmqpUrl, Limits, Queue, SimplePikaTopicConsumer
+from miros_rabbitmq.amqp.link import Role
+from miros_rabbitmq.amqp.parameters import Endpoint
+from miros_rabbitmq.amqp.reactor import Reactor
+from miros_rabbitmq.amqp.sender import Sender, Traffic
 from miros_rabbitmq.wire.envelope import TOKEN_SEPARATOR
 
 from .talk import hear, play, say
@@ -61,7 +65,7 @@ def _wait_until_still(arrivals: list[tuple[float, bytes]]) -> None:
         time.sleep(0.3)
 
 
-def _post(publisher: SimplePikaTopicPublisher, events: int, rate: float) -> None:
+def _post(publisher: Sender, events: int, rate: float) -> None:
     """Post so many events, evenly at a rate, or for 0 at once."""
     began_s = time.monotonic()
     for number in range(events):
@@ -69,23 +73,23 @@ def _post(publisher: SimplePikaTopicPublisher, events: int, rate: float) -> None
             delay_s = began_s + number / rate - time.monotonic()
             if delay_s > 0:
                 time.sleep(delay_s)
-        publisher.post_fifo(b"%.6f %b" % (time.monotonic(), FILLING))
+        token = b"%.6f %b" % (time.monotonic(), FILLING)
+        assert publisher.post_in_order(token, time.monotonic() + CONFIRMED_S)
 
 
-def _publisher(url: str, exchange: str, snoop: bool, limits: Limits) -> SimplePikaTopicPublisher:
+def _publisher(url: str, exchange: str, snoop: bool, limits: Limits) -> Sender:
     """A publisher as the mesh has it, or as a snoop has it."""
-    publisher = SimplePikaTopicPublisher(
-        url,
-        exchange,
-        "tempo",
-        separator=TOKEN_SEPARATOR,
-        lossy=snoop,
-        patient=snoop,
-        limits=limits,
-    )
-    publisher.start_thread()
-    assert publisher.wait_until_ready(10)
+    traffic = Traffic(exchange, "tempo", separator=TOKEN_SEPARATOR, lossy=snoop, patient=snoop)
+    endpoint = Endpoint(AmqpUrl(url), limits)
+    publisher = Sender(endpoint, Role("tempo"), traffic, Reactor("tempo publisher"))
+    publisher.start()
+    assert publisher.link.wait_until_ready(10)
     return publisher
+
+
+def _stop(publisher: Sender) -> None:
+    publisher.stop()
+    publisher.link.wait_for_end()
 
 
 def _limits(tempo: str, snoop: bool) -> Limits:
@@ -111,7 +115,7 @@ def publish_timed(url: str, exchange: str, **_: Any) -> None:
         _post(publisher, order["events"], order["rate"])
         assert publisher.flush(CONFIRMED_S)
         cpu_s = time.process_time() - cpu_s
-        publisher.stop_thread()
+        _stop(publisher)
         say({"cpu_us": cpu_s / order["events"] * 1e6})
         order = hear()
     say({})
@@ -142,7 +146,7 @@ def publish_sampled(
     assert publisher.flush(CONFIRMED_S)
     done.set()
     sampler.join()
-    publisher.stop_thread()
+    _stop(publisher)
     gaps = [after[0] - before[0] for before, after in itertools.pairwise(samples)]
     say({"samples": samples, "marks": marks, "sampled_s": statistics.median(gaps)})
 

@@ -1,56 +1,32 @@
-"""Consumers: a thread that takes messages from a queue at one broker and hands them to a callback.
+"""The public consumers, which work without a chart: they hand what they receive to a callback.
 
-How they are held and acknowledged is told in `receiver`.
+Messages are received by a `Receiver`, in the thread of its reactor; the callback is called in a
+thread of its own.
 """
 
 from __future__ import annotations
 
-import logging
-import time
-from collections import Counter, deque
+import ssl
 from collections.abc import Callable
-from typing import Any, NamedTuple
 
-from ..delivery.inbox import Arrival, Inbox
-from ..exceptions import MessageRejected, RejectReason
+from ..limits import Limits
 from ..wire.codec import Codec
-from ..wire.envelope import NOTICE, TOKEN_SEPARATOR, Envelope
-from .framing import Delivery
-from .link_state import SessionState
-from .receiver import Receiver
-
-logger = logging.getLogger(__name__)
-
-_MAX_TOKENS = 4_096
-"""Most tokens taken from one message; many times the default of ``Limits.batch_events``."""
-
-_WARN_INTERVAL_S = 60.0
-"""A reason for rejecting messages is warned about once in this time."""
+from ..wire.envelope import Envelope
+from .envelopes import EnvelopeTaker
+from .link import Role
+from .message_io import Delivery
+from .receiver import ConsumerStats, Outcome, Receiver, Source, Ticket
+from .sinks import WorkerSink
+from .standalone import OwnThread, Standalone, endpoint_of
+from .topology import Queue
 
 
-class ConsumerStats(NamedTuple):
-    """The counters of one consumer; all but ``messages`` count events."""
-
-    state: SessionState
-    messages: int
-    """AMQP messages that were delivered."""
-    received: int
-    """Handed to the callback."""
-    own: int
-    """Messages of one's own that were skipped."""
-    duplicates: int
-    """Came more than once; handed over once."""
-    gaps: int
-    """Were sent, and never came."""
-    rejected: dict[RejectReason, int]
-    """Not taken, by reason."""
-
-
-class SimplePikaTopicConsumer(Receiver):
+class SimplePikaTopicConsumer(Standalone):
     """Consumes messages of a topic exchange of one broker.
 
-    Those that were not acknowledged when a connection is lost come again, marked as redelivered:
-    what is held, and what was handed over in the last millisecond.
+    A message is acknowledged when the callback has returned. Those that were not acknowledged when
+    a connection is lost come again, marked as redelivered. While a slow callback is behind, the
+    broker keeps what exceeds ``limits.prefetch_messages``.
 
     Use::
 
@@ -59,50 +35,81 @@ class SimplePikaTopicConsumer(Receiver):
         ...
         consumer.stop_thread()
 
+    Every method may be called from any thread.
+
     Args:
         amqp_url: the broker, as in ``amqp://user:password@host:5672/%2F``.
         exchange_name: a durable topic exchange; declared where it does not exist.
         routing_key: the pattern to bind: ``*`` stands for a word, ``#`` for any number of words.
-        on_message: called in the consumer's thread with each `Delivery`; it returns soon. What it
-            raises is logged, and the message counts as handled.
-        room: called in the consumer's thread: how many messages ``on_message`` can take now;
-            default any number.
-        further_keys: further routing keys to bind. What comes by these is said in passing: it is
-            not counted where it is one's own, or of strangers.
+        on_message: called with each `Delivery`, one after the other, in a thread for callbacks.
+            What it raises is logged, and the message counts as handled.
         queue: the queue to declare and consume from; default an exclusive one.
-        skip_sender_id: messages with this ``app_id`` are one's own and skipped.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
         role: what the connection is for, as its name at the broker and the thread's.
-        on_change: called when the state has changed, in the thread that changed it.
-        reporting: at which levels an outage is logged.
+        on_change: called when the state has changed, in a thread for callbacks; it may take its
+            time. What it raises is logged.
 
     Raises:
         SettingsError: the URL is not one, or AMQP has no such name of an exchange or pattern.
     """
 
+    def __init__(
+        self,
+        amqp_url: str,
+        exchange_name: str,
+        routing_key: str,
+        *,
+        on_message: Callable[[Delivery], object],
+        queue: Queue | None = None,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        role: str = "miros consumer",
+        on_change: Callable[[], object] | None = None,
+    ) -> None:
+        endpoint = endpoint_of(amqp_url, limits, tls)
+        name = f"{role} at {endpoint.url.address}"
+        sink = WorkerSink(f"messages of {name}", on_message)
+        life = OwnThread(name, on_change)
+        source = Source(exchange_name, routing_key, queue or Queue())
+        self._taker = _MessageTaker(sink)
+        self._receiver = Receiver(
+            endpoint, Role(role), source, self._taker, life.reactor, life.note_change
+        )
+        life.own(self._receiver.link, sink.stop)
+        super().__init__(life)
+        self.exchange_name = exchange_name
+        self.routing_key = routing_key
+
     def stats(self) -> ConsumerStats:
-        """The counters; from any thread."""
-        return ConsumerStats(self._state, self._messages, self._received, self._own, 0, 0, {})
+        """The counters."""
+        receiver = self._receiver
+        received = self._taker.received
+        return ConsumerStats(self.state, receiver.messages, received, receiver.own, 0, 0, {})
 
 
-class PikaTopicConsumer(SimplePikaTopicConsumer):
+class PikaTopicConsumer(Standalone):
     """Consumes what a `PikaTopicPublisher` with the same network and key publishes.
 
-    Each envelope reaches the callback once and in its sender's order.
+    Each envelope reaches the callback once and in its sender's order. Every method may be called
+    from any thread.
 
     Args:
         amqp_url: the broker.
         exchange_name: a durable topic exchange.
         routing_key: the pattern to bind.
         codec: decrypts and deserializes.
-        on_message: called in the consumer's thread with each `Envelope`; it returns soon.
-        admit: called before ``on_message`` with each envelope that is no duplicate; it raises
-            `MessageRejected` where the envelope is not to be taken.
-        own_epoch: envelopes of this epoch are one's own and skipped.
-        on_notice: called in the consumer's thread with each envelope that stands outside of the
-            sequence; these are not counted as received.
-        options: further arguments of `SimplePikaTopicConsumer`.
+        on_message: called with each `Envelope`, one after the other, in a thread for callbacks.
+            What it raises is logged, and the envelope counts as handled.
+        queue: the queue to declare and consume from; default an exclusive one.
+        limits: times and sizes.
+        tls: the context of an ``amqps`` URL.
+        role: what the connection is for, as its name at the broker and the thread's.
+        on_change: called when the state has changed, in a thread for callbacks; it may take its
+            time. What it raises is logged.
+
+    Raises:
+        SettingsError: the URL is not one, or AMQP has no such name of an exchange or pattern.
     """
 
     def __init__(
@@ -113,127 +120,64 @@ class PikaTopicConsumer(SimplePikaTopicConsumer):
         *,
         codec: Codec,
         on_message: Callable[[Envelope], object],
-        admit: Callable[[Envelope], object] | None = None,
-        own_epoch: int | None = None,
-        on_notice: Callable[[Envelope], object] | None = None,
-        **options: Any,
+        queue: Queue | None = None,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        role: str = "miros consumer",
+        on_change: Callable[[], object] | None = None,
     ) -> None:
-        super().__init__(amqp_url, exchange_name, routing_key, on_message=on_message, **options)
-        self._codec = codec
-        self._admit = admit
-        self._own_epoch = own_epoch
-        self._on_notice = on_notice
-        self._inbox = Inbox(self.limits.duplicate_senders)
-        self._max_bytes = max(codec.max_bytes, self.limits.batch_bytes)
-        # Tokens without a key cost their sender nothing, and us some microseconds each.
-        self._max_tokens = max(_MAX_TOKENS, self.limits.batch_events)
-        self._duplicates = 0
-        self._rejected: Counter[RejectReason] = Counter()
-        self._warned_s: dict[RejectReason, float] = {}
-        self._gaps_warned_s = -_WARN_INTERVAL_S
-        # The tokens of the message at the head of the held that were not handed over yet.
-        self._tokens: deque[bytes] | None = None
-        self._taken = 0
+        endpoint = endpoint_of(amqp_url, limits, tls)
+        name = f"{role} at {endpoint.url.address}"
+        sink = WorkerSink(f"messages of {name}", on_message)
+        life = OwnThread(name, on_change)
+        source = Source(exchange_name, routing_key, queue or Queue())
+        self._taker = EnvelopeTaker(name, codec, sink, endpoint.limits)
+        self._receiver = Receiver(
+            endpoint, Role(role), source, self._taker, life.reactor, life.note_change
+        )
+        life.own(self._receiver.link, sink.stop)
+        super().__init__(life)
+        self.exchange_name = exchange_name
+        self.routing_key = routing_key
 
     def stats(self) -> ConsumerStats:
-        """The counters; from any thread."""
-        stats = super().stats()
-        return stats._replace(
-            duplicates=self._duplicates, gaps=self._inbox.gaps, rejected=dict(self._rejected)
-        )
+        """The counters."""
+        return envelope_stats(self._receiver, self._taker)
 
-    def _call_back(self, item: Any) -> None:
-        if self._admit is not None:
-            try:
-                self._admit(item)
-            except MessageRejected as error:
-                self._count_rejected(error)
-                return
-        super()._call_back(item)
 
-    def _split(self, body: bytes) -> deque[bytes]:
-        """The tokens of a message; none where no publisher of ours can have made it."""
-        tokens = body.split(TOKEN_SEPARATOR, self._max_tokens)
-        if len(tokens) <= self._max_tokens:
-            return deque(tokens)
-        self._count_oversize(body)
-        return deque()
+def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
+    """The counters of a receiver of envelopes."""
+    return ConsumerStats(
+        receiver.link.state,
+        receiver.messages,
+        taker.received,
+        receiver.own + taker.own,
+        taker.duplicates,
+        taker.gaps,
+        dict(taker.rejected),
+    )
 
-    def _reject_oversize(self, delivery: Delivery) -> None:
-        self._count_oversize(delivery.body)
-        super()._reject_oversize(delivery)
 
-    def _count_oversize(self, body: bytes) -> None:
-        error = MessageRejected(RejectReason.OVERSIZE, f"{len(body):,} bytes in one message")
-        self._count_rejected(error)
+class _MessageTaker:
+    """Hands whole messages to a callback."""
 
-    def _on_lost(self) -> None:
-        super()._on_lost()
-        self._tokens = None
+    def __init__(self, sink: WorkerSink) -> None:
+        self.received = 0
+        self._sink = sink
 
-    def _disown(self) -> None:
-        super()._disown()
-        self._tokens = None
+    def refuse_oversize(self, delivery: Delivery) -> bool:
+        """Take messages of any size."""
+        return False
 
-    def _deliver(self, delivery: Delivery) -> bool:
-        tokens = self._tokens
-        if tokens is None:
-            tokens = self._tokens = self._split(delivery.body)
-            self._taken = 0
-        while tokens:
-            room = len(tokens) if self._room is None else self._room()
-            if room <= 0:
-                return False
-            for _ in range(min(room, len(tokens))):
-                self._take(tokens.popleft(), delivery)
-        self._tokens = None
-        if self._taken:
-            self._acknowledge(delivery)
-        else:
-            self._reject(delivery)
-        return True
+    def take(self, delivery: Delivery) -> Outcome | Ticket:
+        """Hand a message over."""
+        if self._sink.room() <= 0:
+            return Outcome.NO_ROOM
+        ticket = self._sink.begin()
+        self.received += 1
+        self._sink.put(delivery, ticket)
+        ticket.give_back()
+        return ticket
 
-    def _take(self, token: bytes, delivery: Delivery) -> None:
-        try:
-            envelope = self._codec.decode(token)
-        except MessageRejected as error:
-            foreign = error.reason is RejectReason.NOT_AUTHENTIC
-            if not (foreign and self._is_in_passing(delivery)):
-                self._count_rejected(error)
-            return
-        self._taken += 1
-        if envelope.epoch == self._own_epoch:
-            self._own += 1
-            return
-        if envelope.sequence == NOTICE:
-            self._take_notice(envelope)
-            return
-        gaps = self._inbox.gaps
-        arrival = self._inbox.arrive(envelope.sender, envelope.epoch, envelope.sequence)
-        if arrival is Arrival.DUPLICATE:
-            self._duplicates += 1
-            return
-        if self._inbox.gaps > gaps:
-            self._warn_of_gap(envelope.sender, self._inbox.gaps - gaps)
-        self._call_back(envelope)
-
-    def _warn_of_gap(self, sender: str, missing: int) -> None:
-        now_s = time.monotonic()
-        if now_s - self._gaps_warned_s >= _WARN_INTERVAL_S:
-            self._gaps_warned_s = now_s
-            logger.warning("%s: %d events of %s are missing", self._name, missing, sender)
-
-    def _take_notice(self, envelope: Envelope) -> None:
-        if self._on_notice is None:
-            return
-        try:
-            self._on_notice(envelope)
-        except Exception:
-            logger.exception("%s: the callback for notices raised", self._name)
-
-    def _count_rejected(self, error: MessageRejected) -> None:
-        self._rejected[error.reason] += 1
-        now_s = time.monotonic()
-        if now_s - self._warned_s.get(error.reason, -_WARN_INTERVAL_S) >= _WARN_INTERVAL_S:
-            self._warned_s[error.reason] = now_s
-            logger.warning("%s: rejected a message that is %s", self._name, error)
+    def forget(self) -> None:
+        """Nothing is kept."""

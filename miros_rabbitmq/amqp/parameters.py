@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import socket
 import ssl
-import sys
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from typing import Any
 
 import pika
@@ -20,14 +19,26 @@ from ..exceptions import BrokerError, SettingsError
 from ..limits import Limits
 from ..urls import AmqpUrl
 
-try:
-    import fcntl
-    import termios
 
-    # The same number as SIOCOUTQ; elsewhere than on Linux it says something else of sockets.
-    _TIOCOUTQ = termios.TIOCOUTQ if sys.platform == "linux" else None
-except ImportError:  # not on Windows
-    _TIOCOUTQ = None
+@dataclass(frozen=True)
+class Endpoint:
+    """A broker, and how it is talked to.
+
+    Args:
+        url: the broker; user, password and vhost are a part of it.
+        limits: times and sizes.
+        tls: the context of an ``amqps`` URL.
+
+    Raises:
+        SettingsError: the URL is not one of AMQP.
+    """
+
+    url: AmqpUrl
+    limits: Limits = field(default_factory=Limits)
+    tls: ssl.SSLContext | None = None
+
+    def __post_init__(self) -> None:
+        _parsed(self.url)
 
 
 def translate(
@@ -82,34 +93,19 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         pending.extend(link.args)
 
 
-def connection_parameters(
-    url: AmqpUrl, role: str, limits: Limits, tls: ssl.SSLContext | None
-) -> pika.URLParameters:
-    """The parameters of a session's connections.
+def connection_parameters(endpoint: Endpoint, role: str) -> pika.URLParameters:
+    """The parameters of a link's connections.
 
     Args:
-        url: the broker.
+        endpoint: the broker, the times and TLS.
         role: what the connection is for; RabbitMQ shows it as the connection's name.
-        limits: the times.
-        tls: the context of an ``amqps`` URL.
-
-    Raises:
-        SettingsError: the URL is not one of AMQP.
     """
-    if not url.startswith(("amqp://", "amqps://")):
-        raise SettingsError(f"{url!r} is not an AMQP URL: it begins with amqp:// or amqps://")
-    try:
-        parameters = pika.URLParameters(url)
-    except (ValueError, TypeError, AttributeError):
-        # Neither the text of the error nor the error itself: it may quote the password.
-        raise SettingsError(
-            f"{url!r} is not an AMQP URL: is the port a number, and is everything before it quoted "
-            "(urllib.parse.quote)?"
-        ) from None
+    parameters = _parsed(endpoint.url)
+    limits, tls = endpoint.limits, endpoint.tls
     if tls is not None:
         parameters.ssl_options = pika.SSLOptions(tls, server_hostname=parameters.host)
     parameters.heartbeat = limits.heartbeat_s
-    parameters.connection_attempts = 1  # the session itself tries again
+    parameters.connection_attempts = 1  # the link itself tries again
     parameters.socket_timeout = limits.connect_timeout_s
     parameters.stack_timeout = 2 * limits.connect_timeout_s
     parameters.client_properties = {
@@ -119,26 +115,23 @@ def connection_parameters(
     return parameters
 
 
-def unsent_bytes(connection: Any) -> int:
-    """What a connection has been given to send and the other host has not acknowledged, in bytes.
-
-    pika's own buffer, and on Linux the kernel's too (``SIOCOUTQ`` of tcp(7)).
-    """
-    # pika has no public way to either.
-    transport = getattr(connection, "_transport", None)
-    unsent = 0
-    with contextlib.suppress(AttributeError, OSError, ValueError):
-        unsent = int(transport.get_write_buffer_size())  # type: ignore[union-attr]
-        if _TIOCOUTQ is not None:
-            answer = fcntl.ioctl(transport._sock, _TIOCOUTQ, bytes(4))  # type: ignore[union-attr]
-            unsent += int.from_bytes(answer, sys.byteorder)
-    return unsent
+def _parsed(url: AmqpUrl) -> pika.URLParameters:
+    if not url.startswith(("amqp://", "amqps://")):
+        raise SettingsError(f"{url!r} is not an AMQP URL: it begins with amqp:// or amqps://")
+    try:
+        return pika.URLParameters(url)
+    except (ValueError, TypeError, AttributeError):
+        # Neither the text of the error nor the error itself: it may quote the password.
+        raise SettingsError(
+            f"{url!r} is not an AMQP URL: is the port a number, and is everything before it quoted "
+            "(urllib.parse.quote)?"
+        ) from None
 
 
 def quieten_pika() -> None:
     """Keep pika's own log lines back, unless the program has set a level for them.
 
-    The session reports each loss once and in words; pika reports every attempt several times.
+    The link reports each loss once and in words; pika reports every attempt several times.
     """
     pika_logger = logging.getLogger("pika")
     if pika_logger.level == logging.NOTSET:

@@ -1,56 +1,33 @@
-"""Publishers: a FIFO that any thread posts to, and a thread that sends what is in it to one broker.
+"""The public publishers, which work without a chart: a FIFO that any thread posts to, and a thread.
 
-When that goes out is told in `sender`. The broker confirms each message; what was not confirmed
-when a connection is lost is sent again on the next, first and in order (see `delivery`).
+What is in the FIFO is sent by a `Sender`.
 """
 
 from __future__ import annotations
 
+import ssl
 import threading
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable
+from typing import Any
 
-from ..delivery.outbox import DropReason
 from ..exceptions import BackPressure, PayloadRefused
+from ..limits import Limits
+from ..process import Stage, disown_in_child
 from ..wire.codec import Codec
 from ..wire.envelope import TOKEN_SEPARATOR, Identity
-from .link_state import SessionState
-from .sender import Sender
+from .link import Role
+from .sender import PublisherStats, Sender, Traffic
+from .standalone import OwnThread, Standalone, endpoint_of
 
 _DEFAULT_TIMEOUT_S = 10.0
-"""The longest wait of who names none; as of ``transmit``."""
-
+"""Default timeout when the caller gives none; the same as for ``transmit``."""
 
 Message = bytes | bytearray | memoryview | str
 """What a publisher sends as it is; text as UTF-8."""
 
 
-class PublisherStats(NamedTuple):
-    """The counters of one publisher; all count events, not AMQP messages."""
-
-    state: SessionState
-    waiting: int
-    unconfirmed: int
-    sent: int
-    """Handed to the connection, each resend counted again."""
-    messages: int
-    """AMQP messages that held them."""
-    confirmed: int
-    """Taken over by the broker."""
-    unrouted: int
-    """Confirmed, but no queue was bound for them."""
-    dropped: int
-    """Given up because a limit was reached, for any of the reasons."""
-    tempo_s: float
-    """The present time between two beats."""
-    drops: Mapping[DropReason, int]
-    """The same by reason."""
-    fault: str
-    """Why it is not connected; empty while it is."""
-
-
-class SimplePikaTopicPublisher(Sender):
+class SimplePikaTopicPublisher(Standalone):
     """Publishes bytes or text to a topic exchange of one broker.
 
     Use::
@@ -72,24 +49,41 @@ class SimplePikaTopicPublisher(Sender):
         durable: messages survive a restart of the broker.
         lossy: for traffic that may be lost but never waits: what was under way when a connection
             is lost is not sent again, and a full FIFO always drops its oldest.
-        patient: for traffic that nobody waits for: it is sent once in the time of a beat, or when
-            it fills a message, and so in fewer messages. The attribute of this name changes it.
-        sender_id: an opaque id for the AMQP property ``app_id``.
-        notice: called in the publisher's thread whenever the connection has come about, every
-            ``limits.announce_s`` and at `send_notice`, for bytes to send besides what is posted;
-            `None` for none. They never wait, are not counted, may be lost, and nobody needs to be
-            bound for them.
-        notice_key: the routing key of the notices; default ``routing_key``.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
         role: what the connection is for, as its name at the broker and the thread's.
-        on_change: called when the state has changed, in the thread that changed it.
-        reporting: at which levels an outage is logged.
+        on_change: called when the state has changed, in a thread for callbacks; it may take its
+            time. What it raises is logged.
 
     Raises:
-        SettingsError: the URL is not one, AMQP has no such name of an exchange, routing key or id,
-            or the separator is not bytes.
+        SettingsError: the URL is not one, AMQP has no such name of an exchange or routing key, or
+            the separator is not bytes.
     """
+
+    def __init__(
+        self,
+        amqp_url: str,
+        exchange_name: str,
+        routing_key: str,
+        *,
+        separator: bytes | None = None,
+        durable: bool = True,
+        lossy: bool = False,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        role: str = "miros publisher",
+        on_change: Callable[[], object] | None = None,
+    ) -> None:
+        endpoint = endpoint_of(amqp_url, limits, tls)
+        life = OwnThread(f"{role} at {endpoint.url.address}", on_change)
+        traffic = Traffic(
+            exchange_name, routing_key, separator=separator, durable=durable, lossy=lossy
+        )
+        self._sender = Sender(endpoint, Role(role), traffic, life.reactor, life.note_change)
+        life.own(self._sender.link)
+        super().__init__(life)
+        self.exchange_name = exchange_name
+        self.routing_key = routing_key
 
     def post_fifo(self, message: Message, timeout: float | None = None) -> None:
         """Put a message into the FIFO.
@@ -104,18 +98,27 @@ class SimplePikaTopicPublisher(Sender):
         Raises:
             PayloadRefused: it is neither bytes nor text; nothing was posted.
             BackPressure: there was no room in time.
-            NetworkStopped: the publisher was stopped.
+            NetworkStopped: the publisher was stopped, or belongs to the parent process.
         """
-        token = _bytes_of(message)
-        deadline_s = _deadline_s(timeout)
-        # One lock for both, so that no other thread takes the room in between.
-        with self._changed:
-            self._demand_room(deadline_s)
-            self.post_token(token)
-
-    def _demand_room(self, deadline_s: float) -> None:
-        if not self.wait_for_room(deadline_s):
+        token = bytes_of(message)
+        if not self._sender.post_in_order(token, _deadline_s(timeout)):
             raise BackPressure(f"{self.address} has taken nothing from a full FIFO for too long")
+
+    def publish_aside(self, routing_key: str, message: Message, *, expires_s: float) -> None:
+        """Publish a message past the FIFO and by another key, if the broker takes it now.
+
+        It never waits, is not counted, may be lost, and nobody needs to be bound for it: for what
+        a later message says anew, such as a sign of life.
+
+        Args:
+            routing_key: its routing key.
+            message: what to send; text is sent as UTF-8.
+            expires_s: seconds after which the broker may drop it.
+
+        Raises:
+            PayloadRefused: it is neither bytes nor text.
+        """
+        self._sender.publish_aside(bytes_of(message), routing_key, expires_s)
 
     @property
     def is_absent(self) -> bool:
@@ -123,13 +126,12 @@ class SimplePikaTopicPublisher(Sender):
 
         One that was lost just now is expected back, and treated like a connected one.
         """
-        return time.monotonic() >= self._absent_at_s
+        return self._sender.is_absent
 
     @property
     def has_room(self) -> bool:
-        """A post would have to wait for nothing."""
-        # What is in the intake need not be counted: beyond it there is always room for one more.
-        return self._lossy or not self._outbox.is_full or self.is_absent
+        """A post would not have to wait."""
+        return self._sender.has_room
 
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.
@@ -142,27 +144,12 @@ class SimplePikaTopicPublisher(Sender):
         Returns:
             whether there is room, or none is needed.
         """
-        if self.has_room:
-            return True
-        with self._changed:
-            while not (self.has_room or self._stop_asked):
-                if not self._wait(deadline_s):
-                    return False
-            return True
-
-    def _wait(self, deadline_s: float) -> bool:
-        """Wait for a change, or for the broker to count as absent; False when time is up."""
-        now_s = time.monotonic()
-        if now_s >= deadline_s:
-            return False
-        self._changed.wait(max(0.0, min(deadline_s, self._absent_at_s) - now_s))
-        return True
+        return self._sender.wait_for_room(deadline_s)
 
     @property
     def is_flushed(self) -> bool:
         """The broker has confirmed everything that was posted, or was never reached."""
-        with self._lock:
-            return self._outbox.is_empty or not self._was_ready
+        return self._sender.is_flushed
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
@@ -176,55 +163,15 @@ class SimplePikaTopicPublisher(Sender):
         Returns:
             whether it has, or was never reached, in that time.
         """
-        deadline_s = _deadline_s(timeout)
-        self.send_everything()
-        with self._changed:
-            self._take_in()
-            posted = self._posted
-            while self._settled < posted and self._was_ready and not self._stop_asked:
-                if self.is_absent:
-                    if not if_absent or deadline_s <= time.monotonic():
-                        break
-                    self._changed.wait(deadline_s - time.monotonic())
-                elif not self._wait(deadline_s):
-                    break
-            return self._settled >= posted or not self._was_ready
+        timeout_s = _DEFAULT_TIMEOUT_S if timeout is None else timeout
+        return self._sender.flush(timeout_s, if_absent=if_absent)
 
     def stats(self) -> PublisherStats:
         """The counters, all of the same moment."""
-        with self._changed:
-            self._take_in()
-            return PublisherStats(
-                self._state,
-                self._outbox.depth,
-                self._outbox.unconfirmed,
-                self._sent,
-                self._messages,
-                self._confirmed,
-                self._unrouted,
-                self._drops.total(),
-                self._tempo.current_s,
-                dict(self._drops),
-                str(self._fault or ""),
-            )
-
-    def post_token(self, token: Message) -> None:
-        """Put bytes into the FIFO without waiting for room; over its limit, the oldest go.
-
-        Raises:
-            PayloadRefused: they are neither bytes nor text; nothing was posted.
-            NetworkStopped: the publisher was stopped, or belongs to the parent process.
-        """
-        if self.enqueue(_bytes_of(token)):
-            self.attend()
-
-    @property
-    def _settled(self) -> int:
-        """How many of those posted are confirmed, or given up."""
-        return self._posted - self._outbox.depth - self._outbox.unconfirmed
+        return self._sender.stats()
 
 
-class PikaTopicPublisher(SimplePikaTopicPublisher):
+class PikaTopicPublisher(Standalone):
     """Publishes any value: serializes, numbers and encrypts it first.
 
     Its counterpart is `PikaTopicConsumer`. Every method may be called from any thread.
@@ -248,13 +195,16 @@ class PikaTopicPublisher(SimplePikaTopicPublisher):
         name: str,
         **options: Any,
     ) -> None:
-        self._identity = Identity.new(name)
-        options.setdefault("sender_id", self._identity.sender_id)
-        super().__init__(amqp_url, exchange_name, routing_key, separator=TOKEN_SEPARATOR, **options)
+        self._publisher = SimplePikaTopicPublisher(
+            amqp_url, exchange_name, routing_key, separator=TOKEN_SEPARATOR, **options
+        )
+        super().__init__(self._publisher.life)
         self._codec = codec
+        self._identity = Identity.new(name)
         # Held from numbering a message until the FIFO has it, so that numbers are in its order.
         self._order = threading.Lock()
         self._sequence = 0
+        disown_in_child(self, Stage.NETWORKS)
 
     def post_fifo(self, message: Any, timeout: float | None = None) -> None:
         """Serialize, encrypt and post a value; as `SimplePikaTopicPublisher.post_fifo`.
@@ -264,23 +214,50 @@ class PikaTopicPublisher(SimplePikaTopicPublisher):
             BackPressure: there was no room in time.
             NetworkStopped: the publisher was stopped.
         """
+        publisher = self._publisher
         deadline_s = _deadline_s(timeout)
         while True:
             # Waits without the lock, so that every thread waits its own time and no other's.
-            self._demand_room(deadline_s)
+            if not publisher.wait_for_room(deadline_s):
+                raise BackPressure(
+                    f"{self.address} has taken nothing from a full FIFO for too long"
+                )
             with self._order:
-                if not self.has_room and not self._stop_asked:
+                if not publisher.has_room and not publisher.is_stopping:
                     continue  # another thread was faster
                 number = self._sequence + 1
                 identity = self._identity
                 token = self._codec.encode(identity.name, identity.epoch, number, message)
-                self.post_token(token)
+                publisher.post_fifo(token, timeout=0.0)
                 self._sequence = number
                 return
 
-    def _disown(self) -> None:
-        super()._disown()
-        # A second sender with the same numbers would be taken for the first.
+    @property
+    def is_absent(self) -> bool:
+        """See `SimplePikaTopicPublisher.is_absent`."""
+        return self._publisher.is_absent
+
+    @property
+    def has_room(self) -> bool:
+        """A post would not have to wait."""
+        return self._publisher.has_room
+
+    @property
+    def is_flushed(self) -> bool:
+        """The broker has confirmed everything that was posted, or was never reached."""
+        return self._publisher.is_flushed
+
+    def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
+        """Wait until the broker has confirmed everything; see `SimplePikaTopicPublisher.flush`."""
+        return self._publisher.flush(timeout, if_absent=if_absent)
+
+    def stats(self) -> PublisherStats:
+        """The counters, all of the same moment."""
+        return self._publisher.stats()
+
+    def disown(self) -> None:
+        """Become another sender, in a forked child: one with the same numbers would be taken for
+        the parent."""
         self._identity = Identity.new(self._identity.name)
         self._order = threading.Lock()
         self._sequence = 0
@@ -290,7 +267,7 @@ def _deadline_s(timeout: float | None) -> float:
     return time.monotonic() + (_DEFAULT_TIMEOUT_S if timeout is None else timeout)
 
 
-def _bytes_of(message: Message) -> bytes:
+def bytes_of(message: Message) -> bytes:
     """The bytes to send: a copy of those that their owner may change meanwhile.
 
     Raises:

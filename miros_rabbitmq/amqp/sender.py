@@ -1,242 +1,453 @@
-"""The sending half of a publisher: how posts reach its thread, and when they go out.
+"""Sends what is posted to one exchange of one broker: the part of a publisher that does the work.
 
-A post to an idle publisher is sent at once, by the thread that posts: a thread that has to be woken
-first would take several times as long. So is each further one, until the window of unconfirmed
-messages is full. Then posts come faster than a broker takes single messages, and what has come
-together goes out together: when it fills a message, or at the next beat of a tempo that a PID sets
-(see `pacing`). When a beat finds but a few, single posts go at once again. For traffic that nobody
-waits for, the beats begin with the first post. What is posted while somebody is about to look at
-all that was posted, passes without a lock (see `intake`).
+The broker confirms each message (https://www.rabbitmq.com/docs/confirms). What was not confirmed
+when a connection is lost is sent again on the next, first and in order (see `outbox`). When it is
+sent, and by which thread, is for the `schedule` to decide.
 """
 
 from __future__ import annotations
 
-import logging
-import ssl
+import math
 import threading
 import time
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import pika
+import pika.channel
 import pika.exceptions
+import pika.spec
 
-from ..delivery.outbox import DropReason
-from ..delivery.pacing import Tempo
-from ..exceptions import NetworkStopped
+from ..delivery.outbox import DropReason, Outbox
+from ..delivery.schedule import Schedule
+from ..exceptions import SettingsError
 from ..limits import Limits
+from ..logs import RelayedLogger
+from ..process import Stage, disown_in_child
+from ..urls import Address, check_short_text
+from .link import Link, Role
 from .link_state import SessionState
-from .outages import WARNINGS, Reporting
-from .outgoing import TRANSIENT, Outgoing
+from .message_io import Outbound, Publishing, Wire
+from .parameters import Endpoint
+from .reactor import Reactor, Timer
+from .topology import declare_exchange
 
-logger = logging.getLogger(__name__)
+logger = RelayedLogger(__name__)
 
-_READY = SessionState.READY  # the member of an enumeration is found more slowly
+_PERSISTENT, _TRANSIENT = 2, 1
+"""Delivery modes of AMQP."""
+
 _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
 
 
-class Sender(Outgoing):
-    """Sends bytes to one exchange of one broker; `SimplePikaTopicPublisher` has the arguments.
+class PublisherStats(NamedTuple):
+    """The counters of one publisher; all count events, not AMQP messages."""
 
-    Every method without an underscore may be called from any thread.
+    state: SessionState
+    waiting: int
+    unconfirmed: int
+    sent: int
+    """Handed to the connection, each resend counted again."""
+    messages: int
+    """AMQP messages that held them."""
+    confirmed: int
+    """Taken over by the broker."""
+    unrouted: int
+    """Confirmed, but no queue was bound for them."""
+    dropped: int
+    """Given up because a limit was reached, for any of the reasons."""
+    tempo_s: float
+    """The present time between two beats."""
+    drops: Mapping[DropReason, int]
+    """The same by reason."""
+    fault: str
+    """Why it is not connected; empty while it is."""
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a sender sends, and how.
+
+    Args:
+        exchange: a durable topic exchange; declared where it does not exist.
+        routing_key: the routing key of every message.
+        separator: joins tokens that wait together into one AMQP message; `None` sends each alone.
+        durable: messages survive a restart of the broker.
+        lossy: what was under way when a connection is lost is not sent again, and a full outbox
+            drops its oldest: the traffic may be lost, and never waits.
+        patient: nobody waits for it: it goes once in the time of a beat.
+        sender_id: an opaque id for the AMQP property ``app_id``.
+
+    Raises:
+        SettingsError: AMQP has no such name, or the separator is not bytes.
+    """
+
+    exchange: str
+    routing_key: str
+    separator: bytes | None = None
+    durable: bool = True
+    lossy: bool = False
+    patient: bool = False
+    sender_id: str | None = None
+
+    def __post_init__(self) -> None:
+        # What pika cannot write it would refuse in the reactor's thread, again and again.
+        check_short_text("exchange_name", self.exchange)
+        check_short_text("routing_key", self.routing_key)
+        if self.sender_id is not None:
+            check_short_text("sender_id", self.sender_id)
+        if self.separator is not None and not isinstance(self.separator, bytes):
+            raise SettingsError(
+                f"separator is bytes or None, not a {type(self.separator).__name__}"
+            )
+
+    @property
+    def properties(self) -> pika.BasicProperties:
+        """The AMQP properties of each message."""
+        is_kept = self.durable and not self.lossy
+        return pika.BasicProperties(
+            app_id=self.sender_id, delivery_mode=_PERSISTENT if is_kept else _TRANSIENT
+        )
+
+    def new_outbox(self, limits: Limits) -> Outbox:
+        """Make an outbox for it."""
+        joined = self.separator is not None
+        return Outbox(
+            max_events=limits.snoop_backlog_events if self.lossy else limits.backlog_events,
+            max_bytes=limits.backlog_bytes,
+            window=limits.window_messages * (1 if joined else limits.batch_events),
+            batch_events=limits.batch_events if joined else 1,
+            batch_bytes=limits.batch_bytes,
+            resend=not self.lossy,
+        )
+
+
+@dataclass
+class _Tally:
+    """What has become of the tokens of one sender."""
+
+    sent: int = 0
+    messages: int = 0
+    confirmed: int = 0
+    unrouted: int = 0
+    dropped_in_burst: int = 0
+    nacks_in_a_row: int = 0
+
+
+class Sender:
+    """Sends tokens to one exchange of one broker.
+
+    Every method without an underscore may be called from any thread, except for those of
+    `ChannelUser`, which its link calls.
+
+    Args:
+        endpoint: the broker.
+        role: what the sender is for.
+        traffic: what it sends.
+        reactor: whose thread it runs in.
+        on_state: called when the state has changed, in the thread that changed it; it returns at
+            once and raises nothing.
     """
 
     def __init__(
         self,
-        amqp_url: str,
-        exchange_name: str,
-        routing_key: str,
-        *,
-        separator: bytes | None = None,
-        durable: bool = True,
-        lossy: bool = False,
-        patient: bool = False,
-        sender_id: str | None = None,
-        notice: Callable[[], bytes | None] | None = None,
-        notice_key: str | None = None,
-        limits: Limits | None = None,
-        tls: ssl.SSLContext | None = None,
-        role: str = "miros publisher",
-        on_change: Callable[[], None] | None = None,
-        reporting: Reporting = WARNINGS,
+        endpoint: Endpoint,
+        role: Role,
+        traffic: Traffic,
+        reactor: Reactor,
+        on_state: Callable[[], object] | None = None,
     ) -> None:
-        super().__init__(
-            amqp_url,
-            exchange_name,
-            routing_key,
-            separator=separator,
-            durable=durable,
-            lossy=lossy,
-            sender_id=sender_id,
-            limits=limits,
-            tls=tls,
-            role=role,
-            on_change=on_change,
-            reporting=reporting,
+        self.traffic = traffic
+        self.link = Link(endpoint, role, self, reactor)
+        self._limits = endpoint.limits
+        self._tell_state = on_state
+        self._beat_timer: Timer | None = None
+        # Of the channel in use; for whoever is in the link's lane.
+        self._channel: pika.channel.Channel | None = None
+        self._publishing: Publishing | None = None
+        self._writes_here = False
+        self._begin_anew()
+        disown_in_child(self, Stage.CONNECTIONS)
+
+    def _begin_anew(self) -> None:
+        # Guards all that follows; notified at each change. The lock itself is kept: the methods of
+        # a condition are Python's, and take some time.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._outbox = self.traffic.new_outbox(self._limits)
+        self._schedule = Schedule(
+            self._outbox, self._lock, self._limits, patient=self.traffic.patient
         )
-        limits = self.limits
-        self._patient = patient
-        # The publisher's thread was woken and has not looked yet; a beat will make it look.
-        self._wake_pending = self._beat_pending = False
-        self._hurried, self._unhurried = (
-            Tempo(limits.tempo_fast_s, slow_s, limits.batch_events)
-            for slow_s in (limits.tempo_slow_s, limits.tempo_patient_s)
-        )
-        self._beat_timer: Any = None
-        self._notice = notice
-        self._notice_properties = pika.BasicProperties(
-            app_id=sender_id,
-            delivery_mode=TRANSIENT,
-            # The next one says it anew: of a receiver that takes nothing, one waits at most.
-            expiration=str(min(int(limits.announce_s * 1000), _LONGEST_EXPIRATION_MS)),
-        )
-        self._notice_key = routing_key if notice_key is None else notice_key
-        self._notice_timer: Any = None
+        self._tally = _Tally()
+        self._drops: Counter[DropReason] = Counter()
+        self._was_ready = False
+        # When a broker that does not come back counts as absent, by the monotonic clock.
+        self._absent_at_s = 0.0
+
+    @property
+    def address(self) -> Address:
+        """The broker's."""
+        return self.link.address
+
+    @property
+    def is_connected(self) -> bool:
+        """The broker is connected."""
+        return self.link.is_connected
+
+    # Life.
+
+    def start(self) -> None:
+        """Begin to connect, and take posts again; see `Link.start`."""
+        self.link.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Take nothing more and close the connection; returns at once. See `Link.stop`."""
+        self.link.stop(timeout)
+
+    # Posting.
 
     def enqueue(self, token: bytes) -> bool:
-        """`post_token`, in two steps: the second is `attend`.
+        """Put bytes into the FIFO without waiting for room; over its limit, the oldest go.
 
         Returns:
-            whether that has to be called; otherwise the publisher's thread looks by itself.
+            whether `attend` has to be called; otherwise the token is sent without it.
+
+        Raises:
+            NetworkStopped: the sender was stopped, or belongs to the parent process.
         """
-        intake = self._intake
-        is_in = not self._stop_asked and intake.put(token)
-        if is_in and intake.is_open:
-            return False
-        with self._lock:
-            self._take_in()
-            if not is_in:
-                self._post(token)
-            return self._is_mine_to_send()
+        has_turn = self._schedule.post(token)
+        if self._schedule.pushed_out:
+            self._note_pushed_out()
+        return has_turn
 
-    def _post(self, token: bytes) -> None:
-        """Put a token into the outbox; with the lock."""
-        if self._stop_asked:
-            why = "belongs to the parent process" if self._is_forked else "was stopped"
-            raise NetworkStopped(f"the publisher to {self.address} {why}")
-        self._posted += 1
-        dropped = self._outbox.post(token)
-        if dropped:
-            reason = DropReason.CONNECTION if self._lossy else DropReason.BACKLOG
-            self._note_drop(reason, dropped)
-
-    def attend(self) -> None:
-        """Send what is due from the calling thread; where only the publisher's can, wake that."""
-        if not self._send_from_here():
-            self.wake()
-
-    def wake(self, others: Sequence[Sender] = ()) -> None:
-        """Have the publisher's thread look what there is to send.
+    def attend(self, others: Sequence[Sender] = ()) -> None:
+        """Have what is due sent: by the calling thread, where that can; else by the reactor's.
 
         Args:
-            others: further publishers to wake, which that thread does: it takes some microseconds
-                for each, and the caller may have something to wait for.
+            others: further senders of the same reactor, which does it for them.
         """
-        with self._changed:
-            if others or not self._wake_pending:
-                # First: an exception between the two, as of Ctrl-C, would leave it pending.
-                self._call_soon(lambda: self._on_wake(others))
-                self._wake_pending = True
+        if not self._send_from_here():
+            self.wake(others)
+        elif others:
+            others[0].wake(others[1:])
 
-    def send_everything(self) -> None:
-        """Have the publisher's thread send what waits, without waiting for a beat."""
-        self._call_soon(lambda: self._send(everything=True))
+    def wake(self, others: Sequence[Sender] = ()) -> None:
+        """Have the reactor's thread look what there is to send.
 
-    def send_notice(self) -> None:
-        """Have the publisher's thread send a notice now."""
-        self._call_soon(self._renew_notice)
+        Args:
+            others: further senders to wake, which that thread does: it takes a moment for each,
+                and the caller may have something to wait for.
+        """
+        with self._lock:
+            if others or not self._schedule.wake_pending:
+                # First: an exception between the two, such as KeyboardInterrupt, would leave it
+                # pending.
+                self.link.call_soon(lambda: self._on_wake(others))
+                self._schedule.wake_pending = True
+
+    def publish_aside(self, body: bytes, routing_key: str, expires_s: float) -> None:
+        """Publish a message besides what is posted, by another key, if the broker takes it now.
+
+        It never waits, is not counted, may be lost, and nobody needs to be bound for it.
+
+        Args:
+            body: the message.
+            routing_key: its routing key.
+            expires_s: seconds after which the broker may drop it.
+        """
+        properties = pika.BasicProperties(
+            app_id=self.traffic.sender_id,
+            delivery_mode=_TRANSIENT,
+            expiration=str(min(int(expires_s * 1000), _LONGEST_EXPIRATION_MS)),
+        )
+        self.link.call_soon(lambda: self._publish_aside(body, routing_key, properties))
 
     @property
     def patient(self) -> bool:
         """What is posted goes once in the time of a beat, as nobody waits for it."""
-        return self._patient
+        return self._schedule.patient
 
     @patient.setter
     def patient(self, patient: bool) -> None:
-        self._patient = patient
-        self._intake.close()  # the next post looks whether it may wait
+        with self._lock:
+            self._schedule.patient = patient
 
-    # Any thread.
+    # Room and back-pressure.
+
+    @property
+    def is_absent(self) -> bool:
+        """The broker was never reached, or was lost ``limits.absent_after_s`` ago, or refuses us.
+
+        One that was lost just now is expected back, and treated like a connected one.
+        """
+        return time.monotonic() >= self._absent_at_s
+
+    @property
+    def has_room(self) -> bool:
+        """A post would not have to wait."""
+        # What is in the intake need not be counted: beyond it there is always room for one more.
+        return self.traffic.lossy or not self._outbox.is_full or self.is_absent
+
+    def wait_for_room(self, deadline_s: float) -> bool:
+        """Wait until a post would neither have to wait nor push out another message.
+
+        Does not wait where the broker is absent, nor for lossy traffic.
+
+        Args:
+            deadline_s: a time of `time.monotonic`.
+
+        Returns:
+            whether there is room, or none is needed.
+        """
+        if self.has_room:
+            return True
+        with self._changed:
+            while not (self.has_room or self.link.is_stopping):
+                if not self._wait(deadline_s):
+                    return False
+            return True
+
+    def _wait(self, deadline_s: float) -> bool:
+        """Wait for a change, or for the broker to count as absent; False when time is up."""
+        now_s = time.monotonic()
+        if now_s >= deadline_s:
+            return False
+        self._changed.wait(max(0.0, min(deadline_s, self._absent_at_s) - now_s))
+        return True
+
+    def post_in_order(self, token: bytes, deadline_s: float) -> bool:
+        """Wait for room and post, with no post of another thread in between.
+
+        Args:
+            token: what to send.
+            deadline_s: a time of `time.monotonic`.
+
+        Returns:
+            whether it was posted; False where there was no room in time.
+
+        Raises:
+            NetworkStopped: the sender was stopped, or belongs to the parent process.
+        """
+        with self._changed:
+            if not self.wait_for_room(deadline_s):
+                return False
+            has_turn = self.enqueue(token)
+        if has_turn:
+            self.attend()
+        return True
+
+    @property
+    def is_flushed(self) -> bool:
+        """The broker has confirmed everything that was posted, or was never reached."""
+        with self._lock:
+            return self._outbox.is_empty or not self._was_ready
+
+    def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
+        """Wait until the broker has confirmed everything that was posted so far.
+
+        What was dropped meanwhile counts as confirmed; `stats` has its number.
+
+        Args:
+            timeout: the longest wait in seconds.
+            if_absent: wait even while the broker `is_absent`.
+
+        Returns:
+            whether it has, or was never reached, in that time.
+        """
+        deadline_s = time.monotonic() + timeout
+        self.send_everything()
+        with self._changed:
+            self._schedule.take_in()
+            posted = self._schedule.posted
+            while self._settled < posted and self._was_ready and not self.link.is_stopping:
+                if self.is_absent:
+                    if not if_absent or deadline_s <= time.monotonic():
+                        break
+                    self._changed.wait(deadline_s - time.monotonic())
+                elif not self._wait(deadline_s):
+                    break
+            return self._settled >= posted or not self._was_ready
+
+    def send_everything(self) -> None:
+        """Have what waits sent, without waiting for a beat; returns at once."""
+        self.link.call_soon(lambda: self._send(everything=True))
+
+    @property
+    def _settled(self) -> int:
+        """How many of those posted are confirmed, or given up."""
+        return self._schedule.posted - self._outbox.depth - self._outbox.unconfirmed
+
+    def stats(self) -> PublisherStats:
+        """The counters, all of the same moment."""
+        with self._changed:
+            self._schedule.take_in()
+            tally = self._tally
+            return PublisherStats(
+                self.link.state,
+                self._outbox.depth,
+                self._outbox.unconfirmed,
+                tally.sent,
+                tally.messages,
+                tally.confirmed,
+                tally.unrouted,
+                self._drops.total(),
+                self._schedule.tempo_s,
+                dict(self._drops),
+                str(self.link.fault or ""),
+            )
+
+    # The link's lane: the reactor's thread, or one that is inside `Link.run_here`.
 
     def _send_from_here(self) -> bool:
-        """Send what is due, unless the publisher's thread is at it; whether nothing is left."""
-        loop = self._ioloop
-        # Whose first post begins the beats needs the publisher's thread.
-        if self._patient or loop is None or self._thread is threading.current_thread():
+        """Send what is due, unless the reactor's thread is at it; whether nothing is left."""
+        # Whose first post begins the beats needs the reactor's thread.
+        if not self._writes_here or self._schedule.patient:
             return False
         try:
-            if not loop.lock.acquire(blocking=False):
-                return False
-            if self._state is not _READY or not self._is_due:
-                return False
-            return self._send_next() and not self._outbox.depth
+            return self.link.run_here(self._send_one_that_is_due)
         except (pika.exceptions.AMQPError, AttributeError, AssertionError, ConnectionError):
-            logger.exception("%s: unexpected error; connecting again", self._name)
-            self._give_up_channel()
+            logger.exception("%s: unexpected error; connecting again", self.link.name)
+            self._give_up_connection()
             return True
         except BaseException:
-            # Of a signal's handler, as of Ctrl-C.
-            self._give_up_channel()
+            # Of a signal's handler, such as KeyboardInterrupt: a message may be noted of which
+            # nothing, or a part, was written.
+            self._give_up_connection()
             raise
-        finally:
-            # Asked, and not remembered: a handler may run right after the lock was taken.
-            if loop.lock._is_owned():
-                loop.lock.release()
 
-    # The session's thread.
+    def _give_up_connection(self) -> None:
+        self._publishing = None
+        self.link.give_up_connection()
 
-    def _on_ready(self) -> None:
+    def _send_one_that_is_due(self) -> bool:
+        schedule = self._schedule
+        if not schedule.is_ready or not schedule.is_due:
+            return False
+        return self._send_next() and not self._outbox.depth
+
+    def _send_next(self) -> bool:
+        """Send one message; whether there was one, and the connection is ready for more."""
+        publishing, channel = self._publishing, self._channel
+        if publishing is None or channel is None or not channel.is_open:
+            return False
         with self._lock:
-            self._wake_pending = False
-        super()._on_ready()
-        self._send(everything=True)
-        self._renew_notice()
+            self._schedule.take_in()
+            batch = self._outbox.take()
+            if batch is None:
+                return False
+            self._tally.sent += len(batch.tokens)
+            self._tally.messages += 1
+        return publishing.publish((self.traffic.separator or b"").join(batch.tokens))
 
-    def _on_lost(self) -> None:
-        self._stop_beating()
-        self._stop_noticing()
-        with self._lock:
-            self._wake_pending = self._beat_pending = False
-        super()._on_lost()
-
-    def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
-        super()._settle(tag, multiple, refused=refused)
-        if self._outbox.depth:
-            self._send()
-
-    @property
-    def _is_due(self) -> bool:
-        """Something is posted, and waits for no beat, and for no confirm that opens the window."""
-        outbox = self._outbox
-        if not outbox.depth or not outbox.has_window:
-            return False
-        waits = self._beat_pending and not outbox.fills_message
-        return not waits or (outbox.is_calm and not self._patient)
-
-    def _is_mine_to_send(self) -> bool:
-        """Whether there is something to do now that nobody is about to do; with the lock.
-
-        While somebody is about to look, further posts pass without this question.
-        """
-        if self._state is not _READY:
-            return False
-        outbox = self._outbox
-        if self._wake_pending or not outbox.has_window:  # a confirm opens it, and makes us look
-            self._intake.open(outbox.room)
-            return False
-        if self._beat_pending and (self._patient or not outbox.is_calm):
-            self._intake.open(min(outbox.room, outbox.room_in_message))
-        return self._is_due
-
-    @property
-    def _tempo(self) -> Tempo:
-        return self._unhurried if self._patient else self._hurried
+    # The reactor's thread.
 
     def _on_wake(self, others: Sequence[Sender]) -> None:
         for other in others:
             other.wake()
-        with self._changed:
-            self._wake_pending = False
+        with self._lock:
+            self._schedule.wake_pending = False
         self._send()
 
     def _on_beat(self) -> None:
@@ -245,59 +456,166 @@ class Sender(Outgoing):
 
     def _send(self, *, everything: bool = False) -> None:
         """Send what is due, or at a beat everything, and set the time of the next beat."""
-        if self._state is not _READY:
+        if not self._schedule.is_ready:
             return
         outbox = self._outbox
         with self._lock:
-            self._take_in()
+            self._schedule.take_in()
         depth = outbox.depth
         everything = everything or self._beat_timer is None
         has_sent = False
         # Bounded, where each event is a message of its own: there is more to do in this thread.
-        for _ in range(self.limits.batch_events):
+        for _ in range(self._limits.batch_events):
             if not (everything or outbox.fills_message) or not self._send_next():
                 break
             has_sent = True
         if has_sent or self._beat_timer is None:
-            self._plan_beat(depth)
-
-    def _plan_beat(self, depth: int) -> None:
-        """Set the time of the next beat, by the depth before this one."""
-        self._stop_beating()
-        tempo_s = self._tempo.beat(depth, time.monotonic())
-        outbox = self._outbox
-        with self._changed:
-            if not depth:
-                outbox.note_silence()
-            # After several at once more are expected, so that nobody has to wake this thread; and
-            # the patient send once in the time of a beat.
-            goes_on = outbox.depth > 0 or (depth > 0 if self._patient else not outbox.is_calm)
-            self._beat_pending = goes_on and outbox.has_window
-            if self._beat_pending:
-                self._beat_timer = self._call_later(tempo_s, self._on_beat)
+            self._stop_beating()
+            with self._lock:
+                delay_s = self._schedule.plan(depth, time.monotonic())
+                if delay_s is not None:
+                    self._beat_timer = self.link.call_later(delay_s, self._on_beat)
 
     def _stop_beating(self) -> None:
-        self._cancel_call(self._beat_timer)
+        self.link.cancel(self._beat_timer)
         self._beat_timer = None
 
-    def _renew_notice(self) -> None:
-        self._stop_noticing()
-        channel = self._open_channel
-        if self._notice is None or channel is None:
+    def _publish_aside(
+        self, body: bytes, routing_key: str, properties: pika.BasicProperties
+    ) -> None:
+        channel = self._channel
+        if channel is None or not channel.is_open or not self._schedule.is_ready:
             return
-        self._notice_timer = self._call_later(self.limits.announce_s, self._renew_notice)
-        notice = self._notice() if self._state is _READY else None
-        if notice is None:
-            return
-        with self._changed:
+        with self._lock:
             self._outbox.skip_tag()
-        channel.basic_publish(self.exchange_name, self._notice_key, notice, self._notice_properties)
+        channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
-    def _stop_noticing(self) -> None:
-        self._cancel_call(self._notice_timer)
-        self._notice_timer = None
+    # As the user of a channel.
 
-    def _disown(self) -> None:
-        super()._disown()
-        self._beat_timer = self._notice_timer = None
-        self._wake_pending = self._beat_pending = False
+    def set_up(self, channel: pika.channel.Channel) -> None:
+        """Declare the exchange, and have the broker confirm."""
+        channel.add_on_return_callback(self._on_return)
+
+        def confirm() -> None:
+            channel.confirm_delivery(self._on_confirm, lambda _: self.link.set_up_done())
+
+        declare_exchange(channel, self.traffic.exchange, self.link.guarded(channel, confirm))
+
+    def probe(self, channel: pika.channel.Channel) -> None:
+        """Declare the exchange again."""
+        declare_exchange(channel, self.traffic.exchange, self.link.answered)
+
+    def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
+        """Nothing has to be taken away."""
+        done()
+
+    def on_ready(self, channel: pika.channel.Channel, wire: Wire) -> None:
+        """Send what waits."""
+        traffic = self.traffic
+        self._channel = channel
+        outbound = Outbound(traffic.exchange, traffic.routing_key, traffic.properties)
+        self._publishing = wire.publishing(channel, outbound, self._on_ack)
+        self._writes_here = wire.writes_from_any_thread
+        with self._changed:
+            self._schedule.on_ready()
+            self._was_ready = True
+            self._absent_at_s = math.inf
+            dropped, self._tally.dropped_in_burst = self._tally.dropped_in_burst, 0
+        if dropped and not traffic.lossy:
+            logger.warning("%s: %d events were dropped meanwhile", self.link.name, dropped)
+        self._send(everything=True)
+
+    def on_lost(self) -> None:
+        """Keep what was not confirmed for the next connection."""
+        self._publishing = self._channel = None
+        self._stop_beating()
+        with self._changed:
+            self._schedule.on_lost()
+            self._drops[DropReason.CONNECTION] += self._outbox.connection_lost()
+            if self.link.state is SessionState.REFUSED:
+                self._absent_at_s = 0.0
+            elif self._absent_at_s == math.inf:
+                self._absent_at_s = time.monotonic() + self._limits.absent_after_s
+            self._changed.notify_all()
+
+    def on_state(self) -> None:
+        """Note what the link's state means for posts, and tell."""
+        link = self.link
+        with self._changed:
+            self._schedule.close(self._why_closed())
+            if link.state is not SessionState.READY:
+                self._schedule.is_ready = False
+            self._changed.notify_all()
+        if self._tell_state is not None:
+            self._tell_state()
+
+    def _why_closed(self) -> str:
+        """Why posts are refused; empty where they are taken."""
+        link = self.link
+        if not link.is_stopping:
+            return ""
+        why = "belongs to the parent process" if link.is_forked else "was stopped"
+        return f"the publisher to {link.address} {why}"
+
+    def _on_confirm(self, frame: Any) -> None:
+        method = frame.method
+        if isinstance(method, pika.spec.Basic.Nack):
+            self._on_nack(method.delivery_tag, method.multiple)
+        else:
+            self._on_ack(method.delivery_tag, method.multiple)
+
+    def _on_ack(self, tag: int, multiple: bool) -> None:
+        self._tally.nacks_in_a_row = 0
+        self._settle(tag, multiple, refused=False)
+
+    def _on_nack(self, tag: int, multiple: bool) -> None:
+        if self._tally.nacks_in_a_row < self._limits.nack_attempts:
+            # The broker could not take it over. Sending it alone again would put it behind others.
+            if self._channel is not None and self._channel.is_open:
+                self._tally.nacks_in_a_row += 1
+                self.link.reopen("the broker refused a message; sending again")
+            return
+        self._settle(tag, multiple, refused=True)
+
+    def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
+        if self._publishing is None:
+            return  # of a connection that was given up: its messages are sent again
+        self.link.note_progress()
+        with self._changed:
+            settled = self._outbox.confirm(tag, multiple=multiple)
+            if refused:
+                self._note_drop(DropReason.REFUSED, settled)
+            else:
+                self._tally.confirmed += settled
+            self._changed.notify_all()
+        if self._outbox.depth:
+            self._send()
+
+    def _on_return(
+        self, _channel: object, _method: object, _properties: object, body: bytes
+    ) -> None:
+        separator = self.traffic.separator
+        events = 1 if separator is None else body.count(separator) + 1
+        with self._lock:
+            self._tally.unrouted += events
+
+    def _note_pushed_out(self) -> None:
+        with self._lock:
+            dropped, self._schedule.pushed_out = self._schedule.pushed_out, 0
+            if dropped:
+                lossy = self.traffic.lossy
+                self._note_drop(DropReason.CONNECTION if lossy else DropReason.BACKLOG, dropped)
+
+    def _note_drop(self, reason: DropReason, events: int) -> None:
+        """Count, and say the first of a burst aloud; with the lock."""
+        self._drops[reason] += events
+        if not self._tally.dropped_in_burst and not self.traffic.lossy:
+            logger.warning("%s: from now on events are dropped: %s", self.link.name, reason.value)
+        self._tally.dropped_in_burst += events
+
+    def disown(self) -> None:
+        """Forget what the parent has not sent, in a forked child: the parent will send it."""
+        self.link.disown()
+        self._publishing = self._channel = self._beat_timer = None
+        self._begin_anew()
+        self._schedule.close(self._why_closed())

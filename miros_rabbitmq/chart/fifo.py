@@ -39,8 +39,10 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         timeout_s: how long a post to a full FIFO waits for place, in seconds. It gives up earlier
             when the chart's thread ends. The chart's own posts never wait, because nobody else
             makes place.
-        must_not_wait: whether the calling thread must not wait for place either. Asked only when
-            the FIFO is full, and with its lock held: it answers at once, and posts nothing.
+        must_not_wait: whether the calling thread must not wait for place. Such a thread posts
+            remote events, and has asked for room before: what is posted locally in between may make
+            the FIFO full, and its few events go in all the same. Asked only when the FIFO is full,
+            and with its lock held: it answers at once, and posts nothing.
     """
 
     def __init__(
@@ -171,7 +173,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         if chart_thread is None or chart_thread is threading.current_thread():
             return False
         if self._must_not_wait():
-            return False
+            return True
         deadline_s = time.monotonic() + self._timeout_s
         self._posts_waiting += 1
         try:

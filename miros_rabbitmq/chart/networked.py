@@ -11,7 +11,6 @@ rest.
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import logging
 import threading
@@ -23,10 +22,9 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
-from .. import process
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import NetworkStopped
-from ..nets import registry
+from ..logs import must_not_wait
 from ..nets.nets import MirosNets
 from ..nets.settings import Extras, documented, spelled_out
 from ..urls import AmqpUrl
@@ -82,7 +80,7 @@ class ChartParts:
     """The attributes of the chart that must stay what they are, by name."""
 
     def room_for_remote_events(self) -> int:
-        """How many events from the network the FIFO takes now; in the consumer's thread."""
+        """How many events from the network the FIFO takes now; in the consumers' thread."""
         if not self.life.has_thread:
             return 0  # before the first state is entered, and after the end
         return self.nets.settings.limits.fifo_remote_events - len(self.fifo)
@@ -124,6 +122,7 @@ class NetworkedChart:
         spied_on: bool
         trace_tuple_to_formatted_string: Callable[[Any], str]
         posted_events_queue: Any
+        post_fifo: Callable[..., Any]
 
     _miros_rabbitmq: ChartParts
 
@@ -146,7 +145,6 @@ class NetworkedChart:
     ) -> None:
         overrides.check_new(self)
         overrides.warn_of_older_callbacks(type(self))
-        registry.install()
         parent_init: Callable[..., None] = super().__init__
         parent_init(name=name)
         nets = MirosNets(
@@ -159,10 +157,17 @@ class NetworkedChart:
             snoop_spy_encryption_key,
             snoop_trace_encryption_key,
             room=lambda: self._miros_rabbitmq.room_for_remote_events(),
+            # miros's own returns at once; a subclass's may do anything.
+            direct=type(self).post_fifo is ActiveObject.post_fifo,
             **extras,
         )
         limits = nets.settings.limits
-        fifo = ChartFifo(limits.fifo_events, name, timeout_s=limits.fifo_timeout_s)
+        fifo = ChartFifo(
+            limits.fifo_events,
+            name,
+            timeout_s=limits.fifo_timeout_s,
+            must_not_wait=must_not_wait,
+        )
         self.queue = self.locking_deque = fifo
         may_run = self.activeobject_task_event
         stop = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
@@ -403,9 +408,3 @@ class NetworkedFactory(NetworkedChart, Factory, SnoopedHsm):  # type: ignore[mis
         MalformedKey: an encryption key is not a Fernet key.
         TypeError: a value was given twice, an argument is missing, or a keyword is unknown.
     """
-
-
-# Python calls the functions that were registered last first. Charts have to end before the networks
-# do, which still register a function of their own.
-atexit.unregister(process.end_all)
-atexit.register(process.end_all)

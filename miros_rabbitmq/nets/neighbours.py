@@ -25,7 +25,7 @@ _ANSWER_INTERVAL_S = 0.2
 class Neighbours:
     """What one node knows of the others at its broker, and what it tells them.
 
-    `hear` is for the consumer's thread and `announcement` for that of the publisher.
+    `hear` is for the consumers' thread and `announcement` for that of the publishers.
 
     Args:
         announce_s: how often each tells of itself, in seconds.

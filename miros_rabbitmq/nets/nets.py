@@ -14,22 +14,25 @@ from typing import TYPE_CHECKING, Any
 
 from miros import Event
 
+from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
 from ..urls import AmqpUrl
 from ..wire.envelope import Envelope
 from ..wire.keys import Keys
-from .node import Phase, WiredNets
-from .settings import Extras, settings_from
+from . import registry
+from .node import Events, Node
+from .settings import Extras, Settings, documented, settings_from, spelled_out
 from .signal_names import admit_name
-from .snoops import Snoop
+from .snoops import Snoop, Snoops
 from .stats import NetsStats
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 
-class MirosNets(WiredNets):
+@documented
+class MirosNets:
     """The networks of one statechart, or of any object with a name and a FIFO.
 
     Nothing touches the network before `start`. Every method may be called from any thread.
@@ -37,8 +40,10 @@ class MirosNets(WiredNets):
     Args:
         miros_object: has a text ``name`` and a method ``post_fifo(event)``, which is called with
             each event from the network unless ``on_mesh_rx`` is given.
-        rabbit_user: see `Settings` for this and all that follow.
+        ...: see `Settings`.
         room: how many events ``miros_object`` can take now; default any number.
+        direct: its ``post_fifo`` returns at once while there is room, so that it may be called in
+            the thread of the connections. Otherwise it has a thread of its own.
 
     Raises:
         MirosApiException: ``miros_object`` lacks something.
@@ -46,6 +51,7 @@ class MirosNets(WiredNets):
         TypeError: a value was given twice, or a keyword is unknown.
     """
 
+    @spelled_out
     def __init__(
         self,
         miros_object: Any,
@@ -58,8 +64,10 @@ class MirosNets(WiredNets):
         snoop_trace_encryption_key: Keys | None = None,
         *,
         room: Callable[[], int] | None = None,
+        direct: bool = False,
         **extras: Unpack[Extras],
     ) -> None:
+        registry.install()
         _check_miros_object(miros_object)
         settings = settings_from(
             {
@@ -73,8 +81,64 @@ class MirosNets(WiredNets):
             },
             extras,
         )
-        super().__init__(miros_object, settings, room=room if settings.on_mesh_rx is None else None)
+        name = miros_object.name
+        sink: Sink
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
+        if settings.on_mesh_rx is not None:
+            sink = WorkerSink(f"on_mesh_rx of {name}", self._receive)
+        elif direct:
+            sink = DirectSink(f"events for {name}", self._receive, room)
+        else:
+            sink = WorkerSink(f"events for {name}", self._receive, room)
+        self.node = Node(name, settings, Events(sink, self._admit, lambda: _dropped(miros_object)))
+        """The life of the networks; for this package alone."""
+
+    def __repr__(self) -> str:
+        return f"<MirosNets of {self.node.name} {self.node.phase.value}>"
+
+    @property
+    def settings(self) -> Settings:
+        """Everything it was told at its construction, with the keys in force."""
+        return self.node.settings
+
+    @property
+    def snoops(self) -> Snoops:
+        """The two snoops."""
+        return self.node.snoops
+
+    # Life.
+
+    @property
+    def is_running(self) -> bool:
+        """It was started, and nobody has asked it to stop since."""
+        return self.node.is_running
+
+    def start(self) -> None:
+        """Open the mesh, and the snoops that are enabled.
+
+        Returns when the own broker delivers and all candidates were asked once, or after
+        ``start_timeout``. An own broker that does not answer is warned about and tried again.
+
+        Raises:
+            AccessRefused: the own broker refuses user, password or permissions.
+            VhostNotFound: it has no such virtual host.
+            SettingsError: there is no network interface of the given name.
+            NetworkStopped: it was stopped meanwhile.
+        """
+        self.node.start()
+
+    def stop_receiving(self) -> None:
+        """Take no more events from the network; `stop` does this too."""
+        self.node.stop_receiving()
+
+    def stop(self) -> None:
+        """Send what waits, at most ``limits.stop_timeout_s`` long, and end every thread.
+
+        A broker that was lost just now is waited for as long; one that is long gone is not. What
+        remains is logged with its count, and counted in `stats` as `DropReason.STOPPED`. Does
+        nothing in a forked child: what was started before the fork is the parent's.
+        """
+        self.node.stop()
 
     # Events.
 
@@ -92,17 +156,17 @@ class MirosNets(WiredNets):
         """
         if not isinstance(event, Event):
             raise MirosApiException(f"transmit takes a miros Event, not a {type(event).__name__}")
-        self._check_running()
+        self.node.check_running()
         name = event.signal_name
         try:
-            self._mesh.transmit((name, event.payload), self.settings.transmit_timeout)
+            self.node.mesh.transmit((name, event.payload), self.settings.transmit_timeout)
         except MessageRejected as error:
             raise PayloadRefused(f"its receivers would reject the event: {error}") from error
         except PayloadRefused as error:
             raise PayloadRefused(f"the event {name} {error}") from error.__cause__
 
     def _receive(self, envelope: Envelope) -> None:
-        """Take an event from the network; in the mesh consumer's thread."""
+        """Take an event from the network; in the thread of the receivers."""
         name, payload = envelope.body
         # `_admit` has registered it. miros compares names by identity when it cancels.
         self._deliver(Event(signal=sys.intern(name), payload=payload))
@@ -133,10 +197,11 @@ class MirosNets(WiredNets):
         self._change_keys(snoop_spy_encryption_key=keys)
 
     def _change_keys(self, **keys: Keys) -> None:
-        with self._lifecycle:
-            settings = replace(self.settings, **keys)  # type: ignore[arg-type]
-            self.settings = settings
-            self._mesh.change_keys(settings.mesh_keys)
+        node = self.node
+        with node.lifecycle:
+            settings = replace(node.settings, **keys)  # type: ignore[arg-type]
+            node.settings = settings
+            self.node.mesh.change_keys(settings.mesh_keys)
             self.snoops.trace.change_keys(settings.trace_keys)
             self.snoops.spy.change_keys(settings.spy_keys)
 
@@ -147,7 +212,7 @@ class MirosNets(WiredNets):
             whether all brokers that were ever reached have, within ``timeout`` seconds; default
             ``transmit_timeout``.
         """
-        return self._mesh.flush(timeout)
+        return self.node.mesh.flush(timeout)
 
     def wait_for_peers(self, n: int, timeout: float) -> bool:
         """Wait until events can be sent to ``n`` brokers besides the own one.
@@ -155,29 +220,28 @@ class MirosNets(WiredNets):
         Returns:
             whether that is so, within ``timeout`` seconds.
         """
-        with self._peers_changed:
-            return self._peers_changed.wait_for(lambda: self._connected_peers() >= n, timeout)
+        return self.node.wait_for_peers(n, timeout)
 
     def stats(self) -> NetsStats:
         """The counters of the three networks, since `start`."""
-        return self._final or self._count()
+        return self.node.stats()
 
     # Places.
 
     @property
     def lan(self) -> LocalAreaNetwork:
         """The local network; searched on first use, unless ``addresses`` were given."""
-        return self._membership.lan
+        return self.node.membership.lan
 
     @property
     def this_url(self) -> AmqpUrl:
         """The URL of the own broker."""
-        return self._membership.scout.this.url
+        return self.node.membership.scout.this.url
 
     @property
     def other_urls(self) -> list[AmqpUrl]:
         """The URLs of the other brokers that can be used; looked for on first use."""
-        return self._membership.scout.other.urls
+        return self.node.membership.scout.other.urls
 
     # Snoops.
 
@@ -191,19 +255,19 @@ class MirosNets(WiredNets):
 
     def disable_snoop_trace(self) -> None:
         """Neither show nor send state transitions any more; returns at once."""
-        with self._lifecycle:
+        with self.node.lifecycle:
             self.snoops.trace.disable()
 
     def disable_snoop_spy(self) -> None:
         """The same for spy lines."""
-        with self._lifecycle:
+        with self.node.lifecycle:
             self.snoops.spy.disable()
 
     def _enable(self, snoop: Snoop, colour: bool) -> None:
-        with self._lifecycle:
+        with self.node.lifecycle:
             snoop.enable(colour=colour)
-            if self._phase is Phase.RUNNING:
-                self._open_snoops()
+            if self.node.is_running:
+                self.node.open_snoops()
 
 
 def _check_miros_object(miros_object: Any) -> None:
@@ -214,3 +278,8 @@ def _check_miros_object(miros_object: Any) -> None:
         )
     if not callable(getattr(miros_object, "post_fifo", None)):
         raise MirosApiException(f"{name} has no method post_fifo to take events from the network")
+
+
+def _dropped(miros_object: Any) -> int:
+    """How many events the FIFO of a chart has dropped; of another object nobody knows."""
+    return getattr(getattr(miros_object, "queue", None), "dropped", 0)

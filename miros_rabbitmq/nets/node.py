@@ -1,44 +1,50 @@
-"""The three topic networks of one node, wired together, from their start to their stop.
+"""The life of a node's networks, from their start to their stop.
 
-All of them send to the same brokers: the node's own, and those that its membership finds meanwhile.
-What a chart does with them is told in `nets`.
+All three networks send to the same brokers: the node's own, and those that its membership finds
+meanwhile. What a chart does with them is told in `nets`.
 """
 
 from __future__ import annotations
 
-import atexit
 import enum
 import logging
 import os
 import threading
 import time
-import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..amqp.io_choice import io_name
+from ..amqp.sinks import Sink, WorkerSink
 from ..amqp.topology import mesh_queue
 from ..discovery.membership import Membership
-from ..discovery.roster import RosterLimits
+from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
-from ..process import in_forked_child
+from ..logs import write_all
+from ..process import Stage, disown_in_child, end_with_program, stay
 from ..urls import Address, AmqpUrl
 from ..wire.announcement import announce_broker, announced_broker, is_announcement
 from ..wire.codec import is_event_body
 from ..wire.envelope import MESH, Envelope, Identity
+from ..worker import Worker
 from .settings import Settings
 from .signal_names import check_name
 from .snoops import Snoops
 from .stats import DropReason, NetsStats
 from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
-from .topic import TopicNetwork, TopicSpec
+from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
 
 logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
 """How long brokers may take to close connections when ``stop_timeout_s`` was needed to flush."""
+
+_MOST_CHANGES = 1_000
+"""Changes of the peers that a slow callback was not told of yet; then the oldest go."""
 
 
 class Phase(enum.Enum):
@@ -49,45 +55,63 @@ class Phase(enum.Enum):
     STOPPING = "stopping"
 
 
-class WiredNets:
-    """Owns the networks of one node and their life; the base of `MirosNets`.
+@dataclass(frozen=True)
+class Events:
+    """What a node does with the events it receives; called in the receiver's reactor.
+
+    Args:
+        sink: takes each envelope of another node.
+        admit: called before that; raises `MessageRejected` for what is not to be taken.
+        dropped: how many events the chart's FIFO has dropped.
+    """
+
+    sink: Sink
+    admit: Callable[[Envelope], object]
+    dropped: Callable[[], int]
+
+
+class Node:
+    """Owns the networks of one node, its reactors and its membership.
 
     Every method may be called from any thread. Nothing touches the network before `start`.
 
     Args:
-        miros_object: has a text ``name``.
+        name: the chart's.
         settings: the node's.
-        room: how many events can be taken now; default any number.
+        events: what is done with events.
     """
 
-    def __init__(
-        self, miros_object: Any, settings: Settings, *, room: Callable[[], int] | None
-    ) -> None:
+    def __init__(self, name: str, settings: Settings, events: Events) -> None:
+        self.name = name
         self.settings = settings
-        self._object = miros_object
-        self._room = room
+        self.phase = Phase.STOPPED
+        self.events = events
+        self.pid = 0
+        self._members: list[AmqpUrl] = []
+        self._final: NetsStats | None = None
+        self.terminal = SnoopTerminal(name)
+        self._teller = Teller(name)
+        self._reactors = Reactors.of(name)
+        self._peer_callbacks: Worker[PeersChanged] = Worker(
+            f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
+        )
+        self._make_locks()
+        self.membership = self._make_membership()
+        self.mesh, self.snoops = self._make_networks()
+        disown_in_child(self, Stage.NETWORKS)
+
+    def _make_locks(self) -> None:
         # Held for each change of the phase, and while networks are opened; never while an event
         # passes or a connection is waited for.
-        self._lifecycle = threading.Condition(threading.RLock())
-        self._phase = Phase.STOPPED
+        self.lifecycle = threading.Condition(threading.RLock())
         self._peers_changed = threading.Condition()
-        self._pid = 0
-        self._members: list[AmqpUrl] = []
-        self._membership = self._make_membership()
-        self._terminal = SnoopTerminal(miros_object.name)
-        self._teller = Teller(miros_object.name)
-        self._final: NetsStats | None = None
-        self._mesh, self.snoops = self._make_networks()
-
-    def __repr__(self) -> str:
-        return f"<MirosNets of {self._object.name} {self._phase.value}>"
 
     # Life.
 
     @property
     def is_running(self) -> bool:
         """It was started, and nobody has asked it to stop since."""
-        return self._phase is Phase.RUNNING
+        return self.phase is Phase.RUNNING
 
     def start(self) -> None:
         """Open the mesh, and the snoops that are enabled.
@@ -102,47 +126,48 @@ class WiredNets:
             NetworkStopped: it was stopped meanwhile.
         """
         deadline_s = time.monotonic() + self.settings.start_timeout
-        with self._lifecycle:
+        with self.lifecycle:
             # A stop that is under way ends within its own limit.
-            self._lifecycle.wait_for(lambda: self._phase is not Phase.STOPPING)
-            if self._phase is Phase.RUNNING:
+            self.lifecycle.wait_for(lambda: self.phase is not Phase.STOPPING)
+            if self.phase is Phase.RUNNING:
                 return
-            if self._pid:
+            if self.pid:
                 self._renew()
-            own_url = self._membership.scout.this.url
-            self._pid = os.getpid()
+            own_url = self.membership.scout.this.url
+            self.pid = os.getpid()
             self._members = [own_url]
-            mesh, snoops = self._mesh, self.snoops
-            consumer = mesh.start_consumer(own_url)
+            mesh, snoops = self.mesh, self.snoops
+            receiver = mesh.start_receiver(own_url)
             mesh.add_broker(own_url)
-            _live.add(self)  # first: a forked child's copy never runs
-            self._phase = Phase.RUNNING
-            self._open_snoops()
-            self._membership.start()
-        consumer.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
-        fault = consumer.fault
+            end_with_program(self, Stage.NETWORKS)
+            self.phase = Phase.RUNNING
+            self.open_snoops()
+            self.membership.start()
+        link = receiver.link
+        link.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
+        fault = link.fault
         if isinstance(fault, (AccessRefused, VhostNotFound)):
             self.stop()
             raise fault
         for snoop in snoops:
             snoop.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
-        self._membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
-        if consumer.is_stopping or not self.is_running or mesh is not self._mesh:
-            if mesh is self._mesh:
+        self.membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
+        if link.is_stopping or not self.is_running or mesh is not self.mesh:
+            if mesh is self.mesh:
                 self.stop()  # who began with `stop_receiving` has not come to it yet
-            raise NetworkStopped(f"{self._object.name} was stopped while it started")
-        if not consumer.is_connected:
+            raise NetworkStopped(f"{self.name} was stopped while it started")
+        if not link.is_connected:
             logger.warning(
                 "%s runs without its broker at %s, which is tried again and again: %s",
-                self._object.name,
-                consumer.address,
+                self.name,
+                link.address,
                 fault or "it has not answered yet",
             )
 
     def stop_receiving(self) -> None:
         """Take no more events from the network; `stop` does this too."""
         if self._is_ours():
-            self._mesh.stop_consumer()
+            self.mesh.stop_receiver()
 
     def stop(self) -> None:
         """Send what waits, at most ``limits.stop_timeout_s`` long, and end every thread.
@@ -156,64 +181,111 @@ class WiredNets:
     def _stop(self, deadline_s: float, lines_s: float = LAST_LINES_S) -> None:
         if not self._is_ours():
             return
-        with self._lifecycle:
-            if self._phase is Phase.STOPPING:
-                # Bounded: what ends may be waiting for the very thread that calls this.
+        with self.lifecycle:
+            if self.phase is Phase.STOPPING:
+                # Bounded: a chart that is stopping may wait for the very thread that calls this.
                 patience_s = max(0.0, deadline_s - time.monotonic()) + _GOODBYE_S
-                self._lifecycle.wait_for(lambda: self._phase is Phase.STOPPED, patience_s)
-            is_mine = self._phase is Phase.RUNNING
+                self.lifecycle.wait_for(lambda: self.phase is Phase.STOPPED, patience_s)
+            is_mine = self.phase is Phase.RUNNING
             if is_mine:
-                self._phase = Phase.STOPPING
-                _live.discard(self)
+                self.phase = Phase.STOPPING
+                stay(self, Stage.NETWORKS)
         if is_mine:
             try:
-                self._end(deadline_s)
+                self._end_networks(deadline_s)
             finally:
-                with self._lifecycle:
-                    self._phase = Phase.STOPPED
-                    self._lifecycle.notify_all()
+                with self.lifecycle:
+                    self.phase = Phase.STOPPED
+                    self.lifecycle.notify_all()
+        write_all(_GOODBYE_S)
         self._teller.stop(lines_s)
-        self._terminal.stop(lines_s)
+        self.terminal.stop(lines_s)
 
-    def _end(self, deadline_s: float) -> None:
+    def _end_networks(self, deadline_s: float) -> None:
         """End every thread; without the lock, which some of them take."""
-        mesh = self._mesh
+        mesh = self.mesh
         mesh.take_nothing_more()
         # Asked now, waited for last: its good-bye goes on while what waits is sent.
-        mesh.stop_consumer()
-        self._membership.stop()
+        mesh.stop_receiver()
+        self.membership.stop()
         for snoop in self.snoops:
             snoop.close()
         mesh.flush(max(0.0, deadline_s - time.monotonic()), if_absent=False)
         mesh.stop(max(_GOODBYE_S, deadline_s - time.monotonic()))
         for snoop in self.snoops:
             snoop.wait_until_closed()
+        patience_s = max(_GOODBYE_S, deadline_s - time.monotonic())
+        for reactor in self._reactors:
+            if not (reactor.is_current_thread or reactor.wait_for_end(patience_s)):
+                logger.warning(
+                    "the thread %s has not ended and is left behind: it is %s",
+                    reactor.name,
+                    reactor.busy() or "waiting for a connection to close",
+                )
+        for sink in (self.events.sink, *self.snoops.sinks):
+            if isinstance(sink, WorkerSink):
+                sink.stop(max(_GOODBYE_S, deadline_s - time.monotonic()))
+        self._peer_callbacks.stop(_GOODBYE_S)
         self._final = self._count(undelivered=self._report_undelivered())
 
-    # What `MirosNets` does with events; both in the mesh consumer's thread.
+    def ask_to_end(self) -> None:
+        """The program ends: take nothing more from the network, and send what waits."""
+        if self.is_running:
+            self.stop_receiving()
+            self.mesh.send_everything()
 
-    def _admit(self, envelope: Envelope) -> None:
-        """Raise `MessageRejected` for an event that is not to be taken."""
-        raise NotImplementedError
+    def end(self, began_s: float) -> None:
+        """The program ends: stop, within the limit that counts from its end's begin."""
+        # The terminals write their last lines at the very end, all within one time.
+        self._stop(began_s + self.settings.limits.stop_timeout_s, lines_s=0.0)
 
-    def _receive(self, envelope: Envelope) -> None:
-        """Take an event from the network."""
-        raise NotImplementedError
+    # What a chart does.
+
+    def open_snoops(self) -> None:
+        """Open the snoops that are enabled; with the lock, while the node runs."""
+        for snoop in self.snoops:
+            snoop.open(self._members[0], self._members)
+
+    def stats(self) -> NetsStats:
+        """The counters of the three networks, since `start`."""
+        return self._final or self._count()
+
+    def wait_for_peers(self, n: int, timeout: float) -> bool:
+        """Wait until ``n`` brokers besides the own one are connected; whether they are."""
+        with self._peers_changed:
+            return self._peers_changed.wait_for(lambda: self._connected_peers() >= n, timeout)
+
+    def check_running(self) -> None:
+        """Check that events can be transmitted.
+
+        Raises:
+            NetworkStopped: they cannot; says why.
+        """
+        if self.is_running:  # as it is in no forked child
+            return
+        if not self._is_ours():
+            raise NetworkStopped(
+                f"{self.name} was started before this process was forked, and its "
+                "connections belong to the parent: make and start a chart in each process"
+            )
+        if self.pid:
+            raise NetworkStopped(f"{self.name} was stopped: start it again first")
+        raise NetworkStopped(f"{self.name} is not on the network: start it first")
 
     # Inside.
 
     def _make_membership(self) -> Membership:
         return Membership(
             search_of(self.settings),
-            self._object.name,
+            self.name,
             _Follower(self._add_broker, self._remove_broker, self._connected_brokers),
-            self.settings.on_peers_changed,
+            self._peer_callbacks.put if self.settings.on_peers_changed is not None else None,
         )
 
     def _make_networks(self) -> tuple[TopicNetwork, Snoops]:
         """Make the networks of a new sender, none of them open."""
         settings = self.settings
-        identity = Identity.new(self._object.name)
+        identity = Identity.new(self.name)
         spec = TopicSpec(
             name=MESH,
             tx_key=settings.tx_key,
@@ -224,119 +296,116 @@ class WiredNets:
             check_body=_check_event_body,
             check_notice=is_announcement,
         )
-        mesh = TopicNetwork(
-            spec,
-            settings,
-            identity,
-            on_envelope=self._receive,
-            admit=self._admit,
-            room=self._room,
+        hooks = Hooks(
+            sink=self.events.sink,
+            admit=self.events.admit,
             on_change=self._notice_change,
-            notice=lambda: announcement_of(self._membership),
-            on_notice=(lambda envelope: hear_announcement(self._membership, envelope.body))
-            if settings.accept_unknown_peers
-            else None,
+            notice=self._announcement,
+            on_notice=self._hear if settings.accept_unknown_peers else None,
         )
-        return mesh, Snoops(settings, identity, self._terminal, self._teller)
+        mesh = TopicNetwork(spec, settings, identity, self._reactors, hooks)
+        return mesh, Snoops(settings, identity, self._reactors, self.terminal, self._teller)
+
+    def _announcement(self) -> Any:
+        """What tells other nodes which broker is this node's own; `None` for nothing."""
+        address = self.membership.to_announce
+        return None if address is None else announce_broker(address)
+
+    def _hear(self, envelope: Envelope) -> None:
+        """Have the membership look at the broker that another node announces, if it names one."""
+        address = announced_broker(envelope.body)
+        if address is not None:
+            self.membership.hear(address)
 
     def _renew(self) -> None:
         """Become a new sender: a second start begins a new epoch."""
         before = self.snoops
-        self._mesh, self.snoops = self._make_networks()
+        self.mesh, self.snoops = self._make_networks()
         for snoop, former in zip(self.snoops, before, strict=True):
             snoop.continue_as(former)
         self._final = None
 
     def _count(self, undelivered: int = 0) -> NetsStats:
-        fifo = getattr(self._object, "queue", None)
-        mesh = self._mesh.stats()
+        mesh = self.mesh.stats()
         dropped = {
             **mesh.dropped,
-            DropReason.FIFO: getattr(fifo, "dropped", 0),
+            DropReason.FIFO: self.events.dropped(),
             DropReason.STOPPED: undelivered,
         }
         return NetsStats(
             mesh=replace(mesh, dropped=dropped),
             snoop_trace=self.snoops.trace.stats(),
             snoop_spy=self.snoops.spy.stats(),
-            peers=self._membership.peers(),
+            peers=self.membership.peers(),
+            io=io_name(),
         )
 
-    def _open_snoops(self) -> None:
-        for snoop in self.snoops:
-            snoop.open(self._members[0], self._members)
-
     def _add_broker(self, url: AmqpUrl) -> None:
-        with self._lifecycle:
-            if self._phase is not Phase.RUNNING:
+        with self.lifecycle:
+            if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
-            self._mesh.add_broker(url)
+            self.mesh.add_broker(url)
             for snoop in self.snoops:
                 snoop.add_broker(url)
 
     def _remove_broker(self, url: AmqpUrl) -> int:
-        with self._lifecycle:
-            if self._phase is not Phase.RUNNING:
+        with self.lifecycle:
+            if self.phase is not Phase.RUNNING:
                 return 0
             self._members = [member for member in self._members if member != url]
-        # Without the lock: a publisher in the middle of a connection attempt may take a while.
+        # Without the lock: a sender in the middle of a connection attempt may take a while.
         for snoop in self.snoops:
             snoop.remove_broker(url.address)
-        return self._mesh.remove_broker(url.address)
+        return self.mesh.remove_broker(url.address)
 
     def _connected_brokers(self) -> set[Address]:
-        publishers = self._mesh.publishers.items()
-        return {address for address, publisher in publishers if publisher.is_connected}
+        senders = self.mesh.senders.items()
+        return {address for address, sender in senders if sender.is_connected}
 
     def _notice_change(self) -> None:
         with self._peers_changed:
             self._peers_changed.notify_all()
 
+    def _tell_peers(self, changes: deque[PeersChanged], _dropped: int) -> None:
+        callback = self.settings.on_peers_changed
+        assert callback is not None
+        for change in changes:
+            try:
+                callback(change)
+            except BaseException:  # this thread is not theirs to end, as by sys.exit
+                logger.exception("%s: on_peers_changed raised", self.name)
+
     def _connected_peers(self) -> int:
         own = {url.address for url in self._members[:1]}
         return len(self._connected_brokers() - own)
 
-    def _check_running(self) -> None:
-        if self.is_running:  # as it is in no forked child
-            return
-        if not self._is_ours():
-            raise NetworkStopped(
-                f"{self._object.name} was started before this process was forked, and its "
-                "connections belong to the parent: make and start a chart in each process"
-            )
-        name = self._object.name
-        if self._pid:
-            raise NetworkStopped(f"{name} was stopped: start it again first")
-        raise NetworkStopped(f"{name} is not on the network: start it first")
-
     def _is_ours(self) -> bool:
         """Not inherited from a parent process."""
-        return self._pid in (0, os.getpid())
-
-    def _disown(self) -> None:
-        """Become fit for a start of one's own, in a forked child."""
-        # Whoever held the old ones does not exist here.
-        self._lifecycle = threading.Condition(threading.RLock())
-        self._peers_changed = threading.Condition()
-        self._membership = self._make_membership()
-        self._phase = Phase.STOPPED
+        return self.pid in (0, os.getpid())
 
     def _report_undelivered(self) -> int:
         """Say what no broker has confirmed, and count it."""
         undelivered = 0
-        for at, publisher in self._mesh.publishers.items():
-            stats = publisher.stats()
+        for at, sender in self.mesh.senders.items():
+            stats = sender.stats()
             left = stats.waiting + stats.unconfirmed
             undelivered += left
             if left:
-                logger.warning("%s: %d events did not reach %s", self._object.name, left, at)
+                logger.warning("%s: %d events did not reach %s", self.name, left, at)
         return undelivered
+
+    def disown(self) -> None:
+        """Become fit for a start of one's own, in a forked child."""
+        self._make_locks()  # whoever held the old ones does not exist here
+        if self.phase is not Phase.STOPPED:
+            self.membership = self._make_membership()
+            self.phase = Phase.STOPPED
 
 
 @dataclass(frozen=True)
 class _Follower:
-    """What a membership calls; see `discovery.membership.Follower`."""
+    """What a membership calls; see `membership.Follower`."""
 
     added: Callable[[AmqpUrl], None]
     removed: Callable[[AmqpUrl], int]
@@ -366,44 +435,8 @@ def search_of(settings: Settings) -> Search:
     )
 
 
-def announcement_of(membership: Membership) -> Any:
-    """The body of the notice that tells other nodes which broker is this node's own, if any."""
-    address = membership.to_announce
-    return None if address is None else announce_broker(address)
-
-
-def hear_announcement(membership: Membership, body: Any) -> None:
-    """Have the membership look at the broker that another node announces, if it names one."""
-    address = announced_broker(body)
-    if address is not None:
-        membership.hear(address)
-
-
 def _check_event_body(body: Any) -> bool:
     if not is_event_body(body):
         return False
     check_name(body[0])
     return True
-
-
-_live: weakref.WeakSet[WiredNets] = weakref.WeakSet()
-
-
-@atexit.register
-def _stop_all() -> None:
-    """Send what waits, where a program ends without stopping its charts; one deadline for all."""
-    began_s = time.monotonic()
-    for nets in list(_live):
-        try:
-            # The terminals write their last lines at the very end, all within one time.
-            nets._stop(began_s + nets.settings.limits.stop_timeout_s, lines_s=0.0)
-        except Exception:
-            # One that cannot end must not keep the others from it.
-            logger.exception("%r could not be stopped", nets)
-
-
-@in_forked_child
-def _disown_all() -> None:
-    for nets in list(_live):
-        nets._disown()
-    _live.clear()

@@ -127,13 +127,14 @@ class Settings:
         deserializer: turns the bytes back into the data. Give both, or neither. Default: restricted
             pickle.
         allowed_classes: classes of your own that a payload may contain.
-        on_mesh_rx: called with each event from the network, in the thread of a connection; it has
-            to return soon. Default: the chart's ``post_fifo``.
-        on_trace_rx: called in the same way with (sender, line) for each trace line of another
-            chart. Default: the line is printed.
-        on_spy_rx: the same for spy lines. Default: the line is printed.
-        on_peers_changed: called with a `PeersChanged` after brokers were added or given up, in the
-            thread that looks for brokers. Default: nothing is called.
+        on_mesh_rx: called with each event from the network, one after the other, in a thread of its
+            own; an event is acknowledged when it has returned. Default: the chart's ``post_fifo``.
+        on_trace_rx: called with the name of another chart and its trace line, in a thread of its
+            own. Default: the line is printed.
+        on_spy_rx: called with the name of another chart and its spy line, in a thread of its own.
+            Default: the line is printed.
+        on_peers_changed: called with a `PeersChanged` after brokers were added or given up, in a
+            thread of its own. Default: nothing is called.
         tls: an ``ssl.SSLContext`` that encrypts the connections; without it, only the events are
             encrypted. Default: what ``RABBIT_TLS_CAFILE`` and its companions in the environment
             describe, if they are set.

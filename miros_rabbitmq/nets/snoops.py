@@ -10,10 +10,11 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
 from ..exceptions import NetworkStopped, TransmitError
 from ..urls import Address, AmqpUrl
@@ -32,7 +33,7 @@ from .settings import Settings, SnoopCallback
 from .stats import DropReason, NetworkStats
 from .teller import Teller, Telling
 from .terminal import SnoopTerminal
-from .topic import TopicNetwork, TopicSpec
+from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
 
 logger = logging.getLogger(__name__)
 
@@ -46,53 +47,75 @@ class Layout(Protocol):
     def __call__(self, text: str, name: str, *, own: bool, palette: Palette) -> str: ...
 
 
+@dataclass(frozen=True)
+class SnoopKind:
+    """What distinguishes one of the two snoops.
+
+    Args:
+        spec: the topic network under it.
+        layout: lays out its lines.
+        callback: takes the lines of others in place of the terminal; called in a thread of its own.
+    """
+
+    spec: TopicSpec
+    layout: Layout
+    callback: SnoopCallback | None
+
+
 class Snoop:
     """One snoop of one node, enabled or not.
 
     `tell` and `enabled` may be used from any thread; its owner serializes the rest.
 
     Args:
-        spec: the topic network under it.
-        layout: lays out its lines.
+        kind: which of the snoops.
         settings: the node's.
         identity: the node's.
+        reactors: the node's.
         terminal: where lines are written.
         teller: does what is to be done for a line.
-        callback: takes the lines of others in place of the terminal.
     """
 
     def __init__(
         self,
-        spec: TopicSpec,
-        layout: Layout,
+        kind: SnoopKind,
         settings: Settings,
         identity: Identity,
+        reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
-        callback: SnoopCallback | None,
     ) -> None:
         self.enabled = False
-        self._spec = spec
-        self._layout = layout
+        self.colour = True
+        """Its lines may be coloured here."""
+        self._spec = kind.spec
+        self._layout = kind.layout
         self._settings = settings
         self._identity = identity
+        self._reactors = reactors
         self._terminal = terminal
         self._teller = teller
-        self._callback = callback
+        self.sink: Sink
+        """Takes the lines of others."""
+        callback = kind.callback
+        name = f"{self._spec.name} lines of {identity.name}"
+        if callback is None:
+            self.sink = DirectSink(name, self._show_other)
+        else:
+            self.sink = WorkerSink(name, lambda envelope: callback(envelope.sender, envelope.body))
         self._untold = 0
-        self._colour = True
         self._network: TopicNetwork | None = None
         self._last = NetworkStats.closed()
         self._closing: list[threading.Thread] = []
 
     def enable(self, *, colour: bool) -> None:
         """Have lines shown and sent from now on, or from `open` on."""
-        self._colour = colour
+        self.colour = colour
         self.enabled = True
 
     def continue_as(self, former: Snoop) -> None:
         """Be enabled as another was, for a node that starts again."""
-        self.enabled, self._colour = former.enabled, former._colour
+        self.enabled, self.colour = former.enabled, former.colour
 
     def disable(self) -> None:
         """Show and send nothing any more, and close the network; waits for nothing."""
@@ -108,9 +131,10 @@ class Snoop:
             self._spec,
             self._settings,
             Identity.new(self._identity.name),
-            on_envelope=self._on_envelope,
+            self._reactors,
+            Hooks(self.sink),
         )
-        network.start_consumer(own_url)
+        network.start_receiver(own_url)
         for url in urls:
             network.add_broker(url)
         self._network = network
@@ -125,8 +149,8 @@ class Snoop:
 
     def wait_until_ready(self, timeout: float) -> None:
         """Wait until the lines of others arrive, at most some seconds."""
-        if self._network is not None and self._network.consumer is not None:
-            self._network.consumer.wait_until_ready(timeout)
+        if self._network is not None and self._network.receiver is not None:
+            self._network.receiver.link.wait_until_ready(timeout)
 
     def close(self) -> None:
         """Take the network away; a thread of its own sends the last lines and closes it.
@@ -208,17 +232,14 @@ class Snoop:
         network = self._network
         return self._last if network is None else self._stats_of(network)
 
-    def _on_envelope(self, envelope: Envelope) -> None:
-        if self._callback is not None:
-            self._callback(envelope.sender, envelope.body)
-        else:
-            self._show(envelope.body, envelope.sender, own=False, colour=True)
+    def _show_other(self, envelope: Envelope) -> None:
+        self._show(envelope.body, envelope.sender, own=False, colour=True)
 
     def _show(self, text: str, name: str, *, own: bool, colour: bool) -> None:
         layout = self._layout
         self._terminal.write(
             lambda palette: layout(text, name, own=own, palette=palette),
-            colour=colour and self._colour,
+            colour=colour and self.colour,
         )
 
 
@@ -228,36 +249,53 @@ class Snoops:
     Args:
         settings: the node's.
         identity: the node's.
+        reactors: the node's.
         terminal: where lines are written.
         teller: does what is to be done for a line.
     """
 
     def __init__(
-        self, settings: Settings, identity: Identity, terminal: SnoopTerminal, teller: Teller
+        self,
+        settings: Settings,
+        identity: Identity,
+        reactors: Reactors,
+        terminal: SnoopTerminal,
+        teller: Teller,
     ) -> None:
         self._name = identity.name
         self._terminal = terminal
         self.trace = Snoop(
-            _spec(SNOOP_TRACE, "snoop.trace", settings.trace_keys, settings),
-            trace_line,
+            SnoopKind(
+                _spec(SNOOP_TRACE, "snoop.trace", settings.trace_keys, settings),
+                trace_line,
+                settings.on_trace_rx,
+            ),
             settings,
             identity,
+            reactors,
             terminal,
             teller,
-            settings.on_trace_rx,
         )
         self.spy = Snoop(
-            _spec(SNOOP_SPY, "snoop.spy", settings.spy_keys, settings),
-            spy_line,
+            SnoopKind(
+                _spec(SNOOP_SPY, "snoop.spy", settings.spy_keys, settings),
+                spy_line,
+                settings.on_spy_rx,
+            ),
             settings,
             identity,
+            reactors,
             terminal,
             teller,
-            settings.on_spy_rx,
         )
 
     def __iter__(self) -> Iterator[Snoop]:
         return iter((self.trace, self.spy))
+
+    @property
+    def sinks(self) -> tuple[Sink, ...]:
+        """What takes the lines of others."""
+        return (self.trace.sink, self.spy.sink)
 
     def tell_trace(self, trace: Any) -> None:
         """Show and send a state transition, as miros records it."""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from ..amqp.link_state import SessionState
-from ..amqp.publisher import PublisherStats
+from ..amqp.sender import PublisherStats
 from ..delivery.outbox import DropReason as DropReason
 from ..discovery.roster import Peer
 from ..exceptions import RejectReason
@@ -58,3 +58,6 @@ class NetsStats:
     snoop_spy: NetworkStats
     peers: tuple[Peer, ...] = ()
     """The brokers that are known, this node's own first."""
+    io: str = "native"
+    """How messages are written and read: ``native``, or ``plain`` by pika alone, which is slower
+    (see ``MIROS_RABBITMQ_IO``)."""

@@ -6,17 +6,15 @@ are dropped, oldest first, and their number is written in their place.
 
 from __future__ import annotations
 
-import atexit
 import logging
 import sys
 import threading
 import time
-import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import TextIO
 
-from ..process import in_forked_child
+from ..process import Stage, disown_in_child, end_with_program
 from ..worker import Worker
 from .lines import PLAIN, Palette, palette_for
 
@@ -27,9 +25,6 @@ _MAX_LINES = 5_000
 
 LAST_LINES_S = 1.0
 """How long a chart that stops, and a program that ends, wait for the terminal."""
-
-_one_writer = threading.Lock()
-"""Held for one line: the writers of several charts in one process share its terminal."""
 
 Line = Callable[[Palette], str]
 """Lays a line out for a terminal."""
@@ -48,7 +43,13 @@ class SnoopTerminal:
         self._name = f"miros snoop terminal of {name}"
         self._worker = Worker(self._name, self._write, max_items=_MAX_LINES)
         self._is_broken = False
-        _terminals.add(self)
+        self._asked_s = 0.0
+        self.disown()
+        disown_in_child(self, Stage.WORKERS)
+
+    def disown(self) -> None:
+        """Write what waits at the end of this process, too, which may be a forked child."""
+        end_with_program(self, Stage.WORKERS)
 
     def write(self, line: Line, *, colour: bool = True) -> None:
         """Have a line written.
@@ -62,6 +63,14 @@ class SnoopTerminal:
     def stop(self, timeout: float) -> None:
         """Write what waits, and end the thread; give up after ``timeout`` seconds."""
         self._worker.stop(timeout)
+
+    def ask_to_end(self) -> None:
+        """The program ends: the last lines have some time from now on, all at once."""
+        self._asked_s = time.monotonic()
+
+    def end(self, began_s: float) -> None:
+        """The program ends: write what waits."""
+        self.stop(max(0.0, self._asked_s + LAST_LINES_S - time.monotonic()))
 
     def _write(self, lines: deque[tuple[Line, bool]], dropped: int) -> None:
         try:
@@ -81,7 +90,7 @@ def _write_lines(lines: deque[tuple[Line, bool]], dropped: int) -> None:
     if stream is None:
         return
     palette = palette_for(stream)
-    with _one_writer:
+    with _console.lock:
         if dropped:
             stream.write(f" ... {dropped} snoop lines were dropped: the terminal is too slow\n")
         for line, colour in lines:
@@ -98,17 +107,16 @@ def _write_line(stream: TextIO, text: str) -> None:
         stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
 
 
-_terminals: weakref.WeakSet[SnoopTerminal] = weakref.WeakSet()
+class _Console:
+    """The terminal of the process, which the writers of several charts share."""
+
+    def __init__(self) -> None:
+        self.disown()
+        disown_in_child(self, Stage.WORKERS)
+
+    def disown(self) -> None:
+        """Have a lock of one's own: whoever held the parent's does not exist in a forked child."""
+        self.lock = threading.Lock()
 
 
-@atexit.register
-def _write_what_waits() -> None:
-    deadline_s = time.monotonic() + LAST_LINES_S
-    for terminal in list(_terminals):
-        terminal.stop(max(0.0, deadline_s - time.monotonic()))
-
-
-@in_forked_child
-def _renew_lock() -> None:
-    global _one_writer
-    _one_writer = threading.Lock()  # whoever held the old one does not exist here
+_console = _Console()

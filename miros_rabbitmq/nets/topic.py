@@ -1,4 +1,4 @@
-"""One of a node's three topic networks: its codec, its publishers and its consumer."""
+"""One of a node's three topic networks: its codec, its senders and its receiver."""
 
 from __future__ import annotations
 
@@ -8,27 +8,54 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from ..amqp.consumer import PikaTopicConsumer
+from ..amqp.consumer import envelope_stats
+from ..amqp.envelopes import Admission, EnvelopeTaker
+from ..amqp.health import Reporting
+from ..amqp.link import Role
 from ..amqp.link_state import SessionState
-from ..amqp.outages import Reporting
-from ..amqp.publisher import SimplePikaTopicPublisher
+from ..amqp.parameters import Endpoint
+from ..amqp.reactor import Reactor
+from ..amqp.receiver import Receiver, Source
+from ..amqp.sender import Sender, Traffic
+from ..amqp.sinks import Sink
 from ..amqp.topology import Queue
-from ..exceptions import BackPressure, NetworkStopped
+from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
+from ..logs import RelayedLogger
 from ..urls import Address, AmqpUrl
 from ..wire.announcement import LISTENER_KEY
 from ..wire.codec import Codec
-from ..wire.envelope import TOKEN_SEPARATOR, Envelope, Identity
+from ..wire.envelope import NOTICE, TOKEN_SEPARATOR, Envelope, Identity
 from .notices import Notices
 from .settings import Settings
 from .stats import DropReason, NetworkStats
 
+logger = RelayedLogger(__name__)
+
 _LOSSES = Reporting(first_failure=logging.INFO)
-"""The mesh: what never was connected is reported by who looks for brokers, and by who starts."""
+"""The mesh: brokers that never connected are reported by discovery and by `start`."""
 
 _IN_PASSING = Reporting(first_failure=logging.INFO, loss=logging.INFO)
 """Further connections to a broker that another reports on."""
+
+
+class Reactors(NamedTuple):
+    """The two threads for all connections of a node.
+
+    Consumers have one of their own: a broker that lets nobody publish stops reading from a
+    connection, and a chart that is slow to take events must not delay those it sends.
+    """
+
+    tx: Reactor
+    """Of everything that publishes."""
+    rx: Reactor
+    """Of everything that consumes."""
+
+    @classmethod
+    def of(cls, name: str) -> Reactors:
+        """The reactors of a node; their threads start with its first connections."""
+        return cls(Reactor(f"miros publishers of {name}"), Reactor(f"miros consumers of {name}"))
 
 
 @dataclass(frozen=True)
@@ -56,6 +83,26 @@ class TopicSpec:
     check_notice: Callable[[Any], bool] | None = None
 
 
+@dataclass(frozen=True)
+class Hooks:
+    """What a network calls back; all in the threads of the reactors, so each returns at once.
+
+    Args:
+        sink: takes each new envelope of another node.
+        admit: called before that; raises `MessageRejected` for what is not to be taken.
+        on_change: called when a connection has changed its state.
+        notice: the body of the notice that the brokers of others are told, at each connection and
+            now and then; `None` for nothing.
+        on_notice: called with each notice of another node, but for those of neighbours.
+    """
+
+    sink: Sink
+    admit: Callable[[Envelope], object] | None = None
+    on_change: Callable[[], object] | None = None
+    notice: Callable[[], Any] | None = None
+    on_notice: Callable[[Envelope], object] | None = None
+
+
 class TopicNetwork:
     """One topic network of one node, from its start to its stop.
 
@@ -65,14 +112,8 @@ class TopicNetwork:
         spec: which of the networks.
         settings: the node's.
         identity: the node's.
-        on_envelope: called in the consumer's thread with each new envelope of another node.
-        admit: called before it, and raises `MessageRejected` for what is not to be taken.
-        room: how many envelopes ``on_envelope`` can take now; default any number.
-        on_change: called when a connection changes its state; from any of their threads.
-        notice: the body of the notice that is sent to the brokers of others, at each connection
-            and now and then; called in the publishers' threads, `None` for nothing.
-        on_notice: called in the consumer's thread with each notice of another node, but for those
-            of neighbours (see `notices`), which are taken here.
+        reactors: the node's.
+        hooks: what is called back.
     """
 
     def __init__(
@@ -80,13 +121,8 @@ class TopicNetwork:
         spec: TopicSpec,
         settings: Settings,
         identity: Identity,
-        *,
-        on_envelope: Callable[[Envelope], object],
-        admit: Callable[[Envelope], object] | None = None,
-        room: Callable[[], int] | None = None,
-        on_change: Callable[[], None] | None = None,
-        notice: Callable[[], Any] | None = None,
-        on_notice: Callable[[Envelope], object] | None = None,
+        reactors: Reactors,
+        hooks: Hooks,
     ) -> None:
         self.spec = spec
         self.codec = Codec(
@@ -100,113 +136,115 @@ class TopicNetwork:
             check_body=spec.check_body,
             check_notice=spec.check_notice,
         )
+        self.receiver: Receiver | None = None
+        """What consumes at the own broker, once it was started."""
         self._settings = settings
         self._identity = identity
-        self._on_envelope = on_envelope
-        self._admit = admit
-        self._room = room
-        self._on_change = on_change
+        self._reactors = reactors
+        self._hooks = hooks
+        self._taker: EnvelopeTaker | None = None
         self._notices: Notices | None = None
         if spec.check_notice is not None:
             self._notices = Notices(
-                self.codec,
-                identity,
+                self._encode_notice,
                 settings.limits.announce_s,
-                own_publisher=self._own_publisher,
-                is_hearing=self._is_hearing,
-                body=notice,
-                on_notice=on_notice,
+                hooks.notice or _nothing,
+                hooks.on_notice,
             )
-        # Held from numbering an envelope until every publisher has it, so that all of them send
-        # in the same order; and while the set of publishers changes.
+        # Held from numbering an envelope until every sender has it, so that all of them send in
+        # the same order; and while the set of senders changes.
         self._order = threading.Lock()
         # Replaced as a whole when it changes, so that reading it needs no lock.
-        self._publishers: dict[Address, SimplePikaTopicPublisher] = {}
-        # The counters of publishers that are gone.
+        self._senders: dict[Address, Sender] = {}
+        # The counters of senders that are gone.
         self._former: Counter[str] = Counter()
         self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
         self._is_ending = False
-        self.consumer: PikaTopicConsumer | None = None
 
     @property
-    def publishers(self) -> dict[Address, SimplePikaTopicPublisher]:
-        """The publisher to each broker; a copy."""
-        return dict(self._publishers)
+    def senders(self) -> dict[Address, Sender]:
+        """The sender to each broker; a copy."""
+        return dict(self._senders)
 
-    def start_consumer(self, url: AmqpUrl) -> PikaTopicConsumer:
+    def start_receiver(self, url: AmqpUrl) -> Receiver:
         """Begin to consume at the node's own broker."""
-        spec, notices = self.spec, self._notices
-        self.consumer = PikaTopicConsumer(
-            url,
-            spec.name,
-            spec.rx_key,
-            codec=self.codec,
-            on_message=self._on_envelope,
-            admit=self._admit,
+        spec, notices, hooks = self.spec, self._notices, self._hooks
+        further_keys = (LISTENER_KEY,) if notices is not None else ()
+        admission = Admission(
             own_epoch=self._identity.epoch,
+            admit=hooks.admit,
             on_notice=notices.take if notices is not None else None,
-            further_keys=(LISTENER_KEY,) if notices is not None else (),
-            room=self._room,
-            queue=spec.queue,
-            skip_sender_id=self._identity.sender_id,
-            limits=self._settings.limits,
-            tls=self._settings.tls,
-            role=f"{spec.name} consumer of {self._identity.name}",
-            on_change=self._on_consumer_change,
-            reporting=_IN_PASSING if spec.lossy else _LOSSES,
+            in_passing=further_keys,
         )
-        self.consumer.start_thread()
-        return self.consumer
+        role = f"{spec.name} consumer of {self._identity.name}"
+        self._taker = EnvelopeTaker(
+            f"{role} at {url.address}", self.codec, hooks.sink, self._settings.limits, admission
+        )
+        source = Source(spec.name, spec.rx_key, spec.queue, further_keys, self._identity.sender_id)
+        self.receiver = Receiver(
+            self._endpoint(url),
+            Role(role, _IN_PASSING if spec.lossy else _LOSSES),
+            source,
+            self._taker,
+            self._reactors.rx,
+            self._on_receiver_state,
+        )
+        self.receiver.link.start()
+        return self.receiver
+
+    def _endpoint(self, url: AmqpUrl) -> Endpoint:
+        return Endpoint(url, self._settings.limits, self._settings.tls)
 
     def add_broker(self, url: AmqpUrl) -> None:
-        """Begin to publish to a broker; does nothing where there is a publisher already."""
+        """Begin to publish to a broker; does nothing where there is a sender already."""
         with self._order:
-            if url.address in self._publishers:
+            if url.address in self._senders:
                 return
-            is_own, notices = self._is_own(url.address), self._notices
-            notice = None
-            if notices is not None:
-                notice = notices.for_neighbours if is_own else notices.for_others
-            publisher = SimplePikaTopicPublisher(
-                url,
-                self.spec.name,
-                self.spec.tx_key,
+            spec = self.spec
+            is_own = self.receiver is not None and self.receiver.address == url.address
+            traffic = Traffic(
+                spec.name,
+                spec.tx_key,
                 separator=TOKEN_SEPARATOR,
                 durable=self._settings.durable,
-                lossy=self.spec.lossy,
+                lossy=spec.lossy,
                 # The own broker's is patient while nobody else listens there.
-                patient=self.spec.lossy or (is_own and notices is not None),
+                patient=spec.lossy or (is_own and self._notices is not None),
                 sender_id=self._identity.sender_id,
-                notice=notice,
-                notice_key=LISTENER_KEY if is_own else None,
-                limits=self._settings.limits,
-                tls=self._settings.tls,
-                role=f"{self.spec.name} publisher of {self._identity.name}",
-                on_change=self._on_change,
-                reporting=_IN_PASSING if self.spec.lossy or is_own else _LOSSES,
             )
-            publisher.start_thread()
-            # The newest first, and so the own broker last: its threads wake in this order, and
-            # what goes farthest should go first.
-            self._publishers = {url.address: publisher, **self._publishers}
+            sender = Sender(
+                self._endpoint(url),
+                Role(
+                    f"{spec.name} publisher of {self._identity.name}",
+                    _IN_PASSING if spec.lossy or is_own else _LOSSES,
+                ),
+                traffic,
+                self._reactors.tx,
+                lambda: self._on_sender_state(sender),
+            )
+            if is_own and self._notices is not None:
+                self._notices.own_sender(sender)
+            sender.start()
+            # The newest first, and so the own broker last: they are woken in this order, and what
+            # goes farthest should go first.
+            self._senders = {url.address: sender, **self._senders}
 
     def remove_broker(self, address: Address) -> int:
-        """Publish to a broker no longer; returns when its publisher has ended, within seconds.
+        """Publish to a broker no longer; returns when its sender has ended, within seconds.
 
         Returns:
             how many events were given up with it.
         """
         with self._order:
-            publisher = self._publishers.get(address)
-            if publisher is None:
+            sender = self._senders.get(address)
+            if sender is None:
                 return 0
-            self._publishers = {
-                at: other for at, other in self._publishers.items() if at != address
-            }
-        publisher.stop_thread()
-        self._attend_all()
-        last = publisher.stats()
+            self._senders = {at: one for at, one in self._senders.items() if at != address}
+        sender.stop()
+        sender.link.wait_for_end()
+        self._wake_all()
+        last = sender.stats()
         left = last.waiting + last.unconfirmed
         with self._order:
             self._former.update(
@@ -218,23 +256,31 @@ class TopicNetwork:
             self._former_drops[DropReason.FORGOTTEN] += left
         return left
 
-    def _is_own(self, address: Address) -> bool:
-        return self.consumer is not None and self.consumer.address == address
+    def _on_sender_state(self, sender: Sender) -> None:
+        if self._notices is not None and sender.link.state is SessionState.READY:
+            self._notices.on_connected(sender)
+        self._tell_change()
 
-    def _on_consumer_change(self) -> None:
-        if self._notices is not None:
-            self._notices.tell_when_hearing()
-        if self._on_change is not None:
-            self._on_change()
+    def _on_receiver_state(self) -> None:
+        receiver = self.receiver
+        if self._notices is not None and receiver is not None:
+            self._notices.on_hearing(is_hearing=receiver.link.is_connected)
+        self._tell_change()
 
-    def _is_hearing(self) -> bool:
-        return self.consumer is not None and self.consumer.is_connected
+    def _tell_change(self) -> None:
+        if self._hooks.on_change is not None:
+            self._hooks.on_change()
 
-    def _own_publisher(self) -> SimplePikaTopicPublisher | None:
-        return self._publishers.get(self.consumer.address) if self.consumer is not None else None
+    def _encode_notice(self, body: Any) -> bytes | None:
+        identity = self._identity
+        try:
+            return self.codec.encode(identity.name, identity.epoch, NOTICE, body)
+        except PayloadRefused as error:  # by a serializer of the user's own
+            logger.debug("%s: no notice is sent: it %s", self.spec.name, error)
+            return None
 
     def transmit(self, body: Any, timeout: float) -> None:
-        """Encode a body once and hand it to every publisher.
+        """Encode a body once and hand it to every sender.
 
         Args:
             body: what the network's envelopes carry.
@@ -251,27 +297,30 @@ class TopicNetwork:
             with self._order:
                 if self._is_ending:
                     raise NetworkStopped(f"{identity.name} was stopped")
-                publishers = self._publishers.values()
-                if all(publisher.has_room for publisher in publishers):
+                senders = self._senders.values()
+                if all(sender.has_room for sender in senders):
                     number = self._transmitted + 1
                     token = self.codec.encode(identity.name, identity.epoch, number, body)
                     self._transmitted = number
-                    to_attend = [one for one in publishers if one.enqueue(token)]
+                    to_attend = [one for one in senders if one.enqueue(token)]
                     break
             # Waits without the lock, so that nobody else has to; and looks again with it.
             self._wait_for_room(deadline_s, timeout)
-        _attend(to_attend)
+        # The first, which is the farthest, is sent from this thread; the reactor sends the others.
+        # So the time this thread spends hardly grows with their number.
+        if to_attend:
+            to_attend[0].attend(to_attend[1:])
 
-    def _attend_all(self) -> None:
-        """See that nothing is left behind by a publisher that had to wake others, and ended."""
-        for publisher in self._publishers.values():
-            publisher.wake()
+    def _wake_all(self) -> None:
+        """See that nothing is left behind by a sender that had to wake others, and ended."""
+        for sender in self._senders.values():
+            sender.wake()
 
     def _wait_for_room(self, deadline_s: float, timeout: float) -> None:
-        for publisher in self._publishers.values():
-            if not publisher.wait_for_room(deadline_s):
+        for sender in self._senders.values():
+            if not sender.wait_for_room(deadline_s):
                 raise BackPressure(
-                    f"the broker at {publisher.address} has had a full backlog for {timeout} s: "
+                    f"the broker at {sender.address} has had a full backlog for {timeout} s: "
                     "transmit less, or raise transmit_timeout or Limits.backlog_events"
                 )
 
@@ -284,8 +333,7 @@ class TopicNetwork:
 
         Args:
             timeout: seconds to wait; default ``transmit_timeout``.
-            if_absent: wait also for brokers that are absent, see
-                `SimplePikaTopicPublisher.is_absent`.
+            if_absent: wait also for brokers that are absent, see `Sender.is_absent`.
 
         Returns:
             whether all have.
@@ -293,20 +341,25 @@ class TopicNetwork:
         timeout_s = self._settings.transmit_timeout if timeout is None else timeout
         deadline_s = time.monotonic() + timeout_s
         flushed = [
-            publisher.flush(max(0.0, deadline_s - time.monotonic()), if_absent=if_absent)
-            for publisher in self.publishers.values()
+            sender.flush(max(0.0, deadline_s - time.monotonic()), if_absent=if_absent)
+            for sender in self.senders.values()
         ]
         return all(flushed)
+
+    def send_everything(self) -> None:
+        """Have all senders send what waits, without waiting for a beat; returns at once."""
+        for sender in self._senders.values():
+            sender.send_everything()
 
     def take_nothing_more(self) -> None:
         """Refuse what is transmitted from now on, so that a flush reaches all that was accepted."""
         with self._order:
             self._is_ending = True
 
-    def stop_consumer(self) -> None:
-        """Take nothing more from the own broker; `stop` waits for the consumer's end."""
-        if self.consumer is not None:
-            self.consumer.stop()
+    def stop_receiver(self) -> None:
+        """Take nothing more from the own broker; `stop` waits for the receiver's end."""
+        if self.receiver is not None:
+            self.receiver.link.stop()
 
     def stop(self, timeout: float | None = None) -> None:
         """Stop every connection, all at the same time, and wait for their ends.
@@ -314,20 +367,26 @@ class TopicNetwork:
         Args:
             timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
         """
-        sessions = [
-            *self.publishers.values(),
-            *([self.consumer] if self.consumer else []),
-        ]
-        for session in sessions:
-            session.stop(timeout)
-        for session in sessions:
-            session.stop_thread()
+        links = [sender.link for sender in self.senders.values()]
+        if self.receiver is not None:
+            links.append(self.receiver.link)
+        for link in links:
+            link.stop(timeout)
+        # A connection that is cut has ended a moment later; a reactor that is stuck never ends.
+        limit_s = self._settings.limits.stop_timeout_s if timeout is None else timeout
+        deadline_s = time.monotonic() + limit_s + _CUT_S
+        for link in links:
+            if not link.wait_for_end(max(0.0, deadline_s - time.monotonic())):
+                logger.warning("%s has not ended in time and is left behind", link.name)
 
     def stats(self) -> NetworkStats:
         """The counters of this network."""
-        brokers = {str(at): publisher.stats() for at, publisher in self.publishers.items()}
+        brokers = {str(at): sender.stats() for at, sender in self.senders.items()}
         former = self._former
-        consumer = self.consumer.stats() if self.consumer is not None else None
+        receiver = self.receiver
+        consumer = None
+        if receiver is not None and self._taker is not None:
+            consumer = envelope_stats(receiver, self._taker)
         return NetworkStats(
             enabled=True,
             transmitted=self._transmitted,
@@ -346,16 +405,13 @@ class TopicNetwork:
             rejected=dict(consumer.rejected) if consumer else {},
             brokers=brokers,
             consumer=consumer.state if consumer else SessionState.NEW,
-            consumer_fault=str((self.consumer and self.consumer.fault) or ""),
+            consumer_fault=str((receiver and receiver.link.fault) or ""),
         )
 
 
-def _attend(publishers: list[SimplePikaTopicPublisher]) -> None:
-    """Have publishers send: the first from this thread, the others from theirs.
+_CUT_S = 1.0
+"""How long a connection that is cut may take to end: the reactor has others, too."""
 
-    The first is the farthest. The time this thread spends hardly grows with their number.
-    """
-    if publishers:
-        publishers[0].attend()
-    if len(publishers) > 1:
-        publishers[1].wake(publishers[2:])
+
+def _nothing() -> None:
+    """A node without anything to tell."""

@@ -70,7 +70,7 @@ def test_charts_at_one_broker_know_of_each_other_and_one_alone_is_in_no_haste(
     """Whatever their routing keys: what only one of them hears is in haste, too."""
 
     def is_patient(chart: NetworkedActiveObject) -> bool:
-        return chart.nets._mesh.publishers[broker_a.address].patient
+        return chart.nets.node.mesh.senders[broker_a.address].patient
 
     first, heard = make_active_object(
         "first", **arguments_for(broker_a, key=KEY), tx_routing_key="of.first"

@@ -92,7 +92,7 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
         mesh = chart.nets.stats().mesh
     assert mesh.confirmed == 7 + 2, "7 and 1 by the own broker, 1 by the other"
     assert mesh.dropped[DropReason.FORGOTTEN] == 7
-    assert set(threads) == {"miros discovery of chart"}
+    assert set(threads) == {"on_peers_changed of chart"}
 
 
 def test_running_publishers_are_not_disturbed_by_looking_again(
@@ -103,15 +103,15 @@ def test_running_publishers_are_not_disturbed_by_looking_again(
         "one", **arguments_for(broker_a, broker_b, key=KEY, rescan_interval=0.05)
     )
     two, heard = make_active_object("two", **arguments_for(broker_b, broker_a, key=KEY))
-    ask = one.nets._membership.scout.ask
+    ask = one.nets.node.membership.scout.ask
 
     def counting(*arguments: Any, **keywords: Any) -> Any:
         looks.append(keywords["unasked"])
         return ask(*arguments, **keywords)
 
-    one.nets._membership.scout.ask = counting  # type: ignore[method-assign]
+    one.nets.node.membership.scout.ask = counting  # type: ignore[method-assign]
     with running(one, two, peers=1):
-        before = {at: id(publisher) for at, publisher in one.nets._mesh.publishers.items()}
+        before = {at: id(publisher) for at, publisher in one.nets.node.mesh.senders.items()}
         sent = 0
         # Ten looks after the first events, however long they take.
         seen = len(looks)
@@ -121,7 +121,7 @@ def test_running_publishers_are_not_disturbed_by_looking_again(
             time.sleep(0.001)
         heard.wait_for(sent)
         assert one.nets.flush(scaled(5))
-        after = {at: id(publisher) for at, publisher in one.nets._mesh.publishers.items()}
+        after = {at: id(publisher) for at, publisher in one.nets.node.mesh.senders.items()}
         stats = one.nets.stats().mesh
     assert before == after
     assert heard.payloads("NUMBER") == list(range(sent))
@@ -232,6 +232,6 @@ def test_a_round_that_is_under_way_does_not_hold_up_the_end(broker_a: LocalBroke
         chart, _ = make_active_object("chart", **arguments)
         with running(chart):
             began = time.monotonic()
-            chart.nets._membership.stop()
+            chart.nets.node.membership.stop()
             took = time.monotonic() - began
     assert took < scaled(0.5)

@@ -235,9 +235,13 @@ def test_a_captured_message_is_taken_once(broker_a: LocalBroker) -> None:
 
 
 def test_a_message_of_one_network_is_refused_on_another(broker_a: LocalBroker) -> None:
-    chart, _ = make_active_object("chart", **arguments_for(broker_a, key=KEY))
     lines: list[tuple[str, str]] = []
-    chart.nets.snoops.trace._callback = lambda sender, line: lines.append((sender, line))
+    chart, _ = make_active_object(
+        "chart",
+        **arguments_for(
+            broker_a, key=KEY, on_trace_rx=lambda sender, line: lines.append((sender, line))
+        ),
+    )
     chart.nets.enable_snoop_trace()
     event = Fernet(KEY).encrypt(envelope(sequence=1, body=("EVENT", 1)))
     with running(chart), attacker(broker_a, "snoop.trace", SNOOP_TRACE) as send:
@@ -478,9 +482,15 @@ def test_secrets_appear_nowhere(
             one.snoop_scribble("a remark")
             shown += [repr(one.nets), repr(one.nets.settings), str(one.nets.stats())]
             shown += [repr(one.this_url()), repr(one.other_urls()), repr([one.this_url()])]
-            shown += [repr(one.nets._membership.scout), str(one.nets._membership.scout.report)]
-            shown += [repr(list(one.nets._mesh.publishers.values())), repr(one.nets._mesh.consumer)]
-            shown += [repr(broker_a), repr(one.nets._mesh.spec)]
+            shown += [
+                repr(one.nets.node.membership.scout),
+                str(one.nets.node.membership.scout.report),
+            ]
+            shown += [
+                repr(list(one.nets.node.mesh.senders.values())),
+                repr(one.nets.node.mesh.receiver),
+            ]
+            shown += [repr(broker_a), repr(one.nets.node.mesh.spec)]
             with contextlib.suppress(MirosRabbitMQError):
                 one.transmit(Event(signal="WORK", payload=object()))
         failing: list[tuple[type[Exception], dict[str, Any]]] = [

@@ -81,7 +81,7 @@ def test_lines_have_exactly_these_forms_in_colour(
 ) -> None:
     watcher, other = make("watcher", broker_a, broker_b), make("other", broker_b, broker_a)
     # The other chart's own output would mix with the watcher's: it keeps it to itself.
-    other.nets._terminal.write = lambda *_, **__: None  # type: ignore[method-assign]
+    other.nets.node.terminal.write = lambda *_, **__: None  # type: ignore[method-assign]
     for chart in (watcher, other):
         chart.enable_snoop_trace()
         chart.enable_snoop_spy()

@@ -276,7 +276,7 @@ def test_a_start_that_is_interrupted_leaves_nothing(
     def interrupt(_timeout: float) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(chart.nets._membership, "wait_for_first_round", interrupt)
+    monkeypatch.setattr(chart.nets.node.membership, "wait_for_first_round", interrupt)
     with pytest.raises(KeyboardInterrupt):
         chart.start_at(hooked)
     assert chart.thread is None
@@ -319,7 +319,7 @@ def test_networks_that_begin_to_stop_while_they_start_have_not_started(
 ) -> None:
     chart = NetworkedActiveObject("hasty", **arguments_for(broker_a, key=KEY))
     monkeypatch.setattr(
-        chart.nets._membership,
+        chart.nets.node.membership,
         "wait_for_first_round",
         lambda _timeout: chart.nets.stop_receiving(),
     )

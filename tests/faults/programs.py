@@ -85,8 +85,8 @@ def fork(chart: NetworkedActiveObject) -> None:
 
 def in_child(chart: NetworkedActiveObject) -> None:
     """What is the parent's says so; what is stopped returns at once."""
-    for publisher in chart.nets._mesh.publishers.values():
-        refuses(publisher.post_token, b"of the child")
+    for publisher in chart.nets.node.mesh.senders.values():
+        refuses(publisher.enqueue, b"of the child")
     refuses(chart.transmit, Event(signal="NUMBER", payload=-1))
     assert chart.nets.stats().mesh.transmitted == COUNT // 2
 

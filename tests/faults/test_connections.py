@@ -63,6 +63,12 @@ EACH_DIRECTION: Silence = [Direction.TO_BROKER], [Direction.TO_NODE]
 BOTH_DIRECTIONS: Silence = list(Direction), []
 
 
+def were_given_up(proxy: FaultProxy, before: int) -> bool:
+    """Every connection of before is closed, and there is a new one: the others wait for it."""
+    new = proxy.connections - before
+    return new > 0 and proxy.open_connections <= new
+
+
 def assert_silence_is_noticed(systems: SystemFactory, limits: Limits, *silences: Silence) -> None:
     longest_s = 1.5 * limits.heartbeat_s
     with systems(limits=limits) as system, system.running():
@@ -74,10 +80,13 @@ def assert_silence_is_noticed(systems: SystemFactory, limits: Limits, *silences:
             for proxy, directions in zip(system.proxies, silent, strict=True):
                 if directions:
                     proxy.silence(*directions)
-                    expected.append((proxy, proxy.connections + proxy.open_connections))
-            for proxy, connections in expected:
-                # Every one of them was given up and tried again.
-                wait_for_connections(proxy, connections, 2 * longest_s)
+                    expected.append((proxy, proxy.connections))
+            for proxy, before in expected:
+                wait_until(
+                    lambda proxy=proxy, before=before: were_given_up(proxy, before),  # type: ignore[misc]
+                    2 * longest_s,
+                    "every connection given up, and one of them tried again",
+                )
             assert time.monotonic() - began_s < longest_s + scaled(1)
             for proxy in system.proxies:
                 proxy.heal()

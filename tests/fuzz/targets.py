@@ -23,12 +23,11 @@ from typing import Any
 
 from cryptography.fernet import Fernet
 
-from miros_rabbitmq.amqp.parameters import connection_parameters
+from miros_rabbitmq.amqp.parameters import Endpoint, connection_parameters
 from miros_rabbitmq.discovery.arp import ArpEntry, parse_arp_program, parse_proc_net_arp
 from miros_rabbitmq.discovery.hosts_file import HostsFileError, _text_of, parse_hosts
 from miros_rabbitmq.discovery.lan_cache import LanCache
 from miros_rabbitmq.exceptions import MessageRejected, SettingsError
-from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.urls import AmqpUrl, parse_address, redact
 from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling
 from miros_rabbitmq.wire.codec import Codec, is_event_body
@@ -183,7 +182,7 @@ def url(data: bytes) -> None:
         whole = AmqpUrl(scheme + text)
         try:
             with guarded():
-                connection_parameters(whole, "fuzz", Limits(), None)
+                connection_parameters(Endpoint(whole), "fuzz")
                 _ = whole.address
         except SettingsError as error:
             if secret in str(error) and f":{secret}@" in whole:

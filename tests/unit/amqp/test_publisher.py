@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,11 +14,13 @@ from cryptography.fernet import Fernet
 
 from miros_rabbitmq.amqp.consumer import SimplePikaTopicConsumer
 from miros_rabbitmq.amqp.publisher import PikaTopicPublisher, SimplePikaTopicPublisher
+from miros_rabbitmq.amqp.sender import Sender, Traffic
+from miros_rabbitmq.amqp.sinks import DirectSink
 from miros_rabbitmq.amqp.topology import Queue
 from miros_rabbitmq.exceptions import BackPressure, NetworkStopped, PayloadRefused, SettingsError
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.nets.settings import Settings
-from miros_rabbitmq.nets.topic import TopicNetwork, TopicSpec
+from miros_rabbitmq.nets.topic import Hooks, Reactors, TopicNetwork, TopicSpec
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import Identity
 
@@ -24,35 +28,85 @@ from ...helpers import scaled, wait_until
 
 URL = "amqp://user:password@127.0.0.2:5672/%2F"
 EXCHANGE = "test.exchange"
+CODEC = Codec(EXCHANGE, Fernet.generate_key())
 
 
 def simple(**options: Any) -> SimplePikaTopicPublisher:
     return SimplePikaTopicPublisher(URL, EXCHANGE, "key", **options)
 
 
-def full(publisher: SimplePikaTopicPublisher) -> None:
+class FakeWire:
+    """Publishes into a list, and confirms when it is told to."""
+
+    name = "fake"
+    writes_from_any_thread = True
+
+    def __init__(self) -> None:
+        self.bodies: list[bytes] = []
+        self.calls: deque[Callable[[], object]] = deque()
+        self._on_ack: Any = None
+        self._confirmed = 0
+
+    def publishing(self, _channel: Any, _outbound: Any, on_ack: Any) -> FakeWire:
+        self._on_ack = on_ack
+        return self
+
+    def publish(self, body: bytes) -> bool:
+        self.bodies.append(body)
+        return True
+
+    def run(self) -> None:
+        """Call back what was to be called soon."""
+        for _ in range(len(self.calls)):
+            self.calls.popleft()()
+
+    def confirm(self) -> None:
+        """Confirm everything that was published."""
+        if len(self.bodies) > self._confirmed:
+            self._confirmed = len(self.bodies)
+            self._on_ack(self._confirmed, True)
+
+
+def sender_of(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> Sender:
+    """The sender inside: it is put into the state of a connected one, without any connection."""
+    inner = getattr(publisher, "_publisher", publisher)
+    sender = getattr(inner, "_sender")  # noqa: B009 - and so not read by the type check either
+    assert isinstance(sender, Sender)
+    return sender
+
+
+def connected(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> FakeWire:
+    """Have a publisher believe that it is connected; `FakeWire.run` is its reactor."""
+    wire = FakeWire()
+    sender = sender_of(publisher)
+    sender.link.call_soon = wire.calls.append  # type: ignore[method-assign, assignment]
+    sender.on_ready(SimpleNamespace(is_open=True), wire)  # type: ignore[arg-type]
+    return wire
+
+
+def full(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> FakeWire:
     """Fill a FIFO that holds one message, of a publisher that believes to be connected."""
-    publisher._absent_at_s = math.inf
+    wire = connected(publisher)
     publisher.post_fifo("the first")
+    wire.run()
     assert not publisher.has_room
+    return wire
 
 
 def of_values(**options: Any) -> PikaTopicPublisher:
-    codec = Codec(EXCHANGE, Fernet.generate_key())
-    return PikaTopicPublisher(URL, EXCHANGE, "key", codec=codec, name="values", **options)
+    return PikaTopicPublisher(URL, EXCHANGE, "key", codec=CODEC, name="values", **options)
 
 
-@pytest.mark.parametrize("post", ["post_fifo", "post_token"])
 @pytest.mark.parametrize("bad", [5, None, [1], ("a",), object(), "\ud800"], ids=repr)
-def test_what_is_neither_bytes_nor_text_is_refused_and_nothing_of_it_posted(
-    post: str, bad: Any
-) -> None:
+def test_what_is_neither_bytes_nor_text_is_refused_and_nothing_of_it_posted(bad: Any) -> None:
     publisher = simple()
     with pytest.raises(PayloadRefused, match=r"message .*bytes"):
-        getattr(publisher, post)(bad)
+        publisher.post_fifo(bad)
+    with pytest.raises(PayloadRefused, match=r"message .*bytes"):
+        publisher.publish_aside("key", bad, expires_s=1.0)
     assert publisher.stats().waiting == 0
     assert publisher.is_flushed
-    getattr(publisher, post)("good")
+    publisher.post_fifo("good")
     assert publisher.stats().waiting == 1
 
 
@@ -62,9 +116,7 @@ def test_whatever_has_bytes_is_posted_as_they_are_now() -> None:
     for message in (b"bytes", "t\u00e9xt", changing, memoryview(b"a view")[2:]):
         publisher.post_fifo(message)
     changing[:] = b"other"
-    batches = iter(publisher._outbox.take, None)
-    posted = [token for batch in batches if batch is not None for token in batch.tokens]
-    assert posted == [b"bytes", "t\u00e9xt".encode(), b"array", b"view"]
+    assert connected(publisher).bodies == [b"bytes", "t\u00e9xt".encode(), b"array", b"view"]
 
 
 @pytest.mark.parametrize("bad", [None, "", 5, b"bytes", "k" * 256], ids=str)
@@ -79,7 +131,7 @@ def test_names_that_amqp_does_not_have_are_refused_at_construction(bad: Any) -> 
 
 def test_an_id_and_a_separator_that_cannot_be_sent_are_refused_at_construction() -> None:
     with pytest.raises(SettingsError, match="sender_id"):
-        simple(sender_id=5)
+        Traffic("exchange", "key", sender_id=5)  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match="separator is bytes"):
         simple(separator="\n")
 
@@ -102,30 +154,26 @@ def test_threads_that_wait_for_room_wait_at_the_same_time() -> None:
         thread.join(scaled(10))
     assert len(waited_s) == 8
     assert max(waited_s) < scaled(0.8), "one after the other, it is 1.6 s for the last"
-    assert publisher.stats().waiting == 1
+    stats = publisher.stats()
+    assert stats.waiting + stats.unconfirmed == 1
 
 
 def test_threads_that_wait_for_room_number_what_they_post_without_a_gap() -> None:
     publisher = of_values(limits=Limits(backlog_events=1))
-    full(publisher)
+    wire = full(publisher)
     threads = [threading.Thread(target=publisher.post_fifo, args=(n,)) for n in range(8)]
     for thread in threads:
         thread.start()
-    tokens: list[bytes] = []
 
-    def take() -> bool:
-        with publisher._changed:
-            batch = publisher._outbox.take()
-            if batch is not None:
-                tokens.extend(batch.tokens)
-                publisher._outbox.confirm(batch.tag)
-                publisher._changed.notify_all()
-        return len(tokens) == 9
+    def all_were_sent() -> bool:
+        wire.confirm()
+        wire.run()
+        return len(wire.bodies) == 9
 
-    wait_until(take)
+    wait_until(all_were_sent)
     for thread in threads:
         thread.join(scaled(5))
-    envelopes = [publisher._codec.decode(token) for token in tokens]
+    envelopes = [CODEC.decode(token) for token in wire.bodies]
     assert [one.sequence for one in envelopes] == list(range(1, 10))
     assert {one.body for one in envelopes} == {"the first", *range(8)}
 
@@ -142,9 +190,9 @@ def test_a_stop_ends_the_wait_for_room() -> None:
 
     thread = threading.Thread(target=post)
     thread.start()
-    with publisher._changed:  # as `stop` does, had it been started
-        publisher._stop_asked = True
-        publisher._changed.notify_all()
+    sender = sender_of(publisher)
+    sender.link.is_stopping = True  # as `stop` has it, had it been started
+    sender.on_state()
     thread.join(scaled(5))
     assert ended
 
@@ -155,5 +203,43 @@ def test_a_flush_without_a_timeout_has_the_usual_one() -> None:
     key = Fernet.generate_key()
     spec = TopicSpec("mesh", "key", "key", (key,), Queue(), lossy=False, check_body=bool)
     settings = Settings("user", "password", key)
-    network = TopicNetwork(spec, settings, Identity.new("flushed"), on_envelope=print)
+    hooks = Hooks(DirectSink("flushed", print))
+    network = TopicNetwork(spec, settings, Identity.new("flushed"), Reactors.of("flushed"), hooks)
     assert network.flush(None) is True
+
+
+def test_a_post_to_an_idle_publisher_is_sent_at_once() -> None:
+    publisher = simple()
+    wire = connected(publisher)
+    publisher.post_fifo("at once")
+    wire.run()
+    assert wire.bodies == [b"at once"]
+    assert publisher.stats().unconfirmed == 1
+
+
+def test_what_was_not_confirmed_is_sent_again_first_and_what_was_confirmed_is_not() -> None:
+    publisher = simple(separator=b",")
+    for text in "abc":
+        publisher.post_fifo(text)
+    wire = connected(publisher)
+    assert wire.bodies == [b"a,b,c"]
+    wire.confirm()
+    assert publisher.is_flushed
+    sender = sender_of(publisher)
+    for text in "de":
+        publisher.post_fifo(text)
+        wire.run()
+    assert wire.bodies[1:] == [b"d", b"e"]
+    sender.on_lost()
+    publisher.post_fifo("f")
+    assert connected(publisher).bodies == [b"d,e,f"]
+
+
+def test_a_confirm_of_a_connection_that_was_given_up_confirms_nothing() -> None:
+    publisher = simple()
+    publisher.post_fifo("sent, and lost")
+    wire = connected(publisher)
+    sender_of(publisher).on_lost()
+    wire.confirm()
+    assert publisher.stats().waiting == 1
+    assert publisher.stats().confirmed == 0

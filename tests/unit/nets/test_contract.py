@@ -24,6 +24,7 @@ from miros_rabbitmq import (
     SimplePikaTopicPublisher,
 )
 from miros_rabbitmq.amqp.link_state import SessionState
+from miros_rabbitmq.amqp.sinks import WorkerSink
 from miros_rabbitmq.chart.fifo import ChartFifo
 from miros_rabbitmq.exceptions import (
     MessageRejected,
@@ -36,7 +37,7 @@ from miros_rabbitmq.exceptions import (
 from miros_rabbitmq.nets.node import Phase
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, SNOOP_TRACE, Envelope
-from tests.helpers import wait_until
+from tests.helpers import scaled, wait_until
 from tests.leaks import Holdings
 
 KEY = base64.urlsafe_b64encode(bytes(range(32)))
@@ -77,8 +78,8 @@ def nets_of(miros_object: Any = None, **extras: Any) -> MirosNets:
 
 def as_if_started(nets: MirosNets) -> MirosNets:
     """Running, with no broker at all: what is transmitted goes nowhere."""
-    nets._phase = Phase.RUNNING
-    nets._pid = os.getpid()
+    nets.node.phase = Phase.RUNNING
+    nets.node.pid = os.getpid()
     return nets
 
 
@@ -295,8 +296,8 @@ def test_an_inner_signal_of_miros_is_not_transmitted(name: str) -> None:
 
 def test_a_forked_child_cannot_use_its_parents_networks() -> None:
     nets = as_if_started(nets_of())
-    nets._pid = -1
-    nets._disown()  # as every fork does
+    nets.node.pid = -1
+    nets.node.disown()  # as every fork does
     with pytest.raises(NetworkStopped, match="before this process was forked"):
         nets.transmit(Event(signal="FROM_A_CHILD"))
 
@@ -311,12 +312,12 @@ def token(body: Any, *, network: str = MESH, key: bytes = KEY) -> bytes:
 @pytest.mark.parametrize("name", list(signals)[: signals.highest_inner_signal])
 def test_an_inner_signal_of_miros_is_never_accepted(name: str) -> None:
     with pytest.raises(MessageRejected) as caught:
-        nets_of()._mesh.codec.decode(token((name, None)))
+        nets_of().node.mesh.codec.decode(token((name, None)))
     assert caught.value.reason is RejectReason.INNER_SIGNAL
 
 
 def test_the_mesh_takes_its_own_events_alone() -> None:
-    codec = nets_of()._mesh.codec
+    codec = nets_of().node.mesh.codec
     assert codec.decode(token(("GOOD", 1))).body == ("GOOD", 1)
     for bad, reason in (
         (token(("GOOD", 1), key=OTHER_KEY), RejectReason.NOT_AUTHENTIC),
@@ -329,9 +330,19 @@ def test_the_mesh_takes_its_own_events_alone() -> None:
         assert caught.value.reason is reason
 
 
+def receive(nets: MirosNets, name: str, payload: Any) -> None:
+    """As from the network; returns when the callback has."""
+    events = nets.node.events
+    envelope = Envelope(MESH, "another", 1, 1, (name, payload))
+    events.admit(envelope)
+    events.sink.put(envelope, None)
+    assert isinstance(events.sink, WorkerSink)
+    events.sink.stop(scaled(5))
+
+
 def test_an_event_from_the_network_is_posted_with_its_name_and_payload() -> None:
     listener = Listener()
-    nets_of(listener)._receive(Envelope(MESH, "another", 1, 1, ("NEVER_HEARD_BEFORE", (1, 2))))
+    receive(nets_of(listener), "NEVER_HEARD_BEFORE", (1, 2))
     (event,) = listener.heard
     assert event.signal_name == "NEVER_HEARD_BEFORE"
     assert event.signal == signals.NEVER_HEARD_BEFORE
@@ -341,7 +352,7 @@ def test_an_event_from_the_network_is_posted_with_its_name_and_payload() -> None
 def test_a_callback_takes_the_place_of_the_objects_own() -> None:
     listener, heard = Listener(), list[Event]()
     nets = nets_of(listener, on_mesh_rx=heard.append)
-    nets._receive(Envelope(MESH, "another", 1, 1, ("TO_A_CALLBACK", None)))
+    receive(nets, "TO_A_CALLBACK", None)
     assert [event.signal_name for event in heard] == ["TO_A_CALLBACK"]
     assert listener.heard == []
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
-import pytest
 from cryptography.fernet import Fernet
 
-from miros_rabbitmq.amqp.publisher import SimplePikaTopicPublisher
+from miros_rabbitmq.amqp.sender import Sender
 from miros_rabbitmq.nets.notices import Notices
 from miros_rabbitmq.urls import Address
-from miros_rabbitmq.wire.announcement import announce_broker, announce_listener, is_announcement
+from miros_rabbitmq.wire.announcement import (
+    LISTENER_KEY,
+    announce_broker,
+    announce_listener,
+    is_announcement,
+)
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, NOTICE, Envelope, Identity
 
@@ -18,18 +23,32 @@ BROKER = announce_broker(Address("127.0.0.2", 5672))
 ASKS, ANSWERS = announce_listener(asks=True), announce_listener(asks=False)
 
 
-class Own:
-    """What stands in for the publisher to the own broker."""
+class FakeSender:
+    """What stands in for a sender, and calls back at once, as its reactor does soon."""
 
     def __init__(self) -> None:
+        self.link = self
+        self.traffic = self
+        self.routing_key = "mesh.key"
+        self.is_connected = True
         self.patient = True
-        self.told: list[str] = []
+        self.wakes = 0
+        self.told: list[tuple[str, bytes]] = []
+        self.later: list[Callable[[], object]] = []
 
     def wake(self) -> None:
-        self.told.append("wake")
+        self.wakes += 1
 
-    def send_notice(self) -> None:
-        self.told.append("notice")
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        callback()
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> None:
+        assert delay_s == 30.0
+        self.later.append(callback)
+
+    def publish_aside(self, body: bytes, routing_key: str, expires_s: float) -> None:
+        assert expires_s == 30.0
+        self.told.append((routing_key, body))
 
 
 class Node:
@@ -37,61 +56,79 @@ class Node:
 
     def __init__(self, body: Any = None) -> None:
         self.codec = Codec(MESH, [Fernet.generate_key()], check_notice=is_announcement)
-        self.own: Own | None = Own()
-        self.hears = True
+        self.own, self.other = FakeSender(), FakeSender()
         self.noticed: list[Any] = []
+        identity = Identity.new("this")
         self.notices = Notices(
-            self.codec,
-            Identity.new("this"),
+            lambda body: self.codec.encode(identity.name, identity.epoch, NOTICE, body),
             30.0,
-            own_publisher=lambda: cast("SimplePikaTopicPublisher | None", self.own),
-            is_hearing=lambda: self.hears,
-            body=lambda: body,
-            on_notice=lambda envelope: self.noticed.append(envelope.body),
+            lambda: body,
+            lambda envelope: self.noticed.append(envelope.body),
         )
+        self.notices.own_sender(cast("Sender", self.own))
 
-    def said(self, notice: bytes | None) -> Any:
-        """The body of a notice that was made."""
-        if notice is None:
-            return None
-        envelope = self.codec.decode(notice)
-        assert (envelope.sender, envelope.sequence) == ("this", NOTICE)
-        return envelope.body
+    def connect(self, sender: FakeSender) -> None:
+        self.notices.on_connected(cast("Sender", sender))
+
+    def said(self, sender: FakeSender) -> list[tuple[str, Any]]:
+        """What a broker was told: keys and bodies."""
+        said = []
+        for key, notice in sender.told:
+            envelope = self.codec.decode(notice)
+            assert (envelope.sender, envelope.sequence) == ("this", NOTICE)
+            said.append((key, envelope.body))
+        return said
 
     def hear(self, body: Any) -> None:
         self.notices.take(Envelope(MESH, "another", 1, NOTICE, body))
 
 
-@pytest.mark.parametrize("body", [None, BROKER])
-def test_the_brokers_of_others_are_told_what_the_owner_has_to_tell(body: Any) -> None:
-    node = Node(body)
-    assert node.said(node.notices.for_others()) == body
+def test_the_brokers_of_others_are_told_what_the_owner_has_to_tell() -> None:
+    node = Node(BROKER)
+    node.connect(node.other)
+    assert node.said(node.other) == [("mesh.key", BROKER)]
+    assert node.said(node.own) == []
+
+
+def test_they_are_told_again_and_again_while_they_are_connected() -> None:
+    node = Node(BROKER)
+    node.connect(node.other)
+    for _ in range(3):
+        node.other.later.pop()()
+    assert len(node.other.told) == 4
+    assert len(node.other.later) == 1, "one timer, however often"
+    node.other.is_connected = False
+    node.other.later.pop()()
+    assert len(node.other.told) == 4
+    assert not node.other.later, "it is told when it is connected again"
+
+
+def test_a_node_with_nothing_to_tell_tells_nothing() -> None:
+    node = Node(None)
+    node.connect(node.other)
+    assert node.said(node.other) == []
 
 
 def test_neighbours_are_told_nothing_before_their_answers_can_be_heard() -> None:
     node = Node()
-    node.hears = False
-    assert node.notices.for_neighbours() is None
-    node.notices.tell_when_hearing()
-    assert node.own is not None
+    node.connect(node.own)
+    node.notices.on_hearing(is_hearing=False)
     assert node.own.told == []
-    node.hears = True
-    node.notices.tell_when_hearing()
-    assert node.own.told == ["notice"]
-    assert node.said(node.notices.for_neighbours()) == ASKS
+    node.notices.on_hearing(is_hearing=True)
+    assert node.said(node.own) == [(LISTENER_KEY, ASKS)]
 
 
 def test_haste_begins_with_the_first_neighbour_who_is_answered_if_it_asks() -> None:
     node = Node()
     own = node.own
-    assert own is not None
-    node.notices.for_neighbours()
+    node.notices.on_hearing(is_hearing=True)
+    own.told.clear()
     assert own.patient
     node.hear(ANSWERS)
-    assert (own.patient, own.told) == (False, ["wake"])
+    assert (own.patient, own.wakes, own.told) == (False, 1, [])
     node.hear(ASKS)
-    assert own.told == ["wake", "wake", "notice"]
-    assert node.said(node.notices.for_neighbours()) == ANSWERS
+    assert own.wakes == 2
+    assert node.said(own) == [(LISTENER_KEY, ANSWERS)]
     assert not own.patient
     assert not node.noticed
 
@@ -100,13 +137,4 @@ def test_the_notices_of_other_nodes_are_handed_on() -> None:
     node = Node()
     node.hear(BROKER)
     assert node.noticed == [BROKER]
-    assert node.own is not None
     assert node.own.patient
-
-
-def test_without_a_publisher_it_is_only_remembered_who_was_heard() -> None:
-    node = Node()
-    node.own = None
-    node.hear(ASKS)
-    node.notices.tell_when_hearing()
-    assert node.said(node.notices.for_neighbours()) == ANSWERS

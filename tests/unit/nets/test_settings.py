@@ -549,3 +549,8 @@ def test_a_short_text_of_amqp_is_checked_in_bytes(bad: Any) -> None:
     check_short_text("queue", "\u00e9" * 127 + "k")
     with pytest.raises(SettingsError, match="queue"):
         check_short_text("queue", bad)
+
+
+def test_the_repr_of_limits_shows_what_was_changed() -> None:
+    assert repr(Limits()) == "Limits()"
+    assert repr(Limits(heartbeat_s=30, batch_events=7)) == "Limits(heartbeat_s=30, batch_events=7)"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
+from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_rabbitmq.amqp.connection import Connection, tune_reading, write
-from miros_rabbitmq.amqp.framing import Confirms, Deliveries, Delivery, Publishing
+from miros_rabbitmq.amqp import io_choice
+from miros_rabbitmq.amqp.message_io import Delivery, Outbound
+from miros_rabbitmq.amqp.native import Confirms, Deliveries, NativeTap, Publishing, misfit, write
 
 from ...helpers import Poison
 
@@ -32,7 +34,10 @@ class Pika(pika.connection.Connection):  # type: ignore[misc]  # pika has no typ
         self.params = SimpleNamespace(frame_max=FRAME_MAX)
         self._body_max_length = FRAME_MAX - 8
         self.bytes_sent = self.frames_sent = 0
-        self._transport: Any = None
+
+    def send(self, channel: int, method: Any, content: tuple[Any, bytes]) -> bytes:
+        self._send_message(channel, method, content)
+        return bytes(self.written)
 
     def _adapter_emit_data(self, data: bytes) -> None:
         self.written += data
@@ -46,12 +51,21 @@ class Pika(pika.connection.Connection):  # type: ignore[misc]  # pika has no typ
 class Transport:
     """As much of pika's transport as is used."""
 
-    def __init__(self, sock: socket.socket, buffered: int = 0) -> None:
+    def __init__(self, sock: Any, buffered: int = 0) -> None:
         self._sock = sock
         self.buffered = buffered
+        self.left_to_pika = bytearray()
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
+
+    def write(self, data: bytes) -> None:
+        self.left_to_pika += data
+
+
+def over(transport: Transport) -> Any:
+    """A connection over a transport."""
+    return SimpleNamespace(_transport=transport, params=SimpleNamespace(frame_max=FRAME_MAX))
 
 
 @pytest.fixture
@@ -78,39 +92,36 @@ def received(sock: socket.socket) -> bytes:
 @pytest.mark.parametrize("mandatory", [True, False])
 def test_it_writes_what_pika_would(sockets: Any, size: int, mandatory: bool) -> None:
     body = bytes(n % 251 for n in range(size))
-    reference = Pika()
     method = pika.spec.Basic.Publish(
         exchange="miros.mesh", routing_key="some.key", mandatory=mandatory
     )
-    reference._send_message(7, method, (PROPERTIES, body))
+    expected = Pika().send(7, method, (PROPERTIES, body))
     ours, theirs = sockets
-    connection = Pika()
-    connection._transport = Transport(ours)
-    channel = SimpleNamespace(channel_number=7, connection=connection)
-    publishing = Publishing(channel, "miros.mesh", "some.key", PROPERTIES, mandatory=mandatory)
+    transport = Transport(ours)
+    channel = SimpleNamespace(channel_number=7, connection=over(transport))
+    outbound = Outbound("miros.mesh", "some.key", PROPERTIES)
+    publishing = Publishing(channel, outbound, mandatory=mandatory)
     for _ in range(2):
         assert publishing.publish(body)
-        assert received(theirs) == reference.written
-    assert not connection.written, "pika has nothing left to write"
+        assert received(theirs) == expected
+    assert not transport.left_to_pika
 
 
 def test_what_a_full_socket_does_not_take_is_left_to_pika(sockets: Any) -> None:
     ours, theirs = sockets
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
-    connection = Pika()
-    connection._transport = Transport(ours)
+    transport = Transport(ours)
     data = bytes(n % 251 for n in range(2_000_000))
-    assert not write(connection, data)
-    assert 0 < len(connection.written) < len(data)
-    assert received(theirs) + connection.written == data
+    assert not write(over(transport), data)
+    assert 0 < len(transport.left_to_pika) < len(data)
+    assert received(theirs) + transport.left_to_pika == data
 
 
 def test_what_pika_still_has_to_write_goes_first(sockets: Any) -> None:
     ours, theirs = sockets
-    connection = Pika()
-    connection._transport = Transport(ours, buffered=1)
-    assert not write(connection, b"later")
-    assert connection.written == b"later"
+    transport = Transport(ours, buffered=1)
+    assert not write(over(transport), b"later")
+    assert transport.left_to_pika == b"later"
     assert received(theirs) == b""
 
 
@@ -119,36 +130,86 @@ def test_no_error_of_a_socket_reaches_who_sends(code: int) -> None:
     def fail(_: bytes) -> int:
         raise OSError(code, "gone")
 
-    connection = Pika()
-    connection._transport = Transport(SimpleNamespace(send=fail))  # type: ignore[arg-type]
-    assert not write(connection, b"again")
-    assert connection.written == b"again", "pika tries, and finds out"
+    transport = Transport(SimpleNamespace(send=fail))
+    assert not write(over(transport), b"again")
+    assert transport.left_to_pika == b"again", "pika tries, and finds out"
 
 
 def test_a_broken_socket_is_for_pika_to_find(sockets: Any) -> None:
     ours, theirs = sockets
     theirs.close()
-    connection = Pika()
-    connection._transport = Transport(ours)
-    assert not write(connection, b"lost")
-    assert connection.written == b"lost"
+    transport = Transport(ours)
+    assert not write(over(transport), b"lost")
+    assert transport.left_to_pika == b"lost"
 
 
-def test_pika_has_the_parts_that_are_used_besides_its_documented_ones() -> None:
-    """Where a newer pika lacks one, this says so before a connection does."""
-    transport = pika.adapters.utils.io_services_utils._AsyncTransportBase
-    assert hasattr(transport, "get_write_buffer_size")
-    assert isinstance(transport._MAX_RECV_BYTES, int)
-    assert isinstance(transport._MAX_CONSUME_BYTES, int)
-    assert hasattr(pika.connection.Connection, "_on_data_available")
-    assert hasattr(pika.connection.Connection, "_read_frame")
-    assert hasattr(pika.connection.Connection, "_output_marshaled_frames")
-    assert hasattr(pika.connection.Connection, "_terminate_stream")
+# Whether this pika is one that native I/O can be used with.
 
 
-def test_a_connection_without_a_transport_is_left_as_it_is() -> None:
-    tune_reading(SimpleNamespace(_transport=None))
-    tune_reading(SimpleNamespace())
+@pytest.fixture
+def choose_anew() -> Iterator[None]:
+    """Have the choice made again, as in a new process."""
+    io_choice.forget_choice()
+    yield
+    io_choice.forget_choice()
+
+
+def test_the_pika_that_is_installed_has_all_the_parts() -> None:
+    assert misfit() == ""
+
+
+@pytest.mark.parametrize("part", ["_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES"])
+def test_a_pika_without_one_of_the_parts_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, part: str
+) -> None:
+    monkeypatch.delattr(pika.adapters.utils.io_services_utils._AsyncTransportBase, part)
+    assert part in misfit()
+
+
+@pytest.mark.parametrize("kind", ["Method", "Header", "Body"])
+def test_a_pika_that_writes_other_bytes_is_told_apart(
+    monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    marshal = getattr(pika.frame, kind).marshal
+    # Each frame is another than the one before: what is made once differs from what is made again.
+    count = itertools.count(1 if kind == "Body" else 0)
+    monkeypatch.setattr(
+        getattr(pika.frame, kind),
+        "marshal",
+        lambda self: marshal(self) + bytes(next(count)),
+    )
+    assert "pika" in misfit()
+
+
+def test_a_pika_that_has_another_shape_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(pika.adapters.utils.io_services_utils, "_AsyncTransportBase")
+    assert "not as expected" in misfit()
+
+
+@pytest.mark.usefixtures("choose_anew")
+def test_plain_io_takes_the_place_of_what_does_not_fit_and_it_is_said_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.delenv(io_choice.VARIABLE, raising=False)
+    monkeypatch.setattr(io_choice, "misfit", lambda: "pika 9 has no _sock")
+    for _ in range(3):
+        assert io_choice.io_name() == "plain"
+        assert io_choice.choose_wire().name == "plain"
+    assert caplog.text.count("pika 9 has no _sock") == 1
+
+
+@pytest.mark.usefixtures("choose_anew")
+@pytest.mark.parametrize(
+    ("value", "name"),
+    [("plain", "plain"), ("native", "native"), ("", "native"), ("fast", "native")],
+)
+def test_the_environment_chooses(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, value: str, name: str
+) -> None:
+    monkeypatch.setenv(io_choice.VARIABLE, value)
+    assert io_choice.io_name() == name
+    assert io_choice.choose_wire().name == name
+    assert ("'native' or 'plain', not 'fast'" in caplog.text) == (value == "fast")
 
 
 # What is read past pika.
@@ -156,16 +217,27 @@ def test_a_connection_without_a_transport_is_left_as_it_is() -> None:
 OURS, TAG = 7, "ctag7.ours"
 
 
-class Fed(Connection):
-    """A connection that is given bytes; what is left to pika is assembled as pika does it."""
+class Fed:
+    """A tap that is given bytes; what it leaves to pika is assembled as pika does it."""
 
     def __init__(self) -> None:
-        self._frame_buffer = b""
-        self.bytes_received = self.frames_received = 0
-        self.connection_state = self.CONNECTION_OPEN
-        self.channel = SimpleNamespace(channel_number=OURS, is_open=True, connection=self)
+        self.tap = NativeTap(self)
+        self.channel = SimpleNamespace(channel_number=OURS, is_open=True, connection=None)
         self.seen: list[Any] = []
+        self.bytes_received = 0
+        self._buffer = b""
         self._assembler = pika.channel.ContentFrameAssembler()
+        self.tap.count_for(self)
+
+    def data_received(self, data: bytes) -> None:
+        """As pika's protocol."""
+        self._buffer += data
+        while self._buffer:
+            size, frame_value = pika.frame.decode_frame(self._buffer)
+            if frame_value is None:
+                return
+            self._buffer = self._buffer[size:]
+            self._process_frame(frame_value)
 
     def _process_frame(self, frame_value: Any) -> None:
         if isinstance(frame_value, pika.frame.Heartbeat):
@@ -193,7 +265,7 @@ class Fed(Connection):
         edges = [0, *sorted({cut % (len(stream) + 1) for cut in cuts}), len(stream)]
         for begin, end in itertools.pairwise(edges):
             if begin < end:
-                self._on_data_available(stream[begin:end])
+                self.tap.data_received(stream[begin:end])
 
 
 def marshalled(
@@ -251,7 +323,7 @@ def test_deliveries_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
         taken += 1
         connection.seen.append(delivery)
 
-    connection.shortcut = Deliveries(connection.channel, TAG, note).take
+    connection.tap.shortcut = Deliveries(connection.channel, TAG, note).take
     stream = b"".join(
         pika.frame.Heartbeat().marshal()
         if part == "heartbeat"
@@ -338,10 +410,10 @@ def test_the_sender_is_whom_pika_finds_in_any_properties(
 @pytest.mark.parametrize("by_pika", [True, False])
 def test_a_header_table_that_pika_raises_at_is_not_read(by_pika: bool) -> None:
     connection = Fed()
-    connection.shortcut = Deliveries(connection.channel, TAG, connection.seen.append).take
+    connection.tap.shortcut = Deliveries(connection.channel, TAG, connection.seen.append).take
     stream = marshalled(ONE, properties=Poison())
     connection.feed(stream, [1] if by_pika else [])
-    assert connection.seen == [ONE._replace(sender_id=None)]
+    assert connection.seen == [Delivery(ONE.body, ONE.routing_key, None, False, ONE.tag)]
 
 
 def test_nothing_is_handed_over_once_the_channel_is_closing() -> None:
@@ -359,9 +431,9 @@ def test_what_comes_after_the_end_of_the_connection_is_dropped() -> None:
 
     def cut(_: Delivery) -> None:
         connection.channel.is_open = False
-        connection.connection_state = connection.CONNECTION_CLOSED
+        connection.tap.mute()
 
-    connection.shortcut = Deliveries(connection.channel, TAG, cut).take
+    connection.tap.shortcut = Deliveries(connection.channel, TAG, cut).take
     connection.feed(2 * marshalled(ONE), [])
     assert connection.seen == []
 
@@ -387,7 +459,7 @@ def test_confirms_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
         by_us.append((tag, multiple))
         connection.seen.append(("ack of pika", tag))
 
-    connection.shortcut = Confirms(connection.channel, note).take
+    connection.tap.shortcut = Confirms(connection.channel, note).take
     stream = b"".join(ack(tag, multiple=multiple) for tag, multiple in acks)
     connection.feed(stream, cuts)
     assert connection.seen == [("ack of pika", tag) for tag, _ in acks]
@@ -416,7 +488,14 @@ def test_what_is_no_confirm_is_left_to_pika(stream: bytes) -> None:
 
 def test_an_acknowledgement_is_that_of_pika(sockets: Any) -> None:
     ours, theirs = sockets
-    connection = Fed()
-    connection._transport = Transport(ours)
-    Deliveries(connection.channel, TAG, print).acknowledge(2**40)
+    channel = SimpleNamespace(channel_number=OURS, connection=over(Transport(ours)))
+    Deliveries(channel, TAG, print).acknowledge(2**40)
     assert received(theirs) == ack(2**40, multiple=True)
+
+
+def test_a_refusal_that_is_no_frame_goes_to_pika_as_it_is() -> None:
+    """Such as the protocol header of a broker that speaks another AMQP."""
+    left: list[bytes] = []
+    tap = NativeTap(SimpleNamespace(data_received=left.append))
+    tap.data_received(b"AMQP\x00\x01\x00\x00")
+    assert b"".join(left) == b"AMQP\x00\x01\x00\x00"

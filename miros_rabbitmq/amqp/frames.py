@@ -1,6 +1,7 @@
-"""Who sent a message, read from its AMQP properties without the others.
+"""The layouts of the AMQP frames that events travel in, and the sender's id among the properties.
 
-The layout is that of AMQP 0-9-1, 4.2.6 (https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf).
+Pure: bytes and numbers. Of AMQP 0-9-1, 2.3.5, 4.2 and 4.2.6
+(https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf).
 """
 
 from __future__ import annotations
@@ -9,6 +10,16 @@ import functools
 import struct
 
 import pika
+import pika.spec
+
+FRAME = struct.Struct(">BHI")
+"""How a frame begins: its type, channel and size. One more octet comes after its contents."""
+
+HEADER = struct.Struct(">BHIHHQ")
+"""How a content header begins: the same, then its class, weight, and the size of the body."""
+
+END = bytes((pika.spec.FRAME_END,))
+"""Ends every frame."""
 
 _FLAGS = struct.Struct(">H")
 _BEFORE_APP_ID = tuple(

@@ -1,0 +1,220 @@
+"""The health of one link: is its connection alive, when is it tried again, what is logged.
+
+Pure but for the log; the clock is handed in. Each of the three is an object of its own, and
+`Health` holds those of one link. None is thread-safe: the link's reactor owns them.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+from typing import NamedTuple
+
+from ..exceptions import BrokerError
+from ..limits import Limits
+from ..logs import RelayedLogger
+
+logger = RelayedLogger(__name__)
+
+_LOOKS_A_HEARTBEAT = 2
+_PATIENCE_IN_HEARTBEATS = 0.95
+"""A question every 5 s and nearly 10 s for its answer, so that the second look after it decides:
+silence is noticed within 15 s, at the default heartbeat of 10 s. pika's own check of heartbeats may
+take 30 s, and RabbitMQ's of ours as long. With twice as many questions an idle node took 0.3 % of a
+core."""
+
+_HEARTBEATS_BYTES = 64
+"""More than the heartbeats (8 bytes each) that arrive between two looks."""
+
+
+class Watchdog:
+    """Tells a connection that went silent from one that is slow; watches one at a time.
+
+    Its owner asks the broker something, again and again, and notes the answers. A connection is
+    dead when an answer is due and nothing has moved for a while: no answer came, no content came
+    in, and nothing of what is to be sent went out. So a thin link that is busy with a large message
+    is not cut, and heartbeats do not save a connection whose broker no longer hears us.
+
+    Args:
+        patience_s: how long nothing may move while an answer is due, in seconds.
+    """
+
+    def __init__(self, patience_s: float) -> None:
+        self._patience_s = patience_s
+        self._moved_s = 0.0
+        self._received = 0
+        self._unsent = 0
+        self.is_waiting = False
+        """An answer is due."""
+
+    def ask(self, now_s: float) -> None:
+        """Note that the broker was asked something."""
+        self.is_waiting = True
+        self._moved_s = now_s
+
+    def answer(self, now_s: float) -> None:
+        """Note that the broker has answered."""
+        self.is_waiting = False
+        self._moved_s = now_s
+
+    def note_progress(self, now_s: float) -> None:
+        """Note any other sign that the broker hears us."""
+        self._moved_s = now_s
+
+    def silence_s(self, now_s: float) -> float:
+        """Seconds since anything has moved."""
+        return now_s - self._moved_s
+
+    def is_dead(
+        self, now_s: float, received: int, unsent: int, *, heartbeats_do: bool = False
+    ) -> bool:
+        """Look at the connection.
+
+        Args:
+            now_s: the time of a monotonic clock, in seconds.
+            received: bytes received since the connection was made.
+            unsent: bytes that are still to be sent.
+            heartbeats_do: any byte received is a sign of life, though no answer may come.
+
+        Returns:
+            whether an answer is due and nothing has moved for too long.
+        """
+        expected = 0 if heartbeats_do else _HEARTBEATS_BYTES
+        # Our own heartbeats go out, too, and at times just between two looks.
+        if received - self._received > expected or self._unsent - unsent > _HEARTBEATS_BYTES:
+            self._moved_s = now_s
+        # A new connection begins to count anew.
+        self._received, self._unsent = received, unsent
+        waits = self.is_waiting or heartbeats_do
+        return waits and now_s - self._moved_s >= self._patience_s
+
+
+_STABLE_S = 2.0
+"""After a connection that was ready this long, the waits start anew."""
+
+
+class Backoff:
+    """How long a link waits before it tries its broker again.
+
+    Exponential back-off with jitter, as in M. Brooker, "Exponential Backoff And Jitter", AWS
+    Architecture Blog, 2015 ("equal jitter").
+
+    Args:
+        limits: the shortest wait, the longest, and that after a refusal.
+    """
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._attempts = 0
+        self._short_lived = 0
+        self._ready_since_s: float | None = None
+
+    @property
+    def is_short_lived(self) -> bool:
+        """The last connection was lost at once: that the broker answers again means little."""
+        return self._short_lived > 0
+
+    def succeed(self, now_s: float) -> None:
+        """Note that a connection is ready."""
+        self._ready_since_s = now_s
+
+    def fail(self, now_s: float, *, refused: bool) -> float:
+        """Note that a connection was lost, or did not come about.
+
+        Args:
+            now_s: the time of a monotonic clock, in seconds.
+            refused: the broker does not take our user, password or vhost.
+
+        Returns:
+            seconds to wait.
+        """
+        ready_since_s, self._ready_since_s = self._ready_since_s, None
+        if ready_since_s is not None:
+            # An outage begins with a short wait, unless the broker drops us at once, again and
+            # again.
+            stable = now_s - ready_since_s > _STABLE_S
+            self._short_lived = 0 if stable else self._short_lived + 1
+            self._attempts = self._short_lived
+        limits = self._limits
+        if refused:
+            return limits.refused_retry_s
+        doublings = min(self._attempts, 30)
+        self._attempts += 1
+        delay_s = min(limits.reconnect_max_s, limits.reconnect_min_s * 2.0**doublings)
+        # Spread, so that the nodes of a system do not all come back in the same moment.
+        return delay_s * random.uniform(0.5, 1.0)
+
+
+class Reporting(NamedTuple):
+    """At which levels of `logging` a link reports that it is not connected.
+
+    An owner of several links to one broker lowers the level of all but one.
+    """
+
+    first_failure: int = logging.WARNING
+    """Before it was ever connected."""
+    loss: int = logging.WARNING
+    """When an established connection is lost, and when it is there again."""
+
+
+WARNINGS = Reporting()
+"""Every outage is warned about."""
+
+
+class Outages:
+    """Logs that an outage of one link began, and that it is over; retries in between at DEBUG only.
+
+    Args:
+        name: the link's.
+        reporting: at which levels.
+    """
+
+    def __init__(self, name: str, reporting: Reporting) -> None:
+        self._name = name
+        self._reporting = reporting
+        self._was_connected = False
+        self._is_reported = False
+
+    def fail(self, fault: BrokerError) -> None:
+        """Note that a connection was lost, or did not come about."""
+        level = logging.DEBUG if self._is_reported else self._level
+        logger.log(level, "%s: %s; trying again", self._name, fault)
+        self._is_reported = True
+
+    def succeed(self) -> None:
+        """Note that a connection is ready."""
+        if self._is_reported:
+            logger.log(self._level, "%s: connected again", self._name)
+        else:
+            logger.info("%s: connected", self._name)
+        self._is_reported = False
+        self._was_connected = True
+
+    @property
+    def _level(self) -> int:
+        return self._reporting.loss if self._was_connected else self._reporting.first_failure
+
+
+class Health(NamedTuple):
+    """What a link knows of its connection's health."""
+
+    watchdog: Watchdog
+    backoff: Backoff
+    outages: Outages
+
+    @classmethod
+    def of(cls, name: str, limits: Limits, reporting: Reporting) -> Health:
+        """The health of a new link.
+
+        Args:
+            name: the link's, for the log.
+            limits: the times.
+            reporting: at which levels outages are logged.
+        """
+        patience_s = _PATIENCE_IN_HEARTBEATS * limits.heartbeat_s
+        return cls(Watchdog(patience_s), Backoff(limits), Outages(name, reporting))
+
+
+def look_interval_s(limits: Limits) -> float:
+    """How often a link looks after its connection, in seconds."""
+    return limits.heartbeat_s / _LOOKS_A_HEARTBEAT

@@ -1,0 +1,51 @@
+"""Native or plain I/O: decided once for each process, at its first connection.
+
+Native is used where a check finds all parts of pika that it relies on, and its bytes equal to
+pika's own. Otherwise, or with ``MIROS_RABBITMQ_IO=plain`` in the environment, plain is used; that
+is logged once, and shown by the statistics.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+
+from ..logs import RelayedLogger
+from .message_io import Wire
+from .native import NativeWire, misfit
+from .plain import PlainWire
+
+logger = RelayedLogger(__name__)
+
+VARIABLE = "MIROS_RABBITMQ_IO"
+"""The environment variable that chooses: ``native`` or ``plain``."""
+
+
+def choose_wire() -> Wire:
+    """Make the I/O of a new connection."""
+    return PlainWire() if _why_plain() else NativeWire()
+
+
+def io_name() -> str:
+    """Which I/O this process uses: ``native`` or ``plain``."""
+    return PlainWire.name if _why_plain() else NativeWire.name
+
+
+@functools.cache
+def _why_plain() -> str:
+    """Why native I/O is not used; empty where it is."""
+    wanted = os.environ.get(VARIABLE) or NativeWire.name
+    if wanted == PlainWire.name:
+        reason = f"{VARIABLE} says so"
+    else:
+        if wanted != NativeWire.name:
+            logger.warning("%s is 'native' or 'plain', not %r: trying native", VARIABLE, wanted)
+        reason = misfit()
+    if reason:
+        logger.warning("messages are written and read by pika alone, which is slower: %s", reason)
+    return reason
+
+
+def forget_choice() -> None:
+    """Have the choice made again at the next connection; for tests."""
+    _why_plain.cache_clear()

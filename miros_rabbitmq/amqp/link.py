@@ -1,0 +1,607 @@
+"""One connection to one broker, kept up: connected, watched, lost, and connected again.
+
+A link has no thread: it runs in a `Reactor`, which it may share with any number of others. What
+its channel is used for is the business of its `ChannelUser`, a publisher or a consumer. Its life is
+the table of `link_state`; `health` says when it is tried again, and whether it is still alive.
+
+pika is called by the reactor's thread, or by a thread inside `Link.run_here`. Exceptions of pika
+end here.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import pika
+import pika.channel
+import pika.exceptions
+
+from .. import faults
+from ..exceptions import AccessRefused, BrokerError, MirosApiException, VhostNotFound
+from ..logs import RelayedLogger
+from .attempts import Attempts
+from .health import WARNINGS, Health, Reporting, look_interval_s
+from .io_choice import choose_wire
+from .link_state import SessionState, Step, after
+from .message_io import Wire
+from .parameters import Endpoint, connection_parameters, quieten_pika, translate
+from .reactor import Lane, Reactor, Timer
+from .services import Services
+
+logger = RelayedLogger(__name__)
+
+_ATTEMPT_TIMEOUTS = 5
+"""An attempt takes no longer than this many times ``connect_timeout_s``: one for the name, two for
+each of two addresses at the most, and then it is watched by the heartbeat."""
+
+_END_GRACE_S = 1.0
+"""How much longer than ``stop_timeout_s`` an end is waited for: the time of a cut, and more."""
+
+_attempts = Attempts()
+
+
+class ChannelUser(Protocol):
+    """What uses the channel of a link; each method is called in the reactor's thread.
+
+    `on_state` may also be called in the thread that starts the link.
+    """
+
+    def set_up(self, channel: pika.channel.Channel) -> None:
+        """Use a new channel; calls `Link.set_up_done` when it is usable."""
+
+    def on_ready(self, channel: pika.channel.Channel, wire: Wire) -> None:
+        """The channel may be used, for the first time or again."""
+
+    def on_lost(self) -> None:
+        """The channel is gone."""
+
+    def probe(self, channel: pika.channel.Channel) -> None:
+        """Ask the broker something that it answers, then call `Link.answered`.
+
+        Called now and then: what was declared is declared again, in case it was deleted.
+        """
+
+    def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
+        """Say good-bye on the channel, then call ``done``."""
+
+    def on_state(self) -> None:
+        """The state has changed."""
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a link is for.
+
+    Args:
+        name: a part of the link's name, and its connection's name at the broker.
+        reporting: at which levels outages are logged.
+    """
+
+    name: str
+    reporting: Reporting = WARNINGS
+
+
+class Link:
+    """Keeps a connection and its channel; owned by its user.
+
+    `start`, `stop`, `wait_for_end`, `wait_until_ready`, `call_soon`, `run_here` and the attributes
+    may be used from any thread; everything else is for the reactor's thread. Nothing starts in the
+    constructor.
+
+    Args:
+        endpoint: the broker, with times, sizes and TLS.
+        role: what the link is for.
+        user: what uses the channel.
+        reactor: whose thread the link runs in.
+
+    Raises:
+        SettingsError: the URL is not one.
+    """
+
+    def __init__(self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: Reactor) -> None:
+        self.endpoint = endpoint
+        self.address = endpoint.url.address
+        self.name = f"{role.name} at {self.address}"
+        self.state = SessionState.NEW
+        """Where the link stands; read it, and leave it."""
+        self.fault: BrokerError | None = None
+        """Why it is not connected; `None` while it is, or before the first attempt has ended."""
+        self.is_stopping = False
+        """It was asked to stop, and not started again."""
+        self.is_forked = False
+        """It was started by the parent process."""
+        self._parameters = connection_parameters(endpoint, role.name)
+        self._user = user
+        self._reactor = reactor
+        # Guards the state and the lane; notified at each change.
+        self._make_lock()
+        self._lane: Lane | None = None
+        # From here on: the reactor's thread only.
+        self._health = Health.of(self.name, endpoint.limits, role.reporting)
+        self._connection: pika.SelectConnection | None = None
+        self._services: Services | None = None
+        self._wire: Wire | None = None
+        self._channel: pika.channel.Channel | None = None
+        self._retry_timer: Timer | None = None
+        self._look_timer: Timer | None = None
+        self._blocked_reason: str | None = None
+
+    def _make_lock(self) -> None:
+        self._changed = threading.Condition(threading.RLock())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name} {self.state.value}>"
+
+    @property
+    def is_connected(self) -> bool:
+        """It has a channel that is set up."""
+        return self.state in (SessionState.READY, SessionState.BLOCKED)
+
+    # Any thread.
+
+    def start(self) -> None:
+        """Begin to connect; does nothing where that was done already.
+
+        After a `stop`, the end is waited for: a little longer than ``limits.stop_timeout_s``.
+
+        Raises:
+            MirosApiException: the link has not ended in this time, or it is the reactor's own
+                thread that calls.
+            RuntimeError: no thread can be started.
+        """
+        with self._changed:
+            if self._is_ending:
+                self._wait_for_end()
+            if self._lane is not None:
+                return
+            quieten_pika()
+            lane = self._reactor.attach(self.name, self._on_error)
+            self._lane = lane
+            self.is_stopping = self.is_forked = False
+            self._enter(Step.START)
+            lane.call_soon(self._connect)
+        self._user.on_state()
+
+    @property
+    def _is_ending(self) -> bool:
+        """It was asked to stop, and has not ended yet."""
+        return self.is_stopping and self._lane is not None
+
+    def _wait_for_end(self) -> None:
+        if self._reactor.is_current_thread:
+            raise MirosApiException(
+                f"{self.name} is stopping, and its own thread cannot start it again: start it from "
+                "another thread"
+            )
+        timeout_s = self.endpoint.limits.stop_timeout_s + _END_GRACE_S
+        if not self._changed.wait_for(lambda: not self._is_ending, timeout_s):
+            raise MirosApiException(
+                f"{self.name} was stopped and has not ended within {timeout_s:g} s, as its thread "
+                f"is {self._reactor.busy() or 'waiting for the broker'}: wait for stop_thread to "
+                "return True before you start it again"
+            )
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Ask the link to close its connection and end; returns at once.
+
+        Args:
+            timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
+        """
+        cut_after_s = self.endpoint.limits.stop_timeout_s if timeout is None else timeout
+        with self._changed:
+            lane = self._lane
+            if lane is None:
+                return
+            was_stopping, self.is_stopping = self.is_stopping, True
+            self._changed.notify_all()
+        # Asked again, it is asked again: the first time may have been interrupted here, as by
+        # KeyboardInterrupt, and this time may be shorter.
+        lane.call_soon(lambda: self._close(cut_after_s))
+        if not was_stopping:
+            self._user.on_state()
+
+    def wait_for_end(self, timeout: float | None = None) -> bool:
+        """Wait until a link that was asked to stop has ended.
+
+        Args:
+            timeout: seconds; default a little above ``limits.stop_timeout_s``, at which the
+                connection is cut.
+
+        Returns:
+            whether it has ended; `False` too when the reactor's own thread calls this.
+        """
+        if timeout is None:
+            timeout = self.endpoint.limits.stop_timeout_s + _END_GRACE_S
+        with self._changed:
+            if self._lane is None:
+                return True
+            if self._reactor.is_current_thread:
+                return False
+            return self._changed.wait_for(lambda: self._lane is None, timeout)
+
+    def wait_until_ready(self, timeout: float) -> bool:
+        """Wait until the link is connected, or is refused, or stops.
+
+        Returns:
+            whether it is connected.
+        """
+        ends = (SessionState.REFUSED, SessionState.CLOSING, SessionState.STOPPED)
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_connected or self.state in ends, timeout)
+            return self.is_connected
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Have the reactor's thread call something, unless the link has ended."""
+        lane = self._lane
+        if lane is not None:
+            lane.call_soon(callback)
+
+    def run_here(self, job: Callable[[], bool]) -> bool:
+        """Do something with the channel from the calling thread; see `Lane.run_here`."""
+        lane = self._lane
+        return lane is not None and lane.run_here(job)
+
+    def give_up_connection(self) -> None:
+        """Use this connection no longer, as it may have been written to in part; connect anew."""
+        self.call_soon(lambda: self._abandon("an unexpected error, see the log"))
+
+    # The reactor's thread, and whoever is inside `run_here`.
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer | None:
+        """Call something after some seconds, unless the link has ended."""
+        lane = self._lane
+        return lane.call_later(delay_s, callback) if lane is not None else None
+
+    def cancel(self, timer: Timer | None) -> None:
+        """Do not call what `call_later` was asked for; `None` stands for nothing."""
+        if timer is not None:
+            timer.lane.cancel(timer)
+
+    @property
+    def wire(self) -> Wire | None:
+        """How messages go by the present connection."""
+        return self._wire
+
+    @property
+    def open_channel(self) -> pika.channel.Channel | None:
+        """The channel, while it is open."""
+        channel = self._channel
+        return channel if channel is not None and channel.is_open else None
+
+    def guarded(
+        self, channel: pika.channel.Channel, proceed: Callable[[], object]
+    ) -> Callable[[], None]:
+        """A callback that proceeds only while the channel may still be used."""
+
+        def call() -> None:
+            if channel.is_open and channel is self._channel and not self.is_stopping:
+                proceed()
+
+        return call
+
+    def set_up_done(self) -> None:
+        """The user has set the channel up."""
+        if self.state is not SessionState.OPENING:
+            return
+        self._step(Step.SET_UP)
+        self.fault = None
+        self._health.backoff.succeed(time.monotonic())
+        self._health.outages.succeed()
+        self.answered()
+        _attempts.succeed(self.endpoint.url, self)
+        if self._blocked_reason is None:
+            self._tell_ready()
+        else:
+            self._step(Step.BLOCK)
+
+    def answered(self) -> None:
+        """The broker has answered: the connection works in both directions."""
+        self._health.watchdog.answer(self._reactor.clock())
+
+    def note_progress(self) -> None:
+        """Something else shows that the broker hears us."""
+        self._health.watchdog.note_progress(self._reactor.clock())
+
+    def reopen(self, why: str) -> None:
+        """Give up a channel that is of no use any more; everything begins anew."""
+        if self.is_connected or self.state is SessionState.OPENING:
+            self.fault = faults.no_answer(self.address, why)
+            self._close_connection()
+
+    # Inside.
+
+    def _tell_ready(self) -> None:
+        assert self._wire is not None
+        if self._channel is not None:
+            self._user.on_ready(self._channel, self._wire)
+
+    def _connect(self) -> None:
+        """Connect, or wait for another link that is trying the same broker."""
+        self.cancel(self._retry_timer)
+        self._retry_timer = None
+        if self.is_stopping:
+            return
+        limits = self.endpoint.limits
+        patience_s = _ATTEMPT_TIMEOUTS * limits.connect_timeout_s + limits.heartbeat_s
+        if not _attempts.begin(self.endpoint.url, self, patience_s):
+            self._retry_timer = self.call_later(patience_s, self._connect)
+            return
+        assert self._lane is not None
+        wire = choose_wire()
+        self._wire = wire
+        self._services = Services(self._lane, wire.make_tap, limits.connect_timeout_s)
+        self._connection = pika.SelectConnection(
+            self._parameters,
+            on_open_callback=self._on_connection_open,
+            on_open_error_callback=self._on_connection_failed,
+            on_close_callback=self._on_connection_closed,
+            custom_ioloop=self._services,
+        )
+
+    def on_broker_back(self) -> None:
+        """Connect now: another link may have found the broker back. From any thread."""
+        self.call_soon(self._try_now)
+
+    def on_others_failure(self, fault: BrokerError) -> None:
+        """Wait with the others: the broker does not answer them. From any thread."""
+        self.call_soon(lambda: self._follow(fault))
+
+    def _try_now(self) -> None:
+        if self._connection is not None or self.is_stopping:
+            return
+        if self.state is SessionState.CONNECTING:
+            self._connect()
+        elif not self._health.backoff.is_short_lived:
+            # One whose connections are lost at once waits for another reason than an absence.
+            self._retry()
+
+    def _follow(self, fault: BrokerError) -> None:
+        if self.state is SessionState.CONNECTING and self._connection is None:
+            self._lose(fault, is_own=False)
+
+    def _on_connection_open(self, connection: pika.SelectConnection) -> None:
+        if connection is not self._connection or self.is_stopping:
+            return
+        assert connection is not None
+        assert self._services is not None
+        assert self._wire is not None
+        self._step(Step.CONNECTED)
+        self._wire.open(connection, self._services.tap)
+        self._blocked_reason = None
+        self._health.watchdog.ask(self._reactor.clock())
+        self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
+        connection.add_on_connection_blocked_callback(self._on_blocked)
+        connection.add_on_connection_unblocked_callback(self._on_unblocked)
+        connection.channel(on_open_callback=self._on_channel_open)
+
+    def _on_channel_open(self, channel: pika.channel.Channel) -> None:
+        if channel.connection is not self._connection:
+            return
+        self._channel = channel
+        channel.add_on_close_callback(self._on_channel_closed)
+        self.guarded(channel, lambda: self._user.set_up(channel))()
+
+    def _on_blocked(self, _connection: object, frame: Any) -> None:
+        self._blocked_reason = str(frame.method.reason)
+        logger.warning("%s: the broker lets nobody publish: %s", self.name, self._blocked_reason)
+        if self.state is SessionState.READY:
+            self._step(Step.BLOCK)
+
+    def _on_unblocked(self, _connection: object, _frame: object) -> None:
+        logger.warning("%s: the broker lets us publish again", self.name)
+        self._blocked_reason = None
+        self.note_progress()
+        if self.state is SessionState.BLOCKED:
+            self._step(Step.UNBLOCK)
+            self._tell_ready()
+
+    def _look(self) -> None:
+        """Look whether the connection still carries anything, and ask the broker again."""
+        self._look_timer = None
+        connection, services = self._connection, self._services
+        if connection is None or services is None or self.is_stopping:
+            return
+        self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
+        now_s = self._reactor.clock()
+        watchdog = self._health.watchdog
+        # A broker that lets nobody publish does not read either: its heartbeats have to do.
+        if watchdog.is_dead(
+            now_s,
+            services.bytes_received,
+            services.bytes_unsent,
+            heartbeats_do=self.state is SessionState.BLOCKED,
+        ):
+            self._abandon(f"it went silent {watchdog.silence_s(now_s):.0f} s ago")
+            return
+        channel = self.open_channel
+        if self.state is SessionState.READY and not watchdog.is_waiting and channel is not None:
+            watchdog.ask(now_s)
+            self._user.probe(channel)
+
+    def _on_channel_closed(self, channel: pika.channel.Channel, error: Exception) -> None:
+        if channel is not self._channel:
+            return
+        self._channel = None
+        if isinstance(error, pika.exceptions.ChannelClosedByBroker):
+            self.fault = self._translate(error)
+            self._close_connection()
+
+    def _on_connection_failed(self, connection: object, error: BaseException) -> None:
+        if connection is self._connection:
+            self._lose(self._translate(error))
+
+    def _on_connection_closed(self, connection: object, error: BaseException) -> None:
+        if connection is self._connection:
+            self._lose(self.fault or self._translate(error))
+
+    def _on_error(self, error: BaseException) -> None:
+        """Go on after what a callback, a timer or a handler raised: it costs this connection."""
+        try:
+            self._give_up_after(error)
+        except BaseException:
+            # The user's callbacks failed, too. Whatever there was to do, the link goes on or ends.
+            if self.is_stopping:
+                self._finish()
+            elif self._connection is None:
+                self._retry_later(self.endpoint.limits.reconnect_max_s)
+            raise
+
+    def _give_up_after(self, error: BaseException) -> None:
+        if isinstance(error, (OSError, MemoryError)) and self.state is SessionState.CONNECTING:
+            # No descriptor, no memory, no thread: an attempt that failed, like any other.
+            self._abandon(f"{type(error).__name__}: {error}")
+            return
+        logger.error("%s: unexpected error; connecting again", self.name, exc_info=error)
+        self._abandon("an unexpected error, see the log")
+
+    def _abandon(self, why: str) -> None:
+        """Give the connection up, whatever state pika was left in."""
+        self._drop_connection()
+        if self.is_stopping:
+            if self.state is not SessionState.STOPPED:
+                self._finish()
+        elif self.state not in (SessionState.WAITING, SessionState.REFUSED):
+            self._lose(faults.no_answer(self.address, why))
+        elif self._retry_timer is None:
+            self._retry_later(self.endpoint.limits.reconnect_max_s)
+
+    def _drop_connection(self) -> None:
+        """Forget the connection, and have its socket closed."""
+        services, self._services = self._services, None
+        self._connection = self._channel = self._wire = None
+        if services is not None:
+            services.abort()
+
+    def _lose(self, fault: BrokerError, *, is_own: bool = True) -> None:
+        """Note that the connection is lost, or did not come about; wait before the next.
+
+        Args:
+            fault: why.
+            is_own: this link has tried; otherwise it was told by the one that has.
+        """
+        self._drop_connection()
+        self.cancel(self._look_timer)
+        self._look_timer = None
+        if self.is_stopping:
+            self._finish()
+            return
+        refused = isinstance(fault, (AccessRefused, VhostNotFound))
+        self.fault = fault
+        try:
+            self._step(Step.REFUSE if refused else Step.LOSE)
+            self._user.on_lost()
+        finally:
+            # Whatever the user's callbacks do, it is tried again.
+            self._retry_later(self._health.backoff.fail(time.monotonic(), refused=refused))
+            self._health.outages.fail(fault)
+            if is_own:
+                _attempts.fail(self.endpoint.url, self, fault)
+
+    def _retry_later(self, delay_s: float) -> None:
+        self.cancel(self._retry_timer)
+        self._retry_timer = self.call_later(delay_s, self._retry)
+
+    def _retry(self) -> None:
+        self.cancel(self._retry_timer)
+        self._retry_timer = None
+        if self.is_stopping:
+            return
+        if self.state is not SessionState.CONNECTING:
+            self._step(Step.START)
+        self.fault = None
+        self._connect()
+
+    def _close(self, cut_after_s: float) -> None:
+        """Begin to end: politely where there is a channel, at once where there is none."""
+        if self.state is SessionState.STOPPED:
+            return
+        self.call_later(cut_after_s, self._finish)
+        if self.state is SessionState.CLOSING:
+            return
+        channel = self.open_channel if self.is_connected else None
+        self._step(Step.CLOSE)
+        self.cancel(self._retry_timer)
+        self._retry_timer = None
+        if self._connection is None or not self._connection.is_open:
+            self._finish()  # amid the handshake there is nobody to take leave of
+        elif channel is not None:
+            self._user.tear_down(channel, self._close_connection)
+        else:
+            self._close_connection()
+
+    def _close_connection(self) -> None:
+        connection = self._connection
+        if connection is None or connection.is_closing or connection.is_closed:
+            return
+        if not connection.is_open:
+            self._abandon("it was closed during the handshake")
+            return
+        connection.close()
+        if not self.is_stopping:
+            # A broker that does not answer this either is not waited for.
+            self.call_later(
+                self.endpoint.limits.connect_timeout_s, lambda: self._cut_if_same(connection)
+            )
+
+    def _cut_if_same(self, connection: pika.SelectConnection) -> None:
+        if connection is self._connection:
+            self._lose(self.fault or faults.no_answer(self.address, "it did not answer a close"))
+
+    def _finish(self) -> None:
+        """End, with or without the broker's consent."""
+        lane = self._lane
+        if lane is None or self.state is SessionState.STOPPED:
+            return
+        self._drop_connection()
+        for timer in (self._look_timer, self._retry_timer):
+            self.cancel(timer)
+        self._look_timer = self._retry_timer = None
+        # Here and not when it was asked to stop: between the two it may have begun an attempt.
+        _attempts.withdraw(self.endpoint.url, self)
+        try:
+            if self.state is not SessionState.CLOSING:
+                self._step(Step.CLOSE)
+            self._user.on_lost()
+        finally:
+            try:
+                self._step(Step.END)
+            finally:
+                # Last, and after what pika still has to be called for: whoever waits for the end
+                # waits for the user's callbacks too.
+                lane.call_soon(lambda: self._leave(lane))
+
+    def _leave(self, lane: Lane) -> None:
+        lane.close()
+        with self._changed:
+            if self._lane is lane:
+                self._lane = None
+            self._changed.notify_all()
+
+    def _step(self, step: Step) -> None:
+        """Enter the next state, and tell the user of it without the lock."""
+        self._enter(step)
+        self._user.on_state()
+
+    def _enter(self, step: Step) -> None:
+        with self._changed:
+            self.state = after(self.state, step, self.name)
+            self._changed.notify_all()
+
+    def _translate(self, error: BaseException) -> BrokerError:
+        return translate(error, self.endpoint.url, self._parameters)
+
+    def disown(self) -> None:
+        """Forget the connection, in a forked child: it is the parent's. Its user calls this.
+
+        Nothing is closed by the rules of AMQP: the child only lets go of its copies of the sockets.
+        """
+        self._make_lock()  # whoever held the old one does not exist here
+        self._lane = self._connection = self._channel = self._services = self._wire = None
+        self._retry_timer = self._look_timer = None
+        if self.state is not SessionState.NEW:
+            self.state = SessionState.STOPPED
+            self.is_stopping = self.is_forked = True

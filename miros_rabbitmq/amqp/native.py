@@ -1,0 +1,406 @@
+"""Messages written and read past pika: every use of pika's private parts is in this module.
+
+pika makes objects of each frame and asks several registries who waits for it. An event that goes
+alone pays for three frames at its sender, three at its receiver and one for the confirm: more than
+for its encryption. Here what is the same in all messages of a channel is made once, and the frames
+that arrive most are recognized by their first bytes. Everything else is left to pika, in its order.
+
+The private parts: ``_transport`` of a connection, and ``_sock``, ``_MAX_RECV_BYTES`` and
+``_MAX_CONSUME_BYTES`` of a transport. `misfit` checks them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ssl
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import pika
+import pika.adapters.base_connection
+import pika.adapters.utils.io_services_utils
+import pika.channel
+import pika.frame
+import pika.spec
+
+from .frames import END, FRAME, HEADER, sender_id_of
+from .message_io import Delivery, Outbound
+from .services import Tap
+
+_RECEIVE_BYTES = 64 * 1024
+"""Read from a socket at once. pika's 4 KiB make some dozen calls of one message, and at each of
+them a busy chart may take the interpreter for a while."""
+
+_BODY_SIZE = slice(11, 19)
+"""Where a marshalled content header has the size of the body (AMQP 0-9-1, 2.3.5.2): after the type,
+channel and size of the frame, the class and the weight."""
+
+_TAGGED = struct.Struct(">QBB")
+"""A delivery tag, bits, and one octet more: how long the exchange's name is, or the frame's end."""
+
+_ACK = struct.Struct(">BHII")
+"""How a ``basic.ack`` begins: type, channel, size, method."""
+
+_METHOD_FRAME, _HEADER_FRAME = pika.spec.FRAME_METHOD, pika.spec.FRAME_HEADER
+_BODY_FRAME, _FRAME_END = pika.spec.FRAME_BODY, pika.spec.FRAME_END
+_FRAME_TYPES = frozenset((_METHOD_FRAME, _HEADER_FRAME, _BODY_FRAME, pika.spec.FRAME_HEARTBEAT))
+_BASIC, _BASIC_ACK = pika.spec.Basic.INDEX, pika.spec.Basic.Ack.INDEX
+_BASIC_DELIVER = struct.pack(">I", pika.spec.Basic.Deliver.INDEX)
+_ACK_SIZE, _MULTIPLE = 13, 1
+
+
+class NativeTap(Tap):
+    """Hands the frames that arrive most to a shortcut, and whole frames to pika.
+
+    A shortcut is called with what has arrived, where it begins with a frame. It takes whole frames
+    from its begin, as far as it knows them, and tells how many bytes that were.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        super().__init__(protocol)
+        self.shortcut: Callable[[bytes], int] | None = None
+        self._connection: pika.SelectConnection | None = None
+        self._pending = b""
+
+    def count_for(self, connection: pika.SelectConnection) -> None:
+        """Have pika's heartbeat know all that arrives, also what it is not told of."""
+        self._connection = connection
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived: the shortcut what it knows, pika the other frames."""
+        self.received += len(data)
+        if self._pending:
+            data = self._pending + data
+            self._pending = b""
+        at = 0
+        size = len(data)
+        while at < size and not self.is_muted:
+            if self.shortcut is not None:
+                taken = self.shortcut(data[at:] if at else data)
+                at += taken
+                if at == size:
+                    break
+            end = _end_of_frame(data, at)
+            if end > size:
+                self._pending = data[at:]
+                break
+            self.inner.data_received(_without_table(data[at:end]))
+            at = end
+        if self._connection is not None:
+            self._connection.bytes_received = self.received
+
+
+def _end_of_frame(data: bytes, at: int) -> int:
+    """Where the frame that begins here ends; beyond the data, if it has not arrived whole."""
+    if data[at] not in _FRAME_TYPES:
+        return len(data)  # such as the protocol header of a refusal: leave it to pika to report
+    if len(data) - at < FRAME.size:
+        return at + FRAME.size
+    return at + FRAME.size + int(FRAME.unpack_from(data, at)[2]) + 1
+
+
+def _without_table(frame: bytes) -> bytes:
+    """A content header with no more than the properties that are used; any other frame as it is.
+
+    pika decodes the header table too, where a peer can put what pika raises at (a time beyond the
+    year 9999, tables deep within tables). The broker would deliver that message again and again.
+    """
+    if frame[0] != _HEADER_FRAME or len(frame) <= HEADER.size:
+        return frame
+    _, channel, _, _, _, body_size = HEADER.unpack_from(frame)
+    properties = pika.BasicProperties(app_id=sender_id_of(frame[HEADER.size : -1]))
+    return bytes(pika.frame.Header(channel, body_size, properties).marshal())
+
+
+class NativeWire:
+    """Messages past pika."""
+
+    name = "native"
+    writes_from_any_thread = True
+
+    def __init__(self) -> None:
+        self._tap: NativeTap | None = None
+
+    def make_tap(self, protocol: Any) -> NativeTap:
+        """A tap that knows the frames that arrive most."""
+        self._tap = NativeTap(protocol)
+        return self._tap
+
+    def open(self, connection: pika.SelectConnection, tap: Tap | None) -> None:
+        """Have a new connection read as much as a whole batch in one call, and once at a time.
+
+        pika itself calls again until there is nothing, which costs an exception each time. Of TLS
+        there may be something left that no poller tells of.
+        """
+        assert self._tap is not None
+        self._tap.count_for(connection)
+        transport = connection._transport
+        transport._MAX_RECV_BYTES = _RECEIVE_BYTES
+        if not isinstance(transport._sock, ssl.SSLSocket):
+            transport._MAX_CONSUME_BYTES = 1
+
+    def publishing(
+        self,
+        channel: pika.channel.Channel,
+        outbound: Outbound,
+        on_ack: Callable[[int, bool], object],
+    ) -> Publishing:
+        """Begin to publish, and take confirms."""
+        assert self._tap is not None
+        self._tap.shortcut = Confirms(channel, on_ack).take
+        return Publishing(channel, outbound, mandatory=True)
+
+    def consuming(
+        self,
+        channel: pika.channel.Channel,
+        consumer_tag: str,
+        on_delivery: Callable[[Delivery], object],
+    ) -> Deliveries:
+        """Begin to take deliveries."""
+        assert self._tap is not None
+        deliveries = Deliveries(channel, consumer_tag, on_delivery)
+        self._tap.shortcut = deliveries.take
+        return deliveries
+
+
+class Deliveries:
+    """``basic.deliver`` to one consumer, and ``basic.ack`` for them.
+
+    Args:
+        channel: an open channel.
+        consumer_tag: the consumer's.
+        on_delivery: called with each delivery.
+    """
+
+    def __init__(
+        self,
+        channel: Any,
+        consumer_tag: str,
+        on_delivery: Callable[[Delivery], object],
+    ) -> None:
+        self._channel = channel
+        number = self._number = channel.channel_number
+        self._begin = struct.pack(">BH", _METHOD_FRAME, number)
+        self._ack = _begin_of_ack(channel)
+        tag = consumer_tag.encode()
+        self._method = _BASIC_DELIVER + bytes((len(tag),)) + tag
+        self._on_delivery = on_delivery
+
+    def take(self, data: bytes) -> int:
+        """Hand over the whole deliveries at the begin of some data; how many bytes they have.
+
+        If the next frame is malformed, leave it to pika to report.
+        """
+        at = 0
+        while self._channel.is_open and data.startswith(self._begin, at):
+            try:
+                parsed = self._parse(data, at)
+            except (struct.error, IndexError):
+                break
+            if parsed is None:
+                break
+            delivery, at = parsed
+            self._on_delivery(delivery)
+        return at
+
+    def acknowledge(self, tag: int) -> None:
+        """Acknowledge every delivery up to a tag, in one system call."""
+        frame = self._ack + _TAGGED.pack(tag, _MULTIPLE, _FRAME_END)
+        write(self._channel.connection, frame)
+
+    def _parse(self, data: bytes, at: int) -> tuple[Delivery, int] | None:
+        """The delivery that begins at a frame, and where it ends."""
+        contents = at + FRAME.size
+        if not data.startswith(self._method, contents):
+            return None
+        end = contents + FRAME.unpack_from(data, at)[2]
+        fields = contents + len(self._method)
+        tag, bits, exchange = _TAGGED.unpack_from(data, fields)
+        key = fields + _TAGGED.size + exchange
+        key_end = key + 1 + data[key]
+        if key_end != end or data[end] != _FRAME_END:
+            return None
+        at = end + 1
+        kind, channel, size, cls, _, body_size = HEADER.unpack_from(data, at)
+        end = at + FRAME.size + size
+        if (kind, channel, cls, data[end]) != (_HEADER_FRAME, self._number, _BASIC, _FRAME_END):
+            return None
+        properties = data[at + HEADER.size : end]
+        at = end + 1
+        fragments = []
+        missing = body_size
+        while missing > 0:
+            kind, channel, size = FRAME.unpack_from(data, at)
+            end = at + FRAME.size + size
+            if (kind, channel, data[end]) != (_BODY_FRAME, self._number, _FRAME_END):
+                return None
+            fragments.append(data[at + FRAME.size : end])
+            missing -= size
+            at = end + 1
+        if missing:
+            return None
+        body = fragments[0] if len(fragments) == 1 else b"".join(fragments)
+        routing_key = data[key + 1 : key_end].decode(errors="replace")
+        return Delivery(body, routing_key, sender_id_of(properties), bool(bits & 1), tag), at
+
+
+def _begin_of_ack(channel: Any) -> bytes:
+    return _ACK.pack(_METHOD_FRAME, channel.channel_number, _ACK_SIZE, _BASIC_ACK)
+
+
+class Confirms:
+    """``basic.ack`` of a broker that confirms what is published.
+
+    Args:
+        channel: an open channel.
+        on_confirm: called with the delivery tag of each, and whether it stands for all up to it.
+    """
+
+    def __init__(self, channel: Any, on_confirm: Callable[[int, bool], object]) -> None:
+        self._channel = channel
+        self._begin = _begin_of_ack(channel)
+        self._on_confirm = on_confirm
+
+    def take(self, data: bytes) -> int:
+        """Hand over the whole confirms at the begin of some data; how many bytes they have."""
+        at = 0
+        size = _ACK.size + _TAGGED.size
+        while (
+            self._channel.is_open
+            and data.startswith(self._begin, at)
+            and data.startswith(END, at + size - 1)
+        ):
+            tag, bits, _ = _TAGGED.unpack_from(data, at + _ACK.size)
+            at += size
+            self._on_confirm(tag, bool(bits & _MULTIPLE))
+        return at
+
+
+class Publishing:
+    """``basic.publish`` of one channel: frames that differ by the body alone are made once.
+
+    For a thread inside `Link.run_here`, or the reactor's.
+
+    Args:
+        channel: an open channel.
+        outbound: what all messages have in common.
+        mandatory: have the broker return what no queue is bound for.
+    """
+
+    def __init__(self, channel: Any, outbound: Outbound, *, mandatory: bool) -> None:
+        number = self._number = channel.channel_number
+        method = pika.spec.Basic.Publish(
+            exchange=outbound.exchange, routing_key=outbound.routing_key, mandatory=mandatory
+        )
+        header = pika.frame.Header(number, 0, outbound.properties).marshal()
+        self._head = pika.frame.Method(number, method).marshal() + header[: _BODY_SIZE.start]
+        self._tail = header[_BODY_SIZE.stop :]
+        self._connection: Any = channel.connection
+        overhead = pika.spec.FRAME_HEADER_SIZE + pika.spec.FRAME_END_SIZE
+        self._largest = self._connection.params.frame_max - overhead
+
+    def publish(self, body: bytes) -> bool:
+        """Write one message, as much of it as the socket takes now; pika writes the rest.
+
+        Returns:
+            whether the socket took all of it.
+        """
+        size = len(body)
+        parts = [self._head, size.to_bytes(8, "big"), self._tail]
+        for at in range(0, size, self._largest):
+            fragment = body[at : at + self._largest]
+            parts += FRAME.pack(_BODY_FRAME, self._number, len(fragment)), fragment, END
+        return write(self._connection, b"".join(parts))
+
+
+def write(connection: Any, data: bytes) -> bool:
+    """Write whole frames to a connection: at once, as far as the socket takes them.
+
+    pika itself waits for the poller to say that the socket can be written, and takes a system call
+    for each frame.
+
+    Returns:
+        whether the socket took all; otherwise pika has the rest, and writes it when it can.
+    """
+    transport = connection._transport
+    # What pika still has goes first.
+    if transport.get_write_buffer_size() == 0:
+        taken = 0
+        # Full, or broken: pika finds out which when it tries the same bytes again.
+        with contextlib.suppress(OSError):
+            taken = transport._sock.send(data)
+        if taken == len(data):
+            return True
+        data = data[taken:]
+    transport.write(data)
+    return False
+
+
+def misfit() -> str:
+    """Say why this module cannot be used with the pika that is installed; empty if it can."""
+    try:
+        return _missing_part() or _wrong_bytes()
+    except Exception as error:  # noqa: BLE001 - whatever it is, pika is another than we know
+        return f"this pika is not as expected ({type(error).__name__}: {error})"
+
+
+def _missing_part() -> str:
+    base = pika.adapters.base_connection.BaseConnection
+    transport = pika.adapters.utils.io_services_utils._AsyncTransportBase
+    for where, names in (
+        (base._proto_connection_made.__code__.co_names, ("_transport",)),
+        (transport.__init__.__code__.co_names, ("_sock",)),
+        (transport._consume.__code__.co_names, ("_sock", "_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES")),
+        (dir(transport), ("_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES", "get_write_buffer_size")),
+    ):
+        for name in names:
+            if name not in where:
+                return f"pika {pika.__version__} has no {name}"
+    return ""
+
+
+class _Sample:
+    """A channel, its connection, and the transport under it, that keep what is written."""
+
+    channel_number = 3
+    is_open = True
+
+    def __init__(self) -> None:
+        self.connection = self._transport = self._sock = self
+        self.params = pika.ConnectionParameters()
+        self.written = b""
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def send(self, data: bytes) -> int:
+        self.written += data
+        return len(data)
+
+
+def _wrong_bytes() -> str:
+    """Compare what is written and read here with what pika writes."""
+    sample = _Sample()
+    number, body = sample.channel_number, b"a body"
+    properties = pika.BasicProperties(app_id="sender", delivery_mode=2)
+    Publishing(sample, Outbound("exchange", "a.key", properties), mandatory=True).publish(body)
+    header = pika.frame.Header(number, len(body), properties).marshal()
+    contents = header + pika.frame.Body(number, body).marshal()
+    publish = pika.spec.Basic.Publish(exchange="exchange", routing_key="a.key", mandatory=True)
+    if sample.written != pika.frame.Method(number, publish).marshal() + contents:
+        return f"pika {pika.__version__} writes a message otherwise"
+    deliver = pika.spec.Basic.Deliver("tag", 5, False, "exchange", "a.key")
+    found: list[Any] = []
+    data = pika.frame.Method(number, deliver).marshal() + contents
+    deliveries = Deliveries(sample, "tag", found.append)
+    if deliveries.take(data) != len(data) or found != [Delivery(body, "a.key", "sender", False, 5)]:
+        return f"pika {pika.__version__} writes a delivery otherwise"
+    sample.written = b""
+    deliveries.acknowledge(5)
+    ack = pika.frame.Method(number, pika.spec.Basic.Ack(5, True)).marshal()
+    confirmed: list[Any] = []
+    taken = Confirms(sample, lambda *confirm: confirmed.append(confirm)).take(ack)
+    if sample.written != ack or taken != len(ack) or confirmed != [(5, True)]:
+        return f"pika {pika.__version__} writes a confirm otherwise"
+    return ""

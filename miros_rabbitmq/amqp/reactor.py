@@ -1,0 +1,711 @@
+"""One thread and one I/O loop, for any number of links.
+
+A chart has two reactors, one for its publishers and one for its consumers, however many brokers and
+networks there are. That is cheap, and has one risk: what holds up the thread holds up every link.
+So each link uses the reactor through a `Lane` of its own, which
+
+- calls the link's callbacks, timers and handlers of descriptors with the link's lock, and never
+  waits for that lock: a caller, perhaps inside a signal handler, may hold it. The lane stands aside
+  and is called again when the lock is free;
+- hands every exception to its link. No exception leaves the loop, and none costs another link;
+- knows the link's descriptors and timers, and removes them with the link.
+
+The loop reads before it looks at timers, so that a timer finds all that has arrived. It notes the
+time in which it could not read: such a time is no silence of a peer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import itertools
+import os
+import select
+import selectors
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from ..logs import MustNotWait, RelayedLogger
+from ..process import Stage, disown_in_child
+
+logger = RelayedLogger(__name__)
+
+READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
+
+_LONGEST_WAIT_S = 10.0
+"""So that a program that was stopped for a while, or a laptop asleep, is noticed."""
+
+_STAND_ASIDE_S = 0.02
+"""How soon a lane whose lock was taken is tried again, should nobody wake the reactor for it."""
+
+_STALL_S = 0.2
+"""What the loop could not read for longer than this does not count as a peer's silence."""
+
+_LONG_ROUND_S = 1.0
+"""A round that takes longer is logged, with what took most of it."""
+
+_STALE_S = 0.05
+"""What arrived is read once more before timers run, if it was last read longer ago than this."""
+
+_WITHOUT_POLLER_S = 0.2
+"""How often a reactor that could not get its descriptors tries again."""
+
+_LONGEST_PAUSE_S = 5.0
+"""Between two rounds that both failed, for whatever reason: so the log is not flooded."""
+
+_CANCELLED_TIMERS = 256
+"""With more cancelled timers than this, and than others, the heap is made anew."""
+
+
+class Timer:
+    """A callback that a lane calls later, unless it is cancelled."""
+
+    __slots__ = ("callback", "lane")
+
+    def __init__(self, lane: Lane, callback: Callable[[], object]) -> None:
+        self.lane = lane
+        self.callback: Callable[[], object] | None = callback
+
+    def run(self) -> None:
+        """Call back, unless it was cancelled, perhaps while its lane had to wait."""
+        callback, self.callback = self.callback, None
+        if callback is not None:
+            callback()
+
+
+class Lane:
+    """What one link has at a reactor: its lock, its callbacks, its timers and its descriptors.
+
+    `call_soon` and `run_here` may be used from any thread. The rest is for the reactor's thread, or
+    for a thread inside `run_here`.
+
+    Args:
+        reactor: whose lane it is.
+        name: the link's, for the log.
+        on_error: called in the reactor's thread, with the lock, with what a callback raised.
+    """
+
+    def __init__(
+        self, reactor: Reactor, name: str, on_error: Callable[[BaseException], object]
+    ) -> None:
+        self.name = name
+        self.is_open = True
+        self._reactor = reactor
+        self._on_error = on_error
+        # Reentrant only so that its owner can be told from others when an exception, such as
+        # KeyboardInterrupt, comes right after it was taken. Nobody ever waits for it.
+        self._lock = threading.RLock()
+        self._is_inside = False
+        # The reactor stands aside: whoever has the lock wakes it afterwards.
+        self._is_wanted = False
+        self._waiting: deque[Callable[[], object]] = deque()
+        self._handlers: dict[int, tuple[Callable[[int, int], object], int]] = {}
+
+    def call_soon(self, callback: Callable[[], object]) -> None:
+        """Have the reactor call something, unless the lane is closed."""
+        if self.is_open:
+            self._reactor.submit(self, callback)
+
+    def run_here(self, job: Callable[[], bool]) -> bool:
+        """Do something in the calling thread that is otherwise for the reactor's.
+
+        Returns:
+            what the job returns; False, without a call, where another thread is at work in this
+            lane or waits for it, or this thread itself is at work: then it is inside the handler
+            of a signal that came meanwhile.
+        """
+        is_in = False
+        try:
+            try:
+                if not self._lock.acquire(blocking=False):
+                    return False
+                # Who transmits in a loop would else have the lane whenever the reactor looks.
+                if self._is_inside or self._is_wanted or not self.is_open:
+                    return False
+                is_in = self._is_inside = True
+                return job()
+            finally:
+                if is_in:
+                    self._is_inside = False
+        finally:
+            # An exception may have come anywhere above: whether the lock is ours, it says itself.
+            try:  # noqa: SIM105 - this is passed for each event
+                self._lock.release()
+            except RuntimeError:
+                pass
+            if self._is_wanted:
+                self._reactor.wake()
+
+    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
+        """Have the reactor call something after some seconds."""
+        return self._reactor.add_timer(self, delay_s, callback)
+
+    def cancel(self, timer: Timer | None) -> None:
+        """Do not call what `call_later` was asked for; `None` stands for nothing."""
+        if timer is not None and timer.callback is not None:
+            timer.callback = None
+            self._reactor.note_cancelled()
+
+    def watch(self, fd: int, events: int, handler: Callable[[int, int], object]) -> None:
+        """Call a handler with (descriptor, events) whenever a descriptor is ready; or change that.
+
+        Args:
+            fd: the descriptor.
+            events: `READ`, `WRITE` or both.
+            handler: what to call.
+
+        Raises:
+            OSError, ValueError: the descriptor cannot be watched.
+        """
+        before = self._handlers.get(fd)
+        self._handlers[fd] = (handler, events)
+        try:
+            self._reactor.apply(self, fd)
+        except BaseException:
+            if before is None:
+                self._handlers.pop(fd, None)
+            raise
+
+    def unwatch(self, fd: int) -> None:
+        """Call no handler for a descriptor any more; before it is closed, as numbers come again."""
+        if self._handlers.pop(fd, None) is not None:
+            self._reactor.apply(self, fd)
+
+    def close(self) -> None:
+        """Leave the reactor; nothing of this lane is called any more."""
+        self.is_open = False
+        for fd in list(self._handlers):
+            self.unwatch(fd)
+        self._waiting.clear()
+        self._reactor.detach(self)
+
+    # For the reactor alone.
+
+    def wanted_events(self, fd: int) -> int:
+        """The events that are watched for on a descriptor; 0 for none."""
+        handler = self._handlers.get(fd)
+        return handler[1] if handler is not None and not self._is_wanted else 0
+
+    @property
+    def descriptors(self) -> list[int]:
+        """The watched descriptors."""
+        return list(self._handlers)
+
+    def is_free(self) -> bool:
+        """Tell whether nobody is at work in the lane."""
+        is_free = self._lock.acquire(blocking=False)
+        if is_free:
+            self._lock.release()
+        return is_free
+
+    def handle(self, fd: int, events: int) -> None:
+        """Call the handler of a descriptor that is ready."""
+        # If the lock is taken, nothing is noted: a descriptor that is ready says so again.
+        if not self._waiting:
+            self._enter(self._call_handler, fd, events)
+
+    def call(self, callback: Callable[[], object]) -> None:
+        """Call something now, or when the lock is free; in order."""
+        if self._waiting or not self._enter(callback):
+            self._waiting.append(callback)
+
+    def resume(self) -> bool:
+        """Call what had to wait; whether the reactor need no longer stand aside."""
+        while self._waiting:
+            if not self._enter(self._waiting[0]):
+                return False
+            if self._waiting:  # it was not closed meanwhile
+                self._waiting.popleft()
+        return not self._is_wanted or self._enter(_nothing)
+
+    def _call_handler(self, fd: int, events: int) -> None:
+        handler = self._handlers.get(fd)
+        if handler is not None and events & handler[1]:
+            handler[0](fd, events & handler[1])
+
+    def _enter(self, callback: Callable[..., object], *arguments: int) -> bool:
+        """Call something with the lock; whether the lock was free."""
+        if not self._lock.acquire(blocking=False):
+            # First say that it is wanted, then try again: whoever has it does the reverse.
+            was_wanted, self._is_wanted = self._is_wanted, True
+            if not self._lock.acquire(blocking=False):
+                if not was_wanted:
+                    self._reactor.stand_aside(self)
+                return False
+        try:
+            if self._is_wanted:
+                self._is_wanted = False
+                self._reactor.stand_by(self)
+            self._is_inside = True
+            if self.is_open:
+                callback(*arguments)
+        except BaseException as error:  # noqa: BLE001 - a bug of ours or of pika's costs one link
+            self.hand_over(error)
+        finally:
+            self._is_inside = False
+            self._lock.release()
+        return True
+
+    def hand_over(self, error: BaseException) -> None:
+        """Have the link deal with an error; with the lock."""
+        try:
+            self._on_error(error)
+        except BaseException:
+            logger.exception("%s: an error could not be handled", self.name)
+
+    def disown(self) -> None:
+        """Forget the parent's lock, in a forked child."""
+        self._lock = threading.RLock()
+        self._is_inside = self._is_wanted = self.is_open = False
+        self._handlers.clear()
+        self._waiting.clear()
+
+
+class Reactor:
+    """A thread that waits for descriptors and timers, and calls back.
+
+    The thread starts when the first link comes, and ends when the last one has gone. `attach`,
+    `submit`, `wake`, `wait_for_end` and the attributes may be used from any thread.
+
+    Args:
+        name: the thread's.
+        poller: makes the `selectors` object to wait with.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        poller: Callable[[], selectors.BaseSelector] = selectors.DefaultSelector,
+    ) -> None:
+        self.name = name
+        self._poller = poller
+        self._forget()
+        self._stalled_s = 0.0
+        # When the thread last came to know what had arrived.
+        self._read_s = time.monotonic()
+        disown_in_child(self, Stage.CONNECTIONS)
+
+    def _forget(self) -> None:
+        # Guards the lanes and the thread; notified when the thread has ended.
+        self._changed = threading.Condition()
+        self._lanes: set[Lane] = set()
+        self._thread: threading.Thread | None = None
+        self._calls: deque[tuple[Lane, Callable[[], object]]] = deque()
+        self._timers: list[tuple[float, int, Timer]] = []
+        self._numbers = itertools.count()
+        self._cancelled = 0
+        self._selector: selectors.BaseSelector | None = None
+        self._waker: socket.socket | None = None
+        self._listener: socket.socket | None = None
+        self._has_warned = False
+        self._round = self._woken_round = 0
+        self._is_waiting = False
+        self._aside: set[Lane] = set()
+        # What the present round is at, for whoever asks why it takes so long.
+        self._busy_with: Lane | None = None
+        self._busy_since_s = 0.0
+        self._longest_s, self._longest_name = 0.0, ""
+
+    # Any thread.
+
+    @property
+    def is_current_thread(self) -> bool:
+        """The caller is this reactor's thread."""
+        return self._thread is threading.current_thread()
+
+    def attach(self, name: str, on_error: Callable[[BaseException], object]) -> Lane:
+        """Open a lane; the first one starts the thread.
+
+        Args:
+            name: of the link, for the log.
+            on_error: see `Lane`.
+
+        Raises:
+            RuntimeError: no thread can be started.
+        """
+        lane = Lane(self, name, on_error)
+        with self._changed:
+            self._lanes.add(lane)
+            if self._thread is None:
+                # A daemon: a program that forgets to stop must still be able to end.
+                thread = MustNotWait(target=self._run, name=self.name, daemon=True)
+                self._thread = thread
+                try:
+                    thread.start()
+                except BaseException:
+                    self._thread = None
+                    self._lanes.discard(lane)
+                    raise
+        return lane
+
+    def submit(self, lane: Lane, callback: Callable[[], object]) -> None:
+        """Have a lane called soon; wakes the thread where it waits."""
+        self._calls.append((lane, callback))
+        self.wake()
+
+    def wake(self) -> None:
+        """Have the thread look for something to do, once."""
+        # The thread notes that it waits before it looks for calls, so one of both sees the other.
+        number = self._round
+        if self._is_waiting and self._woken_round != number:
+            waker = self._waker
+            if waker is not None:
+                # Full, or closed: then it is awake.
+                with contextlib.suppress(OSError):
+                    waker.send(b"w")
+            self._woken_round = number
+
+    def clock(self) -> float:
+        """A monotonic time in seconds that stands still while the reactor cannot read."""
+        now_s = time.monotonic()
+        if not self._is_waiting:
+            now_s = min(now_s, self._read_s + _STALL_S)
+        return now_s - self._stalled_s
+
+    def busy(self) -> str:
+        """What the thread is at, for the log; empty while it waits."""
+        lane = self._busy_with
+        if lane is None:
+            return ""
+        return f"busy with {lane.name} for {time.monotonic() - self._busy_since_s:.1f} s"
+
+    def wait_for_end(self, timeout: float) -> bool:
+        """Wait until the thread has ended, as all links have gone.
+
+        Args:
+            timeout: the longest wait, in seconds.
+
+        Returns:
+            whether it has; False, at once, in the thread itself.
+        """
+        if self.is_current_thread:
+            return False
+        with self._changed:
+            if not self._changed.wait_for(lambda: self._thread is None, timeout):
+                return False
+        return True
+
+    # The thread of the reactor, and lanes.
+
+    def add_timer(self, lane: Lane, delay_s: float, callback: Callable[[], object]) -> Timer:
+        """Have a lane called after some seconds."""
+        timer = Timer(lane, callback)
+        entry = (time.monotonic() + max(0.0, delay_s), next(self._numbers), timer)
+        if self._thread is None or self.is_current_thread:
+            heapq.heappush(self._timers, entry)
+        else:
+            # The heap belongs to the thread, which has to learn of an earlier time anyway.
+            self.submit(lane, lambda: heapq.heappush(self._timers, entry))
+        return timer
+
+    def note_cancelled(self) -> None:
+        """Note that a timer was cancelled: with many of them, the heap is cleared."""
+        self._cancelled += 1
+
+    def apply(self, lane: Lane, fd: int) -> None:
+        """Watch a descriptor for what its lane wants now."""
+        if self._thread is not None and not self.is_current_thread:
+            # Not every poller looks at changes while it waits.
+            self.submit(lane, lambda: self._apply(lane, fd))
+        else:
+            self._apply(lane, fd)
+
+    def _apply(self, lane: Lane, fd: int) -> None:
+        selector = self._selector
+        wanted = lane.wanted_events(fd)
+        if selector is None:
+            if wanted:
+                raise OSError("the reactor has no poller: descriptors or memory have run out")
+            return
+        key = selector.get_map().get(fd)
+        if key is not None and key.data is not lane:
+            # Of a lane that has closed it and not said so; the number is another descriptor's now.
+            if wanted:
+                _unregister(selector, fd)
+                selector.register(fd, wanted, lane)
+        elif not wanted:
+            if key is not None:
+                _unregister(selector, fd)
+        elif key is None:
+            selector.register(fd, wanted, lane)
+        elif key.events != wanted:
+            selector.modify(fd, wanted, lane)
+
+    def stand_aside(self, lane: Lane) -> None:
+        """Do not watch the descriptors of a lane whose lock is taken."""
+        self._aside.add(lane)
+        for fd in lane.descriptors:
+            self._apply(lane, fd)
+
+    def stand_by(self, lane: Lane) -> None:
+        """Watch them again."""
+        self._aside.discard(lane)
+        if self._selector is None:
+            return  # the next one is told of all
+        for fd in lane.descriptors:
+            try:
+                self._apply(lane, fd)
+            except (OSError, ValueError) as error:
+                lane.hand_over(error)
+
+    def detach(self, lane: Lane) -> None:
+        """Let a lane go; the thread ends with its last one."""
+        with self._changed:
+            self._lanes.discard(lane)
+            self._aside.discard(lane)
+        self.wake()
+
+    def _run(self) -> None:
+        self._read_s = time.monotonic()
+        pause_s = _STAND_ASIDE_S
+        while not self._ends():
+            try:
+                if self._selector is None:
+                    self._open_poller()
+                self._one_round()
+                pause_s = _STAND_ASIDE_S
+            except BaseException:
+                # Nothing of a lane comes here: this is a bug of the reactor's own.
+                with contextlib.suppress(Exception):  # there may be no memory for it
+                    logger.exception("%s: unexpected error in a round; going on", self.name)
+                time.sleep(pause_s)
+                pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _ends(self) -> bool:
+        """End, where no lane is left."""
+        with self._changed:
+            if self._thread is not threading.current_thread():
+                return True  # its start was interrupted, as by KeyboardInterrupt: it is not used
+            if self._lanes:
+                return False
+            self._close_poller()
+            self._calls.clear()
+            self._timers.clear()
+            self._cancelled = 0
+            self._thread = None
+            self._changed.notify_all()
+            return True
+
+    def _open_poller(self) -> None:
+        selector = waker = listener = None
+        try:
+            selector = self._poller()
+            listener, waker = socket.socketpair()
+            for end in (listener, waker):
+                end.setblocking(False)
+            selector.register(listener, READ, None)
+        except (OSError, MemoryError) as error:
+            for each in (selector, listener, waker):
+                if each is not None:
+                    each.close()
+            self._warn(error)
+            return
+        self._listener, self._waker, self._selector = listener, waker, selector
+        # After a poller that broke: what was watched is watched again.
+        for lane in tuple(self._lanes):
+            for fd in lane.descriptors:
+                try:
+                    self._apply(lane, fd)
+                except (OSError, ValueError) as error:
+                    lane.call(_raiser(error))
+
+    def _close_poller(self) -> None:
+        selector, self._selector = self._selector, None
+        ends = (self._waker, self._listener)
+        self._waker = self._listener = None
+        for each in (selector, *ends):
+            if each is not None:
+                with contextlib.suppress(OSError):  # a stranger has closed it
+                    each.close()
+
+    def _warn(self, error: OSError | ValueError | MemoryError) -> None:
+        """Log that descriptors cannot be waited for; once, until they can."""
+        if not self._has_warned:
+            logger.warning("%s: cannot wait for descriptors, trying again: %s", self.name, error)
+        self._has_warned = True
+
+    def _one_round(self) -> None:
+        timeout_s = self._time_to_next()
+        self._round += 1
+        self._is_waiting = True
+        try:
+            # Looked at after it was noted that the thread waits: who comes later wakes it.
+            if self._calls or any(lane.is_free() for lane in self._aside):
+                timeout_s = 0.0
+            ready = self._read(timeout_s)
+        finally:
+            self._is_waiting = False
+        began_s = self._read_s
+        self._longest_s = 0.0
+        for key, events in ready:
+            self._handle(key, events)
+        for _ in range(len(self._calls)):
+            lane, callback = self._calls.popleft()
+            self._call(lane, callback)
+        for lane in tuple(self._aside):
+            lane.resume()
+        if self._is_stale and self._timers and self._timers[0][0] <= time.monotonic():
+            for key, events in self._read(0.0):
+                self._handle(key, events)
+        self._call_timers()
+        self._busy_with = None
+        round_s = time.monotonic() - began_s
+        if round_s > _LONG_ROUND_S:
+            logger.warning(
+                "%s stood still for %.1f s, %.1f s of it in %s: all its connections waited",
+                self.name,
+                round_s,
+                self._longest_s,
+                self._longest_name,
+            )
+
+    @property
+    def _is_stale(self) -> bool:
+        """Something may have arrived since the last look."""
+        return time.monotonic() - self._read_s > _STALE_S
+
+    def _read(self, timeout_s: float) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for descriptors, and note the time in which nothing could be read."""
+        began_s = time.monotonic()
+        self._note_unread(began_s - self._read_s)
+        if self._selector is None:
+            timeout_s = min(timeout_s, _WITHOUT_POLLER_S)
+            time.sleep(timeout_s)
+            ready = []
+        else:
+            ready = self._select(self._selector, timeout_s)
+        late_s = time.monotonic() - began_s - timeout_s
+        if late_s > _STALE_S and not ready and self._selector is not None:
+            # The program was stopped for a while: then the poller only says that time is up.
+            ready = self._select(self._selector, 0.0)
+        self._note_unread(late_s)
+        self._read_s = time.monotonic()
+        return ready
+
+    def _select(
+        self, selector: selectors.BaseSelector, timeout_s: float
+    ) -> list[tuple[selectors.SelectorKey, int]]:
+        try:
+            ready = selector.select(timeout_s)
+        except (OSError, ValueError) as error:
+            self._drop_bad_descriptors(selector, error)
+            return []
+        self._has_warned = False
+        return ready
+
+    def _drop_bad_descriptors(
+        self, selector: selectors.BaseSelector, error: OSError | ValueError
+    ) -> None:
+        """Find the descriptors that the poller cannot wait for; each costs its link alone."""
+        bad = [
+            key
+            for key in list(selector.get_map().values())
+            if not _can_be_watched(selector, key.fd)
+        ]
+        if not bad or any(key.data is None for key in bad):
+            # The poller itself, or its waker, was closed by a stranger: begin anew.
+            self._warn(error)
+            self._close_poller()
+            time.sleep(_WITHOUT_POLLER_S)
+            return
+        for key in bad:
+            _unregister(selector, key.fd)
+            key.data.call(_raiser(error))
+
+    def _handle(self, key: selectors.SelectorKey, events: int) -> None:
+        """Have a lane handle a descriptor that is ready."""
+        lane = key.data
+        if lane is None:
+            listener = self._listener
+            with contextlib.suppress(OSError):
+                while listener is not None and listener.recv(4096):
+                    pass
+        elif lane.is_open:
+            self._begin(lane)
+            lane.handle(key.fd, events)
+            self._note_time(lane)
+
+    def _call(self, lane: Lane, callback: Callable[[], object]) -> None:
+        if lane.is_open:
+            self._begin(lane)
+            lane.call(callback)
+            self._note_time(lane)
+
+    def _call_timers(self) -> None:
+        now_s = time.monotonic()
+        timers = self._timers
+        while timers and timers[0][0] <= now_s:
+            timer = heapq.heappop(timers)[2]
+            if timer.callback is None:
+                self._cancelled -= 1
+                continue
+            self._call(timer.lane, timer.run)
+            if self._is_stale:
+                break  # the others come at once, but for a look at what has arrived
+        if self._cancelled > max(_CANCELLED_TIMERS, len(timers) // 2):
+            timers[:] = [entry for entry in timers if entry[2].callback is not None]
+            heapq.heapify(timers)
+            self._cancelled = 0
+
+    def _begin(self, lane: Lane) -> None:
+        self._busy_since_s = time.monotonic()
+        self._busy_with = lane
+
+    def _note_time(self, lane: Lane) -> None:
+        took_s = time.monotonic() - self._busy_since_s
+        if took_s > self._longest_s:
+            self._longest_s, self._longest_name = took_s, lane.name
+
+    def _time_to_next(self) -> float:
+        timeout_s = _STAND_ASIDE_S if self._aside else _LONGEST_WAIT_S
+        if self._timers:
+            timeout_s = min(timeout_s, self._timers[0][0] - time.monotonic())
+        return max(0.0, timeout_s)
+
+    def _note_unread(self, seconds: float) -> None:
+        self._stalled_s += max(0.0, seconds - _STALL_S)
+
+    def disown(self) -> None:
+        """Forget the thread and its poller, in a forked child: they are the parent's."""
+        selector, ends = self._selector, (self._waker, self._listener)
+        for lane in self._lanes:
+            lane.disown()
+        self._forget()
+        for end in ends:
+            if end is not None:
+                end.close()
+        # The child's copies. The parent's poller is shared: nothing may be taken out of it.
+        if isinstance(selector, (selectors.SelectSelector, selectors.PollSelector)):
+            selector.close()
+
+
+def _nothing() -> None:
+    """Do nothing, with the lock."""
+
+
+def _unregister(selector: selectors.BaseSelector, fd: int) -> None:
+    # Where it was closed already, the poller knows.
+    with contextlib.suppress(OSError, ValueError, KeyError):
+        selector.unregister(fd)
+
+
+def _raiser(error: BaseException) -> Callable[[], object]:
+    def raise_it() -> Any:
+        raise error
+
+    return raise_it
+
+
+def _can_be_watched(selector: selectors.BaseSelector, fd: int) -> bool:
+    try:
+        if isinstance(selector, selectors.SelectSelector):
+            select.select([fd], [], [], 0.0)  # not those with high numbers, either
+        else:
+            os.fstat(fd)
+    except (OSError, ValueError):
+        return False
+    return True

@@ -1,0 +1,337 @@
+"""What pika gets for an I/O loop: the services of one connection, over a lane of the reactor.
+
+Only pika's public interface for loops is used (``pika.adapters.utils.nbio_interface`` and the
+adapter for loops of the select kind). One object serves one attempt to connect. It knows the
+sockets of that attempt, and what it was asked for; so an attempt can be given up as a whole,
+whatever state pika is in.
+
+Names are resolved by `resolve`: pika's own resolver takes a thread for each attempt, which is no
+daemon, and has no time-out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import ssl
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from pika.adapters.utils import nbio_interface
+from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
+
+from ..logs import RelayedLogger
+from ..resolve import LookUp, Target, look_up
+from ..urls import Address
+from .reactor import READ, WRITE, Lane, Timer
+
+try:
+    import fcntl
+    import termios
+
+    # The same number as SIOCOUTQ of tcp(7); elsewhere than on Linux it says something else.
+    _UNSENT = termios.TIOCOUTQ if sys.platform == "linux" else None
+except ImportError:  # not on Windows
+    _UNSENT = None
+
+
+logger = RelayedLogger(__name__)
+
+
+class LaneLoop:
+    """A lane in the shape of a loop of the select kind, as pika's adapter wants one.
+
+    Args:
+        lane: the link's.
+    """
+
+    READ, WRITE = READ, WRITE
+    ERROR = 0
+    """Nothing else is watched: Python's selectors report a broken socket as ready, and on Windows
+    a connection that failed as writable."""
+
+    def __init__(self, lane: Lane) -> None:
+        self._lane = lane
+        self._timers: set[Timer] = set()
+        self._handlers: dict[int, Callable[[int, int], object]] = {}
+        self._is_silent = False
+
+    def add_callback(self, callback: Callable[[], object]) -> None:
+        """Call something soon."""
+        self._lane.call_soon(lambda: self._call(callback))
+
+    def _call(self, callback: Callable[[], object]) -> None:
+        if not self._is_silent:
+            callback()
+            return
+        # Of a connection that was given up: it may close its socket, and harms no other.
+        try:
+            callback()
+        except Exception:
+            logger.exception("%s: a connection that was given up raised", self._lane.name)
+
+    def call_later(self, delay: float, callback: Callable[[], object]) -> Timer:
+        """Call something after some seconds."""
+
+        def call() -> None:
+            self._timers.discard(timer)
+            callback()
+
+        timer = self._lane.call_later(delay, call)
+        if self._is_silent:
+            self._lane.cancel(timer)
+        else:
+            self._timers.add(timer)
+        return timer
+
+    def remove_timeout(self, timeout_handle: Timer) -> None:
+        """Do not call what `call_later` was asked for."""
+        self._timers.discard(timeout_handle)
+        self._lane.cancel(timeout_handle)
+
+    def add_handler(self, fd: int, handler: Callable[[int, int], object], events: int) -> None:
+        """Watch a descriptor."""
+        if not self._is_silent:
+            self._handlers[fd] = handler
+            try:
+                self._lane.watch(fd, events, self._handle)
+            except BaseException:
+                del self._handlers[fd]
+                raise
+
+    def update_handler(self, fd: int, events: int) -> None:
+        """Watch it for other events."""
+        if fd in self._handlers:
+            self._lane.watch(fd, events, self._handle)
+
+    def remove_handler(self, fd: int) -> None:
+        """Watch it no longer."""
+        if self._handlers.pop(fd, None) is not None:
+            self._lane.unwatch(fd)
+
+    @property
+    def descriptors(self) -> list[int]:
+        """What is watched."""
+        return list(self._handlers)
+
+    def _handle(self, fd: int, events: int) -> None:
+        handler = self._handlers.get(fd)
+        if handler is not None:
+            handler(fd, events)
+
+    def fall_silent(self) -> None:
+        """Forget all timers and descriptors, and take no more; what was to be called soon, is."""
+        self._is_silent = True
+        for fd in list(self._handlers):
+            self.remove_handler(fd)
+        for timer in list(self._timers):
+            self.remove_timeout(timer)
+
+    def start(self) -> None:
+        """Not for pika to do."""
+        raise NotImplementedError("the reactor runs by itself")
+
+    stop = close = start
+
+
+class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika has no type hints
+    """Stands between a socket and pika: knows the transport, and counts what arrives.
+
+    Args:
+        protocol: pika's own.
+    """
+
+    def __init__(self, protocol: Any) -> None:
+        self.inner = protocol
+        self.transport: Any = None
+        self.received = 0
+        """Bytes that have arrived."""
+        self.is_muted = False
+
+    def connection_made(self, transport: Any) -> None:
+        """Note the transport, which is connected."""
+        self.transport = transport
+        self.inner.connection_made(transport)
+
+    def connection_lost(self, error: BaseException | None) -> None:
+        """Forget it; pika is told, unless the connection was given up."""
+        self.transport = None
+        if not self.is_muted:
+            self.inner.connection_lost(error)
+
+    def mute(self) -> None:
+        """Let nothing through any more: the connection was given up."""
+        self.is_muted = True
+
+    def eof_received(self) -> bool:
+        """The peer sends nothing more; whether to keep the transport open."""
+        return not self.is_muted and bool(self.inner.eof_received())
+
+    def data_received(self, data: bytes) -> None:
+        """Take what has arrived."""
+        self.received += len(data)
+        if not self.is_muted:
+            self.inner.data_received(data)
+
+
+class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no type hints
+    """The I/O services of one attempt to connect, and of the connection that comes of it.
+
+    Args:
+        lane: the link's.
+        tap: makes what stands between the socket and pika's protocol.
+        resolve_timeout_s: how long the name of the host may take to be resolved, in seconds.
+    """
+
+    def __init__(
+        self,
+        lane: Lane,
+        tap: Callable[[Any], Tap],
+        resolve_timeout_s: float,
+    ) -> None:
+        self._lane_loop = LaneLoop(lane)
+        super().__init__(self._lane_loop)
+        self._make_tap = tap
+        self._resolve_timeout_s = resolve_timeout_s
+        self._sockets: list[socket.socket] = []
+        self._pending: Any = None  # what is under way, and can be cancelled
+        self.tap: Tap | None = None
+        """Between socket and pika, once there is a stream."""
+
+    def getaddrinfo(
+        self,
+        host: str,
+        port: int,
+        on_done: Callable[[Any], object],
+        family: int = 0,
+        socktype: int = 0,
+        proto: int = 0,
+        flags: int = 0,
+    ) -> Any:
+        """Resolve a name, and call back with what `socket.getaddrinfo` returns, or an error."""
+        address = Address(host, port)
+        self._pending = _NameLookUp(address, self._lane_loop, on_done, self._resolve_timeout_s)
+        return self._pending
+
+    def connect_socket(
+        self, sock: socket.socket, resolved_addr: Any, on_done: Callable[[Any], object]
+    ) -> Any:
+        """Connect a socket, as pika's own mixin does, and remember it."""
+        self._sockets.append(sock)
+        self._pending = super().connect_socket(sock, resolved_addr, on_done)
+        return self._pending
+
+    def create_streaming_connection(
+        self,
+        protocol_factory: Callable[[], Any],
+        sock: socket.socket,
+        on_done: Callable[[Any], object],
+        ssl_context: ssl.SSLContext | None = None,
+        server_hostname: str | None = None,
+    ) -> Any:
+        """Make a stream of a connected socket, with a tap before pika's protocol."""
+
+        def make_protocol() -> Tap:
+            self.tap = self._make_tap(protocol_factory())
+            return self.tap
+
+        def done(result: Any) -> None:
+            if isinstance(result, tuple):
+                transport, tap = result
+                result = (transport, tap.inner)
+            on_done(result)
+
+        self._pending = super().create_streaming_connection(
+            make_protocol, sock, done, ssl_context, server_hostname
+        )
+        return self._pending
+
+    @property
+    def bytes_received(self) -> int:
+        """Bytes that have arrived since the connection was made."""
+        return self.tap.received if self.tap is not None else 0
+
+    @property
+    def bytes_unsent(self) -> int:
+        """Bytes to send that the other host has not acknowledged: pika's, and the kernel's.
+
+        On Linux the kernel says it (``SIOCOUTQ`` of tcp(7)); elsewhere only pika's count.
+        """
+        transport = self.tap.transport if self.tap is not None else None
+        unsent = int(transport.get_write_buffer_size()) if transport is not None else 0
+        if _UNSENT is not None:
+            # What is watched, and not the sockets that were connected: TLS takes their descriptors
+            # over, and those of a host's other addresses are closed.
+            for fd in self._lane_loop.descriptors:
+                with contextlib.suppress(OSError):
+                    answer = fcntl.ioctl(fd, _UNSENT, bytes(4))
+                    unsent += int.from_bytes(answer, sys.byteorder)
+        return unsent
+
+    def abort(self) -> None:
+        """Give the attempt or the connection up, at once and without the broker's consent.
+
+        The link no longer listens to what pika calls back about it.
+        """
+        transport = None
+        if self.tap is not None:
+            transport = self.tap.transport
+            self.tap.mute()
+        # pika may be in any state, and what it says about that helps nobody now.
+        with contextlib.suppress(Exception):
+            if transport is not None:
+                transport.abort()
+            elif self._pending is not None:
+                self._pending.cancel()
+        self._lane_loop.fall_silent()
+        if transport is None:
+            for sock in self._sockets:
+                sock.close()
+
+
+class _NameLookUp(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # pika has no type hints
+    """A look-up that calls back within a time, in the reactor's thread."""
+
+    def __init__(
+        self,
+        address: Address,
+        loop: LaneLoop,
+        on_done: Callable[[Any], object],
+        timeout_s: float,
+    ) -> None:
+        self._on_done: Callable[[Any], object] | None = on_done
+        self._loop = loop
+        self._address = address
+        self._timer: Timer | None = loop.call_later(timeout_s, lambda: self._give_up(timeout_s))
+        self._look_up: LookUp | None = None
+        self._look_up = look_up(
+            address, lambda found: loop.add_callback(lambda: self._finish(found))
+        )
+
+    def _give_up(self, timeout_s: float) -> None:
+        self._timer = None
+        message = f"the name service has not answered within {timeout_s:g} s"
+        self._finish(socket.gaierror(socket.EAI_AGAIN, message))
+
+    def _finish(self, found: list[Target] | OSError) -> None:
+        on_done = self._on_done
+        if on_done is None:
+            return
+        self.cancel()
+        if isinstance(found, OSError):
+            on_done(found)
+        else:
+            port = self._address.port
+            stream = socket.SOCK_STREAM, socket.IPPROTO_TCP
+            on_done([(one.family, *stream, "", (one.ip, port)) for one in found])
+
+    def cancel(self) -> bool:
+        """Do not call back; whether it was not too late."""
+        on_done, self._on_done = self._on_done, None
+        if self._look_up is not None:
+            self._look_up.cancel()
+        if self._timer is not None:
+            self._loop.remove_timeout(self._timer)
+            self._timer = None
+        return on_done is not None

@@ -1,0 +1,216 @@
+"""The life of a publisher or consumer that is used on its own, without a chart.
+
+It has a reactor to itself, and so a thread; and a worker, in which the user's callbacks are called.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections import deque
+from collections.abc import Callable
+
+from ..exceptions import BrokerError
+from ..limits import Limits
+from ..logs import RelayedLogger, write_all
+from ..process import Stage, end_with_program, stay
+from ..urls import Address, AmqpUrl
+from ..worker import Worker
+from .link import Link
+from .link_state import SessionState
+from .parameters import Endpoint
+from .reactor import Reactor
+
+logger = RelayedLogger(__name__)
+
+_MOST_CHANGES = 1_000
+"""Changes of the state that a slow callback was not told of yet; then the oldest go."""
+
+
+_LAST_LINES_S = 0.5
+"""How long a stop waits until what was logged meanwhile is written."""
+
+
+class OwnThread:
+    """Starts and stops a link, its reactor and the workers of its callbacks.
+
+    Every method may be called from any thread.
+
+    Args:
+        name: of the thread.
+        on_change: the user's callback for changes of the state; called in a worker's thread.
+    """
+
+    def __init__(self, name: str, on_change: Callable[[], object] | None) -> None:
+        self.reactor = Reactor(name)
+        self._name = name
+        self._on_change = on_change
+        self._workers: list[Worker[object]] = []
+        self._link: Link | None = None
+        self._changes: Worker[object] | None = None
+        if on_change is not None:
+            self._changes = Worker(
+                f"callbacks of {name}", self._tell_changes, max_items=_MOST_CHANGES
+            )
+
+    @property
+    def link(self) -> Link:
+        """The link."""
+        assert self._link is not None
+        return self._link
+
+    def own(self, link: Link, stop_callbacks: Callable[[float], object] | None = None) -> None:
+        """Take the link, which is made with the reactor; and what ends other callbacks."""
+        self._link = link
+        self._stop_callbacks = stop_callbacks
+
+    def note_change(self) -> None:
+        """Have the user told that the state has changed; returns at once."""
+        if self._changes is not None:
+            self._changes.put(None)
+
+    def _tell_changes(self, changes: deque[object], _dropped: int) -> None:
+        assert self._on_change is not None
+        for _ in changes:
+            try:
+                self._on_change()
+            except BaseException:  # this thread is not theirs to end, as by sys.exit
+                logger.exception("%s: the callback for changes of the state raised", self._name)
+
+    def start(self) -> None:
+        """Begin to connect; see `Link.start`."""
+        self.link.start()
+        end_with_program(self, Stage.CONNECTIONS)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Ask the link to end; returns at once."""
+        self.link.stop(timeout)
+
+    def stop_and_wait(self, timeout: float | None = None) -> bool:
+        """Ask the link to end, and wait for the ends of link, thread and callbacks.
+
+        Args:
+            timeout: seconds; default a little above ``limits.stop_timeout_s``, at which the
+                connection is cut.
+
+        Returns:
+            whether link and thread have ended.
+        """
+        began_s = time.monotonic()
+        self.stop()
+        if not self.link.wait_for_end(timeout):
+            return False
+        patience_s = 1.0 if timeout is None else max(0.0, began_s + timeout - time.monotonic())
+        has_ended = self.reactor.wait_for_end(patience_s)
+        for stop in (self._changes.stop if self._changes else None, self._stop_callbacks):
+            if stop is not None:
+                stop(max(0.0, patience_s))
+        stay(self, Stage.CONNECTIONS)
+        write_all(_LAST_LINES_S)
+        return has_ended
+
+    def ask_to_end(self) -> None:
+        """The program ends: close the connection."""
+        self.link.stop()
+
+    def end(self, began_s: float) -> None:
+        """The program ends: wait until the connection is closed, or it is time."""
+        limit_s = self.link.endpoint.limits.stop_timeout_s
+        self.link.wait_for_end(max(0.0, began_s + limit_s - time.monotonic()))
+
+
+class Standalone:
+    """What the public publishers and consumers have in common: a life.
+
+    Args:
+        life: what starts and stops; shared with what is wrapped, if anything is.
+    """
+
+    def __init__(self, life: OwnThread) -> None:
+        self.life = life
+        """Starts and stops; for what wraps this object."""
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.address} {self.state.value}>"
+
+    @property
+    def url(self) -> AmqpUrl:
+        """The broker's URL."""
+        return self.life.link.endpoint.url
+
+    @property
+    def address(self) -> Address:
+        """The broker's host and port."""
+        return self.life.link.address
+
+    @property
+    def limits(self) -> Limits:
+        """Times and sizes."""
+        return self.life.link.endpoint.limits
+
+    @property
+    def state(self) -> SessionState:
+        """Where the connection stands."""
+        return self.life.link.state
+
+    @property
+    def is_connected(self) -> bool:
+        """It has a channel that is set up."""
+        return self.life.link.is_connected
+
+    @property
+    def is_stopping(self) -> bool:
+        """It was asked to stop, and not started again."""
+        return self.life.link.is_stopping
+
+    @property
+    def fault(self) -> BrokerError | None:
+        """Why it is not connected; `None` while it is, or before the first attempt has ended."""
+        return self.life.link.fault
+
+    def start_thread(self) -> None:
+        """Start the thread, which connects; does nothing where it runs already.
+
+        After a `stop`, the end is waited for: a little longer than ``limits.stop_timeout_s``.
+
+        Raises:
+            MirosApiException: it has not ended in this time.
+            RuntimeError: no thread can be started.
+        """
+        self.life.start()
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Ask the thread to close the connection and end; returns at once.
+
+        Args:
+            timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
+        """
+        self.life.stop(timeout)
+
+    def stop_thread(self, timeout: float | None = None) -> bool:
+        """`stop`, and wait until the thread has ended and callbacks have returned.
+
+        Args:
+            timeout: seconds; default a little above ``limits.stop_timeout_s``, at which the
+                connection is cut.
+
+        Returns:
+            whether the thread has ended.
+        """
+        return self.life.stop_and_wait(timeout)
+
+    def wait_until_ready(self, timeout: float) -> bool:
+        """Wait until the broker is connected, or refuses us, or a stop.
+
+        Args:
+            timeout: the longest wait, in seconds.
+
+        Returns:
+            whether it is connected.
+        """
+        return self.life.link.wait_until_ready(timeout)
+
+
+def endpoint_of(amqp_url: str, limits: Limits | None, tls: ssl.SSLContext | None) -> Endpoint:
+    """The endpoint that the arguments of a public publisher or consumer describe."""
+    return Endpoint(AmqpUrl(amqp_url), limits or Limits(), tls)

@@ -1,0 +1,185 @@
+"""When what is posted goes out, and who sends it: the thread that posts, or the publisher's own.
+
+A post to an idle publisher is sent at once, by the thread that posts: a thread that has to be woken
+first would take several times as long. So is each further one, until the window of unconfirmed
+messages is full. Then posts come faster than a broker takes single messages, and what has come
+together goes out together: when it fills a message, or at the next beat of a tempo that a PID sets
+(see `pacing`). When a beat finds only a few, single posts go at once again. For traffic that nobody
+waits for, the beats begin with the first post. What is posted while somebody is about to look at
+all that was posted passes without a lock (see `intake`).
+
+Pure: no I/O, no thread; the clock is handed in, and so is the lock, which its owner shares.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager
+from typing import Any
+
+from ..exceptions import NetworkStopped
+from ..limits import Limits
+from .intake import Intake
+from .outbox import Outbox
+from .pacing import Tempo
+
+
+class Schedule:
+    """Decides for one publisher when its outbox is emptied.
+
+    `post` may be called from any thread; everything else with the lock.
+
+    Args:
+        outbox: what waits, and what is under way.
+        lock: guards both; it is reentrant.
+        limits: the times of the tempo, and how much fits a message.
+        patient: nobody waits for this traffic: it goes once in the time of a beat.
+    """
+
+    def __init__(
+        self, outbox: Outbox, lock: AbstractContextManager[Any], limits: Limits, *, patient: bool
+    ) -> None:
+        self._outbox = outbox
+        self._lock = lock
+        self.intake = Intake()
+        """Takes small tokens without the lock. It is opened behind something that waits in the
+        outbox, and emptied before that is taken: so where nothing waits in the outbox, nothing
+        waits in the intake."""
+        self._patient = patient
+        self._hurried, self._unhurried = (
+            Tempo(limits.tempo_fast_s, slow_s, limits.batch_events)
+            for slow_s in (limits.tempo_slow_s, limits.tempo_patient_s)
+        )
+        self._closed_because = ""
+        self._beat_pending = False
+        self.is_ready = False
+        """The broker takes messages."""
+        self.wake_pending = False
+        """The publisher's thread was woken, and has not looked yet."""
+        self.posted = 0
+        """How many tokens were posted, but for those in the intake."""
+        self.pushed_out = 0
+        """How many tokens posts have pushed out of a full outbox, since this was last asked."""
+
+    # Any thread.
+
+    def post(self, token: bytes) -> bool:
+        """Put a token behind the others.
+
+        Returns:
+            whether the caller has to have it sent; otherwise somebody is about to look.
+
+        Raises:
+            NetworkStopped: the publisher takes nothing more.
+        """
+        intake = self.intake
+        is_in = not self._closed_because and intake.put(token)
+        if is_in and intake.is_open:
+            return False
+        with self._lock:
+            self.take_in()
+            if not is_in:
+                self._put(token)
+            return self.has_turn()
+
+    # With the lock.
+
+    def _put(self, token: bytes) -> None:
+        if self._closed_because:
+            raise NetworkStopped(self._closed_because)
+        self.posted += 1
+        self.pushed_out += self._outbox.post(token)
+
+    def take_in(self) -> None:
+        """Move what is in the intake into the outbox."""
+        tokens = self.intake.look()
+        if tokens:
+            self._outbox.post_all(tokens)
+            self.posted += len(tokens)
+            self.intake.forget(tokens)
+
+    def has_turn(self) -> bool:
+        """Tell whether something is due that nobody is about to send.
+
+        While somebody is about to look, further posts pass without this question.
+        """
+        if not self.is_ready:
+            return False
+        outbox = self._outbox
+        if self.wake_pending or not outbox.has_window:  # a confirm opens it, and makes us look
+            self.intake.open(outbox.room)
+            return False
+        if self._beat_pending and (self._patient or not outbox.is_calm):
+            self.intake.open(min(outbox.room, outbox.room_in_message))
+        return self.is_due
+
+    @property
+    def is_due(self) -> bool:
+        """Something waits, and waits for no beat, and for no confirm that opens the window."""
+        outbox = self._outbox
+        if not outbox.depth or not outbox.has_window:
+            return False
+        waits = self._beat_pending and not outbox.fills_message
+        return not waits or (outbox.is_calm and not self._patient)
+
+    @property
+    def is_looked_at(self) -> bool:
+        """Somebody is going to look: at a beat, when woken, or when a confirm opens the window."""
+        return self._beat_pending or self.wake_pending or not self._outbox.has_window
+
+    def plan(self, depth: int, now_s: float) -> float | None:
+        """Say when the next beat comes, after the outbox was looked at.
+
+        Args:
+            depth: how many tokens waited before anything was sent.
+            now_s: the time of a monotonic clock, in seconds.
+
+        Returns:
+            seconds until the next beat; `None` for no beat.
+        """
+        tempo_s = self._tempo.beat(depth, now_s)
+        outbox = self._outbox
+        if not depth:
+            outbox.note_silence()
+        # After several at once more are expected, so that nobody has to wake the thread; and
+        # patient traffic goes once in the time of a beat.
+        goes_on = outbox.depth > 0 or (depth > 0 if self._patient else not outbox.is_calm)
+        self._beat_pending = goes_on and outbox.has_window
+        return tempo_s if self._beat_pending else None
+
+    def on_ready(self) -> None:
+        """The broker takes messages, for the first time or again."""
+        self.is_ready = True
+        self.wake_pending = False
+
+    def on_lost(self) -> None:
+        """The broker takes nothing: nobody will look until it does."""
+        self.is_ready = self.wake_pending = self._beat_pending = False
+        self.intake.close()
+
+    def close(self, because: str) -> None:
+        """Refuse posts from now on.
+
+        Args:
+            because: the message of the error; an empty one takes posts again.
+        """
+        self._closed_because = because
+        self.intake.close()
+
+    @property
+    def patient(self) -> bool:
+        """What is posted goes once in the time of a beat, as nobody waits for it."""
+        return self._patient
+
+    @patient.setter
+    def patient(self, patient: bool) -> None:
+        self._patient = patient
+        self.intake.close()  # the next post looks whether it may wait
+
+    @property
+    def tempo_s(self) -> float:
+        """The present time between two beats, in seconds."""
+        return self._tempo.current_s
+
+    @property
+    def _tempo(self) -> Tempo:
+        return self._unhurried if self._patient else self._hurried

@@ -1,0 +1,119 @@
+"""Log lines of threads that must not wait.
+
+A handler of `logging` may stand still: a terminal that is not read, a full disk, a server for logs
+that is away. A thread that drives connections hands its lines to another thread, which writes them.
+Lines beyond a bound are dropped, and their number is logged. Any other thread logs as usual.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+from collections import deque
+from typing import Any
+
+from .process import Stage, end_with_program
+from .worker import Worker
+
+_MOST_LINES = 1_000
+"""Lines that may wait for a handler."""
+
+_IDLE_S = 1.0
+"""The thread ends when there was no line for this long."""
+
+_LAST_LINES_S = 0.5
+"""How long a program that ends waits for the handlers."""
+
+
+class MustNotWait(threading.Thread):
+    """A thread that others depend on: it waits for nothing but its own work."""
+
+
+def must_not_wait() -> bool:
+    """Tell whether the calling thread is one of those."""
+    return isinstance(threading.current_thread(), MustNotWait)
+
+
+class RelayedLogger:
+    """A `logging.Logger` for code that may run in a thread that must not wait.
+
+    Args:
+        name: the logger's.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._logger = logging.getLogger(name)
+
+    def debug(self, message: str, *arguments: object) -> None:
+        """Log at the level of the same name; likewise the next four."""
+        self._log(logging.DEBUG, message, arguments)
+
+    def info(self, message: str, *arguments: object) -> None:
+        self._log(logging.INFO, message, arguments)
+
+    def warning(self, message: str, *arguments: object) -> None:
+        self._log(logging.WARNING, message, arguments)
+
+    def error(self, message: str, *arguments: object, exc_info: Any = None) -> None:
+        self._log(logging.ERROR, message, arguments, exc_info)
+
+    def exception(self, message: str, *arguments: object) -> None:
+        self._log(logging.ERROR, message, arguments, sys.exc_info())
+
+    def log(self, level: int, message: str, *arguments: object) -> None:
+        """Log at a level of `logging`."""
+        self._log(level, message, arguments)
+
+    def _log(
+        self, level: int, message: str, arguments: tuple[object, ...], exc_info: Any = None
+    ) -> None:
+        logger = self._logger
+        if not logger.isEnabledFor(level):
+            return
+        if isinstance(exc_info, BaseException):
+            exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
+        path, line, function, _ = logger.findCaller(stacklevel=3)
+        record = logger.makeRecord(
+            logger.name, level, path, line, message, arguments, exc_info, function
+        )
+        if must_not_wait():
+            _relay.put((logger, record))
+        else:
+            logger.handle(record)
+
+
+class _Relay(Worker[tuple[logging.Logger, logging.LogRecord]]):
+    """The thread of this process that writes the lines of others."""
+
+    def __init__(self) -> None:
+        super().__init__("miros log", self._write, max_items=_MOST_LINES, idle_s=_IDLE_S)
+        end_with_program(self, Stage.WORKERS)
+
+    def _write(self, lines: deque[tuple[logging.Logger, logging.LogRecord]], dropped: int) -> None:
+        if dropped:
+            logging.getLogger(__name__).warning(
+                "%d log lines were dropped: a handler of logging is too slow", dropped
+            )
+        for logger, record in lines:
+            logger.handle(record)
+
+    def disown(self) -> None:
+        """Become fit for use in a forked child, and write what waits at its end."""
+        super().disown()
+        end_with_program(self, Stage.WORKERS)
+
+    def ask_to_end(self) -> None:
+        """Nothing has to be asked."""
+
+    def end(self, began_s: float) -> None:
+        """Write what waits, if the handlers take it soon."""
+        self.stop(_LAST_LINES_S)
+
+
+_relay = _Relay()
+
+
+def write_all(timeout: float) -> bool:
+    """Wait until every line that was handed over so far is written; False after ``timeout`` s."""
+    return _relay.drain(timeout)

@@ -1,0 +1,120 @@
+"""The health of a link: which connections count as dead, and how long it waits between attempts."""
+
+from __future__ import annotations
+
+import pytest
+
+from miros_rabbitmq.amqp.health import Backoff, Watchdog
+from miros_rabbitmq.limits import Limits
+
+LIMITS = Limits(reconnect_min_s=0.1, reconnect_max_s=5.0, refused_retry_s=30.0)
+
+
+def ceilings(delays: list[float]) -> list[float]:
+    """Of each wait, the power of two of the shortest that it lies half below."""
+    return [min(5.0, 0.1 * 2**n) for n in range(len(delays))]
+
+
+def fail(backoff: Backoff, times: int, now_s: float = 0.0) -> list[float]:
+    return [backoff.fail(now_s, refused=False) for _ in range(times)]
+
+
+def test_the_waits_double_up_to_the_limit_and_are_spread() -> None:
+    for _ in range(50):
+        delays = fail(Backoff(LIMITS), 12)
+        for delay_s, ceiling_s in zip(delays, ceilings(delays), strict=True):
+            assert ceiling_s / 2 <= delay_s <= ceiling_s
+    assert len({fail(Backoff(LIMITS), 1)[0] for _ in range(20)}) > 1
+
+
+def test_an_outage_of_years_overflows_nothing() -> None:
+    assert fail(Backoff(LIMITS), 100_000)[-1] <= 5.0
+
+
+@pytest.mark.parametrize("attempts", [0, 7])
+def test_after_a_good_connection_the_first_wait_is_short_again(attempts: int) -> None:
+    backoff = Backoff(LIMITS)
+    fail(backoff, attempts)
+    backoff.succeed(100.0)
+    assert backoff.fail(102.1, refused=False) <= 0.1
+    assert backoff.fail(102.2, refused=False) > 0.1
+
+
+def test_a_broker_that_drops_us_at_once_is_tried_less_and_less_often() -> None:
+    backoff = Backoff(LIMITS)
+    delays = []
+    for n in range(10):
+        backoff.succeed(float(n))
+        delays.append(backoff.fail(n + 0.5, refused=False))
+    assert delays[0] <= 0.2
+    assert delays[-1] >= 2.5
+    assert backoff.is_short_lived, "that others are connected tells it nothing"
+    backoff.succeed(100.0)
+    backoff.fail(200.0, refused=False)
+    assert not backoff.is_short_lived
+
+
+def test_a_refusal_waits_its_own_time_and_is_no_attempt() -> None:
+    backoff = Backoff(LIMITS)
+    assert [backoff.fail(0.0, refused=True) for _ in range(5)] == [30.0] * 5
+    assert backoff.fail(0.0, refused=False) <= 0.1
+
+
+# Which connections count as dead, and which are only slow or have nothing to say.
+
+
+def asked_at(now_s: float) -> Watchdog:
+    watchdog = Watchdog(patience_s=12.0)
+    watchdog.ask(now_s)
+    return watchdog
+
+
+def test_a_connection_that_does_not_answer_is_dead_when_patience_ends() -> None:
+    watchdog = asked_at(100.0)
+    assert not watchdog.is_dead(111.9, received=0, unsent=0)
+    assert watchdog.is_dead(112.0, received=0, unsent=0)
+    assert watchdog.silence_s(112.0) == 12.0
+
+
+def test_nobody_is_dead_who_was_not_asked() -> None:
+    watchdog = asked_at(100.0)
+    watchdog.answer(101.0)
+    assert not watchdog.is_waiting
+    assert not watchdog.is_dead(1_000.0, received=0, unsent=0)
+
+
+def test_heartbeats_of_a_broker_that_no_longer_hears_us_are_no_answer() -> None:
+    watchdog = asked_at(0.0)
+    for tick in range(1, 5):
+        assert not watchdog.is_dead(tick * 2.5, received=tick * 8, unsent=0)
+    assert watchdog.is_dead(12.5, received=40, unsent=0)
+
+
+def test_a_thin_link_that_still_carries_something_is_not_dead() -> None:
+    incoming, outgoing = asked_at(0.0), asked_at(0.0)
+    for tick in range(1, 20):
+        assert not incoming.is_dead(tick * 2.5, received=tick * 1_000, unsent=0)
+        assert not outgoing.is_dead(tick * 2.5, received=0, unsent=1_000_000 - tick * 1_000)
+
+
+def test_what_only_piles_up_is_no_progress() -> None:
+    watchdog = asked_at(0.0)
+    for tick in range(1, 5):
+        assert not watchdog.is_dead(tick * 2.5, received=0, unsent=tick * 1_000)
+    assert watchdog.is_dead(12.5, received=0, unsent=5_000)
+
+
+def test_our_own_heartbeats_that_leave_are_no_progress() -> None:
+    watchdog = asked_at(0.0)
+    for tick in range(1, 5):
+        assert not watchdog.is_dead(tick * 2.5, received=0, unsent=8 * (tick % 2))
+    assert watchdog.is_dead(12.5, received=0, unsent=8)
+
+
+def test_of_a_broker_that_blocks_us_heartbeats_are_enough_and_silence_is_not() -> None:
+    watchdog = asked_at(0.0)
+    watchdog.answer(0.0)
+    for tick in range(1, 10):
+        assert not watchdog.is_dead(tick * 5.0, received=tick * 8, unsent=99, heartbeats_do=True)
+    assert not watchdog.is_dead(56.9, received=72, unsent=99, heartbeats_do=True)
+    assert watchdog.is_dead(57.0, received=72, unsent=99, heartbeats_do=True)
