@@ -165,17 +165,26 @@ class Watched:
 
 def test_timers_come_in_the_order_of_their_times(rig: Rig) -> None:
     lane, other = rig.lane("one"), rig.lane("other")
-    order: list[int] = []
-    numbers = list(range(200))
+    step_s = 0.002
+    numbers = list(range(100))
     random.Random(7).shuffle(numbers)
+    # Planned within one step, their order is known; a busy machine may need several tries.
+    for _ in range(50):
+        order: list[int] = []
+        took_s: list[float] = []
 
-    def plan() -> None:
-        for number in numbers:
-            one = lane if number % 2 else other
-            one.call_later(0.001 * number, partial(order.append, number))
+        def plan(order: list[int] = order, took_s: list[float] = took_s) -> None:
+            began_s = time.monotonic()
+            for number in numbers:
+                one = lane if number % 2 else other
+                one.call_later(step_s * number, partial(order.append, number))
+            took_s.append(time.monotonic() - began_s)
 
-    rig.call(lane, plan)
-    wait_until(lambda: len(order) == len(numbers))
+        rig.call(lane, plan)
+        wait_until(lambda order=order: len(order) == len(numbers))  # type: ignore[misc]
+        if took_s[0] < step_s:
+            break
+    assert took_s[0] < step_s
     assert order == sorted(numbers)
 
 
