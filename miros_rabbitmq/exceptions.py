@@ -11,10 +11,10 @@
     │   ├── BrokerUnreachable  nothing answers there, or what answers is not RabbitMQ
     │   ├── AccessRefused      it refuses the user or the password
     │   └── VhostNotFound      it has no such virtual host, or not for this user
-    ├── TransmitError          an event was not accepted for sending; nothing of it was sent
+    ├── TransmitError          an event was not accepted for sending; no broker gets it
     │   ├── PayloadRefused     it cannot be serialized, is too large, or would be refused there
     │   ├── BackPressure       a connected broker took nothing for too long (a TimeoutError)
-    │   └── NetworkStopped     the network is not started yet, stopped, or of the parent process
+    │   └── NetworkStopped     the network is not started yet, is stopped, or is the parent's
     ├── MessageRejected        received bytes are not a message for us; carries ``reason``
     └── LocalBrokerError       a private RabbitMQ node could not be started or controlled
 
@@ -73,7 +73,7 @@ class VhostNotFound(BrokerError):
 
 
 class TransmitError(MirosRabbitMQError):
-    """An event was not accepted for sending; nothing of it was sent."""
+    """An event was not accepted for sending; no broker gets it."""
 
 
 class PayloadRefused(TransmitError):
@@ -89,7 +89,7 @@ class NetworkStopped(TransmitError):
 
 
 class RejectReason(enum.Enum):
-    """Why a received message, or one token of it, was not taken; in the order of the checks."""
+    """Why a received message, or one token of it, was rejected; in the order of the checks."""
 
     OVERSIZE = "larger than the limit"
     NOT_AUTHENTIC = "not encrypted with a key of ours"
@@ -100,15 +100,15 @@ class RejectReason(enum.Enum):
     WRONG_NETWORK = "captured on another network"
     INNER_SIGNAL = "an inner signal of miros"
     SIGNAL_NAME = "an event whose signal name is not printable, or too long"
-    TOO_MANY_SIGNALS = "an event of a signal that is new here, beyond Limits.remote_signals"
+    TOO_MANY_SIGNALS = "an event whose signal is new here, beyond Limits.remote_signals"
 
 
 class MessageRejected(MirosRabbitMQError):
     """Received bytes are not a message for us.
 
     Args:
-        reason: the step of the receipt that refused them.
-        detail: what that step saw; never a part of the plain text.
+        reason: the check that refused them.
+        detail: what that check found; never a part of the plain text.
     """
 
     def __init__(self, reason: RejectReason, detail: str = "") -> None:

@@ -1,6 +1,7 @@
 """What went wrong with a broker, in words a user can act on.
 
-The one place that words the errors of a connection: the session and the scout both use it.
+The only place that words connection errors: the links of `amqp` and the scout of `discovery` both
+use it.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ from .exceptions import AccessRefused, BrokerUnreachable, UnknownHost, VhostNotF
 from .urls import Address
 
 PERMISSIONS = " ".join([r"'^(miros\.|amq\.gen-)'"] * 3)
-"""What a user may configure, write and read at the least, as ``rabbitmqctl set_permissions`` takes
-it: our exchanges and queues, and the queues of the snoops, which the broker names."""
+"""The least that a user must be allowed to configure, write and read, as arguments for
+``rabbitmqctl set_permissions``: our exchanges and queues, and the queues of the snoops, which the
+broker names."""
 
 
 def unknown_host(address: Address, detail: str = "") -> UnknownHost:
@@ -44,10 +46,10 @@ def no_answer(address: Address, detail: str) -> BrokerUnreachable:
 
 
 def not_rabbitmq(address: Address, detail: str) -> BrokerUnreachable:
-    """Something else than RabbitMQ answers."""
+    """Something other than RabbitMQ answers."""
     return BrokerUnreachable(
-        f"what listens at {address} is not a RabbitMQ broker for us ({detail}): correct the port, "
-        "and give tls= just where the port expects it",
+        f"what listens at {address} is not a usable RabbitMQ broker ({detail}): correct the "
+        "port, and give tls= only if that port expects TLS",
         str(address),
     )
 
@@ -71,7 +73,7 @@ def access_refused(address: Address, user: str) -> AccessRefused:
 
 
 def permission_refused(address: Address, user: str, detail: str) -> AccessRefused:
-    """The broker knows the user, but does not let it do what we need."""
+    """The broker knows the user, but does not allow what this package needs."""
     return AccessRefused(
         f"{address} does not give {user!r} the permissions it needs ({detail}): on the broker run: "
         f"rabbitmqctl set_permissions -p VHOST {quote(user)} {PERMISSIONS}",

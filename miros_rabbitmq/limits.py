@@ -13,14 +13,14 @@ class Limits:
     """What one node may hold, send and wait for.
 
     Raises:
-        SettingsError: a limit is no number above zero, or two contradict each other.
+        SettingsError: a limit is not a number above zero, or two limits contradict each other.
     """
 
     connect_timeout_s: float = 3.0
     """TCP connect and AMQP handshake; a broker on a LAN answers in milliseconds."""
     heartbeat_s: int = 10
-    """AMQP heartbeat. A broker is asked for an answer twice in this and may take nearly this
-    long for it: silence in either direction is noticed within 1.5 times this, 15 s."""
+    """AMQP heartbeat. A broker is asked for an answer twice in this time and may take nearly this
+    time to give it. So silence in either direction is noticed within 1.5 times this, 15 s."""
     reconnect_min_s: float = 0.1
     """First wait before a lost connection is opened again; doubles up to ``reconnect_max_s``."""
     reconnect_max_s: float = 5.0
@@ -36,58 +36,62 @@ class Limits:
     tempo_fast_s: float = 0.001
     """Beat of a publisher whose queue is full."""
     tempo_slow_s: float = 0.005
-    """Beat of a publisher whose queue is nearly empty: the longest that an event waits for others
-    to go with, where events come faster than a broker takes them one by one."""
+    """Beat of a publisher whose queue is nearly empty: the longest that an event waits to share a
+    message with others, when events come faster than a broker takes them one by one."""
     tempo_patient_s: float = 0.05
-    """The same where nobody is known to wait: snoop lines, and events for an own broker where no
-    other chart listens."""
+    """The same for traffic that nobody is known to wait for: snoop lines, and events for the own
+    broker while no other chart listens there."""
     batch_events: int = 512
-    """Most events in one AMQP message: enough that its fixed cost no longer counts."""
+    """The most events in one AMQP message: so many that its fixed cost no longer counts."""
     batch_bytes: int = 128_000
-    """Most bytes of events put together in one AMQP message: what fits into one frame, which has
-    128 KiB as RabbitMQ comes."""
+    """The most bytes of events put together in one AMQP message: they fit into one frame, which
+    RabbitMQ limits to 128 KiB by default."""
     window_messages: int = 32
-    """Most unconfirmed AMQP messages a publisher has under way."""
+    """The most unconfirmed AMQP messages that a publisher has under way."""
     nack_attempts: int = 5
-    """How often what a broker refuses (``basic.nack``) is sent again, some 3 s in all, before it
-    is given up: a queue that is never to take it must not hold up the others."""
+    """How often a message that a broker refuses (``basic.nack``) is sent again, over some 3 s in
+    all, before it is given up: a queue that will never take it must not hold up the others."""
     backlog_events: int = 20_000
-    """Most events that wait, or are unconfirmed, in one publisher: above, a connected one makes
-    ``transmit`` wait and an absent one drops the oldest."""
+    """The most events that wait or are unconfirmed in one publisher. When it holds so many,
+    ``transmit`` waits if the broker is connected, and the oldest are dropped if it is absent."""
     backlog_bytes: int = 32 * 1024 * 1024
     """The same limit in bytes."""
     snoop_backlog_events: int = 2_000
-    """Most snoop lines that wait in one publisher; above, the oldest are dropped."""
+    """The most snoop lines that wait in one publisher; beyond it, the oldest are dropped."""
 
     event_bytes: int = 1024 * 1024
     """Largest encrypted event, sent or accepted."""
     prefetch_messages: int = 32
-    """Most messages a broker hands over before the first is acknowledged."""
+    """The most messages that a broker hands over before the first is acknowledged."""
     queue_bytes: int = 256 * 1024 * 1024
-    """Most bytes a broker keeps for a chart that does not take them; above, its oldest go."""
+    """The most bytes that a broker keeps for a chart that does not take its messages; beyond it,
+    the broker drops the oldest."""
     queue_expires_s: float = 60.0
     """How long a broker keeps the queue of a chart that is gone: longer than a restart."""
     snoop_queue_messages: int = 1_000
-    """Most messages a broker keeps for a slow watcher of a snoop; above, its oldest go."""
+    """The most messages that a broker keeps for a slow watcher of a snoop; beyond it, the broker
+    drops the oldest."""
     announce_s: float = 30.0
-    """How often a node tells the brokers it publishes to which broker is its own: a message of
-    some 200 bytes. A node that begins to listen later is known to them after this long."""
+    """How often a node announces its own broker, in a message of some 200 bytes to every broker
+    that it publishes to. A node that begins to listen later hears of it within this time."""
     unknown_peers: int = 64
-    """Most brokers that are known by such announcements alone: more than a system has, and few
-    enough to be asked now and then."""
+    """The most brokers that are known only by such announcements: more than a system has, and few
+    enough to ask each of them now and then."""
     remote_signals: int = 1_000
-    """Most signal names that others may add to this process, which keeps each for its life and
-    goes through all of them for each event it makes."""
+    """The most signal names that others may add to this process, which keeps each of them until
+    it ends."""
     duplicate_senders: int = 4_096
-    """Most senders (process starts) whose sequence numbers a receiver remembers."""
+    """The most senders (process starts) whose sequence numbers a receiver remembers."""
 
     fifo_remote_events: int = 250
-    """Remote events enter a chart's FIFO while it holds fewer; the rest is for local posts."""
+    """Remote events enter a chart's FIFO only while it holds fewer events than this; the rest of
+    the FIFO is kept for local posts."""
     fifo_events: int = 10_000
-    """Most events a chart's FIFO holds; above, a post from another thread waits."""
+    """The most events that a chart's FIFO holds; when it is full, a post from another thread
+    waits."""
     fifo_timeout_s: float = 10.0
-    """How long it waits; then it is dropped, counted and logged. A post from the chart's own
-    thread cannot wait for that thread, and is dropped at once."""
+    """How long such a post waits before it is dropped, counted and logged. A post from the chart's
+    own thread cannot wait for that thread, and is dropped at once."""
 
     def __post_init__(self) -> None:
         for item in fields(self):
@@ -97,15 +101,18 @@ class Limits:
             kinds = int if is_whole else (int, float)
             if isinstance(value, bool) or not isinstance(value, kinds) or not 0 < value < math.inf:
                 what = "whole number" if is_whole else "number"
-                raise SettingsError(f"limits: {item.name} is a {what} above 0, not {value!r}")
+                raise SettingsError(f"limits: {item.name} must be a {what} above 0, not {value!r}")
         slowest_s = min(self.tempo_slow_s, self.tempo_patient_s)
         if self.tempo_fast_s > slowest_s or self.reconnect_min_s > self.reconnect_max_s:
-            raise SettingsError("limits: a fast tempo or a minimum is above its slow or maximum")
+            raise SettingsError(
+                "limits: tempo_fast_s is above tempo_slow_s or tempo_patient_s, or reconnect_min_s "
+                "is above reconnect_max_s"
+            )
         if self.fifo_remote_events > self.fifo_events:
-            raise SettingsError("limits: fifo_remote_events is a part of fifo_events")
+            raise SettingsError("limits: fifo_remote_events must not be above fifo_events")
 
     def __repr__(self) -> str:
-        """Only what is not the default, as in the signatures that ``help()`` shows."""
+        """Show only what is not the default, so that the signatures in ``help()`` stay short."""
         changed = (
             f"{item.name}={getattr(self, item.name)!r}"
             for item in fields(self)

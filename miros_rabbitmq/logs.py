@@ -1,8 +1,8 @@
 """Log lines of threads that must not wait.
 
-A handler of `logging` may stand still: a terminal that is not read, a full disk, a server for logs
-that is away. A thread that drives connections hands its lines to another thread, which writes them.
-Lines beyond a bound are dropped, and their number is logged. Any other thread logs as usual.
+A handler of `logging` may block: on a terminal that nobody reads, a full disk, or a log server that
+does not answer. So a thread that drives connections hands its lines to another thread, which writes
+them. Lines beyond a bound are dropped, and their number is logged. Any other thread logs as usual.
 """
 
 from __future__ import annotations
@@ -17,21 +17,21 @@ from .process import Stage, end_with_program
 from .worker import Worker
 
 _MOST_LINES = 1_000
-"""Lines that may wait for a handler."""
+"""The most lines that wait for a handler."""
 
 _IDLE_S = 1.0
-"""The thread ends when there was no line for this long."""
+"""The thread ends after this long without a line."""
 
 _LAST_LINES_S = 0.5
-"""How long a program that ends waits for the handlers."""
+"""How long the end of a program waits for the handlers."""
 
 
 class MustNotWait(threading.Thread):
-    """A thread that others depend on: it waits for nothing but its own work."""
+    """A thread that others depend on, and which must not wait for a handler of `logging`."""
 
 
 def must_not_wait() -> bool:
-    """Tell whether the calling thread is one of those."""
+    """Tell whether the calling thread is a `MustNotWait`."""
     return isinstance(threading.current_thread(), MustNotWait)
 
 
@@ -39,14 +39,14 @@ class RelayedLogger:
     """A `logging.Logger` for code that may run in a thread that must not wait.
 
     Args:
-        name: the logger's.
+        name: the name of the logger.
     """
 
     def __init__(self, name: str) -> None:
         self._logger = logging.getLogger(name)
 
     def debug(self, message: str, *arguments: object) -> None:
-        """Log at the level of the same name; likewise the next four."""
+        """Log at the level of the same name, as the next four methods do."""
         self._log(logging.DEBUG, message, arguments)
 
     def info(self, message: str, *arguments: object) -> None:
@@ -84,7 +84,7 @@ class RelayedLogger:
 
 
 class _Relay(Worker[tuple[logging.Logger, logging.LogRecord]]):
-    """The thread of this process that writes the lines of others."""
+    """The thread of this process that writes the log lines of other threads."""
 
     def __init__(self) -> None:
         super().__init__("miros log", self._write, max_items=_MOST_LINES, idle_s=_IDLE_S)
@@ -99,15 +99,15 @@ class _Relay(Worker[tuple[logging.Logger, logging.LogRecord]]):
             logger.handle(record)
 
     def disown(self) -> None:
-        """Become fit for use in a forked child, and write what waits at its end."""
+        """Become usable in a forked child, and write what waits when the child ends."""
         super().disown()
         end_with_program(self, Stage.WORKERS)
 
     def ask_to_end(self) -> None:
-        """Nothing has to be asked."""
+        """Do nothing: `end` alone is enough."""
 
     def end(self, began_s: float) -> None:
-        """Write what waits, if the handlers take it soon."""
+        """Write what waits, as far as the handlers take it within a moment."""
         self.stop(_LAST_LINES_S)
 
 

@@ -1,16 +1,16 @@
 """What this package does when the process forks, and when the program ends: one place, one order.
 
-Objects register themselves here, weakly, with their place in the order. At the end of a program,
-`Stage` by `Stage`, every registered object is first asked to end, so that all of them end at the
-same time, and then waited for. All of them share one beginning, from which each counts its own
-limit: ten charts that need a second each need one second together.
+Objects register themselves here, by weak references, with their place in the order. At the end of a
+program, `Stage` by `Stage`, every registered object is first asked to end, so that all of them end
+at the same time, and then waited for. Each object has its own time limit, but all limits count from
+the same beginning: ten charts that need a second each need one second together.
 
-In a forked child nothing of the parent's is ended. The child has copies of all objects and none of
-the threads, and a lock that another thread held at the fork stays held for ever. So every
+A forked child ends nothing that belongs to its parent. The child has copies of all objects and none
+of the threads, and a lock that another thread held at the fork stays held for ever. So every
 registered object forgets what belongs to the parent, from the inside out: `Stage` by `Stage`,
 backwards.
 
-An object is registered under its `Stage` once for each of the two, and one that is garbage is no
+An object registers for each of the two separately, under its `Stage`. Once it is garbage, it is no
 longer registered. Every function here may be called from any thread.
 """
 
@@ -49,7 +49,7 @@ class EndsWithProgram(Protocol):
     """An object that has something to do before the program ends."""
 
     def ask_to_end(self) -> None:
-        """Begin to end; does not wait, so that all that end can do so at the same time."""
+        """Begin to end, without waiting, so that all objects of a stage end at the same time."""
 
     def end(self, began_s: float) -> None:
         """Wait for the end.
@@ -60,7 +60,7 @@ class EndsWithProgram(Protocol):
 
 
 class Forkable(Protocol):
-    """An object that is used anew in a forked child."""
+    """An object that becomes usable again in a forked child."""
 
     def disown(self) -> None:
         """Forget what belongs to the parent process: threads, connections, locks."""
@@ -85,7 +85,7 @@ def stay(member: EndsWithProgram, stage: Stage) -> None:
 
 
 def disown_in_child(member: Forkable, stage: Stage) -> None:
-    """Have an object forget in every forked child what belongs to its parent."""
+    """Have an object forget, in every forked child, what belongs to the parent."""
     with _lock:
         _forkable[stage].add(member)
 
@@ -122,7 +122,8 @@ def _disown_all() -> None:
 
 atexit.register(end_all)
 if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
-    # A fork waits for changes of the registries by other threads: the child gets a whole copy.
+    # A fork waits until other threads have finished their changes of the registries, so that the
+    # child gets a consistent copy.
     os.register_at_fork(
         before=lambda: _lock.acquire(),
         after_in_parent=lambda: _lock.release(),

@@ -1,4 +1,4 @@
-"""Turning the names of hosts into IP addresses, without holding anything up.
+"""Turns the names of hosts into IP addresses, without holding anything up.
 
 The operating system's look-up blocks, cannot be cancelled, and takes tens of seconds when no name
 server answers. So each name is looked up in a daemon thread, which a caller may leave behind and
@@ -185,10 +185,9 @@ def look_up(address: Address, on_done: OnDone) -> LookUp:
     Args:
         address: the host, and the port for the targets.
         on_done: called once, with the targets or with the error, unless it is cancelled before.
-            It must not block, because other callers may wait for the same thread. That is the
-            look-up's daemon thread. Only for an IP address, or if no thread can be started, it is
-            called in the thread that calls `look_up`, before `look_up` returns. What it raises is
-            logged.
+            It is called in the look-up's daemon thread; for an IP address, or if no thread can be
+            started, in the thread that calls `look_up`, before `look_up` returns. It must not
+            block, because other callers may wait for the same thread. What it raises is logged.
 
     Returns:
         the question, which can be cancelled. A forked child never gets an answer to a question that

@@ -4,7 +4,7 @@ Not imported by the package itself; a test suite asks for it in its top ``confte
 
     pytest_plugins = ["miros_rabbitmq.testing"]
 
-A node boots in about 4 s. Tests that do it no harm may share one: wrap ``LocalBroker`` in a
+A node boots in about 4 s. Tests that do not harm a node may share one: wrap ``LocalBroker`` in a
 fixture of session scope.
 """
 

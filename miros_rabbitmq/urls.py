@@ -83,7 +83,7 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
 
     Args:
         text: a host name or an IPv4 address, with or without a port.
-        default_port: the port of an address that names none.
+        default_port: the port to take if the text has none.
 
     Raises:
         SettingsError: the text is neither form.
@@ -106,7 +106,7 @@ def check_short_text(name: str, value: object) -> None:
     """Check what AMQP calls a short string, such as a routing key or the name of an exchange.
 
     Raises:
-        SettingsError: it is no text, an empty one, or too long; with the argument's name.
+        SettingsError: it is not a text, is empty, or is too long; the message names the argument.
     """
     require_text(name, value)
     try:
@@ -121,7 +121,7 @@ def require_text(name: str, value: object) -> None:
     """Check that an argument is a text that is not empty.
 
     Raises:
-        SettingsError: it is not; with the argument's name.
+        SettingsError: it is not; the message names the argument.
     """
     if not isinstance(value, str) or not value:
-        raise SettingsError(f"{name} is a text that is not empty, not a {type(value).__name__}")
+        raise SettingsError(f"{name} must be a non-empty text, not a {type(value).__name__}")

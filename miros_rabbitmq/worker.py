@@ -1,7 +1,7 @@
-"""A bounded queue, and a thread that handles what is in it: all that waits at a time.
+"""A bounded queue, and a thread that handles its items, each time all that wait.
 
-For work that a chart or a connection must not wait for, and that may be given up where there is too
-much of it.
+It is for work that a chart or a connection must not wait for, and of which the oldest may be
+dropped when there is too much.
 """
 
 from __future__ import annotations
@@ -20,18 +20,18 @@ T = TypeVar("T")
 class Worker(Generic[T]):
     """A queue and its thread.
 
-    Every method may be called from any thread. The thread starts with the first item; it is a
-    daemon, and ends at `stop`, or when it is idle for too long. An item that comes later starts
-    another.
+    Every method may be called from any thread. The thread is a daemon. It starts with the
+    first item, and ends at `stop` or when it was idle for too long. A later item starts another
+    thread.
 
     Args:
-        name: the thread's.
-        handle: called in the thread with what waits, in order, and the number of items that were
-            dropped since the last call; it raises nothing.
-        max_items: most items that wait; beyond, the oldest is dropped.
-        pause_s: how long the thread rests after each call, so that it is not woken for each of many
-            items that come one by one.
-        idle_s: after how long without an item the thread ends; default at `stop` only.
+        name: the name of the thread.
+        handle: called in the thread with the items that wait, in order, and the number of items
+            that were dropped since the last call. It must not raise.
+        max_items: the most items that wait; beyond it, the oldest is dropped.
+        pause_s: seconds that the thread rests after each call, so that it is not woken for each of
+            many items that come one by one.
+        idle_s: seconds without an item after which the thread ends. Default: only `stop` ends it.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Worker(Generic[T]):
         self._stop_asked = False
         # The thread waits for an item, and nobody has woken it.
         self._is_idle = False
-        # Items that were put, and of these the handled and the dropped.
+        # How many items were put, and how many of these were handled or dropped.
         self._put = self._done = 0
         self._drains = 0
 
@@ -67,7 +67,7 @@ class Worker(Generic[T]):
         """Have an item handled.
 
         Returns:
-            the item that was dropped for it, if one was.
+            the item that was dropped to make room for it, if any.
         """
         with self._changed:
             self._items.append(item)
@@ -94,13 +94,13 @@ class Worker(Generic[T]):
 
     @property
     def unhandled(self) -> int:
-        """How many items wait, or are being handled."""
+        """How many items wait or are being handled."""
         return self._put - self._done
 
     def drain(self, timeout: float) -> bool:
-        """Wait until all that was put so far is handled; False after ``timeout`` seconds.
+        """Wait until all items that were put so far are handled; False after ``timeout`` seconds.
 
-        Not from the thread itself, which would wait for its own end: returns at once there.
+        Returns False at once in the worker's own thread, which would wait for itself.
         """
         if self._thread is threading.current_thread():
             return False
@@ -148,6 +148,6 @@ class Worker(Generic[T]):
             return items, dropped
 
     def disown(self) -> None:
-        """Become fit for use in a forked child, where the thread does not exist."""
+        """Become usable in a forked child, where the thread does not exist."""
         self._changed = threading.Condition()
         self._forget()

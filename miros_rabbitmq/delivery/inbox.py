@@ -10,7 +10,7 @@ from collections import OrderedDict
 
 
 class Arrival(enum.Enum):
-    """What a sequence number says of an envelope."""
+    """What a sequence number says about an envelope."""
 
     NEW = "the next, or after a gap"
     LATE = "fills a gap that was counted"
@@ -18,17 +18,19 @@ class Arrival(enum.Enum):
 
 
 class Inbox:
-    """Which envelopes of which sender were here already.
+    """Remembers which envelopes of which sender have come already.
 
-    A sender sends in order, and again in order from the first unconfirmed. So one number a sender
-    tells new from old, and the numbers that were skipped tell what is missing. A sender that is
-    new to this receiver starts at whatever number comes first.
+    A sender sends in order, and after a lost connection again in order from the first unconfirmed
+    envelope. So one number for each sender tells new from old, and the skipped numbers tell what is
+    missing. A sender that is new to this receiver starts at whatever number comes first.
 
     Not thread-safe: its owner locks. Give it authenticated numbers only.
 
     Args:
-        max_senders: most (sender, epoch) pairs remembered; the one unheard the longest goes first.
-        max_missing: most skipped numbers remembered for each, so that they may still come late.
+        max_senders: the most (sender, epoch) pairs that are remembered; beyond it, the pair heard
+            least recently is forgotten.
+        max_missing: the most skipped numbers that are remembered for each pair, so that their
+            envelopes may still come late.
     """
 
     def __init__(self, max_senders: int = 4_096, max_missing: int = 1_024) -> None:
@@ -53,7 +55,7 @@ class Inbox:
             return Arrival.NEW
         if sequence > heard.last:
             self.gaps += sequence - heard.last - 1
-            # Of a wide gap the newest are remembered: the oldest are the least likely to come.
+            # Of a wide gap, remember the newest numbers: the oldest are the least likely to come.
             first = max(heard.last + 1, sequence - self._max_missing)
             heard.missing.update(dict.fromkeys(range(first, sequence)))
             while len(heard.missing) > self._max_missing:

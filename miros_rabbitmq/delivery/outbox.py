@@ -1,7 +1,7 @@
 """What a publisher still has to send to one broker, and what that broker has not confirmed yet.
 
-Pure: no I/O, no clock, no thread. The receiver's half of the book-keeping is `inbox`; together they
-make at least once on the wire into exactly once, in the order of each sender, at the receiver.
+Pure: no I/O, no clock, no thread. The receiver's half of the book-keeping is `inbox`. Together they
+turn *at least once* on the wire into *exactly once, in the order of each sender* at the receiver.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from .intake import SMALL_TOKEN
 
 
 class DropReason(enum.Enum):
-    """Why an event that was accepted for sending, or came in, went no further."""
+    """Why an event was dropped after it was accepted for sending, or after it came in."""
 
-    BACKLOG = "the backlog for a broker that is absent was full"
+    BACKLOG = "the backlog for an absent broker was full"
     CONNECTION = "a connection was lost or a queue full (snoops, which never wait)"
     REFUSED = "the broker refused it again and again (basic.nack)"
     STOPPED = "it was not confirmed when the node stopped"
     FIFO = "the chart's own FIFO was full"
-    FORGOTTEN = "its broker was given up: gone for longer than forget_after, or named no longer"
+    FORGOTTEN = "its broker was given up: gone for longer than forget_after, or no longer named"
 
 
 _FEW = 8
-"""So many tokens in the time of a beat go one by one at less expense than is felt."""
+"""Up to so many tokens in a beat may go one by one: their messages cost hardly anything."""
 
 
 class Batch(NamedTuple):
@@ -43,13 +43,14 @@ class Outbox:
     Not thread-safe: its owner locks.
 
     Args:
-        max_events: most tokens that wait or are unconfirmed; of a lossy one, most that wait.
-        max_bytes: the same limit in bytes; what goes beyond it is the last token alone.
-        window: most messages sent and not yet confirmed.
-        batch_events: most tokens in one message.
-        batch_bytes: most bytes in one message; a single larger token goes alone.
-        resend: what was unconfirmed when the connection was lost is sent again; otherwise it is
-            given up, for traffic that may be lost but never waits.
+        max_events: the most tokens that wait or are unconfirmed; without ``resend``, only those
+            that wait count.
+        max_bytes: the same limit in bytes; the last token may exceed it.
+        window: the most messages that are sent and not yet confirmed.
+        batch_events: the most tokens in one message.
+        batch_bytes: the most bytes in one message; a larger token goes alone.
+        resend: whether tokens that were unconfirmed when the connection was lost are sent again.
+            Otherwise they are dropped, for traffic that may be lost but must never wait.
     """
 
     def __init__(
@@ -76,9 +77,9 @@ class Outbox:
         self._unconfirmed_events = 0
         self._unconfirmed_bytes = 0
         self.is_full = False
-        """It holds as much as it may. Measured at each change, as each post asks for several."""
+        """It holds as much as it may. Computed at each change, because posts ask for it often."""
         self.fills_message = False
-        """What waits fills a message: by waiting longer, nothing would be saved."""
+        """What waits fills a message, so that waiting longer would save nothing."""
 
     @property
     def depth(self) -> int:
@@ -104,13 +105,13 @@ class Outbox:
     def is_calm(self) -> bool:
         """The last two messages held few tokens, or beats found none: hardly any had to wait.
 
-        One of them may be that of a sender whom the system has stopped for a moment.
+        One alone tells nothing: the system may have paused the sending thread for a moment.
         """
         return self._few_in_a_row >= 2
 
     @property
     def room(self) -> int:
-        """How many small tokens certainly fit, with one place to spare; 0 or less for none.
+        """How many more small tokens certainly fit, with one place to spare; 0 or less for none.
 
         Small ones have at most `SMALL_TOKEN` bytes.
         """
@@ -119,24 +120,24 @@ class Outbox:
 
     @property
     def room_in_message(self) -> int:
-        """With so many small tokens more, what waits does not fill a message yet."""
+        """How many more small tokens may wait without filling a message."""
         events = self._batch_events - len(self._waiting)
         return min(events, (self._batch_bytes - self._bytes) // SMALL_TOKEN) - 1
 
     def post_all(self, tokens: Sequence[bytes]) -> None:
-        """Put tokens behind the others, for which there is room."""
+        """Put tokens behind the others; the caller has made sure that there is room for them."""
         self._waiting.extend(tokens)
         self._bytes += sum(map(len, tokens))
         self._measure()
 
     def post(self, token: bytes) -> int:
-        """Put a token behind the others; where it is full, the oldest that wait go first.
+        """Put a token behind the others; if the outbox is full, drop the oldest that wait.
 
-        So nothing is dropped by a post to an outbox that has room; the limit of bytes may be
-        exceeded by one token.
+        A post to an outbox that is not full drops nothing, so one token may exceed the limit of
+        bytes.
 
         Returns:
-            how many were dropped.
+            how many tokens were dropped.
         """
         dropped = 0
         while self.is_full and self._waiting:
@@ -179,9 +180,9 @@ class Outbox:
         self._few_in_a_row += 1
 
     def skip_tag(self) -> None:
-        """Note a message that went out past the outbox: the channel numbers it like any other.
+        """Note a message that went out without the outbox: the channel numbers it like any other.
 
-        Its confirm changes nothing, and it is not sent again.
+        Its confirm changes nothing, and it is never sent again.
         """
         self._next_tag += 1
 
@@ -201,10 +202,10 @@ class Outbox:
         return confirmed
 
     def connection_lost(self) -> int:
-        """Prepare for a new channel: what was unconfirmed goes first again, in order.
+        """Prepare for a new channel: unconfirmed tokens go to the front again, in order.
 
         Returns:
-            how many tokens a lossy one dropped; any other drops none.
+            how many tokens were dropped; 0 with ``resend``.
         """
         dropped = 0
         if self._resend:
@@ -226,7 +227,7 @@ class Outbox:
         self.is_full = events >= self._max_events or size >= self._max_bytes
 
     def _held(self) -> tuple[int, int]:
-        """Tokens, and their bytes, that the limits count."""
+        """The number of tokens that count against the limits, and of their bytes."""
         if self._resend:
             return (
                 len(self._waiting) + self._unconfirmed_events,

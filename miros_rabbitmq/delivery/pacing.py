@@ -1,7 +1,7 @@
 """The tempo of a publisher: how long it waits between two beats, set by a PID on its queue's depth.
 
 Pure; the clock is handed in. A beat sends what is queued as one AMQP message. So a short tempo
-spends more messages and a long one collects more events in each. The controller makes the tempo
+costs more messages, and a long one collects more events in each. The controller makes the tempo
 fast when the queue is full and slow when it is empty, and settles where each beat finds as many
 events as the set point says.
 """
@@ -17,7 +17,7 @@ class Pid:
     Each sample changes the output, and the output is clamped: there is no sum of errors that could
     wind up. (K. J. Åström and T. Hägglund, "PID Controllers: Theory, Design, and Tuning", 2nd ed.,
     ISA 1995, chapter 3, on incremental algorithms.) The time between two samples does not count:
-    what is controlled answers from one sample to the next, however long that takes.
+    the controlled queue answers from one sample to the next, however long that takes.
 
     Not thread-safe: one thread owns it.
 
@@ -58,20 +58,21 @@ class Pid:
 class Tempo:
     """The time between two beats of a publisher.
 
-    The queue's depth is the measurement, and the set point half of what one message holds:
-    the fixed cost of a message is then a small part of the whole.
+    The queue's depth is the measurement. The set point is half of what one message holds: the fixed
+    cost of a message is then a small part of the whole.
 
-    Error and output are ratios, as rates are felt: the controller's output walks the tempo from
-    slow to fast on a geometric scale, and the error is the depth's ratio to the set point on the
-    same scale. At a steady rate the depth that a beat finds is the rate times the tempo. So on
-    these scales an output that is higher by some amount makes the next error lower by the same,
-    whatever the rate: the loop gain is that of the controller, and one set of gains does for all.
+    Both scales are logarithmic, because ratios of rates count, not differences: the controller's
+    output moves the tempo from slow to fast on a geometric scale, and the error is the ratio of the
+    depth to the set point on the same scale. At a steady rate the depth that a beat finds is the
+    rate times the tempo. So on these scales, raising the output by some amount lowers the next
+    error by the same amount, whatever the rate. The loop gain is that of the controller alone, and
+    one set of gains fits all rates.
 
-    Gains, chosen on that loop (its characteristic polynomial is ``z³ + (kp+ki+kd-1)z² - (kp+2kd)z
-    + kd``) and looked at on a real node with ``make bench``: an integral of 0.6 alone takes away
-    0.6 of the error at each beat; a proportional 0.1 makes the first answer to a jump faster, and
-    the derivative 0.02 damps what the two overshoot. All roots lie within 0.49 of the origin:
-    after five beats 3 % of a step are left.
+    The gains were chosen for that loop (its characteristic polynomial is ``z³ + (kp+ki+kd-1)z² -
+    (kp+2kd)z + kd``) and checked on a real node with ``make bench``: an integral gain of 0.6 alone
+    removes 0.6 of the error at each beat; a proportional gain of 0.1 makes the first answer to a
+    jump faster, and a derivative gain of 0.02 damps the overshoot of the two. All roots lie within
+    0.49 of the origin: after five beats 3 % of a step are left.
 
     Args:
         fast_s: the tempo at a full queue, in seconds.
@@ -114,7 +115,7 @@ class Tempo:
         return self.current_s
 
     def _error(self, depth: int) -> float:
-        """The depth's ratio to the set point, 1 for that of the slow tempo to the fast."""
+        """The logarithm of depth to set point, in units of that of the slow tempo to the fast."""
         if depth == 0:
             return -1.0
         return min(max(math.log(depth / self._target) / self._span, -1.0), 1.0)

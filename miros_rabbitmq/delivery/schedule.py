@@ -1,12 +1,12 @@
-"""When what is posted goes out, and who sends it: the thread that posts, or the publisher's own.
+"""Decides when posted tokens go out, and whether the posting thread or the reactor sends them.
 
-A post to an idle publisher is sent at once, by the thread that posts: a thread that has to be woken
-first would take several times as long. So is each further one, until the window of unconfirmed
-messages is full. Then posts come faster than a broker takes single messages, and what has come
-together goes out together: when it fills a message, or at the next beat of a tempo that a PID sets
-(see `pacing`). When a beat finds only a few, single posts go at once again. For traffic that nobody
-waits for, the beats begin with the first post. What is posted while somebody is about to look at
-all that was posted passes without a lock (see `intake`).
+The thread that posts to an idle publisher sends the token itself, at once: to wake another thread
+would take several times as long. The same holds for each further post, until the window of
+unconfirmed messages is full. Then posts come faster than the broker takes single messages, and
+tokens that have collected go out together: when they fill a message, or at the next beat of a tempo
+that a PID controller sets (see `pacing`). When a beat finds only a few tokens, single posts go out
+at once again. For traffic that nobody waits for, the beats begin with the first post. A post needs
+no lock while some thread is about to look at all posts anyway (see `intake`).
 
 Pure: no I/O, no thread; the clock is handed in, and so is the lock, which its owner shares.
 """
@@ -26,13 +26,13 @@ from .pacing import Tempo
 class Schedule:
     """Decides for one publisher when its outbox is emptied.
 
-    `post` may be called from any thread; everything else with the lock.
+    `post` may be called from any thread; everything else needs the lock.
 
     Args:
-        outbox: what waits, and what is under way.
-        lock: guards both; it is reentrant.
-        limits: the times of the tempo, and how much fits a message.
-        patient: nobody waits for this traffic: it goes once in the time of a beat.
+        outbox: the tokens that wait, and those under way.
+        lock: a reentrant lock, which guards the outbox and this schedule.
+        limits: the times of the tempo, and how much fits into a message.
+        patient: nobody waits for this traffic, so it goes out at most once a beat.
     """
 
     def __init__(
@@ -41,9 +41,9 @@ class Schedule:
         self._outbox = outbox
         self._lock = lock
         self.intake = Intake()
-        """Takes small tokens without the lock. It is opened behind something that waits in the
-        outbox, and emptied before that is taken: so where nothing waits in the outbox, nothing
-        waits in the intake."""
+        """Takes small tokens without the lock. It is opened only while something waits in the
+        outbox, and emptied before that is taken. So if the outbox has nothing that waits, neither
+        has the intake."""
         self._patient = patient
         self._hurried, self._unhurried = (
             Tempo(limits.tempo_fast_s, slow_s, limits.batch_events)
@@ -54,11 +54,12 @@ class Schedule:
         self.is_ready = False
         """The broker takes messages."""
         self.wake_pending = False
-        """The publisher's thread was woken, and has not looked yet."""
+        """The reactor's thread was woken for this publisher, and has not looked yet."""
         self.posted = 0
-        """How many tokens were posted, but for those in the intake."""
+        """How many tokens were posted, without those still in the intake."""
         self.pushed_out = 0
-        """How many tokens posts have pushed out of a full outbox, since this was last asked."""
+        """How many tokens were dropped from a full outbox to make room for posts, since the owner
+        last took this count."""
 
     # Any thread.
 
@@ -66,7 +67,7 @@ class Schedule:
         """Put a token behind the others.
 
         Returns:
-            whether the caller has to have it sent; otherwise somebody is about to look.
+            whether the caller has to send it; otherwise some thread is about to look at it.
 
         Raises:
             NetworkStopped: the publisher takes nothing more.
@@ -98,14 +99,14 @@ class Schedule:
             self.intake.forget(tokens)
 
     def has_turn(self) -> bool:
-        """Tell whether something is due that nobody is about to send.
+        """Tell whether something is due that no thread is about to send.
 
-        While somebody is about to look, further posts pass without this question.
+        If some thread is about to look, this opens the intake, and further posts skip the question.
         """
         if not self.is_ready:
             return False
         outbox = self._outbox
-        if self.wake_pending or not outbox.has_window:  # a confirm opens it, and makes us look
+        if self.wake_pending or not outbox.has_window:  # a confirm opens it, and looks
             self.intake.open(outbox.room)
             return False
         if self._beat_pending and (self._patient or not outbox.is_calm):
@@ -114,7 +115,7 @@ class Schedule:
 
     @property
     def is_due(self) -> bool:
-        """Something waits, and waits for no beat, and for no confirm that opens the window."""
+        """Something waits, and neither for a beat nor for a confirm that opens the window."""
         outbox = self._outbox
         if not outbox.depth or not outbox.has_window:
             return False
@@ -123,7 +124,7 @@ class Schedule:
 
     @property
     def is_looked_at(self) -> bool:
-        """Somebody is going to look: at a beat, when woken, or when a confirm opens the window."""
+        """A thread is going to look: at a beat, when woken, or when a confirm opens the window."""
         return self._beat_pending or self.wake_pending or not self._outbox.has_window
 
     def plan(self, depth: int, now_s: float) -> float | None:
@@ -140,19 +141,19 @@ class Schedule:
         outbox = self._outbox
         if not depth:
             outbox.note_silence()
-        # After several at once more are expected, so that nobody has to wake the thread; and
-        # patient traffic goes once in the time of a beat.
+        # After several at once more are expected: a beat spares the posting threads the waking.
+        # Patient traffic goes out at most once a beat.
         goes_on = outbox.depth > 0 or (depth > 0 if self._patient else not outbox.is_calm)
         self._beat_pending = goes_on and outbox.has_window
         return tempo_s if self._beat_pending else None
 
     def on_ready(self) -> None:
-        """The broker takes messages, for the first time or again."""
+        """Note that the broker takes messages, for the first time or again."""
         self.is_ready = True
         self.wake_pending = False
 
     def on_lost(self) -> None:
-        """The broker takes nothing: nobody will look until it does."""
+        """Note that the broker takes nothing: no thread will look until it does."""
         self.is_ready = self.wake_pending = self._beat_pending = False
         self.intake.close()
 
@@ -160,20 +161,20 @@ class Schedule:
         """Refuse posts from now on.
 
         Args:
-            because: the message of the error; an empty one takes posts again.
+            because: the message of the error; with an empty text, posts are taken again.
         """
         self._closed_because = because
         self.intake.close()
 
     @property
     def patient(self) -> bool:
-        """What is posted goes once in the time of a beat, as nobody waits for it."""
+        """Posts go out at most once a beat, because nobody waits for them."""
         return self._patient
 
     @patient.setter
     def patient(self, patient: bool) -> None:
         self._patient = patient
-        self.intake.close()  # the next post looks whether it may wait
+        self.intake.close()  # so that the next post looks whether it may wait
 
     @property
     def tempo_s(self) -> float:

@@ -1,7 +1,7 @@
-"""The lines of the snoops: how a trace, a spy line and a scribble look, in colour and plain.
+"""Lays out the lines of the snoops: a trace, a spy line and a scribble, in colour and plain.
 
-Pure text. A trace line, as miros writes it, carries its time and its chart's name; a spy line and
-a scribble get the name here. ::
+Pure text. A trace line has the form that miros writes, with its time and its chart's name. A spy
+line and a scribble get the name here. ::
 
      [+t] [2026-11-22 08:02:36.593144] [name] e->signal() from->to
      [+s] name line
@@ -21,7 +21,7 @@ SCRIBBLE_MARK = "# "
 _UNPRINTABLE = re.compile(
     r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+"
 )
-"""Control characters, ends of lines, and what reverses the direction of writing."""
+"""Control characters, ends of lines, and characters that change the direction of writing."""
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Palette:
     """The escape sequences around the parts of a line."""
 
     own: str = ""
-    """One's own name."""
+    """The name of this node's own chart."""
     other: str = ""
     """The name of another chart."""
     scribble: str = ""
@@ -45,14 +45,14 @@ COLOUR = Palette(own="\x1b[34m", other="\x1b[35m", scribble="\x1b[90m", reset="\
 def palette_for(stream: TextIO, environment: Mapping[str, str] = os.environ) -> Palette:
     """Choose colours for a terminal, and none for anything else.
 
-    ``NO_COLOR`` and ``FORCE_COLOR``, set to anything but nothing, have the last word, in this
-    order (https://no-color.org, https://force-color.org).
+    The environment variables ``NO_COLOR`` and ``FORCE_COLOR`` decide first, in this order, if they
+    are set and not empty (https://no-color.org, https://force-color.org).
     """
     if environment.get("NO_COLOR"):
         return PLAIN
     if environment.get("FORCE_COLOR"):
         return COLOUR
-    # Not everything that programs put in the place of their output has all methods of a stream.
+    # Programs may replace their output by an object that lacks some methods of a stream.
     is_terminal = getattr(stream, "isatty", None)
     return COLOUR if is_terminal is not None and is_terminal() else PLAIN
 
@@ -89,7 +89,7 @@ def spy_line(text: str, name: str, *, own: bool, palette: Palette) -> str:
 
 
 def scribble_line(message: str, *, palette: Palette) -> str:
-    """Lay out a scribble that goes to the terminal alone."""
+    """Lay out a scribble that goes only to the terminal."""
     return _body(scribble_text(_one_line(message)), palette)
 
 
@@ -109,5 +109,5 @@ def _body(text: str, palette: Palette) -> str:
 
 
 def _one_line(text: str) -> str:
-    """Keep what others send from moving the cursor, changing colours or starting a line."""
+    """Make sure that a text from others cannot move the cursor, change colours or start a line."""
     return text if text.isprintable() else _UNPRINTABLE.sub(" ", text)

@@ -1,10 +1,10 @@
 """Whether other charts listen at this node's own broker.
 
-What a chart transmits goes to its own broker, too, as other charts may listen there. Mostly none
-does: then these copies come back to their sender alone, and as they take as much work as those
-that somebody waits for, they are sent together and without haste. So charts tell their neighbours
-that they are there. It is the haste that depends on it and never whether something is sent: an
-announcement that is lost, late or forged costs some milliseconds.
+A chart transmits to its own broker, too, because other charts may listen there. Mostly no other
+chart does: then only the sender itself gets these copies back, and they cost as much work as copies
+that somebody waits for. So they are sent together, without haste, until another chart announces
+that it listens there. Only the haste depends on these announcements, never whether something is
+sent: an announcement that is lost, late or forged costs some milliseconds.
 
 Pure; the clock is handed in.
 """
@@ -16,19 +16,20 @@ from typing import Any
 from ..wire.announcement import announce_listener, asks
 
 _FORGOTTEN_AFTER = 3
-"""A neighbour is gone when its announcement has failed to come this often."""
+"""A neighbour counts as gone when so many of its announcements have failed to come."""
 
 _ANSWER_INTERVAL_S = 0.2
-"""Between two answers: charts that start together know of each other by their questions."""
+"""The least time between two answers. Charts that start together ask together, and hear of each
+other from the questions alone."""
 
 
 class Neighbours:
     """What one node knows of the others at its broker, and what it tells them.
 
-    `hear` is for the consumers' thread and `announcement` for that of the publishers.
+    `hear` is called in the consumers' thread, and `announcement` in the publishers' thread.
 
     Args:
-        announce_s: how often each tells of itself, in seconds.
+        announce_s: seconds between two announcements of each node.
     """
 
     def __init__(self, announce_s: float) -> None:
@@ -37,19 +38,19 @@ class Neighbours:
         self._answered_s: float | None = None
 
     def are_there(self, now_s: float) -> bool:
-        """Tell whether one was heard lately; ``now_s`` is a time of `time.monotonic`."""
+        """Tell whether a neighbour was heard lately; ``now_s`` is a time of `time.monotonic`."""
         heard_s = self._heard_s
         return heard_s is not None and now_s - heard_s < self._forget_s
 
     def announcement(self, now_s: float) -> Any:
-        """What to tell the others now; it asks for an answer where none is known."""
+        """The announcement to send now; it asks for an answer while no neighbour is known."""
         return announce_listener(asks=not self.are_there(now_s))
 
     def hear(self, announcement: Any, now_s: float) -> bool:
-        """Take what a neighbour says of itself.
+        """Take the announcement of a neighbour.
 
         Returns:
-            whether it is to be answered.
+            whether to answer it.
         """
         self._heard_s = now_s
         if not asks(announcement):

@@ -2,7 +2,7 @@
 
 The mesh carries events and is always on. The two snoops carry instrumentation lines and are
 enabled one by one, at any time. What a chart transmits goes to every broker; what it hears comes
-from its own. How they are opened, joined to brokers and ended is told in `wiring`.
+from its own. How networks are opened, joined to brokers and ended is described in `node`.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class MirosNets:
         miros_object: has a text ``name`` and a method ``post_fifo(event)``, which is called with
             each event from the network unless ``on_mesh_rx`` is given.
         ...: see `Settings`.
-        room: how many events ``miros_object`` can take now; default any number.
-        direct: its ``post_fifo`` returns at once while there is room, so that it may be called in
-            the thread of the connections. Otherwise it has a thread of its own.
+        room: returns how many events ``miros_object`` can take now. Default: any number.
+        direct: whether its ``post_fifo`` returns at once while there is room. Then it is called in
+            the consumers' thread; otherwise in a thread of its own.
 
     Raises:
-        MirosApiException: ``miros_object`` lacks something.
-        SettingsError: a value that cannot work.
+        MirosApiException: ``miros_object`` lacks a usable name or ``post_fifo``.
+        SettingsError: a value cannot work.
         TypeError: a value was given twice, or a keyword is unknown.
     """
 
@@ -91,14 +91,14 @@ class MirosNets:
         else:
             sink = WorkerSink(f"events for {name}", self._receive, room)
         self.node = Node(name, settings, Events(sink, self._admit, lambda: _dropped(miros_object)))
-        """The life of the networks; for this package alone."""
+        """The networks and their life. For this package only."""
 
     def __repr__(self) -> str:
         return f"<MirosNets of {self.node.name} {self.node.phase.value}>"
 
     @property
     def settings(self) -> Settings:
-        """Everything it was told at its construction, with the keys in force."""
+        """The arguments of the constructor, with the keys now in force."""
         return self.node.settings
 
     @property
@@ -110,20 +110,21 @@ class MirosNets:
 
     @property
     def is_running(self) -> bool:
-        """It was started, and nobody has asked it to stop since."""
+        """Whether it was started and not asked to stop since."""
         return self.node.is_running
 
     def start(self) -> None:
         """Open the mesh, and the snoops that are enabled.
 
-        Returns when the own broker delivers and all candidates were asked once, or after
-        ``start_timeout``. An own broker that does not answer is warned about and tried again.
+        Returns when the own broker delivers and all other candidates have been asked once, or after
+        ``start_timeout``. If the own broker does not answer, this logs a warning, and goes on
+        trying in the background.
 
         Raises:
-            AccessRefused: the own broker refuses user, password or permissions.
-            VhostNotFound: it has no such virtual host.
+            AccessRefused: the own broker refuses the user, the password or a permission.
+            VhostNotFound: the own broker has no such virtual host.
             SettingsError: there is no network interface of the given name.
-            NetworkStopped: it was stopped meanwhile.
+            NetworkStopped: another thread has called `stop` meanwhile.
         """
         self.node.start()
 
@@ -132,11 +133,12 @@ class MirosNets:
         self.node.stop_receiving()
 
     def stop(self) -> None:
-        """Send what waits, at most ``limits.stop_timeout_s`` long, and end every thread.
+        """Send what waits, for at most ``limits.stop_timeout_s``, and end every thread.
 
-        A broker that was lost just now is waited for as long; one that is long gone is not. What
-        remains is logged with its count, and counted in `stats` as `DropReason.STOPPED`. Does
-        nothing in a forked child: what was started before the fork is the parent's.
+        A broker that was lost only just now gets this time to come back; one that is long gone does
+        not. Events that remain are logged with their number, and counted in `stats` as
+        `DropReason.STOPPED`. Does nothing in a forked child: what was started before the fork
+        belongs to the parent.
         """
         self.node.stop()
 
@@ -145,11 +147,12 @@ class MirosNets:
     def transmit(self, event: Event) -> None:
         """Send an event to every chart whose pattern matches this node's ``tx_routing_key``.
 
-        Returns when the event is serialized, encrypted and in the FIFO of every broker's
-        publisher. Waits where a connected broker's FIFO is full, at most ``transmit_timeout``.
+        Returns when the event is serialized, encrypted and in the backlog of every broker's
+        publisher. If the backlog of a connected broker is full, this waits, for at most
+        ``transmit_timeout``.
 
         Raises:
-            MirosApiException: this is not an event.
+            MirosApiException: ``event`` is not a miros ``Event``.
             PayloadRefused: it cannot be serialized, or its receivers would refuse it.
             BackPressure: a connected broker took nothing for ``transmit_timeout``.
             NetworkStopped: the networks do not run, or belong to the parent process.
@@ -166,34 +169,38 @@ class MirosNets:
             raise PayloadRefused(f"the event {name} {error}") from error.__cause__
 
     def _receive(self, envelope: Envelope) -> None:
-        """Take an event from the network; in the thread of the receivers."""
+        """Hand an event from the network to the chart, in the thread of the sink."""
         name, payload = envelope.body
         # `_admit` has registered it. miros compares names by identity when it cancels.
         self._deliver(Event(signal=sys.intern(name), payload=payload))
 
     def _admit(self, envelope: Envelope) -> None:
-        """Reject an event whose signal is one too many for this process."""
+        """Register the signal of an event; reject the event if there are too many signals."""
         admit_name(envelope.body[0], self.settings.limits.remote_signals)
 
     # Keys.
 
     def change_mesh_encryption_key(self, keys: Keys) -> None:
-        """Use another key, or a list of them, from the next event on; no event is lost.
+        """Use another key, or a list of keys, from the next event on; no event is lost.
 
-        To rotate: add the new key behind the old on every node, then put it first on every node,
-        then remove the old one from every node. Snoops without keys of their own follow.
+        To rotate keys: add the new key behind the old one on every node, then put it first on every
+        node, then remove the old one from every node. Snoops without keys of their own use the keys
+        of the mesh.
+
+        Args:
+            keys: a Fernet key, or a list of them: the first encrypts, all decrypt.
 
         Raises:
-            MalformedKey: a key is not one; nothing was changed.
+            MalformedKey: a key is not a Fernet key; nothing was changed.
         """
         self._change_keys(mesh_encryption_key=keys)
 
     def change_snoop_trace_encryption_key(self, keys: Keys) -> None:
-        """The same for the trace network, which has keys of its own from then on."""
+        """Do the same for the trace network, which has keys of its own from then on."""
         self._change_keys(snoop_trace_encryption_key=keys)
 
     def change_snoop_spy_encryption_key(self, keys: Keys) -> None:
-        """The same for the spy network."""
+        """Do the same for the spy network."""
         self._change_keys(snoop_spy_encryption_key=keys)
 
     def _change_keys(self, **keys: Keys) -> None:
@@ -206,19 +213,27 @@ class MirosNets:
             self.snoops.spy.change_keys(settings.spy_keys)
 
     def flush(self, timeout: float | None = None) -> bool:
-        """Wait until the brokers have confirmed every event transmitted so far.
+        """Wait until the brokers have confirmed every event that was transmitted so far.
+
+        Brokers that were never reached do not count.
+
+        Args:
+            timeout: how many seconds to wait. Default: ``transmit_timeout``.
 
         Returns:
-            whether all brokers that were ever reached have, within ``timeout`` seconds; default
-            ``transmit_timeout``.
+            whether they have, in time.
         """
         return self.node.mesh.flush(timeout)
 
     def wait_for_peers(self, n: int, timeout: float) -> bool:
-        """Wait until events can be sent to ``n`` brokers besides the own one.
+        """Wait until ``n`` brokers besides the own one are connected.
+
+        Args:
+            n: how many brokers.
+            timeout: how many seconds to wait.
 
         Returns:
-            whether that is so, within ``timeout`` seconds.
+            whether they are, in time.
         """
         return self.node.wait_for_peers(n, timeout)
 
@@ -230,7 +245,7 @@ class MirosNets:
 
     @property
     def lan(self) -> LocalAreaNetwork:
-        """The local network; searched on first use, unless ``addresses`` were given."""
+        """The local network. The first use searches it, unless ``addresses`` were given."""
         return self.node.membership.lan
 
     @property
@@ -240,26 +255,26 @@ class MirosNets:
 
     @property
     def other_urls(self) -> list[AmqpUrl]:
-        """The URLs of the other brokers that can be used; looked for on first use."""
+        """The URLs of the other usable brokers. The first use looks for them."""
         return self.node.membership.scout.other.urls
 
     # Snoops.
 
     def enable_snoop_trace(self, *, colour: bool = True) -> None:
-        """Show and send state transitions, and show those of others; at once or from `start` on."""
+        """Show and send state transitions, and show those of others; now, or from `start` on."""
         self._enable(self.snoops.trace, colour)
 
     def enable_snoop_spy(self, *, colour: bool = True) -> None:
-        """The same for spy lines."""
+        """Do the same for spy lines."""
         self._enable(self.snoops.spy, colour)
 
     def disable_snoop_trace(self) -> None:
-        """Neither show nor send state transitions any more; returns at once."""
+        """Stop showing and sending state transitions; returns at once."""
         with self.node.lifecycle:
             self.snoops.trace.disable()
 
     def disable_snoop_spy(self) -> None:
-        """The same for spy lines."""
+        """Do the same for spy lines."""
         with self.node.lifecycle:
             self.snoops.spy.disable()
 
@@ -277,9 +292,11 @@ def _check_miros_object(miros_object: Any) -> None:
             f"a networked object has a name of 1 to 255 characters; this one's is {name!r}"
         )
     if not callable(getattr(miros_object, "post_fifo", None)):
-        raise MirosApiException(f"{name} has no method post_fifo to take events from the network")
+        raise MirosApiException(
+            f"{name} has no method post_fifo, which takes events from the network"
+        )
 
 
 def _dropped(miros_object: Any) -> int:
-    """How many events the FIFO of a chart has dropped; of another object nobody knows."""
+    """How many events the FIFO of a chart has dropped; 0 for an object that does not count them."""
     return getattr(getattr(miros_object, "queue", None), "dropped", 0)

@@ -1,7 +1,7 @@
 """The life of a node's networks, from their start to their stop.
 
-All three networks send to the same brokers: the node's own, and those that its membership finds
-meanwhile. What a chart does with them is told in `nets`.
+All three networks send to the same brokers: the node's own, and those that its membership has
+found. How a chart uses the networks is described in `nets`.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
 logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
-"""How long brokers may take to close connections when ``stop_timeout_s`` was needed to flush."""
+"""How long brokers may take to close connections if the flush has used up ``stop_timeout_s``."""
 
 _MOST_CHANGES = 1_000
-"""Changes of the peers that a slow callback was not told of yet; then the oldest go."""
+"""The most changes of the peers that wait for a slow callback; beyond it, the oldest go."""
 
 
 class Phase(enum.Enum):
@@ -57,12 +57,12 @@ class Phase(enum.Enum):
 
 @dataclass(frozen=True)
 class Events:
-    """What a node does with the events it receives; called in the receiver's reactor.
+    """What a node does with the events it receives. Called in the thread of the rx reactor.
 
     Args:
         sink: takes each envelope of another node.
-        admit: called before that; raises `MessageRejected` for what is not to be taken.
-        dropped: how many events the chart's FIFO has dropped.
+        admit: called before that; raises `MessageRejected` to reject the envelope.
+        dropped: returns how many events the chart's FIFO has dropped.
     """
 
     sink: Sink
@@ -76,9 +76,9 @@ class Node:
     Every method may be called from any thread. Nothing touches the network before `start`.
 
     Args:
-        name: the chart's.
-        settings: the node's.
-        events: what is done with events.
+        name: the name of the chart.
+        settings: the settings of the node.
+        events: takes the events from the network.
     """
 
     def __init__(self, name: str, settings: Settings, events: Events) -> None:
@@ -101,8 +101,8 @@ class Node:
         disown_in_child(self, Stage.NETWORKS)
 
     def _make_locks(self) -> None:
-        # Held for each change of the phase, and while networks are opened; never while an event
-        # passes or a connection is waited for.
+        # Held while the phase changes and while networks are opened; never while an event passes,
+        # and never while waiting for a connection.
         self.lifecycle = threading.Condition(threading.RLock())
         self._peers_changed = threading.Condition()
 
@@ -110,24 +110,25 @@ class Node:
 
     @property
     def is_running(self) -> bool:
-        """It was started, and nobody has asked it to stop since."""
+        """Whether it was started and not asked to stop since."""
         return self.phase is Phase.RUNNING
 
     def start(self) -> None:
         """Open the mesh, and the snoops that are enabled.
 
-        Returns when the own broker delivers and all candidates were asked once, or after
-        ``start_timeout``. An own broker that does not answer is warned about and tried again.
+        Returns when the own broker delivers and all other candidates have been asked once, or after
+        ``start_timeout``. If the own broker does not answer, this logs a warning, and goes on
+        trying in the background.
 
         Raises:
-            AccessRefused: the own broker refuses user, password or permissions.
-            VhostNotFound: it has no such virtual host.
+            AccessRefused: the own broker refuses the user, the password or a permission.
+            VhostNotFound: the own broker has no such virtual host.
             SettingsError: there is no network interface of the given name.
-            NetworkStopped: it was stopped meanwhile.
+            NetworkStopped: another thread has called `stop` meanwhile.
         """
         deadline_s = time.monotonic() + self.settings.start_timeout
         with self.lifecycle:
-            # A stop that is under way ends within its own limit.
+            # A stop that is under way has a time limit of its own.
             self.lifecycle.wait_for(lambda: self.phase is not Phase.STOPPING)
             if self.phase is Phase.RUNNING:
                 return
@@ -154,11 +155,11 @@ class Node:
         self.membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
         if link.is_stopping or not self.is_running or mesh is not self.mesh:
             if mesh is self.mesh:
-                self.stop()  # who began with `stop_receiving` has not come to it yet
+                self.stop()  # another thread has called `stop_receiving`, but not `stop` yet
             raise NetworkStopped(f"{self.name} was stopped while it started")
         if not link.is_connected:
             logger.warning(
-                "%s runs without its broker at %s, which is tried again and again: %s",
+                "%s runs without its broker at %s, and goes on trying to connect: %s",
                 self.name,
                 link.address,
                 fault or "it has not answered yet",
@@ -170,11 +171,12 @@ class Node:
             self.mesh.stop_receiver()
 
     def stop(self) -> None:
-        """Send what waits, at most ``limits.stop_timeout_s`` long, and end every thread.
+        """Send what waits, for at most ``limits.stop_timeout_s``, and end every thread.
 
-        A broker that was lost just now is waited for as long; one that is long gone is not. What
-        remains is logged with its count, and counted in `stats` as `DropReason.STOPPED`. Does
-        nothing in a forked child: what was started before the fork is the parent's.
+        A broker that was lost only just now gets this time to come back; one that is long gone does
+        not. Events that remain are logged with their number, and counted in `stats` as
+        `DropReason.STOPPED`. Does nothing in a forked child: what was started before the fork
+        belongs to the parent.
         """
         self._stop(time.monotonic() + self.settings.limits.stop_timeout_s)
 
@@ -183,7 +185,7 @@ class Node:
             return
         with self.lifecycle:
             if self.phase is Phase.STOPPING:
-                # Bounded: a chart that is stopping may wait for the very thread that calls this.
+                # Bounded, because a chart that is stopping may wait for the thread that calls this.
                 patience_s = max(0.0, deadline_s - time.monotonic()) + _GOODBYE_S
                 self.lifecycle.wait_for(lambda: self.phase is Phase.STOPPED, patience_s)
             is_mine = self.phase is Phase.RUNNING
@@ -202,10 +204,10 @@ class Node:
         self.terminal.stop(lines_s)
 
     def _end_networks(self, deadline_s: float) -> None:
-        """End every thread; without the lock, which some of them take."""
+        """End every thread. Called without the lock, which some of them need."""
         mesh = self.mesh
         mesh.take_nothing_more()
-        # Asked now, waited for last: its good-bye goes on while what waits is sent.
+        # Ask it now and wait for it last, so that it says good-bye while waiting events are sent.
         mesh.stop_receiver()
         self.membership.stop()
         for snoop in self.snoops:
@@ -218,7 +220,7 @@ class Node:
         for reactor in self._reactors:
             if not (reactor.is_current_thread or reactor.wait_for_end(patience_s)):
                 logger.warning(
-                    "the thread %s has not ended and is left behind: it is %s",
+                    "the thread %s has not ended in time and is left behind: it is %s",
                     reactor.name,
                     reactor.busy() or "waiting for a connection to close",
                 )
@@ -229,20 +231,20 @@ class Node:
         self._final = self._count(undelivered=self._report_undelivered())
 
     def ask_to_end(self) -> None:
-        """The program ends: take nothing more from the network, and send what waits."""
+        """Take nothing more from the network, and send what waits, because the program ends."""
         if self.is_running:
             self.stop_receiving()
             self.mesh.send_everything()
 
     def end(self, began_s: float) -> None:
-        """The program ends: stop, within the limit that counts from its end's begin."""
-        # The terminals write their last lines at the very end, all within one time.
+        """Stop before the program ends; the time limit counts from ``began_s``."""
+        # The terminals write their last lines later, all at the same time.
         self._stop(began_s + self.settings.limits.stop_timeout_s, lines_s=0.0)
 
     # What a chart does.
 
     def open_snoops(self) -> None:
-        """Open the snoops that are enabled; with the lock, while the node runs."""
+        """Open the snoops that are enabled. Called with the lock, while the node runs."""
         for snoop in self.snoops:
             snoop.open(self._members[0], self._members)
 
@@ -251,7 +253,7 @@ class Node:
         return self._final or self._count()
 
     def wait_for_peers(self, n: int, timeout: float) -> bool:
-        """Wait until ``n`` brokers besides the own one are connected; whether they are."""
+        """Wait for ``n`` connected brokers besides the own one, at most ``timeout`` s."""
         with self._peers_changed:
             return self._peers_changed.wait_for(lambda: self._connected_peers() >= n, timeout)
 
@@ -259,9 +261,9 @@ class Node:
         """Check that events can be transmitted.
 
         Raises:
-            NetworkStopped: they cannot; says why.
+            NetworkStopped: they cannot; the message says why.
         """
-        if self.is_running:  # as it is in no forked child
+        if self.is_running:  # never in a forked child
             return
         if not self._is_ours():
             raise NetworkStopped(
@@ -283,7 +285,7 @@ class Node:
         )
 
     def _make_networks(self) -> tuple[TopicNetwork, Snoops]:
-        """Make the networks of a new sender, none of them open."""
+        """Make the networks of a new sender; none of them is open yet."""
         settings = self.settings
         identity = Identity.new(self.name)
         spec = TopicSpec(
@@ -307,12 +309,12 @@ class Node:
         return mesh, Snoops(settings, identity, self._reactors, self.terminal, self._teller)
 
     def _announcement(self) -> Any:
-        """What tells other nodes which broker is this node's own; `None` for nothing."""
+        """The notice that tells other nodes which broker is this node's own; `None` for none."""
         address = self.membership.to_announce
         return None if address is None else announce_broker(address)
 
     def _hear(self, envelope: Envelope) -> None:
-        """Have the membership look at the broker that another node announces, if it names one."""
+        """Have the membership look at the broker that another node announces, if there is one."""
         address = announced_broker(envelope.body)
         if address is not None:
             self.membership.hear(address)
@@ -354,7 +356,7 @@ class Node:
             if self.phase is not Phase.RUNNING:
                 return 0
             self._members = [member for member in self._members if member != url]
-        # Without the lock: a sender in the middle of a connection attempt may take a while.
+        # Without the lock, because a sender in the middle of a connection attempt may take a while.
         for snoop in self.snoops:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)
@@ -373,7 +375,7 @@ class Node:
         for change in changes:
             try:
                 callback(change)
-            except BaseException:  # this thread is not theirs to end, as by sys.exit
+            except BaseException:  # even SystemExit must not end this thread
                 logger.exception("%s: on_peers_changed raised", self.name)
 
     def _connected_peers(self) -> int:
@@ -381,11 +383,11 @@ class Node:
         return len(self._connected_brokers() - own)
 
     def _is_ours(self) -> bool:
-        """Not inherited from a parent process."""
+        """Tell whether this process, and not its parent, has started the networks, if they were."""
         return self.pid in (0, os.getpid())
 
     def _report_undelivered(self) -> int:
-        """Say what no broker has confirmed, and count it."""
+        """Log and count the events that their brokers have not confirmed."""
         undelivered = 0
         for at, sender in self.mesh.senders.items():
             stats = sender.stats()
@@ -396,8 +398,8 @@ class Node:
         return undelivered
 
     def disown(self) -> None:
-        """Become fit for a start of one's own, in a forked child."""
-        self._make_locks()  # whoever held the old ones does not exist here
+        """Become ready for a start in a forked child."""
+        self._make_locks()  # threads that held the old ones do not exist here
         if self.phase is not Phase.STOPPED:
             self.membership = self._make_membership()
             self.phase = Phase.STOPPED
@@ -413,7 +415,7 @@ class _Follower:
 
 
 def search_of(settings: Settings) -> Search:
-    """Of a node's settings, those that its membership has to know."""
+    """Pick the settings of a node that its membership needs."""
     assert settings.rabbit_port is not None  # the settings have settled it
     limits = settings.limits
     return Search(

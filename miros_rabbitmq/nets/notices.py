@@ -1,8 +1,9 @@
-"""What one node tells others of itself on a network, and what it does when it hears from them.
+"""Notices: what nodes tell each other on a network, unseen by their charts.
 
-Notices stand outside of the sequence of envelopes, and no chart sees them. To the brokers of others
-goes what the owner has to tell; to the own broker, that this chart listens there (see
-`neighbours`). What is heard of neighbours decides how much haste the own broker's sender is in.
+Notices have no place in the sequence of envelopes. To the brokers of others, a node sends what its
+owner wants to tell. To its own broker, it announces that this chart listens there (see
+`neighbours`); what it hears from neighbours decides whether the sender to the own broker makes
+haste.
 """
 
 from __future__ import annotations
@@ -21,13 +22,13 @@ logger = RelayedLogger(__name__)
 
 
 class Notices:
-    """The notices of one node on one network; used in the threads of the reactors.
+    """The notices of one node on one network. Used in the threads of the reactors.
 
     Args:
-        encode: makes bytes of the body of a notice; `None` where it cannot be sent.
-        announce_s: how often a notice is sent again, in seconds.
-        body: what the brokers of others are told; returns `None` for nothing.
-        on_notice: called with each notice of another node, but for those of neighbours.
+        encode: turns the body of a notice into bytes; returns `None` if it cannot be sent.
+        announce_s: seconds after which a notice is sent again.
+        body: returns the body of the notice for the brokers of others; `None` to send none.
+        on_notice: called with each notice of another node, except those of neighbours.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class Notices:
         self._body = body
         self._on_notice = on_notice
         self._neighbours = Neighbours(announce_s)
-        # The sender to the own broker, once there is one; and whether answers can be heard.
+        # The sender to the own broker, once there is one, and whether this node can hear answers.
         self._own: Sender | None = None
         self._is_hearing = False
 
@@ -53,19 +54,20 @@ class Notices:
     # In the senders' reactor.
 
     def on_connected(self, sender: Sender) -> None:
-        """Tell a broker that was connected just now, and again from time to time."""
+        """Send a notice to a broker that has just been connected, and again from time to time."""
         sender.link.call_soon(lambda: self._tell(sender, again=True))
 
     def _tell(self, sender: Sender, *, again: bool = False) -> None:
         if not sender.is_connected:
-            return  # it is told when it is connected again
+            return  # `on_connected` follows when it is connected again
         if again:
             sender.link.call_later(self._announce_s, lambda: self._tell(sender, again=True))
         is_own = sender is self._own
         notice = self._for_neighbours() if is_own else self._for_others()
         if notice is not None:
             key = LISTENER_KEY if is_own else sender.traffic.routing_key
-            # The next one says it anew: of a receiver that takes nothing, one waits at most.
+            # It expires when the next one comes, so that at most one waits for a receiver that
+            # takes nothing.
             sender.publish_aside(notice, key, self._announce_s)
 
     def _for_others(self) -> bytes | None:
@@ -73,7 +75,7 @@ class Notices:
         return None if body is None else self._encode(body)
 
     def _for_neighbours(self) -> bytes | None:
-        """What the own broker is told, once this node can hear answers."""
+        """The notice for the own broker; `None` while this node cannot hear answers."""
         own = self._own
         if own is None or not self._is_hearing:
             return None
@@ -84,14 +86,14 @@ class Notices:
     # In the receiver's reactor.
 
     def on_hearing(self, *, is_hearing: bool) -> None:
-        """Note whether answers can be heard, and tell neighbours of this node at once if so."""
+        """Note whether this node can hear answers; if so, announce it to its neighbours at once."""
         self._is_hearing = is_hearing
         own = self._own
         if own is not None and is_hearing:
             own.link.call_soon(lambda: self._tell(own))
 
     def take(self, envelope: Envelope) -> None:
-        """Take what another node says of itself."""
+        """Take the notice of another node."""
         if is_listener(envelope.body):
             self._hear_neighbour(envelope.body)
         elif self._on_notice is not None:

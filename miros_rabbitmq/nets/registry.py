@@ -6,13 +6,13 @@ may add a signal. In plain miros two threads that add at the same time can give 
 number, and a thread that makes an event while another adds a signal gets a ``RuntimeError``. A
 networked chart meets both, because the thread of a connection adds the names that others send.
 
-They are slow, too. ``signals.NAME`` is first a failed look-up of an attribute, and each new event
-searches all numbers, for its own number and then for its name. A chart makes five events for each
-that it handles.
+They are slow, too. ``signals.NAME`` begins with a failed look-up of an attribute, and each new
+event searches all numbers, first for its own number and then for its name. A chart makes five
+events for each one that it handles.
 
-`install` mends both. Whoever changes a registry then holds a lock; names are real attributes; and a
-new event finds its name in an index. Whatever a registry is asked, it answers as before, because
-nothing that reads it is replaced: a registry keeps its class, and `_Guarded` comes between that
+`install` mends both: every change of a registry takes a lock, names become real attributes, and a
+new event finds its name in an index. A registry still gives the same answers as in plain miros,
+because nothing that reads it is replaced: it keeps its class, and `_Guarded` is put between that
 class and its base.
 """
 
@@ -32,14 +32,15 @@ from miros.event import OrderedDictWithParams
 from .. import process
 
 lock = threading.RLock()
-"""Held by whoever changes a registry. A forked child has a new one, so always use it by this name:
+"""Held while a registry changes. A forked child gets a new lock, so always use it by this name:
 ``registry.lock``."""
 
 _attributes_of: Callable[[Any], dict[str, Any]] = vars(OrderedDict)["__dict__"].__get__
 """All attributes of a registry; ``vars`` of a guarded one leaves out the shortcuts."""
 
 _guards: dict[int, _Guard] = {}
-"""By the id of its registry. Other objects of the same classes, such as copies, have none."""
+"""The guards, by the id of their registry. Other objects of the same classes, such as copies, have
+none."""
 
 _is_installed = False
 
@@ -57,7 +58,7 @@ def install() -> None:
             return
         for registry in (signals, return_status):
             _guards[id(registry)] = guard = _Guard(registry)
-            # One step: from here on every writer of another thread waits for the lock.
+            # This is one step: from here on every other thread that writes waits for the lock.
             _put_below(type(registry), _Guarded, OrderedDictWithParams)
             guard.follow()
         guard = _guards[id(signals)]
@@ -73,18 +74,18 @@ def _put_below(kind: type, between: type, base: type) -> None:
 
 
 class _Guard:
-    """What follows from the content of one registry. Changed under the lock, read without it.
+    """Indexes of the content of one registry. Changed under the lock, read without it.
 
-    Readers may find it a moment behind the registry. Then they ask the registry itself.
+    They may be a moment behind the registry. A reader that finds nothing here asks the registry.
     """
 
     def __init__(self, registry: Any) -> None:
         self._registry = registry
         self._attributes = _attributes_of(registry)
         self.shortcuts: set[str] = set()
-        """Names that are attributes only so that they are found at once."""
+        """Names that this guard has made attributes, so that they are found at once."""
         self.names: dict[Any, Any] = {}
-        """The name of each number; where several names have it, the first."""
+        """The name of each number; the first one if several names have it."""
         self._inner: list[Any] = []
         self.inner_numbers: set[Any] = set()
         """The numbers of miros's own signals."""
@@ -93,7 +94,7 @@ class _Guard:
         process.disown_in_child(self, process.Stage.WORKERS)
 
     def add(self, name: Any, number: Any) -> None:
-        """Follow a name that was added behind all others."""
+        """Update the indexes for a name that was added behind all others."""
         count = self._inner_count()
         are_inner_before = isinstance(count, int) and 0 <= count < len(self._registry)
         if not are_inner_before or number in self._inner:
@@ -104,7 +105,7 @@ class _Guard:
         self._shorten(name, number)
 
     def follow(self) -> None:
-        """Follow any change, and look at every name again."""
+        """Update the indexes after any change, by a look at every name."""
         pairs = list(OrderedDict.items(self._registry))
         names: dict[Any, Any] = {}
         numbers = [number for _, number in pairs]
@@ -114,7 +115,7 @@ class _Guard:
             inner = []
         inner_numbers = set()
         for place, (name, number) in enumerate(pairs):
-            # What cannot be hashed is looked for in the registry.
+            # A number that cannot be hashed is left to the registry.
             with contextlib.suppress(TypeError):
                 names.setdefault(number, name)
                 if place < len(inner):
@@ -142,7 +143,7 @@ class _Guard:
         return self._attributes.get("highest_inner_signal", 0)
 
     def _shorten(self, name: Any, number: Any) -> None:
-        """Make a name an attribute, unless miros or a user has another one of this name."""
+        """Make a name an attribute, unless miros or a user has an attribute of this name."""
         if type(name) is not str or hasattr(type(self._registry), name):
             return
         if name in self.shortcuts or name not in self._attributes:
@@ -151,7 +152,7 @@ class _Guard:
 
 
 def _followed(name: str) -> Any:
-    """A method of a mapping that changes it: under the lock, and followed by the guard."""
+    """Wrap a method that changes a mapping: take the lock, and have the guard follow."""
     plain = getattr(OrderedDict, name)
 
     @functools.wraps(plain)
@@ -169,7 +170,7 @@ def _followed(name: str) -> Any:
 
 
 def _set_aside(name: str) -> Any:
-    """A method that sets or deletes an attribute: a shortcut must not stand in its way."""
+    """Wrap a method that sets or deletes an attribute: remove the shortcut of that name first."""
     plain = getattr(object, name)
 
     @functools.wraps(plain)
@@ -189,9 +190,9 @@ def _set_aside(name: str) -> Any:
 
 
 class _Guarded(OrderedDictWithParams):  # type: ignore[misc]  # miros has no type hints
-    """Between miros's classes of registries and their base: what changes a registry.
+    """The methods that change a registry; placed between miros's registry classes and their base.
 
-    ``update``, ``setdefault`` and ``|=`` come here one by one, through ``__setitem__``.
+    ``update``, ``setdefault`` and ``|=`` come here too: they call ``__setitem__`` for each name.
     """
 
     __delitem__ = _followed("__delitem__")
@@ -234,7 +235,7 @@ class _Guarded(OrderedDictWithParams):  # type: ignore[misc]  # miros has no typ
 
 
 def _append_under_lock(plain: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
-    """``signals.append``: no other thread may add between the count and the addition."""
+    """``signals.append`` under the lock: nobody else may add between its count and its write."""
 
     @functools.wraps(plain)
     def append(self: Any, string: str) -> None:
@@ -248,7 +249,7 @@ def _append_under_lock(plain: Callable[[Any, str], None]) -> Callable[[Any, str]
 def _with_known_inner_signals(
     plain: Callable[[Any, object], bool], guard: _Guard
 ) -> Callable[[Any, object], bool]:
-    """``signals.is_inner_signal``: asked by miros for each call of a state function."""
+    """``signals.is_inner_signal`` by index: miros calls it for each call of a state function."""
 
     @functools.wraps(plain)
     def is_inner_signal(self: Any, other: object) -> bool:
@@ -262,7 +263,7 @@ def _with_known_inner_signals(
 
 
 def _with_index(plain: Callable[..., None], guard: _Guard) -> Callable[..., None]:
-    """``Event.__init__``: what miros's does, without its two searches."""
+    """``Event.__init__`` with the same result as that of miros, but without its two searches."""
 
     @functools.wraps(plain)
     def initialize(self: Any, signal: Any, payload: Any = None) -> None:

@@ -1,7 +1,7 @@
 """The arguments of a node: one frozen object with every default, unit and meaning.
 
-A value that cannot work is refused here, when the node is constructed, with a message that says
-what would work. Nothing here opens a socket or starts a thread.
+A value that cannot work is refused when the node is constructed, with a message that says what
+would work. Nothing here opens a socket or starts a thread.
 
 The networked classes take the same arguments. They declare the keyword-only ones by `Extras`, for
 type checkers and editors. At run time `spelled_out` and `documented` show what `Settings` says of
@@ -40,10 +40,10 @@ if TYPE_CHECKING:
     from ..discovery.roster import PeersChanged
 
 DEFAULT_ROUTING_KEY = "miros.mesh"
-"""The mesh routing key of a node that is given none."""
+"""The mesh routing key of a node whose user gives none."""
 
 _PORT_OF_SCHEME: Any = None
-"""Means 5672, or 5671 with TLS; replaced when it is known which."""
+"""Stands for 5672, or for 5671 with TLS, until it is known whether TLS is used."""
 
 MeshCallback = Callable[["Event"], None]
 SnoopCallback = Callable[[str, str], None]
@@ -128,7 +128,8 @@ class Settings:
             pickle.
         allowed_classes: classes of your own that a payload may contain.
         on_mesh_rx: called with each event from the network, one after the other, in a thread of its
-            own; an event is acknowledged when it has returned. Default: the chart's ``post_fifo``.
+            own. The event is acknowledged after it has returned. Default: the chart's
+            ``post_fifo``.
         on_trace_rx: called with the name of another chart and its trace line, in a thread of its
             own. Default: the line is printed.
         on_spy_rx: called with the name of another chart and its spy line, in a thread of its own.
@@ -138,8 +139,8 @@ class Settings:
         tls: an ``ssl.SSLContext`` that encrypts the connections; without it, only the events are
             encrypted. Default: what ``RABBIT_TLS_CAFILE`` and its companions in the environment
             describe, if they are set.
-        durable: whether events that this node transmits survive a restart of the brokers. The
-            brokers write them to disk for it.
+        durable: whether events that this node transmits survive a restart of the brokers, which
+            write them to disk for that.
         start_timeout: how many seconds ``start_at`` waits for the own broker and for the first
             search.
         transmit_timeout: how many seconds ``transmit`` waits for a connected broker whose backlog
@@ -152,8 +153,8 @@ class Settings:
             searches at every start.
         accept_unknown_peers: whether brokers are used that other nodes, which hold the mesh key,
             announce on the mesh.
-        max_age_s: seconds after which a message is too old to be taken. It needs clocks that agree
-            on all nodes. Default: any age is taken.
+        max_age_s: seconds after which a message is too old to be accepted. The clocks of all nodes
+            must agree. Default: messages of any age are accepted.
         limits: sizes and times of the transport.
 
     Raises:
@@ -192,9 +193,9 @@ class Settings:
     limits: Limits = field(default_factory=Limits, kw_only=True)
 
     tx_key: str = field(init=False)
-    """The routing key that is used for what this node transmits."""
+    """The routing key of the events that this node transmits, after defaults."""
     rx_key: str = field(init=False)
-    """The pattern that is used for what this node hears."""
+    """The pattern of the events that this node hears, after defaults."""
     mesh_keys: tuple[bytes, ...] = field(init=False, repr=False)
     """The checked keys of the mesh; the first encrypts."""
     trace_keys: tuple[bytes, ...] = field(init=False, repr=False)
@@ -211,7 +212,7 @@ class Settings:
         if self.tls is None:
             self._settle("tls", tls_from_environment())
         elif not isinstance(self.tls, ssl.SSLContext):
-            raise SettingsError(f"tls is an ssl.SSLContext, not a {type(self.tls).__name__}")
+            raise SettingsError(f"tls must be an ssl.SSLContext, not a {type(self.tls).__name__}")
         self._settle_routing_keys()
         self._settle("mesh_keys", check_keys("mesh_encryption_key", self.mesh_encryption_key))
         for snoop in ("trace", "spy"):
@@ -232,24 +233,26 @@ class Settings:
         ):
             value = getattr(self, name)
             if value is not None and not callable(value):
-                raise SettingsError(f"{name} is a function, not {value!r}")
+                raise SettingsError(f"{name} must be a function, not {value!r}")
         for name, unit in _DURATIONS.items():
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not value >= 0:
-                raise SettingsError(f"{name} is a number of {unit}, 0 or more, not {value!r}")
+                raise SettingsError(f"{name} must be a number of {unit}, 0 or more, not {value!r}")
         age_s = self.max_age_s
         if age_s is not None and (
             isinstance(age_s, bool) or not isinstance(age_s, (int, float)) or not age_s > 0
         ):
-            raise SettingsError(f"max_age_s is a number of seconds above 0, or None, not {age_s!r}")
+            raise SettingsError(
+                f"max_age_s must be a number of seconds above 0, or None, not {age_s!r}"
+            )
         classes = _as_tuple("allowed_classes", "classes", self.allowed_classes)
         if any(not isinstance(item, type) for item in classes):
-            raise SettingsError("allowed_classes is a list of classes: put even one into [ ]")
+            raise SettingsError("allowed_classes must be a list of classes: put even one into [ ]")
         self._settle("allowed_classes", classes)
         if not isinstance(self.durable, bool):
-            raise SettingsError(f"durable is True or False, not {self.durable!r}")
+            raise SettingsError(f"durable must be True or False, not {self.durable!r}")
         if not isinstance(self.limits, Limits):
-            raise SettingsError(f"limits is a Limits(...), not a {type(self.limits).__name__}")
+            raise SettingsError(f"limits must be a Limits(...), not a {type(self.limits).__name__}")
 
     def url(self, address: Address) -> AmqpUrl:
         """The URL of the broker at an address, with this node's user, password and vhost."""
@@ -282,7 +285,7 @@ class Settings:
             port = DEFAULT_PORT if self.tls is None else DEFAULT_TLS_PORT
             self._settle("rabbit_port", port)
         if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
-            raise SettingsError(f"rabbit_port is a number of 1 to 65535, not {port!r}")
+            raise SettingsError(f"rabbit_port must be a number of 1 to 65535, not {port!r}")
         if self.rabbit_host is not None:
             parse_address(self.rabbit_host, port)
         if self.addresses is not None:
@@ -320,10 +323,10 @@ def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settin
 
 
 def spelled_out(constructor: _Constructor) -> _Constructor:
-    """Show a constructor's ``**extras`` as the keywords that they are, with their defaults.
+    """Show the keywords behind a constructor's ``**extras``, with their defaults.
 
-    Only what `help` and editors see is changed: the signature, not the call. Older spellings are
-    taken, but not shown.
+    This changes only the signature that `help` and editors show, not the call. Older spellings are
+    accepted, but not shown.
     """
     signature = inspect.signature(constructor)
     named = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
@@ -343,8 +346,8 @@ def spelled_out(constructor: _Constructor) -> _Constructor:
 
 
 def documented(cls: _Class) -> _Class:
-    """Put what each argument means into a class's docstring, in place of its line ``...:``."""
-    if cls.__doc__ is not None:  # as it is with python -OO
+    """Put the meaning of each argument into a class's docstring, in place of its line ``...:``."""
+    if cls.__doc__ is not None:  # python -OO removes docstrings
         before, mark, after = inspect.cleandoc(cls.__doc__).partition("    ...:")
         assert mark, f"the docstring of {cls.__name__} has no line ...:"
         cls.__doc__ = before + "\n".join(_argument_lines()) + "\n" + after.partition("\n")[2]
@@ -379,5 +382,5 @@ def _shown(default: object) -> str:
 def _as_tuple(name: str, items: str, value: object) -> tuple[Any, ...]:
     # A text or an Enum class can be iterated over, too, but is never meant as a list.
     if isinstance(value, (str, bytes, type)) or not isinstance(value, Iterable):
-        raise SettingsError(f"{name} is a list of {items}: put even one into [ ]")
+        raise SettingsError(f"{name} must be a list of {items}: put even one into [ ]")
     return tuple(value)

@@ -1,7 +1,7 @@
-"""The names of signals that come from the network: which of them are taken, and how many.
+"""Decides which signal names are accepted from the network, and how many new ones.
 
-miros's registry of signals keeps every name until the process ends. So there is a limit to the
-names that others may add to it.
+miros's registry of signals keeps every name until the process ends. So the number of names that
+others may add to it is limited.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from ..exceptions import MessageRejected, RejectReason
 from . import registry
 
 MAX_NAME = 255
-"""Characters of a signal's name."""
+"""The most characters of a signal's name."""
 
 INNER_SIGNALS = frozenset(list(signals)[: signals.highest_inner_signal])
 """The signals by which miros drives a chart: never sent, and never accepted from the network."""
@@ -26,7 +26,7 @@ def check_name(name: str) -> None:
     """Check that a text may travel as the name of a signal.
 
     Raises:
-        MessageRejected: it may not; with the reason.
+        MessageRejected: it may not; carries the reason.
     """
     if name in INNER_SIGNALS:
         raise MessageRejected(RejectReason.INNER_SIGNAL, name)

@@ -1,8 +1,8 @@
 """The snoops of a node: each shows the lines of every chart that has it enabled, and sends its own.
 
-A chart's own lines go straight to the terminal, and to the others through the network; those of
-others come from it. What the lines look like is the business of `snoop`. To word, encrypt and send
-them is the work of another thread, the `teller`.
+A chart's own lines go straight to the terminal, and through the network to the others; the lines of
+others come from the network. `lines` lays them out. Wording, encrypting and sending is done in the
+thread of the `teller`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,8 @@ from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
 logger = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
-"""A snoop that ends waits this long for its last lines: they may be lost, but it is a pity."""
+"""How long a snoop that is disabled waits for its last lines to go out. They may be lost, but a
+short wait saves nearly all of them."""
 
 
 class Layout(Protocol):
@@ -54,7 +55,7 @@ class SnoopKind:
     Args:
         spec: the topic network under it.
         layout: lays out its lines.
-        callback: takes the lines of others in place of the terminal; called in a thread of its own.
+        callback: takes the lines of others in place of the terminal, in a thread of its own.
     """
 
     spec: TopicSpec
@@ -69,11 +70,11 @@ class Snoop:
 
     Args:
         kind: which of the snoops.
-        settings: the node's.
-        identity: the node's.
-        reactors: the node's.
-        terminal: where lines are written.
-        teller: does what is to be done for a line.
+        settings: the settings of the node.
+        identity: the identity of the node as a sender.
+        reactors: the I/O threads of the node.
+        terminal: shows the lines.
+        teller: words, shows and sends the own lines.
     """
 
     def __init__(
@@ -87,7 +88,7 @@ class Snoop:
     ) -> None:
         self.enabled = False
         self.colour = True
-        """Its lines may be coloured here."""
+        """Whether its lines may be coloured on this node's terminal."""
         self._spec = kind.spec
         self._layout = kind.layout
         self._settings = settings
@@ -109,21 +110,21 @@ class Snoop:
         self._closing: list[threading.Thread] = []
 
     def enable(self, *, colour: bool) -> None:
-        """Have lines shown and sent from now on, or from `open` on."""
+        """Show and send lines, from now on if the network is open, otherwise from `open` on."""
         self.colour = colour
         self.enabled = True
 
     def continue_as(self, former: Snoop) -> None:
-        """Be enabled as another was, for a node that starts again."""
+        """Be enabled or disabled as another snoop was, when a node starts again."""
         self.enabled, self.colour = former.enabled, former.colour
 
     def disable(self) -> None:
-        """Show and send nothing any more, and close the network; waits for nothing."""
+        """Stop showing and sending lines, and close the network; returns at once."""
         self.enabled = False
         self.close()
 
     def open(self, own_url: AmqpUrl, urls: Iterable[AmqpUrl]) -> None:
-        """Open the network, where the snoop is enabled and it is not open."""
+        """Open the network if the snoop is enabled and the network is not open."""
         if not self.enabled or self._network is not None:
             return
         # A new sender each time: its lines are numbered from 1 again.
@@ -148,14 +149,14 @@ class Snoop:
             network.codec.change_keys(keys)
 
     def wait_until_ready(self, timeout: float) -> None:
-        """Wait until the lines of others arrive, at most some seconds."""
+        """Wait until the lines of others arrive, for at most ``timeout`` seconds."""
         if self._network is not None and self._network.receiver is not None:
             self._network.receiver.link.wait_until_ready(timeout)
 
     def close(self) -> None:
-        """Take the network away; a thread of its own sends the last lines and closes it.
+        """Close the network; a thread of its own sends the last lines first.
 
-        So that a chart which disables a snoop does not wait for a broker; see `wait_until_closed`.
+        So a chart that disables a snoop does not wait for a broker; see `wait_until_closed`.
         """
         network, self._network = self._network, None
         if network is None:
@@ -172,38 +173,38 @@ class Snoop:
         thread.start()
 
     def wait_until_closed(self) -> None:
-        """Wait until every network that was closed has ended its threads, within seconds."""
+        """Wait until every closed network has sent its last lines and ended, within seconds."""
         for thread in self._closing:
             if thread is not threading.current_thread():
                 thread.join(2 * _FLUSH_S + self._settings.limits.stop_timeout_s)
 
     def add_broker(self, url: AmqpUrl) -> None:
-        """Send to one more broker."""
+        """Begin to send to a broker."""
         if self._network is not None:
             self._network.add_broker(url)
 
     def remove_broker(self, address: Address) -> None:
-        """Send to one broker less."""
+        """Stop sending to a broker."""
         if self._network is not None:
             self._network.remove_broker(address)
 
     def tell(self, texts: Callable[[], Iterable[str]], *, colour: bool = True) -> None:
-        """Have some of the chart's own lines shown and sent, soon.
+        """Have lines of the chart itself shown and sent soon, by the teller's thread.
 
         Args:
-            texts: words them; called in the teller's thread.
-            colour: whether they may be coloured here.
+            texts: words the lines; called in the teller's thread.
+            colour: whether they may be coloured on this node's terminal.
         """
         untold = self._teller.put(Telling(self, self._network, texts, colour))
         if untold is not None:
             untold.snoop.note_untold()
 
     def note_untold(self) -> None:
-        """Count lines that went to make place for others; in the thread that tells these."""
+        """Count lines that were dropped to make room for others. Called in the chart's thread."""
         self._untold += 1
 
     def tell_now(self, telling: Telling) -> None:
-        """Show lines, and send them; in the teller's thread."""
+        """Show lines and send them. Called in the teller's thread."""
         for text in telling.texts():
             self._show(text, self._identity.name, own=True, colour=telling.colour)
             if telling.network is not None:
@@ -213,7 +214,7 @@ class Snoop:
         try:
             network.transmit(text, timeout=0.0)
         except NetworkStopped:
-            pass  # the snoop is being closed: the line was one of those that may be lost
+            pass  # the snoop is being closed: its last lines may be lost
         except TransmitError as error:
             logger.warning("a line of %s was not sent: %s", self._spec.name, error)
 
@@ -228,7 +229,7 @@ class Snoop:
         return replace(stats, dropped={**stats.dropped, DropReason.CONNECTION: lost})
 
     def stats(self) -> NetworkStats:
-        """The counters since it was enabled the last time."""
+        """The counters since it was last enabled."""
         network = self._network
         return self._last if network is None else self._stats_of(network)
 
@@ -247,11 +248,11 @@ class Snoops:
     """The two snoops of one node, and the terminal they share.
 
     Args:
-        settings: the node's.
-        identity: the node's.
-        reactors: the node's.
-        terminal: where lines are written.
-        teller: does what is to be done for a line.
+        settings: the settings of the node.
+        identity: the identity of the node as a sender.
+        reactors: the I/O threads of the node.
+        terminal: shows the lines.
+        teller: words, shows and sends the own lines.
     """
 
     def __init__(
@@ -294,21 +295,21 @@ class Snoops:
 
     @property
     def sinks(self) -> tuple[Sink, ...]:
-        """What takes the lines of others."""
+        """Take the lines of others."""
         return (self.trace.sink, self.spy.sink)
 
     def tell_trace(self, trace: Any) -> None:
-        """Show and send a state transition, as miros records it."""
+        """Show and send a state transition that miros has recorded."""
         name = self._name
         self.trace.tell(lambda: (trace_text(trace, name),))
 
     def tell_spy(self, lines: Iterable[str]) -> None:
         """Show and send the spy lines of one event."""
-        told = tuple(lines)  # the chart goes on
+        told = tuple(lines)  # now, because the chart goes on and changes them
         self.spy.tell(lambda: told)
 
     def scribble(self, message: object, *, colour: bool) -> None:
-        """Write a remark into every snoop that is enabled; with none, on the terminal alone."""
+        """Write a remark into every enabled snoop; if none is enabled, to the terminal only."""
         text = str(message)
         if self.trace.enabled:
             now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces

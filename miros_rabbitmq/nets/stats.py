@@ -1,4 +1,4 @@
-"""The counters a node shows of its networks. Typed values; nothing here counts."""
+"""The counters that a node shows of its networks, as typed values. Other modules count."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from ..exceptions import RejectReason
 
 @dataclass(frozen=True)
 class NetworkStats:
-    """One network of one node. All count events (or snoop lines), not AMQP messages."""
+    """One network of one node. The counters count events (or snoop lines), not AMQP messages."""
 
     enabled: bool
     transmitted: int
-    """Accepted by ``transmit``; each goes to every broker."""
+    """Accepted by ``transmit``. Each of them goes to every broker."""
     sent: int
     """Handed to connections, summed over the brokers; each resend counts again."""
     confirmed: int
@@ -28,20 +28,21 @@ class NetworkStats:
     received: int
     """Handed to the chart, or to the snoop."""
     own: int
-    """Own messages that came back and were skipped."""
+    """Sent by this node itself: they came back and were skipped."""
     duplicates: int
     """Came again and were skipped."""
     gaps: int
     """Were sent by somebody and never came."""
     dropped: Mapping[DropReason, int]
-    """Given up, by reason; what was to go to several brokers counts once for each."""
+    """Given up, by reason. An event that is given up for several brokers counts once for each."""
     rejected: Mapping[RejectReason, int]
+    """Received and rejected, by reason."""
     brokers: Mapping[str, PublisherStats]
     """The publisher to each broker, by ``host:port``."""
     consumer: SessionState
-    """The connection to the own broker."""
+    """The state of the connection to the own broker."""
     consumer_fault: str = ""
-    """Why there is none; empty while there is."""
+    """Why there is no such connection; empty while there is one."""
 
     @classmethod
     def closed(cls) -> NetworkStats:
@@ -57,7 +58,7 @@ class NetsStats:
     snoop_trace: NetworkStats
     snoop_spy: NetworkStats
     peers: tuple[Peer, ...] = ()
-    """The brokers that are known, this node's own first."""
+    """The known brokers, this node's own first."""
     io: str = "native"
-    """How messages are written and read: ``native``, or ``plain`` by pika alone, which is slower
-    (see ``MIROS_RABBITMQ_IO``)."""
+    """How messages are written and read: ``native``, or ``plain``, which uses only pika's public
+    interface and is slower. The environment variable ``MIROS_RABBITMQ_IO=plain`` forces it."""

@@ -1,6 +1,6 @@
-"""The thread of a node in which the lines of its snoops are worded, shown and sent.
+"""The thread of a node that words, shows and sends the lines of its snoops.
 
-A chart only hands over what is to be told, and goes on.
+A chart hands a record over to this thread and goes on with its own work.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ from .topic import TopicNetwork
 logger = logging.getLogger(__name__)
 
 _MAX_TELLINGS = 5_000
-"""What may wait for the teller; one is a transition, or the spy lines of one event."""
+"""The most tellings that wait. Each is one transition, or the spy lines of one event."""
 
 _PAUSE_S = 0.005
-"""Between two rounds of the teller: it wakes for the first line, and then at most this often."""
+"""The least time between two rounds, so that the thread is not woken for every single line."""
 
 
 class Teller(Worker["Telling"]):
-    """The thread of one node in which lines are worded, shown and sent.
+    """Words, shows and sends lines, in one thread for each node.
 
     Args:
-        name: the chart; a part of the thread's name.
+        name: the name of the chart, which becomes a part of the thread's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -36,32 +36,36 @@ class Teller(Worker["Telling"]):
 
     def _tell(self, tellings: deque[Telling], dropped: int) -> None:
         if dropped and not self._has_dropped:
-            logger.warning("%s: from now on lines are dropped: there are too many", self._name)
+            logger.warning(
+                "%s: lines are dropped from now on, because there are too many", self._name
+            )
         self._has_dropped = dropped > 0
         for telling in tellings:
             try:
                 telling.snoop.tell_now(telling)
             except Exception:
-                # Of a record that cannot be worded, as the states and signals are the user's.
+                # Some record could not be worded: its states and signals are the user's objects.
                 logger.exception("%s: a line could not be told", self._name)
 
 
 class TellingSnoop(Protocol):
-    """A snoop, as far as the teller knows it."""
+    """What the teller uses of a snoop."""
 
     def tell_now(self, telling: Telling) -> None:
-        """Show lines, and send them; in the teller's thread."""
+        """Show lines and send them. Called in the teller's thread."""
 
     def note_untold(self) -> None:
-        """Count lines that went to make place for others."""
+        """Count lines that were dropped to make room for others. Called in the chart's thread."""
 
 
 class Telling(NamedTuple):
-    """What a chart hands over to the teller."""
+    """A piece of work that a chart hands over to the teller."""
 
     snoop: TellingSnoop
     network: TopicNetwork | None
-    """Open at the time; lines that are told before a snoop is disabled still go out."""
+    """The network that is open when the chart hands over; `None` for none. So lines from before a
+    snoop is disabled still go out."""
     texts: Callable[[], Iterable[str]]
-    """Words the lines."""
+    """Words the lines, in the teller's thread."""
     colour: bool
+    """Whether the lines may be coloured on this node's terminal."""

@@ -1,7 +1,7 @@
 """Writes snoop lines to the terminal, in a thread of its own.
 
-A terminal can stand still, and a chart or a connection must not wait for it. Lines beyond a bound
-are dropped, oldest first, and their number is written in their place.
+A terminal can block, and neither a chart nor a connection may wait for it. Lines beyond a bound are
+dropped, oldest first, and their number is written in their place.
 """
 
 from __future__ import annotations
@@ -21,22 +21,22 @@ from .lines import PLAIN, Palette, palette_for
 logger = logging.getLogger(__name__)
 
 _MAX_LINES = 5_000
-"""Lines that may wait for a terminal: some seconds of a busy system."""
+"""The most lines that wait for a terminal: some seconds of a busy system."""
 
 LAST_LINES_S = 1.0
 """How long a chart that stops, and a program that ends, wait for the terminal."""
 
 Line = Callable[[Palette], str]
-"""Lays a line out for a terminal."""
+"""Lays out a line for a terminal."""
 
 
 class SnoopTerminal:
     """A queue of lines and the thread that writes them to ``sys.stdout``.
 
-    `write` may be called from any thread, and starts the thread when it is needed.
+    `write` may be called from any thread. It starts the queue's thread if necessary.
 
     Args:
-        name: the chart; a part of the thread's name.
+        name: the name of the chart, which becomes a part of the thread's name.
     """
 
     def __init__(self, name: str) -> None:
@@ -48,15 +48,15 @@ class SnoopTerminal:
         disown_in_child(self, Stage.WORKERS)
 
     def disown(self) -> None:
-        """Write what waits at the end of this process, too, which may be a forked child."""
+        """Have what waits written when this process ends, which may be a forked child."""
         end_with_program(self, Stage.WORKERS)
 
     def write(self, line: Line, *, colour: bool = True) -> None:
         """Have a line written.
 
         Args:
-            line: lays it out, given a palette.
-            colour: whether it may be coloured, where the terminal and the user want colours.
+            line: lays it out, given a palette. Called in the thread of the terminal.
+            colour: whether it may be coloured, if the terminal and the user want colours.
         """
         self._worker.put((line, colour))
 
@@ -65,11 +65,11 @@ class SnoopTerminal:
         self._worker.stop(timeout)
 
     def ask_to_end(self) -> None:
-        """The program ends: the last lines have some time from now on, all at once."""
+        """Note that the program ends: all terminals have the same time for their last lines."""
         self._asked_s = time.monotonic()
 
     def end(self, began_s: float) -> None:
-        """The program ends: write what waits."""
+        """Write what waits, before the program ends."""
         self.stop(max(0.0, self._asked_s + LAST_LINES_S - time.monotonic()))
 
     def _write(self, lines: deque[tuple[Line, bool]], dropped: int) -> None:
@@ -77,15 +77,16 @@ class SnoopTerminal:
             _write_lines(lines, dropped)
             self._is_broken = False
         except Exception as error:  # noqa: BLE001  # at the top of a thread
-            # A closed pipe, or whatever a program has put in the place of its output: nobody
-            # reads, and nobody shall be disturbed by it.
+            # A closed pipe, or a broken object in the place of the program's output: nobody reads
+            # it, and nothing else may suffer from it.
             level = logging.DEBUG if self._is_broken else logging.WARNING
             logger.log(level, "%s: cannot write: %s", self._name, error)
             self._is_broken = True
 
 
 def _write_lines(lines: deque[tuple[Line, bool]], dropped: int) -> None:
-    # Looked up each time: programs and tests redirect it. Without a console there is none.
+    # Looked up each time, because programs and tests redirect it. A program without a console
+    # has none.
     stream: TextIO | None = sys.stdout
     if stream is None:
         return
@@ -102,7 +103,7 @@ def _write_line(stream: TextIO, text: str) -> None:
     try:
         stream.write(text + "\n")
     except UnicodeEncodeError:
-        # Its sender may have letters that this terminal has not.
+        # The text has letters that this terminal cannot show.
         encoding = stream.encoding or "ascii"
         stream.write(text.encode(encoding, "replace").decode(encoding) + "\n")
 
@@ -115,7 +116,7 @@ class _Console:
         disown_in_child(self, Stage.WORKERS)
 
     def disown(self) -> None:
-        """Have a lock of one's own: whoever held the parent's does not exist in a forked child."""
+        """Make a new lock: a forked child lacks the thread that may hold the parent's lock."""
         self.lock = threading.Lock()
 
 

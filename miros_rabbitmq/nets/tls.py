@@ -6,8 +6,8 @@ Three variables are read when a constructor is given no ``tls``::
     RABBIT_TLS_CERTFILE   this node's own certificate, if brokers ask for one, in PEM
     RABBIT_TLS_KEYFILE    its private key, without a passphrase; default the file of the certificate
 
-Brokers are verified, and their host names too. A variable that is set and cannot be used is an
-error: TLS is never left out because of it.
+Brokers are verified, and their host names too. A variable that is set but cannot be used is an
+error: connections never fall back to plain TCP because of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSL
     """Make a context from the environment's variables; `None` if none is set.
 
     Raises:
-        SettingsError: a file cannot be read or used, or a variable needs another one.
+        SettingsError: a file cannot be read or used, or a variable lacks another that it needs.
     """
     authorities, own, key = (environment.get(name) or None for name in (CAFILE, CERTFILE, KEYFILE))
     if authorities is None:

@@ -34,27 +34,27 @@ from .stats import DropReason, NetworkStats
 logger = RelayedLogger(__name__)
 
 _LOSSES = Reporting(first_failure=logging.INFO)
-"""The mesh: brokers that never connected are reported by discovery and by `start`."""
+"""For the mesh. Discovery and `start` report brokers that never connected."""
 
 _IN_PASSING = Reporting(first_failure=logging.INFO, loss=logging.INFO)
-"""Further connections to a broker that another reports on."""
+"""For further connections to a broker, whose losses another connection reports."""
 
 
 class Reactors(NamedTuple):
-    """The two threads for all connections of a node.
+    """The two I/O threads for all connections of a node.
 
-    Consumers have one of their own: a broker that lets nobody publish stops reading from a
-    connection, and a chart that is slow to take events must not delay those it sends.
+    Publishers and consumers have a thread each, so that a chart which is slow to take events does
+    not delay the events that it sends.
     """
 
     tx: Reactor
-    """Of everything that publishes."""
+    """Drives everything that publishes."""
     rx: Reactor
-    """Of everything that consumes."""
+    """Drives everything that consumes."""
 
     @classmethod
     def of(cls, name: str) -> Reactors:
-        """The reactors of a node; their threads start with its first connections."""
+        """Make the reactors of a node; their threads start with its first connections."""
         return cls(Reactor(f"miros publishers of {name}"), Reactor(f"miros consumers of {name}"))
 
 
@@ -64,13 +64,13 @@ class TopicSpec:
 
     Args:
         name: the exchange; also the network's name within each envelope.
-        tx_key: the routing key of what is published.
-        rx_key: the pattern of what is consumed.
-        keys: the Fernet keys.
-        queue: what is consumed from.
-        lossy: its traffic may be lost, but never waits.
+        tx_key: the routing key to publish with.
+        rx_key: the pattern of the routing keys to consume.
+        keys: the Fernet keys; the first encrypts, all decrypt.
+        queue: the queue to consume from.
+        lossy: whether its traffic may be lost, but must never wait.
         check_body: tells whether the body of an envelope belongs on this network.
-        check_notice: the same for the body of a notice; without it, the network has none.
+        check_notice: the same for the body of a notice; `None` for a network without notices.
     """
 
     name: str
@@ -85,15 +85,15 @@ class TopicSpec:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a network calls back; all in the threads of the reactors, so each returns at once.
+    """What a network calls back. All are called in the reactors' threads, so each returns at once.
 
     Args:
         sink: takes each new envelope of another node.
-        admit: called before that; raises `MessageRejected` for what is not to be taken.
+        admit: called before that; raises `MessageRejected` to reject the envelope.
         on_change: called when a connection has changed its state.
-        notice: the body of the notice that the brokers of others are told, at each connection and
-            now and then; `None` for nothing.
-        on_notice: called with each notice of another node, but for those of neighbours.
+        notice: returns the body of the notice that goes to the brokers of others after each
+            connect, and now and then; `None` to send none.
+        on_notice: called with each notice of another node, except those of neighbours.
     """
 
     sink: Sink
@@ -110,10 +110,10 @@ class TopicNetwork:
 
     Args:
         spec: which of the networks.
-        settings: the node's.
-        identity: the node's.
-        reactors: the node's.
-        hooks: what is called back.
+        settings: the settings of the node.
+        identity: the identity of the node as a sender.
+        reactors: the I/O threads of the node.
+        hooks: what to call back.
     """
 
     def __init__(
@@ -137,7 +137,7 @@ class TopicNetwork:
             check_notice=spec.check_notice,
         )
         self.receiver: Receiver | None = None
-        """What consumes at the own broker, once it was started."""
+        """Consumes from the own broker; `None` before `start_receiver`."""
         self._settings = settings
         self._identity = identity
         self._reactors = reactors
@@ -152,7 +152,7 @@ class TopicNetwork:
                 hooks.on_notice,
             )
         # Held from numbering an envelope until every sender has it, so that all of them send in
-        # the same order; and while the set of senders changes.
+        # the same order. Also held while the set of senders changes.
         self._order = threading.Lock()
         # Replaced as a whole when it changes, so that reading it needs no lock.
         self._senders: dict[Address, Sender] = {}
@@ -197,7 +197,7 @@ class TopicNetwork:
         return Endpoint(url, self._settings.limits, self._settings.tls)
 
     def add_broker(self, url: AmqpUrl) -> None:
-        """Begin to publish to a broker; does nothing where there is a sender already."""
+        """Begin to publish to a broker; does nothing if there is a sender to it already."""
         with self._order:
             if url.address in self._senders:
                 return
@@ -209,7 +209,7 @@ class TopicNetwork:
                 separator=TOKEN_SEPARATOR,
                 durable=self._settings.durable,
                 lossy=spec.lossy,
-                # The own broker's is patient while nobody else listens there.
+                # The sender to the own broker is patient while nobody else listens there.
                 patient=spec.lossy or (is_own and self._notices is not None),
                 sender_id=self._identity.sender_id,
             )
@@ -226,12 +226,12 @@ class TopicNetwork:
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
             sender.start()
-            # The newest first, and so the own broker last: they are woken in this order, and what
-            # goes farthest should go first.
+            # The newest first, and so the own broker last: senders are woken in this order, and
+            # copies with the longest way should leave first.
             self._senders = {url.address: sender, **self._senders}
 
     def remove_broker(self, address: Address) -> int:
-        """Publish to a broker no longer; returns when its sender has ended, within seconds.
+        """Stop publishing to a broker; returns when its sender has ended, within seconds.
 
         Returns:
             how many events were given up with it.
@@ -275,7 +275,7 @@ class TopicNetwork:
         identity = self._identity
         try:
             return self.codec.encode(identity.name, identity.epoch, NOTICE, body)
-        except PayloadRefused as error:  # by a serializer of the user's own
+        except PayloadRefused as error:  # by the user's own serializer
             logger.debug("%s: no notice is sent: it %s", self.spec.name, error)
             return None
 
@@ -288,7 +288,7 @@ class TopicNetwork:
 
         Raises:
             PayloadRefused: it cannot be serialized, or is too large.
-            BackPressure: a broker's backlog had no room in time; nothing was sent to any.
+            BackPressure: a broker's backlog had no room in time; nothing was sent to any broker.
             NetworkStopped: the network takes nothing more.
         """
         identity = self._identity
@@ -304,15 +304,15 @@ class TopicNetwork:
                     self._transmitted = number
                     to_attend = [one for one in senders if one.enqueue(token)]
                     break
-            # Waits without the lock, so that nobody else has to; and looks again with it.
+            # Wait without the lock, so that nobody waits for the lock; then look again with it.
             self._wait_for_room(deadline_s, timeout)
-        # The first, which is the farthest, is sent from this thread; the reactor sends the others.
-        # So the time this thread spends hardly grows with their number.
+        # This thread sends to the first, which is the farthest, and the reactor to the others. So
+        # the time that this thread spends hardly grows with the number of brokers.
         if to_attend:
             to_attend[0].attend(to_attend[1:])
 
     def _wake_all(self) -> None:
-        """See that nothing is left behind by a sender that had to wake others, and ended."""
+        """Have all senders look at what waits, in case a sender ended that was to wake others."""
         for sender in self._senders.values():
             sender.wake()
 
@@ -333,10 +333,10 @@ class TopicNetwork:
 
         Args:
             timeout: seconds to wait; default ``transmit_timeout``.
-            if_absent: wait also for brokers that are absent, see `Sender.is_absent`.
+            if_absent: whether to wait also for absent brokers, see `Sender.is_absent`.
 
         Returns:
-            whether all have.
+            whether all have, in time.
         """
         timeout_s = self._settings.transmit_timeout if timeout is None else timeout
         deadline_s = time.monotonic() + timeout_s
@@ -347,22 +347,22 @@ class TopicNetwork:
         return all(flushed)
 
     def send_everything(self) -> None:
-        """Have all senders send what waits, without waiting for a beat; returns at once."""
+        """Have all senders send what waits, without a wait for the next beat; returns at once."""
         for sender in self._senders.values():
             sender.send_everything()
 
     def take_nothing_more(self) -> None:
-        """Refuse what is transmitted from now on, so that a flush reaches all that was accepted."""
+        """Refuse further events, so that a flush reaches everything that was accepted before."""
         with self._order:
             self._is_ending = True
 
     def stop_receiver(self) -> None:
-        """Take nothing more from the own broker; `stop` waits for the receiver's end."""
+        """Take nothing more from the own broker; `stop` waits until the receiver has ended."""
         if self.receiver is not None:
             self.receiver.link.stop()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Stop every connection, all at the same time, and wait for their ends.
+        """Stop every connection, all at the same time, and wait until they have ended.
 
         Args:
             timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
@@ -372,7 +372,7 @@ class TopicNetwork:
             links.append(self.receiver.link)
         for link in links:
             link.stop(timeout)
-        # A connection that is cut has ended a moment later; a reactor that is stuck never ends.
+        # A connection that is cut ends a moment later, unless its reactor is stuck.
         limit_s = self._settings.limits.stop_timeout_s if timeout is None else timeout
         deadline_s = time.monotonic() + limit_s + _CUT_S
         for link in links:
@@ -410,8 +410,8 @@ class TopicNetwork:
 
 
 _CUT_S = 1.0
-"""How long a connection that is cut may take to end: the reactor has others, too."""
+"""How long a connection may take to end after it is cut: the reactor has others to serve, too."""
 
 
 def _nothing() -> None:
-    """A node without anything to tell."""
+    """The body of no notice, for a node that has nothing to tell."""

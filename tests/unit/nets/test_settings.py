@@ -323,7 +323,7 @@ def test_a_routing_key_has_at_most_255_bytes(name: str) -> None:
 @pytest.mark.parametrize("name", ["tx_routing_key", "rx_routing_key"])
 @pytest.mark.parametrize("bad", ["", b"bytes", 7, ["a"]])
 def test_a_routing_key_is_a_text(name: str, bad: Any) -> None:
-    with pytest.raises(SettingsError, match=f"{name} is a text"):
+    with pytest.raises(SettingsError, match=f"{name} must be a non-empty text"):
         made(**{name: bad})
 
 
@@ -339,7 +339,7 @@ def test_user_password_and_vhost_are_texts(name: str, bad: Any) -> None:
         "mesh_encryption_key": KEY,
         name: bad,
     }
-    with pytest.raises(SettingsError, match=f"{name} is a text that is not empty") as caught:
+    with pytest.raises(SettingsError, match=f"{name} must be a non-empty text") as caught:
         Settings(**arguments)
     assert "canary" not in str(caught.value)
 
@@ -347,13 +347,13 @@ def test_user_password_and_vhost_are_texts(name: str, bad: Any) -> None:
 @pytest.mark.parametrize("name", ["rabbit_host", "interface"])
 @pytest.mark.parametrize("bad", ["", 7, b"eth0"])
 def test_host_and_interface_are_texts_or_none(name: str, bad: Any) -> None:
-    with pytest.raises(SettingsError, match=f"{name} is a text"):
+    with pytest.raises(SettingsError, match=f"{name} must be a non-empty text"):
         made(**{name: bad})
 
 
 @pytest.mark.parametrize("port", [0, -1, 65536, "5672", 5672.0, True])
 def test_a_port_is_a_number_of_1_to_65535(port: Any) -> None:
-    with pytest.raises(SettingsError, match="rabbit_port is a number of 1 to 65535"):
+    with pytest.raises(SettingsError, match="rabbit_port must be a number of 1 to 65535"):
         made(rabbit_port=port)
 
 
@@ -411,19 +411,19 @@ def test_a_serializer_and_a_deserializer_come_together(half: dict[str, Callable[
 @pytest.mark.parametrize("name", ["on_mesh_rx", "on_trace_rx", "on_spy_rx"])
 def test_a_callback_can_be_called(name: str) -> None:
     assert getattr(made(**{name: nothing}), name) is nothing
-    with pytest.raises(SettingsError, match=f"{name} is a function, not 'print'"):
+    with pytest.raises(SettingsError, match=f"{name} must be a function, not 'print'"):
         made(**{name: "print"})
 
 
 def test_a_serializer_can_be_called() -> None:
-    with pytest.raises(SettingsError, match="serializer is a function"):
+    with pytest.raises(SettingsError, match="serializer must be a function"):
         made(serializer="json", deserializer=nothing)
 
 
 @pytest.mark.parametrize("name", ["start_timeout", "transmit_timeout", "rescan_interval"])
 @pytest.mark.parametrize("bad", [-1, -0.1, math.nan, "5", None, True])
 def test_a_time_is_a_number_of_seconds(name: str, bad: Any) -> None:
-    with pytest.raises(SettingsError, match=f"{name} is a number of seconds, 0 or more"):
+    with pytest.raises(SettingsError, match=f"{name} must be a number of seconds, 0 or more"):
         made(**{name: bad})
 
 
@@ -435,14 +435,16 @@ def test_no_time_is_a_time(name: str, good: float) -> None:
 
 def test_the_allowed_classes_are_classes() -> None:
     assert made(allowed_classes=[Address]).allowed_classes == (Address,)
-    with pytest.raises(SettingsError, match="allowed_classes is a list of classes"):
+    with pytest.raises(SettingsError, match="allowed_classes must be a list of classes"):
         made(allowed_classes=[Address("host")])
 
 
 @pytest.mark.parametrize("name", ["allowed_classes", "addresses"])
 @pytest.mark.parametrize("single", [Address, 5, b"127.0.0.2", "127.0.0.2"], ids=str)
 def test_a_single_value_in_place_of_a_list_is_refused(name: str, single: Any) -> None:
-    with pytest.raises(SettingsError, match=rf"{name} is a list of .* put even one into \[ \]"):
+    with pytest.raises(
+        SettingsError, match=rf"{name} must be a list of .* put even one into \[ \]"
+    ):
         made(**{name: single})
 
 
@@ -454,7 +456,7 @@ def test_what_can_be_iterated_over_only_once_is_a_list_too() -> None:
 
 @pytest.mark.parametrize("bad", [True, "cert.pem", {}])
 def test_tls_is_a_context(bad: Any) -> None:
-    with pytest.raises(SettingsError, match=r"tls is an ssl\.SSLContext"):
+    with pytest.raises(SettingsError, match=r"tls must be an ssl\.SSLContext"):
         made(tls=bad)
 
 
@@ -481,7 +483,9 @@ def limit_names() -> list[str]:
 @pytest.mark.parametrize("bad", [0, -1, math.nan, "5", None, True])
 def test_a_limit_is_a_number_above_0(bad: Any) -> None:
     for name in limit_names():
-        with pytest.raises(SettingsError, match=rf"limits: {name} is a (whole )?number above 0"):
+        with pytest.raises(
+            SettingsError, match=rf"limits: {name} must be a (whole )?number above 0"
+        ):
             Limits(**{name: bad})
 
 
