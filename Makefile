@@ -10,19 +10,19 @@ SOURCES = $(wildcard miros_rabbitmq tests examples tools bench setup.py)
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
 
-setup:  ## virtual environment in .venv, the package in it, RabbitMQ where it is missing
+setup:  ## virtual environment in .venv, the package in it, RabbitMQ if it is missing
 	@tools/setup.sh
 
 demo: setup  ## a crossing's traffic lights: three processes, two brokers, one live trace (15 s)
 	@$(BIN)/python examples/crossing/demo.py
 
-test: setup  ## lint, types, and all tests; the unit tests on every Python, the short matrix
+test: setup  ## lint, types and all tests; unit tests on every Python; short matrix (8 minutes)
 	@tools/test.sh $(SOURCES)
 
 unit: setup  ## the tests that need no RabbitMQ
 	@$(BIN)/python -m pytest -q tests/unit
 
-matrix: setup  ## our oldest dependencies on the oldest Python, the newest on the newest (SHORT=1)
+matrix: setup  ## tests with the oldest dependencies and Python, and the newest (SHORT=1: fewer)
 	@tools/matrix.sh $(if $(SHORT),--short)
 
 fuzz: setup  ## ten minutes of atheris for each parser of foreign bytes (FUZZ_SECONDS=600)
@@ -46,7 +46,7 @@ lint: setup  ## ruff: rules and format
 types: setup  ## mypy --strict
 	@$(BIN)/mypy $(SOURCES)
 
-format: setup  ## let ruff format everything, and mend what it can
+format: setup  ## let ruff format everything, and repair what it can
 	@$(BIN)/ruff check --fix $(SOURCES)
 	@$(BIN)/ruff format $(SOURCES)
 

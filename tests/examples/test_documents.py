@@ -149,6 +149,12 @@ def test_the_python_in_how_it_works_runs(
     )
 
 
+@pytest.mark.parametrize("document", ["docs/discovery.rst", "docs/security.rst"])
+def test_the_python_in_the_other_pages_runs(document: str, as_if_there: dict[str, Any]) -> None:
+    kind = miros_rabbitmq.NetworkedActiveObject
+    run(document, {**as_if_there, "NetworkedActiveObject": kind})
+
+
 @miros.spy_on
 def listening(chart: Any, e: miros.Event) -> Any:
     chart.temp.fun = chart.top
