@@ -21,6 +21,7 @@ from miros import Event
 from miros_rabbitmq import NetworkedActiveObject, NetworkStopped
 
 from ..broker.charts import listening, make_active_object
+from ..helpers import end_child
 
 COUNT = 5_000
 
@@ -46,7 +47,7 @@ def context_manager(chart: NetworkedActiveObject) -> None:
     """As the README has it; and nothing is left for the end of the interpreter."""
     with chart:
         talk(chart)
-    os._exit(0)
+    end_child(0)
 
 
 def uncaught_error(chart: NetworkedActiveObject) -> None:
@@ -73,7 +74,7 @@ def fork(chart: NetworkedActiveObject) -> None:
             chart.stop()
         except BaseException:  # noqa: BLE001  # the child must not run on as the parent
             traceback.print_exc()
-            os._exit(1)
+            end_child(1)
         sys.exit(0)  # runs what is registered for the interpreter's exit
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     process = multiprocessing.get_context("fork").Process(target=in_child, args=(chart,))

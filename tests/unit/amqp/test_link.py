@@ -28,7 +28,7 @@ from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.logs import write_all
 from miros_rabbitmq.urls import AmqpUrl
 
-from ...helpers import scaled, wait_until
+from ...helpers import end_child, scaled, wait_until
 
 PASSWORD = "secret-of-the-test"
 
@@ -484,11 +484,11 @@ def _be_the_child(link: Link) -> None:
         assert link.state is SessionState.CONNECTING
         link.stop()
         assert link.wait_for_end(LONG_S)
-        os._exit(0)
+        end_child(0)
     except BaseException:  # noqa: BLE001  # the child must not run on as the parent
         sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(1)
+        end_child(1)
 
 
 # Memory.

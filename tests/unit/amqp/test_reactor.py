@@ -32,7 +32,7 @@ from miros_rabbitmq.amqp.reactor import (
 )
 from miros_rabbitmq.logs import MustNotWait, must_not_wait, write_all
 
-from ...helpers import scaled, wait_until
+from ...helpers import end_child, scaled, wait_until
 
 NAME = "reactor under test"
 
@@ -1044,7 +1044,7 @@ def _be_the_child(rig: Rig, former: Lane) -> None:
         assert not former.is_open
         assert rig.reactor.busy() == ""
         assert former.run_here(lambda: True) is False
-        former.call_soon(lambda: os._exit(3))
+        former.call_soon(lambda: end_child(3))
         rig.lanes.clear()
         lane = rig.lane("of the child")
         served: list[int] = []
@@ -1054,8 +1054,8 @@ def _be_the_child(rig: Rig, former: Lane) -> None:
             wait_until(lambda: served == [7])
             rig.fire(lane)
         rig.end()
-        os._exit(0)
+        end_child(0)
     except BaseException:  # noqa: BLE001  # the child must not run on as the parent
         sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(1)
+        end_child(1)
