@@ -442,17 +442,6 @@ class Link:
 
     def _on_error(self, error: BaseException) -> None:
         """Go on after what a callback, a timer or a handler raised: it costs this connection."""
-        try:
-            self._give_up_after(error)
-        except BaseException:
-            # The user's callbacks failed, too. Whatever there was to do, the link goes on or ends.
-            if self.is_stopping:
-                self._finish()
-            elif self._connection is None:
-                self._retry_later(self.endpoint.limits.reconnect_max_s)
-            raise
-
-    def _give_up_after(self, error: BaseException) -> None:
         if isinstance(error, (OSError, MemoryError)) and self.state is SessionState.CONNECTING:
             # No descriptor, no memory, no thread: an attempt that failed, like any other.
             self._abandon(f"{type(error).__name__}: {error}")

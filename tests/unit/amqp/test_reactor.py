@@ -145,6 +145,8 @@ class Watched:
 
     def __init__(self) -> None:
         self.timeouts: list[float] = []
+        self.stretch = 1.0
+        """Waits are this many times as long as they were to be."""
         self.before_select: Callable[[float], list[Any] | None] = lambda timeout: None
 
     def __call__(self) -> selectors.BaseSelector:
@@ -155,7 +157,7 @@ class Watched:
                 assert timeout is not None
                 watched.timeouts.append(timeout)
                 answer = watched.before_select(timeout)
-                return super().select(timeout) if answer is None else answer
+                return super().select(timeout * watched.stretch) if answer is None else answer
 
         return Selector()
 
@@ -477,21 +479,41 @@ def test_whoever_lets_go_of_a_lane_wakes_the_reactor_for_it() -> None:
     watched = Watched()
     rig = Rig(watched)
     lane = rig.lane("held")
+    called, waits = threading.Event(), threading.Event()
+
+    def note_the_wait(timeout: float) -> None:
+        if timeout > 0 and not lane.is_free():
+            waits.set()
+
     with held(lane) as let_go:
-        waits = threading.Event()
-        lane.call_soon(lambda: None)
-        # The longest wait begins; and does not end by itself.
-        watched.before_select = lambda timeout: (
-            waits.set() if 0 < timeout < 1 and lane_is_wanted() else None
-        )
-
-        def lane_is_wanted() -> bool:
-            return not lane.is_free()
-
+        watched.stretch = 1_000.0  # it would look again by itself: not in these tests
+        watched.before_select = note_the_wait
+        lane.call_soon(called.set)
         assert waits.wait(LONG_S)
+        began_s = time.monotonic()
         let_go()
-        rig.call(lane)
+        assert called.wait(LONG_S)
+        assert time.monotonic() - began_s < scaled(5)
+    watched.stretch = 1.0
     rig.end()
+
+
+def test_what_had_to_wait_comes_before_what_is_called_after_the_lane_was_let_go() -> None:
+    rig = Rig()
+    lane, other = rig.lane("held"), rig.lane("other")
+    order: list[int] = []
+    with held(lane) as let_go:
+        lane.call_soon(partial(order.append, 0))
+        rig.call(other)
+
+        def plan() -> None:  # both are called in one round, before it looks at who waits
+            other.call_soon(let_go)
+            lane.call_soon(partial(order.append, 1))
+
+        rig.call(other, plan)
+        wait_until(lambda: len(order) == 2)
+    rig.end()
+    assert order == [0, 1]
 
 
 def test_a_lane_that_was_let_go_before_the_reactor_waits_is_not_waited_for() -> None:
@@ -504,7 +526,6 @@ def test_a_lane_that_was_let_go_before_the_reactor_waits_is_not_waited_for() -> 
     with held(lane) as let_go:
 
         def let_it_go() -> None:  # timers are the last of a round
-            lane.call_soon(lambda: None)
             let_go()
             since.append(len(watched.timeouts))
 
@@ -975,7 +996,7 @@ def test_the_thread_lives_from_the_first_lane_to_the_last_and_again() -> None:
         assert len(reactor_threads()) == 1
         first.call_soon(first.close)
         rig.fire(second)
-        assert not rig.call(second, lambda: rig.reactor.wait_for_end(1.0)), "never by itself"
+        assert not rig.call(second, lambda: rig.reactor.wait_for_end(LONG_S)), "at once"
         assert not rig.reactor.wait_for_end(0.0)
         rig.end()
         wait_until(lambda: not reactor_threads())
