@@ -11,7 +11,7 @@ from .stage import Stage, Wide, roles
 
 FEW, MANY = 1, 8
 LOOP_EVENTS = 5_000
-"""Well below the backlog, so that none waits for room."""
+"""Well below the backlog, so that no post waits for room."""
 
 PAUSES, PAUSE_S = 50, 0.01
 
@@ -27,7 +27,7 @@ WATCHES = {"off": "not watched", "live": "miros's live trace", "snoop": "snoop t
 def transmit(wide: Wide, size: Size) -> Result:
     """Processor time of `transmit` in the calling thread, to 8 brokers and to 1."""
     runs: dict[int, list[dict[str, float]]] = {FEW: [], MANY: []}
-    # With keys of their own: neither hears the other.
+    # With keys of their own, so that neither hears the other.
     parts = [
         (
             "costs.transmit_cost",
@@ -73,7 +73,7 @@ def idle(stage: Stage, _: Size) -> Result:
 
 
 def start(stage: Stage, _: Size) -> Result:
-    """From the construction of a chart to its first event; each in a new process."""
+    """The time from the construction of a chart to its first event, each in a new process."""
     reports = []
     with roles(("costs.tick", stage.at(1))) as (ticking,):
         for _number in range(STARTS):
@@ -121,7 +121,7 @@ def peers(wide: Wide, _: Size) -> Result:
 
 
 def trace(stage: Stage, size: Size) -> Result:
-    """A chart with a transition for each event, by whom it is watched.
+    """A chart with a transition for each event, watched in different ways.
 
     The target speaks of a chart at 1,000 events a second: what counts is the time by the clock that
     its thread is busy with an event. It has in it what the thread does for the watcher and, as
