@@ -1,4 +1,4 @@
-"""Where the time of one event goes, at its sender and at its receiver.
+"""Where the time of one event goes, at its sender and its receiver.
 
 Twice: by hooks around the steps (`roles.hooks`), in processor time for each event; and, where
 py-spy is installed and may look into processes, by samples of what their threads are doing.
@@ -24,12 +24,12 @@ SINGLE_EVENTS, SINGLE_PAUSE_S = 500, 0.005
 
 SAMPLES_A_SECOND = 400
 SAMPLED_EVENTS = 4
-"""Times as many events as of a throughput measurement: some seconds."""
+"""Times the number of events of a throughput measurement: this takes some seconds."""
 
 HEADS = ["step", "under load, µs", "one at a time, µs"]
 
 SMALL_US = 0.3
-"""Steps below this, as the few that belong to the other side, are a part of the rest."""
+"""Smaller steps, such as the few that belong to the other side, are put into the rest."""
 
 COLD = 20
 """How many times longer steps take, one event at a time."""
@@ -74,7 +74,7 @@ def breakdown(stage: Stage, size: Size) -> Result:
 
 
 def _scaled(steps: dict[str, float], whole: float) -> dict[str, float]:
-    """The steps, so that their sum is the whole."""
+    """The steps, scaled so that their sum is the whole."""
     factor = whole / sum(steps.values())
     return {label: value * factor for label, value in steps.items()}
 
@@ -125,7 +125,7 @@ def _sample(stage: Stage, events: int) -> dict[str, list[tuple[str, float]]]:
 
 
 def _py_spy() -> str | None:
-    """The program, beside the interpreter or elsewhere."""
+    """The path of the program, beside the interpreter or on PATH."""
     beside = Path(sys.executable).with_name("py-spy")
     return str(beside) if beside.exists() else shutil.which("py-spy")
 
@@ -136,7 +136,7 @@ def _modules(file: Path) -> list[tuple[str, float]]:
     for line in file.read_text(encoding="utf-8").splitlines():
         stack, _, count = line.rpartition(" ")
         if not stack or "importlib" in stack:
-            continue  # no code of Python, or a process that starts
+            continue  # not Python code, or a process that is just starting
         match = _FRAME.match(stack.rpartition(";")[2])
         counts[match["file"] if match else "?"] += int(count)
     total = counts.total() or 1

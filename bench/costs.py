@@ -14,7 +14,7 @@ JUDGED = 8
 """The number of brokers that has a target."""
 
 LOOP_EVENTS = 5_000
-"""Well below the backlog, so that none waits for room."""
+"""Well below the backlog, so that no post waits for room."""
 
 PAUSES, PAUSE_S = 50, 0.01
 
@@ -30,7 +30,7 @@ WATCHES = {"off": "not watched", "live": "miros's live trace", "snoop": "snoop t
 def transmit(wide: Wide, size: Size) -> Result:
     """Processor time of `transmit` in the calling thread, to several brokers and to 1."""
     runs: dict[int, list[dict[str, float]]] = {brokers: [] for brokers in BROKERS}
-    # With keys of their own: neither hears the other.
+    # With keys of their own, so that neither hears the other.
     parts = [
         (
             "costs.transmit_cost",
@@ -78,7 +78,7 @@ def idle(stage: Stage, _: Size) -> Result:
 
 
 def start(stage: Stage, _: Size) -> Result:
-    """From the construction of a chart to its first event; each in a new process."""
+    """The time from the construction of a chart to its first event, each in a new process."""
     reports = []
     with roles(("costs.tick", stage.at(1))) as (ticking,):
         for _number in range(STARTS):
@@ -125,7 +125,7 @@ def peers(wide: Wide, _: Size) -> Result:
 
 
 def trace(stage: Stage, size: Size) -> Result:
-    """A chart with a transition for each event, by whom it is watched.
+    """A chart with a transition for each event, watched in different ways.
 
     The target speaks of a chart at 1,000 events a second: what counts is the time by the clock that
     its thread is busy with an event. It has in it what the thread does for the watcher and, as

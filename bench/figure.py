@@ -7,14 +7,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 ROUNDS_A_RUN = 4
-"""What takes turns in blocks has so many of them in each of the runs that are asked for."""
+"""Peers that take turns have so many blocks in each run."""
 
 
 class Figure(NamedTuple):
     """One line of the table."""
 
     part: str
-    """The measurement it is of."""
+    """The measurement that it belongs to."""
     name: str
     value: float
     unit: str
@@ -40,9 +40,9 @@ class Result(NamedTuple):
 
     figures: list[Figure]
     details: dict[str, Any] = {}  # noqa: RUF012  # never changed
-    """What plots are made of besides."""
+    """Further data for plots."""
     tables: dict[str, list[list[str]]] = {}  # noqa: RUF012
-    """The same figures side by side, where they are many: rows, the first of them the heads."""
+    """Many figures as a table: rows, of which the first has the heads."""
 
 
 def judged(
@@ -79,7 +79,7 @@ def judged(
 
 
 def number(value: float) -> str:
-    """A figure with three digits or so."""
+    """A figure with about three digits."""
     if value == int(value) or abs(value) >= 100:
         return f"{value:,.0f}"
     return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
@@ -91,10 +91,10 @@ def middle(values: Iterable[float]) -> float:
 
 
 def percentile_99(times: Sequence[float]) -> float:
-    """What 99 of 100 stay below."""
+    """The 99th percentile."""
     return statistics.quantiles(times, n=100)[98] if len(times) > 1 else times[0]
 
 
 def slope(points: Sequence[tuple[float, float]]) -> float:
-    """How much the second grows for each of the first: least squares."""
+    """How much the second grows for each unit of the first, by least squares."""
     return statistics.linear_regression(*zip(*points, strict=True)).slope

@@ -27,7 +27,7 @@ OURS = COLOURS["chart"]
 DPI = 110
 
 PLAIN = FuncFormatter(lambda value, _: f"{value:,g}")
-"""Numbers as they are read, not as powers."""
+"""Write numbers out, not as powers of ten."""
 
 
 def keep(folder: Path, results: dict[str, Result]) -> None:

@@ -1,4 +1,4 @@
-"""Prints figures, keeps them as JSON, and writes them into the documentation."""
+"""Prints figures, stores them as JSON, and writes them into the documentation."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def show(name: str, result: Result, seconds: float) -> None:
 
 
 def show_verdicts(results: dict[str, Result]) -> None:
-    """Print what is met and what is not."""
+    """Print which targets are met and which are not."""
     judged = [one for result in results.values() for one in result.figures if one.verdict]
     missed = [one for one in judged if one.verdict != "met"]
     print(f"\n{len(judged) - len(missed)} of {len(judged)} targets are met")
@@ -76,7 +76,7 @@ def keep(folder: Path, results: dict[str, Result], facts: dict[str, str]) -> Non
 
 
 def _rounded(value: str | float) -> str | float:
-    """Numbers with the digits that mean something."""
+    """Round numbers to their significant digits."""
     return value if isinstance(value, str) else float(f"{value:.5g}")
 
 

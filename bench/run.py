@@ -1,7 +1,7 @@
 """Runs every measurement in one go on private brokers, prints figures, and keeps them.
 
-Absolute figures are those of the machine and of its other business; the ratios of one run are
-what counts. Peers are measured in turn, several times, and the median counts.
+Absolute figures depend on the machine and on its other work; the ratios of one run count. Peers are
+measured in turn, several times, and the median counts.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def parse() -> argparse.Namespace:
 
 
 def measure(wanted: tuple[str, ...], size: Size) -> tuple[dict[str, Result], dict[str, str]]:
-    """Take the measurements; those of one stage after the other."""
+    """Take the measurements, one stage after the other."""
     results: dict[str, Result] = {}
     with open_stage() as stage:
         facts = machine(stage.version)

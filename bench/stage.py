@@ -54,7 +54,7 @@ class Role:
         self.process.stdin.flush()
 
     def hear(self) -> Any:
-        """Wait for its next line; what a launcher says is passed over."""
+        """Wait for its next line; output of a launcher is skipped."""
         assert self.process.stdout is not None
         for line in self.process.stdout:
             if line[0] in '"[{':
@@ -121,7 +121,7 @@ def open_stage() -> Iterator[Stage]:
 
 
 class Wide:
-    """One node whose virtual hosts stand for many brokers.
+    """One node with virtual hosts that stand for many brokers.
 
     Each has a queue that takes the events and keeps few of them: a broker without listeners would
     send every message back, which is another cost.
@@ -161,7 +161,7 @@ def chart_at(own: LocalBroker, key: str, addresses: list[str]) -> dict[str, Any]
 
 
 def machine(rabbitmq: str) -> dict[str, str]:
-    """What the figures depend on, and nothing that tells whose machine it is."""
+    """What the figures depend on, without anything that identifies the machine."""
     packages = ("miros-rabbitmq", "miros", "pika", "aio-pika", "cryptography")
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     return {

@@ -10,7 +10,7 @@ from .stage import Part, Stage, roles
 
 
 class Load(NamedTuple):
-    """What a publisher is given to send."""
+    """The loads that a publisher is given."""
 
     name: str
     events: int
@@ -28,7 +28,7 @@ LOADS = (
 TEMPOS = ("PID", "always fast", "always slow")
 
 KINDS = {"events": False, "snoop lines": True}
-"""Publishers by what they are for: those of the snoops are lossy and patient."""
+"""The publishers of the mesh and of the snoops; the latter are lossy and patient."""
 
 COLUMNS = {
     "messages": "for an event",

@@ -22,10 +22,10 @@ TRIPS = {
     "aio": ("others.aio_echo", "others.aio_ping"),
     "blocking": ("others.blocking_echo", "others.blocking_ping"),
 }
-"""Who answers and who asks."""
+"""The role that answers, and the role that asks."""
 
 COMPARED = ("raw", "chart")
-"""Those whose ratio is a target; the others make fewer trips."""
+"""The peers whose ratio has a target; the others make fewer trips."""
 
 SENDERS = {
     "raw": ("raw.raw_send", "raw.raw_receive", 1.0),
@@ -37,13 +37,13 @@ SENDERS = {
 
 BLOCK_TRIPS = 50
 WARM_TRIPS = 5
-"""The first of a block that do not count."""
+"""How many trips at the begin of a block do not count."""
 
 
 def round_trip(stage: Stage, size: Size) -> Result:
     """Chart to chart to chart through two brokers, one at a time, and raw pika's echo.
 
-    All are there all the time, and take turns at short blocks: what the machine does besides,
+    All run all the time, and take turns in short blocks: so other work of the machine,
     which may make it twice as slow for some seconds, befalls them alike.
     """
     taken: dict[str, list[float]] = {kind: [] for kind in TRIPS}

@@ -30,7 +30,7 @@ from miros_rabbitmq import LocalBroker, NetworkedActiveObject
 
 
 class Guest(NetworkedActiveObject):
-    """Says hello until it is welcomed, and welcomes whoever says hello."""
+    """Says hello until it is welcomed, and welcomes every chart that says hello."""
 
     def __init__(self, name: str, **network: Any) -> None:
         super().__init__(name, **network)
@@ -54,7 +54,7 @@ def polite(guest: Guest, e: Event) -> Any:
 
 @spy_on
 def alone(guest: Guest, e: Event) -> Any:
-    """Says hello every half second: whoever comes later hears it, too."""
+    """Says hello every half second, so that charts that start later hear it, too."""
     status = return_status.UNHANDLED
     if e.signal == signals.ENTRY_SIGNAL:
         guest.post_fifo(Event(signal=signals.SAY_HELLO), period=0.5, deferred=False)
@@ -96,7 +96,7 @@ def meet(guests: list[Guest], timeout: float) -> bool:
         )
     finally:
         for guest in guests:
-            guest.stop()  # sends what is on its way, and ends every thread
+            guest.stop()  # sends what still waits, and ends every thread
 
 
 def main() -> int:

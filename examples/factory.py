@@ -28,7 +28,7 @@ from miros_rabbitmq import LocalBroker, NetworkedFactory
 
 COLD, WARM = 19.0, 21.0  # degrees Celsius
 STEP_S = 0.1
-"""Between two measurements."""
+"""The time between two measurements, in seconds."""
 
 
 class Room(NetworkedFactory):

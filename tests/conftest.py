@@ -27,18 +27,18 @@ LEAK_TIMEOUT_S = 5.0
 
 @pytest.fixture(scope="session", autouse=True)
 def _multiprocessing_helper() -> None:
-    """Start the helper process that multiprocessing starts once and keeps: it is no test's leak."""
+    """Start the helper process that multiprocessing starts once and keeps; it is not a leak."""
     resource_tracker.ensure_running()
 
 
 @pytest.fixture(autouse=True)
 def no_leaks(_multiprocessing_helper: None) -> Iterator[None]:
-    """Fail a test which leaves a thread, a file descriptor or a child process behind."""
+    """Fail a test that leaves a thread, a file descriptor or a child process behind."""
     before = Holdings.now()
     yield
     if not Holdings.now().since(before):
         return
-    gc.collect()  # what only a finished test's exception still refers to
+    gc.collect()  # what only the exception of a finished test still refers to
     with contextlib.suppress(AssertionError):
         wait_until(lambda: not Holdings.now().since(before), LEAK_TIMEOUT_S)
     leaks = Holdings.now().since(before)
@@ -48,7 +48,7 @@ def no_leaks(_multiprocessing_helper: None) -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def rabbitmq_installed() -> None:
-    """Skip the tests that need RabbitMQ where there is none; in CI its absence is a failure."""
+    """Skip the tests that need RabbitMQ if it is not installed; in CI they fail instead."""
     try:
         find_rabbitmq()
     except LocalBrokerError as error:
@@ -59,7 +59,7 @@ def rabbitmq_installed() -> None:
 
 @pytest.fixture(scope="session")
 def _shared_brokers(rabbitmq_installed: None) -> Iterator[tuple[LocalBroker, LocalBroker]]:
-    # One password for both, as every broker of a system takes the same credentials.
+    # One password for both, because every broker of a system needs the same credentials.
     password = secrets.token_urlsafe()
     hosts = "127.0.0.2", "127.0.0.3"
     brokers = LocalBroker(hosts[0], password=password), LocalBroker(hosts[1], password=password)
@@ -75,11 +75,11 @@ def _shared_brokers(rabbitmq_installed: None) -> Iterator[tuple[LocalBroker, Loc
 
 @pytest.fixture(scope="session")
 def broker_a(_shared_brokers: tuple[LocalBroker, LocalBroker]) -> LocalBroker:
-    """A node on 127.0.0.2 that all tests share: use it, do not hurt it."""
+    """A node on 127.0.0.2 that all tests share: use it, but do not harm it."""
     return _shared_brokers[0]
 
 
 @pytest.fixture(scope="session")
 def broker_b(_shared_brokers: tuple[LocalBroker, LocalBroker]) -> LocalBroker:
-    """A node on 127.0.0.3 that all tests share: use it, do not hurt it."""
+    """A node on 127.0.0.3 that all tests share: use it, but do not harm it."""
     return _shared_brokers[1]

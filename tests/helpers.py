@@ -1,4 +1,4 @@
-"""What tests of every kind use: waiting for a condition, scaled to the machine."""
+"""Waiting for conditions, with timeouts scaled to the machine; for tests of every kind."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ TIME_SCALE = float(os.environ.get("MIROS_TEST_TIME_SCALE", "1"))
 """Multiplies every timeout of the tests; more than 1 on a slow or busy machine."""
 
 POLL_S = 0.005
-"""Short enough not to be felt, long enough to leave the processor to what is waited for."""
+"""Too short to be noticed, and long enough to leave the processor to what is waited for."""
 
 
 def scaled(seconds: float) -> float:
@@ -49,10 +49,10 @@ def wait_until(
 
 
 class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints
-    """A header table that a broker passes on, and that pika raises at."""
+    """A header table that a broker passes on, and for which pika raises."""
 
     def encode(self) -> list[bytes]:
-        table = b"\x01tT" + struct.pack(">Q", 2**62)  # a time beyond all calendars
+        table = b"\x01tT" + struct.pack(">Q", 2**62)  # a time that no calendar has
         return [struct.pack(">HI", self.FLAG_HEADERS, len(table)), table]
 
 

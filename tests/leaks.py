@@ -1,4 +1,4 @@
-"""What a process holds that a test must give back: threads, file descriptors, child processes.
+"""What a test must give back: threads, file descriptors, child processes.
 
 File descriptors and children are read from ``/proc``; where there is none, only threads count.
 """
@@ -20,7 +20,7 @@ _MIROS_WRITER = "thread_runner"
 """The function of miros's writer thread, of which there is one a process, never ended."""
 
 _KEPT_OPEN = {"/dev/urandom", "/dev/null"}
-"""Opened by the standard library when first needed, and then kept."""
+"""Opened by the standard library on first use, and then kept."""
 
 
 class Holdings(NamedTuple):
@@ -29,7 +29,7 @@ class Holdings(NamedTuple):
     threads: frozenset[threading.Thread]
     descriptors: Counter[str]
     children: Counter[str]
-    """By command: a shared broker that a test restarts is another process, but no more of them."""
+    """By command: a shared broker that a test restarts is another process of the same kind."""
 
     @classmethod
     def now(cls) -> Holdings:
@@ -38,7 +38,7 @@ class Holdings(NamedTuple):
         return cls(threads, _descriptors(), _children())
 
     def since(self, before: Holdings) -> list[str]:
-        """Describe what is held now and was not held before."""
+        """Describe what the process holds now and did not hold before."""
         return [
             *(f"thread {thread.name!r}" for thread in self.threads - before.threads),
             *(f"file descriptor of {what}" for what in self.descriptors - before.descriptors),
@@ -56,7 +56,7 @@ def _descriptors() -> Counter[str]:
     found: Counter[str] = Counter()
     with contextlib.suppress(FileNotFoundError):
         for number in os.listdir("/proc/self/fd"):
-            # The descriptor of the listing itself is gone already.
+            # The descriptor of the listing itself is closed already.
             with contextlib.suppress(FileNotFoundError):
                 target = os.readlink(f"/proc/self/fd/{number}")
                 if target not in _KEPT_OPEN and not target.startswith("/proc/"):
@@ -73,7 +73,7 @@ def _children() -> Counter[str]:
     found: Counter[str] = Counter()
     parent = str(os.getpid())
     for entry in Path("/proc").glob("[1-9]*/stat"):
-        # A process may end while it is looked at.
+        # A process may end meanwhile.
         with contextlib.suppress(OSError):
             # After the name, which may hold anything: state, parent.
             if entry.read_text(errors="replace").rpartition(")")[2].split()[1] == parent:

@@ -1,4 +1,4 @@
-"""Random kills and cuts on a seed, and the ledger of what was delivered: ``make faults``.
+"""Random kills and cuts from a seed, and the ledger of what was delivered: ``make faults``.
 
 Charts on two brokers send to each other, steadily and in bursts, while brokers are killed and
 restarted, and connections cut, silenced, delayed and throttled. After each fault events have to be
@@ -19,7 +19,7 @@ from tests.faults.system import Storm, system
 
 
 def main() -> int:
-    """Run the storm; the exit code."""
+    """Run the storm, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--count", type=int, default=100, help="how many faults")
     parser.add_argument("--seed", type=int, default=1, help="which faults")

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Fuzz every target of tests/fuzz, one after the other, on one core and politely; a line for each.
-# FUZZ_SECONDS is the time of one (600). Arguments name targets; default all. What was found stays
+# Fuzz every target of tests/fuzz, one after the other, on one core at low priority; a line for each.
+# FUZZ_SECONDS is the time for each (600). Arguments name targets; default: all. Findings stay
 # in .venv/fuzz/found, with the log of each target. Atheris lives in .venv/fuzz, and only there.
 
 set -u

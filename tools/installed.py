@@ -15,7 +15,7 @@ from pathlib import Path
 PACKAGE = "miros_rabbitmq"
 
 NEEDS_MORE = {"miros_rabbitmq.testing": "pytest"}
-"""Modules that need more than the package's own dependencies, and what they need."""
+"""Modules that need more than the package's dependencies, and what they need."""
 
 
 def files(folder: Path) -> set[str]:
@@ -28,7 +28,7 @@ def files(folder: Path) -> set[str]:
 
 
 def main(sources: Path) -> None:
-    """Report the first difference by an exit status, and how much there is if there is none."""
+    """Exit with a message at the first difference; otherwise print how much was compared."""
     spec = importlib.util.find_spec(PACKAGE)
     if spec is None or spec.origin is None:
         sys.exit(f"{PACKAGE} is not installed")

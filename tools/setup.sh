@@ -1,10 +1,10 @@
 #!/bin/sh
 # Set up this checkout: a virtual environment in .venv with the package and its test tools, and
-# RabbitMQ from the distribution's packages where it is missing (its service is not started). And
-# the program ip, where it can be had: some tests make networks with it, and are skipped without.
+# RabbitMQ from the distribution's packages if it is missing (its service is not started). And the
+# program ip, if it can be had: some tests make networks with it, and are skipped without it.
 #
 # Needs Python >= 3.10; PYTHON=/path/to/python chooses one, otherwise it is the newest on PATH.
-# What is there already is kept, and a second run has nothing to do. Details: .venv/setup.log.
+# Keeps what is there already, so that a second run has nothing to do. Details: .venv/setup.log.
 
 set -eu
 cd "$(dirname "$0")/.."
@@ -37,7 +37,7 @@ have_ip() {
     [ -x /usr/sbin/ip ] || [ -x /sbin/ip ] || command -v ip >/dev/null 2>&1
 }
 
-# What the environment was made from, and by which Python: another stamp means to make it anew.
+# What the environment was made from, and by which Python: if the stamp differs, make it anew.
 stamp() {
     cat pyproject.toml setup.py tools/setup.sh | cksum
     printf '%s\n' "${PYTHON-}"
@@ -46,7 +46,7 @@ stamp() {
 
 find_python() {
     for candidate in ${PYTHON:-python3.13 python3.12 python3.11 python3.10 python3}; do
-        # A name on PATH may be an empty shell, as pyenv has for versions that are not chosen.
+        # A name on PATH may be a stub, such as those of pyenv for versions that are not chosen.
         if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 10))' 2>/dev/null; then
             "$candidate" -c 'import sys; print(sys.executable)'
             return
@@ -70,7 +70,7 @@ allow_services() {
     POLICY=
 }
 
-# install_packages PACKAGE...: from the distribution, starting none of the services that come with them.
+# install_packages PACKAGE...: from the distribution; services that come with them are not started.
 install_packages() {
     say "installing $* from the distribution's packages ..."
     had_rabbitmq=false had_erlang=false
@@ -85,11 +85,11 @@ install_packages() {
         as_root install -m 755 "$VENV/policy-rc.d" "$POLICY"
         rm "$VENV/policy-rc.d"
     fi
-    # The lists of packages may be missing or old: fetch them only if it does not work without.
+    # The package lists may be missing or old: fetch them only if the installation fails without.
     apt_install "$@" || { logged as_root apt-get update && logged apt_install "$@"; }
     allow_services
     trap - EXIT INT TERM HUP
-    # Only its programs are needed: nor shall what came along start with the machine from now on.
+    # Only its programs are needed: the services must not start with the machine from now on.
     if have_rabbitmq && ! $had_rabbitmq; then
         as_root update-rc.d rabbitmq-server disable >>"$LOG" 2>&1 || true
         as_root systemctl disable rabbitmq-server.service >>"$LOG" 2>&1 || true

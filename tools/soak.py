@@ -24,7 +24,7 @@ from miros_rabbitmq import Limits
 from tests.faults.system import Storm, System, system
 
 WARM_UP_S = 300.0
-"""Until then pools and buffers fill: growth counts from here on, or from half of a short run."""
+"""Pools and buffers fill until then: growth counts from here on, or from half of a short run."""
 
 GROWTH_MIB = 8.0
 """More than what the allocator's arenas vary by."""
@@ -51,7 +51,7 @@ class Sample(NamedTuple):
 
 
 def main() -> int:
-    """Run the soak; the exit code."""
+    """Run the soak, and return the exit code."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--minutes", type=float, default=60.0)
     parser.add_argument("--rate", type=float, default=50.0, help="events a second, each way")
@@ -67,7 +67,7 @@ def main() -> int:
 
 
 def soak(subject: System, duration_s: float, seed: int) -> int:
-    """Cut, kill, wait and look, until the time is over; the exit code."""
+    """Cut, kill, wait and measure, until the time is over; return the exit code."""
     storm = Storm(subject, seed)
     began_s = time.monotonic()
     interval_s = min(60.0, duration_s / 10)

@@ -1,7 +1,7 @@
 """miros without a network, in a process of its own.
 
-Nothing of the package may be imported here, not even by way of another role: it puts its own
-registry of signals in the place of miros's, which makes miros itself faster.
+Nothing of the package may be imported here, not even by way of another role: its networked objects
+guard miros's registry of signals, which makes miros itself faster.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def miros_alone(**_: Any) -> None:
         began = time.time()
         for number in range(count):
             while len(chart.queue) > 400:
-                time.sleep(0.0005)  # miros drops silently what exceeds 500
+                time.sleep(0.0005)  # miros silently drops events beyond 500
             chart.post_fifo(Event(signal=signals.PING, payload=number))
         chart.done.wait(60)
         say({"began": began, "ended": chart.ended})

@@ -1,4 +1,4 @@
-"""Charts that talk to each other: this package, as its users have it."""
+"""Charts that talk to each other, as users of this package write them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def echoing(chart: Any, e: Event) -> Any:
 
 @spy_on
 def pinging(chart: Any, e: Event) -> Any:
-    """Asks at each GO, and notes how long the answer took to come to it."""
+    """Asks at each GO, and notes how long the answer took."""
     if e.signal == signals.GO:
         chart.began = time.perf_counter()
         chart.transmit(Event(signal=signals.PING, payload=PAYLOAD))
@@ -72,7 +72,7 @@ def chart_ping(chart: dict[str, Any], **_: Any) -> None:
 
 
 def chart_send(chart: dict[str, Any], pause_s: float = 0.0, hooked: bool = False, **_: Any) -> None:
-    """The transmitting chart: as fast as it may, or with a pause after each event."""
+    """The transmitting chart, as fast as possible or with a pause after each event."""
     hooks = Hooks(hooked)
     with make_chart("send", chart) as node:
         node.start_at(pinging)

@@ -152,7 +152,7 @@ def start(chart: dict[str, Any], **_: Any) -> None:
 
 
 def tick(chart: dict[str, Any], **_: Any) -> None:
-    """The peer that was there before: an event every 2 ms, until asked to stop."""
+    """The peer that runs already: sends an event every 2 ms, until asked to stop."""
     asked = threading.Event()
 
     def wait_for_end() -> None:

@@ -2,8 +2,8 @@
 
 A hook counts the processor time of its thread (`time.thread_time`) between the entry and the return
 of one function, without what is spent in other hooks meanwhile. What the hooks themselves cost is
-measured first and taken off. Functions that do not exist (any more) are passed over: their time
-is then a part of the step around them.
+measured first and taken off. Functions that do not exist (any more) are skipped: their time then
+belongs to the step around them.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Step(NamedTuple):
     path: str
     """Class and method, or function."""
     opaque: bool = False
-    """What other steps do within this one belongs to it."""
+    """Whether the work of other steps within this one belongs to it."""
 
 
 _PACKAGE = "miros_rabbitmq"
@@ -83,10 +83,10 @@ class _Count:
 
 
 class _Thread(threading.local):
-    """The steps that a thread is in, outermost first."""
+    """The steps that a thread is in, the outermost first."""
 
     def __init__(self, everything: list[dict[str, _Count]]) -> None:
-        # Of each: the time in steps within it, and how many they were.
+        # For each: the time in steps within it, and their number.
         self.stack: list[list[float]] = []
         self.is_opaque = False
         self.counts: dict[str, _Count] = defaultdict(_Count)

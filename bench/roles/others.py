@@ -39,7 +39,7 @@ class Blocking:
         )
 
     def bodies(self) -> Iterator[bytes | None]:
-        """What comes, acknowledged; None now and then while nothing comes."""
+        """The messages that come, acknowledged; None now and then while nothing comes."""
         for method, _, body in self._in.consume(self._queue, inactivity_timeout=0.2):
             if method is not None:
                 self._in.basic_ack(method.delivery_tag)
@@ -52,7 +52,7 @@ class Blocking:
 
 
 def blocking_echo(out_url: str, in_url: str, **_: Any) -> None:
-    """Send back what comes, until asked to stop."""
+    """Send back each message, until asked to stop."""
     node = Blocking(out_url, in_url, "ping.blocking")
     end_asked = threading.Event()
 
@@ -139,7 +139,7 @@ class Aio:
 
 
 def aio_echo(out_url: str, in_url: str, **_: Any) -> None:
-    """Send back what comes, until asked to stop."""
+    """Send back each message, until asked to stop."""
 
     async def run() -> None:
         node = Aio(out_url, in_url, "ping.aio")
@@ -189,7 +189,7 @@ def aio_ping(out_url: str, in_url: str, **_: Any) -> None:
 
 
 def aio_send(out_url: str, key: str, **_: Any) -> None:
-    """Publish with aio-pika, as many confirms under way as raw pika has."""
+    """Publish with aio-pika, with as many confirms under way as raw pika."""
 
     async def run() -> None:
         connection = await aio_pika.connect(out_url)

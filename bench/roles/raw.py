@@ -95,7 +95,7 @@ class RawPika:
 
 
 def raw_echo(out_url: str, in_url: str, **_: Any) -> None:
-    """Send back what comes, until asked to stop."""
+    """Send back each message, until asked to stop."""
     node = RawPika(out_url, in_url, "pong", "ping")
     node.on_body = node.publish
     node.on_ready = lambda: say("ready")
@@ -147,7 +147,7 @@ def raw_ping(out_url: str, in_url: str, **_: Any) -> None:
 
 
 def raw_send(out_url: str, in_url: str, **_: Any) -> None:
-    """Publish as fast as confirms come back, a window of them under way."""
+    """Publish as fast as confirms come back, with a window of messages under way."""
     node = RawPika(out_url, in_url, "ping", "unused")
     sent = goal = 0
     began = 0.0
@@ -186,7 +186,7 @@ def raw_send(out_url: str, in_url: str, **_: Any) -> None:
 
 
 def raw_receive(out_url: str, in_url: str, key: str = "ping", **_: Any) -> None:
-    """Note when the last has come."""
+    """Note when the last event has come."""
     node = RawPika(out_url, in_url, "unused", key)
     missing = 0
 

@@ -27,7 +27,7 @@ CONFIRMED_S = 20.0
 
 
 def receive_timed(url: str, exchange: str, **_: Any) -> None:
-    """At each line that comes in, report what has come since the last, and begin anew."""
+    """At each line of input, report what has come since the last, and begin anew."""
     arrivals: list[tuple[float, bytes]] = []
 
     def on_message(delivery: Any) -> None:
@@ -58,7 +58,7 @@ def receive_timed(url: str, exchange: str, **_: Any) -> None:
 
 
 def _wait_until_still(arrivals: list[tuple[float, bytes]]) -> None:
-    """What the broker has confirmed is still to come; wait until nothing has for a while."""
+    """Confirmed messages may still be on their way: wait until nothing has come for a while."""
     came = -1
     while came != len(arrivals):
         came = len(arrivals)
@@ -66,7 +66,7 @@ def _wait_until_still(arrivals: list[tuple[float, bytes]]) -> None:
 
 
 def _post(publisher: Sender, events: int, rate: float) -> None:
-    """Post so many events, evenly at a rate, or for 0 at once."""
+    """Post so many events: evenly at a rate, or all at once for 0."""
     began_s = time.monotonic()
     for number in range(events):
         if rate:
@@ -78,7 +78,7 @@ def _post(publisher: Sender, events: int, rate: float) -> None:
 
 
 def _publisher(url: str, exchange: str, snoop: bool, limits: Limits) -> Sender:
-    """A publisher as the mesh has it, or as a snoop has it."""
+    """A publisher like that of the mesh, or like that of a snoop."""
     traffic = Traffic(exchange, "tempo", separator=TOKEN_SEPARATOR, lossy=snoop, patient=snoop)
     endpoint = Endpoint(AmqpUrl(url), limits)
     publisher = Sender(endpoint, Role("tempo"), traffic, Reactor("tempo publisher"))
@@ -93,7 +93,7 @@ def _stop(publisher: Sender) -> None:
 
 
 def _limits(tempo: str, snoop: bool) -> Limits:
-    """With the PID, or with a tempo that is always the fast or the slow one."""
+    """With the PID, or with a tempo that is always fast or always slow."""
     limits = Limits()
     slow_s = limits.tempo_patient_s if snoop else limits.tempo_slow_s
     constant = {"always fast": limits.tempo_fast_s, "always slow": slow_s}
@@ -124,7 +124,7 @@ def publish_timed(url: str, exchange: str, **_: Any) -> None:
 def publish_sampled(
     url: str, exchange: str, phases: list[list[float]], snoop: bool, **_: Any
 ) -> None:
-    """Go through phases (events, rate, seconds of silence after), and look at it each ms."""
+    """Go through phases (events, rate, seconds of silence after), and sample each ms."""
     publisher = _publisher(url, exchange, snoop, Limits())
     samples: list[tuple[float, int, float]] = []
     done = threading.Event()

@@ -14,7 +14,7 @@ from miros_rabbitmq import NetworkedActiveObject
 from .talk import hear, play, say
 
 BATCH = 200
-"""Events that wait in the FIFO at the most, where the chart is to work as fast as it can."""
+"""The most events that wait in the FIFO when the chart works as fast as it can."""
 
 
 class TimedChart(NetworkedActiveObject):
@@ -53,7 +53,7 @@ def right(chart: Any, e: Event) -> Any:
 
 
 def watched(chart: dict[str, Any], kind: str, rate: float, seconds: float, **_: Any) -> None:
-    """Handle events at a rate, or for 0 as fast as possible.
+    """Handle events at a rate, or as fast as possible for 0.
 
     The lines go to a stream that flushes after each, as a terminal's does, and that nobody has to
     read.

@@ -9,7 +9,7 @@
 It alone decides who may move, and nobody walks before the cars have *said* that they stand: each
 step waits for the answer of another process. It transmits LIGHTS_ON, LIGHTS_OFF, DRIVE, STOP and
 WALK, and hears BUTTON, CAR_PASSED, CARS_STAND and ZEBRA_CLEAR. SWITCH_ON and SWITCH_OFF are
-posted to it by whoever has the key of the box: here, the demo.
+posted to it by the holder of the box's key: here, the demo.
 """
 
 from __future__ import annotations
@@ -121,7 +121,7 @@ def car_passed(control: Control, e: Event) -> Any:
     return return_status.HANDLED
 
 
-# driving: the cars have green for a while, whoever asks.
+# driving: the cars have green for a while, even if somebody asks.
 
 
 def driving_entry(control: Control, e: Event) -> Any:

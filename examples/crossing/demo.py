@@ -29,7 +29,7 @@ from typing import Any, NamedTuple, cast
 
 
 def on_signal(number: int, _frame: FrameType | None) -> None:
-    """Leave by way of every clean-up, which a second signal does not disturb."""
+    """Exit through every clean-up, which a second signal does not disturb."""
     ignore_signals()
     reset = "\x1b[0m" if sys.stderr.isatty() else ""
     print(f"{reset}\n  stopping: ending the processes and the brokers ...", file=sys.stderr)
@@ -37,7 +37,7 @@ def on_signal(number: int, _frame: FrameType | None) -> None:
 
 
 def ignore_signals() -> None:
-    """Let nothing disturb what follows; each of its steps ends by itself."""
+    """Ignore signals during what follows; each of its steps ends by itself."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
@@ -79,7 +79,7 @@ class Actor:
         self.kind = kind
         self._commands, theirs = Pipe()
         with theirs:
-            # A session of its own: Ctrl-C is for this process, which then ends the others.
+            # A session of its own: Ctrl-C reaches only the demo, which then ends the others.
             self.process = subprocess.Popen(
                 [sys.executable, Path(__file__).with_name("stage.py"), name, str(theirs.fileno())],
                 pass_fds=[theirs.fileno()],
@@ -94,7 +94,7 @@ class Actor:
         return self._commands
 
     def ask(self, command: str, *arguments: Any) -> None:
-        """Give a command; `answer` has what came of it."""
+        """Give a command; `answer` returns its result."""
         with self._alive():
             self._commands.send((command, *arguments))
 
@@ -149,17 +149,17 @@ def main() -> int:
     except (DemoError, LocalBrokerError) as error:
         print(f"demo: {error}", file=sys.stderr)
         return 1
-    except BrokenPipeError:  # whoever read our output has gone
+    except BrokenPipeError:  # nobody reads our output any more
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
 
 def perform(seconds: float, stack: contextlib.ExitStack) -> int:
-    """Set up, play, compare; ``stack`` clears everything away."""
+    """Set up, play, compare; ``stack`` cleans everything up."""
     say("\n  A crossing: booting two RabbitMQ nodes and three processes ...")
     first = LocalBroker("127.0.0.2")
     second = LocalBroker("127.0.0.3", user=first.user, password=first.password)
-    # The stack ends these last: a chart should not see its broker go.
+    # The stack ends these last, so that no chart loses its broker.
     stack.callback(both, LocalBroker.stop, (first, second))
     control = actor(stack, "control", "NetworkedFactory", shows=True)
     cars = actor(stack, "cars", "NetworkedActiveObject")
@@ -200,7 +200,7 @@ def actor(stack: contextlib.ExitStack, name: str, kind: str, *, shows: bool = Fa
 
 
 def boot(brokers: tuple[LocalBroker, ...]) -> None:
-    """Start brokers at the same time; if we are to leave meanwhile, end their boots at once."""
+    """Start brokers at the same time; if the demo is ended meanwhile, end their boots at once."""
     with ThreadPoolExecutor(len(brokers)) as pool:
         try:
             list(pool.map(LocalBroker.start, brokers))
@@ -258,7 +258,7 @@ def compare(actors: tuple[Actor, ...]) -> list[Row]:
                 transmitted=len(told[one]),
                 received=len(received),
                 lost=sum((Counter(expected) - Counter(received)).values()),
-                # From each sender: all of it, once, in its order.
+                # From each sender: every event, once, in order.
                 in_order=all(
                     [entry for entry in received if entry in entries] == entries
                     for entries in others

@@ -1,4 +1,4 @@
-"""One process of the demo: plays one chart, and keeps the ledger of its events.
+"""One process of the demo: runs one chart, and keeps the ledger of its events.
 
 Started by ``demo.py`` with a chart's module and an open connection, on which it takes commands and
 answers each. When the connection ends because the demo died, so does this process.
@@ -40,7 +40,7 @@ class Ledger:
             return self._changed.wait_for(lambda: wanted <= Counter(self.handled), timeout)
 
     def _on_transmit(self, event: Event) -> None:
-        self._transmit(event)  # raises if it was not accepted; then it was not told
+        self._transmit(event)  # raises if it was not accepted; then it is not noted
         self.told.append((event.signal_name, event.payload))
 
     def _on_dispatch(self, e: Event) -> None:
@@ -59,7 +59,7 @@ class Stage:
         self._make = importlib.import_module(module).make
 
     def start(self, network: dict[str, Any], peers: int, timeout: float) -> bool:
-        """Start the chart; returns whether all brokers are within its reach."""
+        """Start the chart; returns whether it has reached all brokers."""
         self._chart, first_state = self._make(**network)
         self._ledger = Ledger(self._chart)
         self._chart.enable_snoop_trace()
@@ -94,7 +94,7 @@ class Stage:
 
 
 def main(module: str, descriptor: str) -> None:
-    """Take commands, until the chart is stopped or nobody is left to command."""
+    """Take commands, until the chart is stopped or the demo is gone."""
     commands = Connection(int(descriptor))
     try:
         stage = Stage(module)

@@ -1,4 +1,4 @@
-"""Certificates for the tests of TLS: an authority, and what it signs, well or badly."""
+"""Certificates for the tests of TLS: an authority, and the good and bad ones that it signs."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Pair:
 def make(
     name: str, host: str = "127.0.0.1", *, by: Pair | None = None, expired: bool = False
 ) -> Pair:
-    """A certificate for a host, signed by an authority, or by itself: then it is one."""
+    """A certificate for a host, signed by an authority; without one, it is itself an authority."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     now = datetime.datetime.now(datetime.timezone.utc)

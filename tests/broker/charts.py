@@ -50,7 +50,7 @@ def listening(chart: Any, e: Event) -> Any:
 
 
 def traced(chart: Any) -> list[str]:
-    """The signals of its transitions; from any thread, and of a chart of plain miros, too."""
+    """The signals of a chart's transitions. Works from any thread, and for plain miros, too."""
     return [transition.signal for transition in tuple(chart.full.trace)]
 
 

@@ -1,4 +1,4 @@
-"""TCP servers that are no RabbitMQ: silent, garbled, hostile ones, for the tests of the scout."""
+"""TCP servers that are not RabbitMQ, but silent, garbled or hostile, for the tests of the scout."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def frame(method: Any) -> bytes:
 
 
 def start_frame(product: str = "RabbitMQ", mechanisms: str = "PLAIN AMQPLAIN") -> bytes:
-    """What a broker says first."""
+    """What a broker sends first."""
     return frame(
         spec.Connection.Start(
             server_properties={"product": product, "version": "3.12.1"}, mechanisms=mechanisms

@@ -26,7 +26,7 @@ def main(name: str, count: int) -> None:
             chart.transmit(Event(signal="NUMBER", payload=number))
         record.wait_for(count, 30)
         assert chart.nets.flush(scaled(10))
-        # A second copy of an event, or one that is the chart's own, would come with the rest.
+        # A second copy of an event, or an event of the chart itself, would come with the rest.
         tell("done")
         sys.stdin.readline()
         mesh = chart.nets.stats().mesh

@@ -64,10 +64,10 @@ def test_a_chart_does_not_hear_itself_but_others_on_its_broker_do(broker_a: Loca
         assert sorted(record.payloads("FROM")) == [m for m in range(3) if m != n]
 
 
-def test_charts_at_one_broker_know_of_each_other_and_one_alone_is_in_no_haste(
+def test_charts_at_one_broker_know_of_each_other_and_a_lone_one_sends_without_haste(
     broker_a: LocalBroker,
 ) -> None:
-    """Whatever their routing keys: what only one of them hears is in haste, too."""
+    """Routing keys do not matter: events that only one of them hears are sent in haste, too."""
 
     def is_patient(chart: NetworkedActiveObject) -> bool:
         return chart.nets.node.mesh.senders[broker_a.address].patient
@@ -87,7 +87,7 @@ def test_charts_at_one_broker_know_of_each_other_and_one_alone_is_in_no_haste(
         assert is_patient(first)
         with running(second):
             wait_until(lambda: not is_patient(first) and not is_patient(second))
-        assert is_patient(stranger), "who has another key is no neighbour"
+        assert is_patient(stranger), "a chart with another key is not a neighbour"
         assert not first.nets.stats().mesh.rejected
     assert not heard.heard
 
@@ -195,7 +195,7 @@ def test_different_keys_do_not_understand_each_other(
     assert not heard_by_one.heard
     assert not heard_by_stranger.heard
     warnings = [r for r in caplog.records if "not encrypted with a key of ours" in r.getMessage()]
-    assert len(warnings) == 1, "warned about once in a while, not with each message"
+    assert len(warnings) == 1, "one warning in a while, not one for each message"
 
 
 def test_a_bad_event_raises_in_transmit_and_the_next_one_passes(broker_a: LocalBroker) -> None:
@@ -217,7 +217,7 @@ def test_a_bad_event_raises_in_transmit_and_the_next_one_passes(broker_a: LocalB
             sender.transmit("GOOD")
         sender.transmit(Event(signal="GOOD"))
         record.wait_for(1)
-        assert receiver.nets.stats().mesh.gaps == 0, "what was refused took no number"
+        assert receiver.nets.stats().mesh.gaps == 0, "a refused event uses no sequence number"
     assert record.heard == [("GOOD", None)]
     with pytest.raises(NetworkStopped):
         sender.transmit(Event(signal="LATE"))
@@ -280,7 +280,7 @@ def waiting(chart: Any, e: Event) -> Any:
         return return_status.HANDLED
     if e.signal == signals.LATER:
         chart.defer(e)
-        # Not at the entry: ticks that come before the chart's thread runs are another story.
+        # Not at the entry: ticks that come before the chart's thread runs behave differently.
         chart.post_fifo(Event(signal=signals.TICK), times=3, period=0.02, deferred=True)
         return return_status.HANDLED
     chart.temp.fun = outer

@@ -1,4 +1,4 @@
-"""What starts and stops of networks and snoops, and a program that ends, leave behind: nothing."""
+"""Starts and stops of networks and snoops, and the end of a program, leave nothing behind."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ PROGRAMS = {
 
 
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_a_program_that_ends_without_stop_ends_in_peace(name: str, broker_a: LocalBroker) -> None:
+def test_a_program_that_ends_without_stop_ends_cleanly(name: str, broker_a: LocalBroker) -> None:
     program, expected = PROGRAMS[name]
     arguments = arguments_for(broker_a, key=KEY)
     source = textwrap.dedent(

@@ -63,13 +63,13 @@ def test_its_user_can_log_in_and_only_with_the_password(broker_a: LocalBroker) -
         connect(wrong)
 
 
-def test_it_listens_on_its_own_address_alone(broker_a: LocalBroker, broker_b: LocalBroker) -> None:
+def test_it_listens_only_on_its_own_address(broker_a: LocalBroker, broker_b: LocalBroker) -> None:
     assert is_listening(broker_a.host, broker_a.port)
     assert not is_listening(broker_b.host, broker_a.port)
     assert not is_listening("127.0.0.1", broker_a.port)
 
 
-def test_rabbitmqctl_answers_and_its_complaints_are_errors(broker_a: LocalBroker) -> None:
+def test_rabbitmqctl_answers_and_its_failures_are_errors(broker_a: LocalBroker) -> None:
     assert broker_a.ctl("list_vhosts").split() == ["/"]
     with pytest.raises(LocalBrokerError, match=r"no_such_command.*not found"):
         broker_a.ctl("no_such_command")
@@ -80,7 +80,7 @@ def test_no_password_is_shown(broker_a: LocalBroker) -> None:
     assert broker_a.password not in broker_a.log_path.read_text()
 
 
-def test_two_boot_at_once_and_one_life_leaves_data_to_the_next(
+def test_two_nodes_boot_at_once_and_data_survives_a_restart(
     broker_factory: BrokerFactory,
 ) -> None:
     with ThreadPoolExecutor(2) as pool:
@@ -151,7 +151,7 @@ def test_it_does_not_outlive_an_owner_that_was_killed() -> None:
         owner.send_signal(signal.SIGKILL)
     wait_until(lambda: not is_alive(int(process)), 10, "the node ends")
     wait_until(lambda: not Path(folder).exists(), 10, "its folder goes")
-    # Its main thread may be gone a moment before the last, which closes the port.
+    # Its main thread may end a moment before the last thread, which closes the port.
     wait_until(lambda: not is_listening("127.0.0.4", int(port)), 10, "its port is closed")
 
 
@@ -184,7 +184,7 @@ def test_a_boot_in_another_thread_is_ended_at_once(end: Callable[[LocalBroker], 
     assert took < scaled(2)
     assert not broker.is_running
     assert not folder.exists()
-    # Only that boot: the next has its time.
+    # This ends only that boot: the next one may take its time.
     with pytest.raises(LocalBrokerError, match="was not ready in time"):
         broker.start(timeout=0.01)
 
@@ -199,7 +199,7 @@ def test_a_forked_child_leaves_the_parents_node_alone(broker_a: LocalBroker) -> 
     connect(broker_a.url()).close()
 
 
-def test_what_is_missing_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_rabbitmq_is_named_with_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(node_files, "PROGRAM_FOLDERS", ())
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(LocalBrokerError, match="apt-get install rabbitmq-server"):

@@ -1,4 +1,4 @@
-"""Brokers that come and go while a chart runs, and those that are known because a node spoke."""
+"""Brokers that come and go while a chart runs, and brokers that another node announces."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
     assert set(threads) == {"on_peers_changed of chart"}
 
 
-def test_running_publishers_are_not_disturbed_by_looking_again(
+def test_running_publishers_are_not_disturbed_by_further_rounds(
     broker_a: LocalBroker, broker_b: LocalBroker
 ) -> None:
     looks = []
@@ -113,7 +113,7 @@ def test_running_publishers_are_not_disturbed_by_looking_again(
     with running(one, two, peers=1):
         before = {at: id(publisher) for at, publisher in one.nets.node.mesh.senders.items()}
         sent = 0
-        # Ten looks after the first events, however long they take.
+        # Ten rounds after the first events, however long they take.
         seen = len(looks)
         while len(looks) < seen + 10:
             one.transmit(Event(signal="NUMBER", payload=sent))
@@ -126,10 +126,10 @@ def test_running_publishers_are_not_disturbed_by_looking_again(
     assert before == after
     assert heard.payloads("NUMBER") == list(range(sent))
     assert stats.sent == stats.confirmed == 2 * sent
-    assert looks[-1] == {broker_a.address, broker_b.address}, "nobody who is connected is asked"
+    assert looks[-1] == {broker_a.address, broker_b.address}, "connected brokers are not asked"
 
 
-def test_a_node_that_speaks_is_found_and_what_it_says_of_itself_is_no_event(
+def test_a_node_that_announces_its_broker_is_found_and_the_announcement_is_no_event(
     broker_a: LocalBroker, broker_b: LocalBroker
 ) -> None:
     listener, heard_by_listener = make_active_object("listener", **arguments_for(broker_a, key=KEY))
@@ -165,7 +165,7 @@ def test_a_node_that_starts_to_listen_later_hears_it_at_the_next_announcement(
 
 
 @pytest.mark.parametrize("why", ["not wanted", "another key"])
-def test_a_node_that_speaks_is_left_alone(
+def test_an_announced_broker_is_ignored_if_unwanted_or_of_another_key(
     why: str, broker_a: LocalBroker, broker_b: LocalBroker
 ) -> None:
     key = KEY if why == "not wanted" else Fernet.generate_key()
@@ -175,7 +175,7 @@ def test_a_node_that_speaks_is_left_alone(
     speaker, _ = make_active_object("speaker", **arguments_for(broker_b, broker_a, key=key))
     witness, _ = make_active_object("witness", **arguments_for(broker_a, key=key))
     with running(listener, witness), running(speaker, peers=1):
-        # Who may know it does, so that the other has had the same message.
+        # The witness has accepted the announcement, so the listener has had the same message.
         assert witness.nets.wait_for_peers(1, scaled(5))
         wait_until(lambda: listener.nets.stats().mesh.rejected or why == "not wanted")
         assert list(sources(listener)) == [broker_a.address]
@@ -224,9 +224,9 @@ def test_the_start_with_named_brokers_is_quick(
     assert min(took) < scaled(0.25)
 
 
-def test_a_round_that_is_under_way_does_not_hold_up_the_end(broker_a: LocalBroker) -> None:
+def test_a_round_under_way_does_not_hold_up_the_stop(broker_a: LocalBroker) -> None:
     with socket.create_server(("127.0.0.8", 0), backlog=8) as silent:
-        # It takes connections and says nothing: the probe would wait for 1.5 s.
+        # It accepts connections and sends nothing: the probe would wait for 1.5 s.
         named = [f"127.0.0.8:{silent.getsockname()[1]}"]
         arguments = {**arguments_for(broker_a, key=KEY), "addresses": named, "start_timeout": 0.1}
         chart, _ = make_active_object("chart", **arguments)

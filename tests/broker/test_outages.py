@@ -1,4 +1,4 @@
-"""Brokers that are down, come, go and come back; and start_at's answer to each."""
+"""Brokers that are down, come up, go and return; and what start_at does about each."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_a_broker_that_is_down_at_the_start_and_comes_later_joins(
 
 
 @pytest.mark.parametrize("whose", ["receiver's", "sender's", "both"])
-def test_every_event_arrives_once_and_in_order_though_a_broker_is_killed_in_between(
+def test_every_event_arrives_once_and_in_order_although_a_broker_is_killed_meanwhile(
     whose: str, broker_a: LocalBroker, fragile: LocalBroker
 ) -> None:
     if whose == "receiver's":
@@ -88,7 +88,7 @@ def test_every_event_arrives_once_and_in_order_though_a_broker_is_killed_in_betw
         assert record.payloads("NUMBER") == list(range(1500))
         assert receiver.nets.stats().mesh.gaps == 0
         assert sender.nets.flush(scaled(10))
-        # Not merely connected again: events are consumed again.
+        # It is not enough to be connected again: events have to be consumed again.
         sender.transmit(Event(signal="AFTER"))
         wait_until(lambda: record.heard[-1] == ("AFTER", None))
 
@@ -118,7 +118,7 @@ def test_a_broker_that_stands_still_for_a_while_loses_nothing(
     ],
     ids=["password", "user", "vhost"],
 )
-def test_start_at_raises_where_the_own_broker_refuses_and_leaves_nothing_running(
+def test_start_at_raises_if_the_own_broker_refuses_and_leaves_nothing_running(
     broker_a: LocalBroker, wrong: dict[str, Any], error: type[Exception], text: str
 ) -> None:
     chart = NetworkedActiveObject("chart", **{**arguments_for(broker_a, key=KEY), **wrong})

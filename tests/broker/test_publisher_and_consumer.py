@@ -124,7 +124,7 @@ def test_values_posted_from_many_threads_keep_each_threads_order(broker_a: Local
             thread.join()
         wait_until(lambda: len(heard) == 1000)
         assert consumer.stats().gaps == 0
-        assert consumer.stats().messages < 1000, "what waits together goes out together"
+        assert consumer.stats().messages < 1000, "messages that wait together go out together"
     assert [one.sequence for one in heard] == list(range(1, 1001))
     for thread_number in range(5):
         mine = [number for thread, number in (one.body for one in heard) if thread == thread_number]
@@ -172,7 +172,7 @@ def test_a_slow_callback_holds_messages_back_and_loses_none(broker_a: LocalBroke
     with running(consumer, publisher):
         for number in range(100):
             publisher.post_fifo(str(number))
-        assert publisher.flush(scaled(5)), "the broker takes them, whatever the consumer does"
+        assert publisher.flush(scaled(5)), "the broker takes messages, whatever the consumer does"
         wait_until(lambda: consumer.stats().messages == 10, message="the prefetch limit")
         assert not heard
         assert consumer.state is SessionState.READY
@@ -182,7 +182,9 @@ def test_a_slow_callback_holds_messages_back_and_loses_none(broker_a: LocalBroke
     assert heard == [str(number).encode() for number in range(100)]
 
 
-def test_what_is_too_large_is_not_held_until_there_is_room(broker_a: LocalBroker) -> None:
+def test_a_message_that_is_too_large_is_rejected_without_waiting_for_room(
+    broker_a: LocalBroker,
+) -> None:
     codec = Codec(EXCHANGE, Fernet.generate_key(), max_bytes=1_000)
     heard: list[Envelope] = []
     may_go_on = threading.Event()
@@ -209,7 +211,7 @@ def test_what_is_too_large_is_not_held_until_there_is_room(broker_a: LocalBroker
         assert not heard
         may_go_on.set()
         wait_for_count(2, heard)
-        # What was rejected between two that are acknowledged together comes no more.
+        # A message rejected between two that are acknowledged together does not come again.
         publisher.post_fifo(codec.encode("a", 1, 3, "small"))
         wait_for_count(3, heard)
         assert consumer.stats().messages == 5
@@ -240,7 +242,7 @@ def test_properties_that_pika_cannot_read_hold_nobody_up(broker_a: LocalBroker, 
 
 
 ONE_BEAT = Limits(tempo_fast_s=3600, tempo_slow_s=3600, tempo_patient_s=3600)
-"""A beat of an hour: whatever waited for it would not arrive within a test."""
+"""A beat of an hour: a message that waited for it would not arrive within the test."""
 
 
 def test_a_post_to_an_empty_fifo_is_sent_at_once_whatever_the_tempo(broker_a: LocalBroker) -> None:
@@ -256,7 +258,7 @@ def test_a_post_to_an_empty_fifo_is_sent_at_once_whatever_the_tempo(broker_a: Lo
             assert publisher.flush(scaled(5))
 
 
-def test_patient_traffic_goes_once_in_the_time_of_a_beat_or_with_a_full_message(
+def test_patient_traffic_goes_out_once_a_beat_or_when_it_fills_a_message(
     broker_a: LocalBroker,
 ) -> None:
     bodies: list[bytes] = []
@@ -307,7 +309,7 @@ def test_a_flood_is_sent_in_few_messages_and_arrives_in_order(broker_a: LocalBro
 def test_several_threads_post_to_one_publisher_and_nothing_is_lost_or_out_of_order(
     broker_a: LocalBroker,
 ) -> None:
-    """Whichever of them, or the publisher's own, writes to the socket."""
+    """This holds whether one of them or the publisher's own thread writes to the socket."""
     bodies: list[bytes] = []
     consumer = SimplePikaTopicConsumer(
         broker_a.url(), EXCHANGE, "many", on_message=lambda delivery: bodies.append(delivery.body)
@@ -334,7 +336,7 @@ def test_several_threads_post_to_one_publisher_and_nothing_is_lost_or_out_of_ord
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError, AttributeError])
-def test_an_exception_amid_a_send_costs_a_connection_and_no_event(
+def test_an_exception_in_the_middle_of_a_send_costs_a_connection_and_no_event(
     broker_a: LocalBroker, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
 ) -> None:
     """Of a signal's handler, which may run anywhere, or of pika."""
@@ -375,7 +377,7 @@ def test_an_exception_amid_a_send_costs_a_connection_and_no_event(
         assert publisher.flush(scaled(10))
         sent = b"".join(b"%d," % number for number in range(next(numbers)))
         wait_until(lambda: b"".join(bodies) == sent)
-    # A mistake of pika's is for the log; what a handler raises is for the program.
+    # An error of pika goes to the log; an exception from a signal handler goes to the program.
     assert [type(one) for one in raised] == ([] if error is AttributeError else [error])
 
 
@@ -399,7 +401,7 @@ def test_an_absent_broker_gets_the_newest_and_the_oldest_are_counted() -> None:
         publisher.post_fifo("late")
 
 
-def test_a_connected_broker_that_takes_nothing_holds_the_poster_back(
+def test_a_connected_broker_that_takes_nothing_makes_the_poster_wait(
     broker_factory: Any,
 ) -> None:
     broker = broker_factory("127.0.0.4")
@@ -435,7 +437,7 @@ def test_a_connected_broker_that_takes_nothing_holds_the_poster_back(
     ],
     ids=["unknown host", "nothing listens", "wrong password", "wrong vhost"],
 )
-def test_a_broker_that_cannot_be_used_is_a_fault_that_says_what_to_do(
+def test_a_broker_that_cannot_be_used_gives_a_fault_that_says_what_to_do(
     broker_a: LocalBroker, url: Any, error: type[Exception], text: str
 ) -> None:
     publisher = SimplePikaTopicPublisher(url(broker_a), EXCHANGE, "k")
@@ -451,7 +453,7 @@ def test_a_broker_that_cannot_be_used_is_a_fault_that_says_what_to_do(
         assert publisher.stop_thread()
 
 
-def test_a_url_that_is_none_is_refused_at_construction() -> None:
+def test_a_text_that_is_not_a_url_is_refused_at_construction() -> None:
     with pytest.raises(SettingsError, match="not an AMQP URL"):
         SimplePikaTopicPublisher("http://example.com", EXCHANGE, "k")
 
@@ -472,7 +474,7 @@ def test_a_deleted_queue_is_declared_again(broker_a: LocalBroker) -> None:
         publisher.post_fifo("before")
         wait_until(lambda: heard == [b"before"])
         broker_a.ctl("delete_queue", "test.deleted")
-        # The command may take longer than the consumer to come back.
+        # The command may take longer than the consumer takes to come back.
         wait_until(lambda: SessionState.WAITING in states)
         wait_until(lambda: consumer.state is SessionState.READY)
         publisher.post_fifo("after")
@@ -549,14 +551,14 @@ def test_a_callback_may_start_again_what_was_stopped() -> None:
     assert publisher.state is SessionState.STOPPED
 
 
-def test_a_change_is_told_without_a_lock_and_what_its_callback_raises_is_logged(
+def test_on_change_is_called_without_a_lock_and_what_it_raises_is_logged(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     states: list[SessionState] = []
 
     def on_change() -> None:
         states.append(publisher.state)
-        # Another thread takes the lock, which it could not if this one held it.
+        # Another thread can take the lock, so this thread does not hold it.
         asker = threading.Thread(target=publisher.stats)
         asker.start()
         asker.join(scaled(5))

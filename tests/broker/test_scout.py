@@ -1,4 +1,4 @@
-"""The scout against real RabbitMQ nodes, and against servers that are none."""
+"""The scout against real RabbitMQ nodes, and against servers that are not RabbitMQ."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def tls_address() -> Address:
 
 @pytest.fixture(scope="module")
 def broker(certificate: tuple[Path, Path], tls_address: Address) -> Iterator[LocalBroker]:
-    """A node of this module's own, which its tests may hurt; it listens for TLS, too."""
+    """A node for this module only, whose tests may harm it; it also listens for TLS."""
     config = {
         "listeners.ssl.1": str(tls_address),
         "ssl_options.certfile": str(certificate[0]),
@@ -105,7 +105,7 @@ def written_since(log: Path, length: int) -> str:
 # ---- real brokers
 
 
-def test_a_working_broker_is_connected_to_and_left_politely(broker: LocalBroker) -> None:
+def test_a_probe_of_a_working_broker_closes_its_connection_politely(broker: LocalBroker) -> None:
     length = len(broker.log_path.read_text(encoding="utf-8", errors="replace"))
     result = probe_one(broker.url("factory floor"))
     assert result.outcome is ProbeOutcome.CONNECTED
@@ -172,13 +172,13 @@ def test_a_broker_that_refuses_says_why_at_once(
         assert secret not in str(caught.value)
 
 
-def test_a_vhost_without_permission_counts_as_one_that_is_not_there(broker: LocalBroker) -> None:
+def test_a_vhost_without_permission_counts_as_missing(broker: LocalBroker) -> None:
     broker.ctl("add_user", "stranger", PASSWORD)
     with pytest.raises(VhostNotFound, match="set_permissions -p / stranger"):
         probe_one(amqp_url("stranger", PASSWORD, broker.address))
 
 
-def test_a_vhost_that_is_full_is_no_wrong_setting(broker: LocalBroker) -> None:
+def test_a_vhost_at_its_connection_limit_is_not_a_wrong_setting(broker: LocalBroker) -> None:
     broker.ctl("set_vhost_limits", "-p", "factory floor", '{"max-connections": 0}')
     try:
         with pytest.raises(BrokerUnreachable, match="limit") as caught:
@@ -240,7 +240,7 @@ def test_a_certificate_that_is_not_trusted_gets_no_password(
         probe_one(url)
 
 
-def test_tls_to_a_port_without_it_and_the_other_way_round_are_told(
+def test_tls_to_a_port_without_it_and_the_other_way_round_are_reported(
     broker: LocalBroker, tls_address: Address, trusting: ssl.SSLContext
 ) -> None:
     login = Login(broker.user, broker.password)
@@ -261,7 +261,7 @@ def test_a_silent_host_costs_tls_its_timeout_only(fakes: Fakes, trusting: ssl.SS
     assert time.monotonic() - started < scaled(1.0)
 
 
-# ---- what is no RabbitMQ
+# ---- servers that are not RabbitMQ
 
 
 def test_a_closed_port_is_refused(fakes: Fakes) -> None:
@@ -399,10 +399,10 @@ def test_no_more_connections_are_open_at_once_than_allowed(fakes: Fakes) -> None
     limits = ProbeLimits(answer_timeout_s=0.1, parallelism=4)
     results = probe_all(addresses, Login("robot", PASSWORD), limits=limits)
     assert [result.address for result in results] == addresses
-    assert 1 <= most <= 5  # one that was left may not have been noticed yet by the server
+    assert 1 <= most <= 5  # the server may not have noticed yet that one was closed
 
 
-def test_a_scout_may_be_used_where_an_event_loop_runs(broker: LocalBroker) -> None:
+def test_a_scout_may_be_used_in_a_thread_that_runs_an_event_loop(broker: LocalBroker) -> None:
     async def within() -> bool:
         return probe_one(broker.url()).connected
 
@@ -414,7 +414,7 @@ def test_a_scout_may_be_used_where_an_event_loop_runs(broker: LocalBroker) -> No
 
 @pytest.fixture
 def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """What the name server of this machine says, for as long as the test lasts."""
+    """Replace the answers of this machine's name server during the test."""
     known: dict[str, str] = {}
 
     def look_up(host: str, port: int, **_: object) -> list[object]:
@@ -438,7 +438,7 @@ def test_a_name_is_resolved_anew_at_every_probe(broker: LocalBroker, names: dict
     assert scout.urls == [scout.this.url]
 
 
-def test_an_unknown_name_is_that_candidates_own_trouble(
+def test_an_unknown_name_affects_only_its_own_candidate(
     broker: LocalBroker, names: dict[str, str]
 ) -> None:
     scout = RabbitScout(
@@ -495,7 +495,7 @@ def test_a_name_server_that_does_not_answer_holds_up_nobody(
     assert quick.outcome is ProbeOutcome.CONNECTED
 
 
-# ---- last, since it takes this module's broker away
+# ---- last, because it kills this module's broker
 
 
 def test_a_broker_that_was_killed_is_refused(broker: LocalBroker) -> None:

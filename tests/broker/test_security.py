@@ -59,7 +59,7 @@ def envelope(*, sequence: int, body: Any, epoch: int = 5, network: str = MESH) -
 
 @contextlib.contextmanager
 def attacker(broker: LocalBroker, key: str, exchange: str = MESH) -> Iterator[Any]:
-    """Publishes what it is given, as anybody can who has the broker's password."""
+    """Publishes any bytes, as anybody who has the broker's password can."""
     publisher = SimplePikaTopicPublisher(broker.url(), exchange, key)
     publisher.start_thread()
     try:
@@ -228,7 +228,9 @@ def test_a_captured_message_is_taken_once(broker_a: LocalBroker) -> None:
             return mesh.duplicates + sum(mesh.rejected.values()) - refused_before
 
         wait_until(lambda: seen_again() >= len(again))
-        assert chart.nets.stats().mesh.duplicates >= 6, "the same, and the same with junk in it"
+        assert chart.nets.stats().mesh.duplicates >= 6, (
+            "the message itself, and the message with junk in its base64"
+        )
         send(Fernet(KEY).encrypt(envelope(sequence=1, body=("LAST", None))))
         wait_until(lambda: heard.payloads("LAST"))
     assert heard.payloads("ONCE") == [0, 1, 2]
@@ -254,7 +256,7 @@ def test_a_message_of_one_network_is_refused_on_another(broker_a: LocalBroker) -
 def test_a_restarted_receiver_takes_an_old_message_unless_an_age_is_set(
     broker_a: LocalBroker,
 ) -> None:
-    """What the documentation says of restarts: once each, and with max_age_s not for long."""
+    """As the documentation says: once each after a restart, and with max_age_s not for long."""
     old = Fernet(KEY).encrypt_at_time(
         envelope(sequence=7, body=("OLD", 7)), int(time.time()) - 3600
     )
@@ -346,7 +348,7 @@ def test_the_keys_of_the_snoops_are_changed_on_their_own(broker_a: LocalBroker) 
         wait_until(lambda: any("heard" in line for line in lines["other"]))
         with pytest.raises(MalformedKey, match="snoop_trace_encryption_key"):
             one.nets.change_snoop_trace_encryption_key("no key")
-        assert one.nets.settings.trace_keys == (KEY, OTHER_KEY), "it follows the mesh"
+        assert one.nets.settings.trace_keys == (KEY, OTHER_KEY), "it uses the keys of the mesh"
     assert not any("unheard" in line for line in lines["other"])
 
 
@@ -366,7 +368,7 @@ def test_json_takes_the_place_of_pickle(broker_a: LocalBroker) -> None:
 
 
 def test_what_a_neighbour_reads_without_tls(broker_a: LocalBroker) -> None:
-    """In clear: user, password, names of exchanges, keys and charts. Not: anything of events."""
+    """In clear: user, password, names of exchanges, keys and charts. Encrypted: all of an event."""
     wire = bytearray()
     fakes = Fakes()
 
@@ -407,7 +409,7 @@ def test_what_a_neighbour_reads_without_tls(broker_a: LocalBroker) -> None:
         assert hidden.encode() not in wire, hidden
     for clear in (broker_a.password, "miros.mesh", "clear.key", "snoop.trace", "chart-one"):
         assert clear.encode() in wire, clear
-    # The name stands in the names of connections and queues, and in no message.
+    # The chart's name is in the names of connections and queues, but in no message.
     assert not re.search(rb"gAAAA[^\n]{0,2000}chart-one", bytes(wire))
 
 

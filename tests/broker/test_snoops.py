@@ -26,7 +26,7 @@ BLUE, PURPLE, GREY, RESET = "\x1b[34m", "\x1b[35m", "\x1b[90m", "\x1b[0m"
 
 
 class Terminal(io.StringIO):
-    """A standard output that is a terminal, or is not."""
+    """A standard output that claims to be a terminal, or not to be one."""
 
     def __init__(self, is_terminal: bool) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ def test_lines_have_exactly_these_forms_in_colour(
     broker_a: LocalBroker, broker_b: LocalBroker, colour_terminal: Terminal
 ) -> None:
     watcher, other = make("watcher", broker_a, broker_b), make("other", broker_b, broker_a)
-    # The other chart's own output would mix with the watcher's: it keeps it to itself.
+    # The other chart shows nothing: its output would mix with that of the watcher.
     other.nets.node.terminal.write = lambda *_, **__: None  # type: ignore[method-assign]
     for chart in (watcher, other):
         chart.enable_snoop_trace()
@@ -154,7 +154,7 @@ def test_lines_are_plain(
     assert " [+s] plain ENTRY_SIGNAL:left" in output.lines
 
 
-def test_a_scribble_goes_to_the_terminal_alone_when_no_snoop_is_enabled(
+def test_a_scribble_goes_only_to_the_terminal_when_no_snoop_is_enabled(
     broker_a: LocalBroker, colour_terminal: Terminal
 ) -> None:
     chart = make("lonely", broker_a)
@@ -232,7 +232,7 @@ def test_each_snoop_goes_on_and_off_in_every_combination(
             for network, sends, watches in zip(("trace", "spy"), sending, watching, strict=True)
             if sends and watches
         }
-        # Each network's last line: what should not have come would be here before it.
+        # The last line of each network: a line that should not come would be here before it.
         if "trace" in expected:
             wait_for_word("->SWITCH()", heard)
         if "spy" in expected:
@@ -270,7 +270,7 @@ def test_lines_of_others_cannot_move_the_cursor_or_start_a_line(
         wait_until(lambda: plain_output.lines.count(" [+s] one bad [2J forged line") == 2)
 
 
-def test_a_snoop_that_is_enabled_before_start_at_tells_from_the_first_line(
+def test_a_snoop_that_is_enabled_before_start_at_shows_the_first_line(
     broker_a: LocalBroker, plain_output: Terminal
 ) -> None:
     watcher, early = make("watcher", broker_a), make("early", broker_a)
@@ -285,7 +285,7 @@ def test_a_snoop_that_is_enabled_before_start_at_tells_from_the_first_line(
         )
 
 
-def test_lines_that_were_never_told_are_counted_until_the_snoop_is_enabled_again(
+def test_dropped_lines_are_counted_until_the_snoop_is_enabled_again(
     broker_a: LocalBroker, plain_output: Terminal
 ) -> None:
     chart = make("busy", broker_a)

@@ -1,4 +1,4 @@
-"""A chart started and stopped in every order, from every thread: it runs, or nothing of it does."""
+"""A chart started and stopped in every order, from every thread, either runs or leaves nothing."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ KEY = Fernet.generate_key()
 
 
 def nothing(_chart: Any) -> None:
-    """What a handler does that does nothing."""
+    """The action of a handler that does nothing."""
 
 
 class Hooked(NetworkedActiveObject):
-    """A chart with a timer, whose handlers do what a test wants; it counts the NEWS it handles."""
+    """A chart with a timer, which counts NEWS; tests choose what its handlers do."""
 
     on_entry: Callable[[Any], None] = staticmethod(nothing)
     on_first: Callable[[Any], None] = staticmethod(nothing)
@@ -118,10 +118,10 @@ def test_a_chart_that_is_stopped_before_it_has_a_thread_handles_nothing(
     assert not chart.news
 
 
-def test_a_stop_that_finds_the_thread_before_its_maker_notes_it_ends_it(
+def test_a_stop_ends_a_thread_that_its_starter_has_not_noted_yet(
     broker_a: LocalBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And between the thread's look at the next event and its handling."""
+    """Also between the moment when the thread takes the next event and its handling."""
     chart = Hooked("hasty", broker_a)
     is_asked = threading.Event()
     stopper = threading.Thread(target=chart.stop)
@@ -170,7 +170,7 @@ def test_a_stop_that_takes_its_time_leaves_no_timer(
     wait_for_end(chart)
 
 
-def test_a_stop_between_the_begin_of_a_start_and_its_networks_is_heeded(
+def test_a_stop_in_a_start_before_its_networks_are_up_takes_effect(
     broker_a: LocalBroker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     chart = Hooked("hasty", broker_a)
@@ -229,7 +229,7 @@ def test_a_first_state_that_raises_leaves_nothing(broker_a: LocalBroker) -> None
     assert not chart.posted_events_queue
 
 
-def test_starts_that_meet_make_one_thread(broker_a: LocalBroker) -> None:
+def test_simultaneous_starts_make_one_thread(broker_a: LocalBroker) -> None:
     chart = Hooked("twice", broker_a)
     others: list[threading.Thread] = []
 

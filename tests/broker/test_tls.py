@@ -44,7 +44,7 @@ class Node(NamedTuple):
         return amqp_url(self.broker.user, self.broker.password, self.address, tls=True)
 
     def show(self, pair: Pair) -> None:
-        """Have the node show another certificate from the next connection on."""
+        """Make the node show another certificate from the next connection on."""
         pair.write(self.folder / "server.pem", self.folder / "server.key")
         self.broker.ctl("eval", "ssl:clear_pem_cache().")
 
@@ -90,7 +90,7 @@ def shown(node: Node) -> Iterator[Node]:
 
 
 def fault_of(url: AmqpUrl, context: ssl.SSLContext | None) -> BrokerUnreachable:
-    """What a session says that cannot connect; the scout has to agree that it cannot."""
+    """The fault of a connection that cannot be made; the scout has to agree that it cannot."""
     with pytest.raises(BrokerUnreachable):
         probe_one(url, tls=context)
     publisher = SimplePikaTopicPublisher(url, "miros.mesh", "k", tls=context)
@@ -158,7 +158,7 @@ def test_a_bad_certificate_is_refused(shown: Node, kind: str, words: str) -> Non
     assert words in str(fault)
 
 
-def test_no_tls_to_a_port_of_tls_fails_clearly_and_the_other_way_round(node: Node) -> None:
+def test_plain_tcp_to_a_tls_port_fails_clearly_and_the_other_way_round(node: Node) -> None:
     broker = node.broker
     plain = amqp_url(broker.user, broker.password, node.address)
     assert "tls=" in str(fault_of(plain, None))
@@ -189,7 +189,7 @@ def test_an_impostor_without_the_authoritys_certificate_is_sent_nothing(
 # The environment.
 
 
-def test_the_environment_says_nothing_of_tls() -> None:
+def test_an_environment_without_the_variables_means_no_tls() -> None:
     assert tls_from_environment({}) is None
     assert tls_from_environment({"RABBIT_TLS_CAFILE": ""}) is None
 

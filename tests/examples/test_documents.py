@@ -1,4 +1,4 @@
-"""The Python blocks of the documents, run from the first to the last as one program each."""
+"""The Python blocks of each document run, from the first to the last, as one program."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def run(document: str, names: dict[str, Any]) -> None:
     blocks = python_blocks(document)
     assert blocks
     for line, block in blocks:
-        # Our own text; blank lines in front, so that a traceback names the document's line.
+        # Our own text. Blank lines in front make a traceback name the line of the document.
         exec(compile("\n" * line + block, str(ROOT / document), "exec"), names)  # noqa: S102
 
 
@@ -201,7 +201,7 @@ def test_the_index_lists_every_page() -> None:
     assert sorted(listed) == sorted(pages)
 
 
-def test_the_readme_names_no_page_and_no_target_that_is_not_there() -> None:
+def test_the_readme_names_only_pages_and_targets_that_exist() -> None:
     text = (ROOT / "README.rst").read_text(encoding="utf-8")
     for page in re.findall(r"``(docs/\w+\.rst)``", text):
         assert (ROOT / page).is_file(), page
@@ -211,7 +211,7 @@ def test_the_readme_names_no_page_and_no_target_that_is_not_there() -> None:
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)
-def test_the_documents_name_nothing_that_is_not_there(document: str) -> None:
+def test_the_documents_name_only_classes_that_exist(document: str) -> None:
     text = (ROOT / document).read_text(encoding="utf-8")
     for name in re.findall(r"``((?:[A-Z][a-z]+){2,})``", text):
         assert any(hasattr(there, name) for there in (miros_rabbitmq, miros, builtins)), name

@@ -1,4 +1,4 @@
-"""Every example is run as its reader would run it: as a program, by its exit code and output."""
+"""Every example runs as a program, as its reader would run it; its exit code and output count."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ TRACE_LINE = re.compile(r" \[\+t\] \[[-0-9]{10} [0-9:.]{15}\] \[(control|cars|pe
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
-    """A plain environment, with a place of its own for temporary files."""
+    """A plain environment, with a folder of its own for temporary files."""
     return {**os.environ, "TMPDIR": str(tmp_path), "FORCE_COLOR": "", "NO_COLOR": ""}
 
 
@@ -65,7 +65,7 @@ class OnTerminal:
         self.output = ""
 
     def read_until(self, text: str | None) -> None:
-        """Read until the output has a text, or for None to its end."""
+        """Read until the output contains a text, or until its end for None."""
         while text is None or text not in self.output:
             try:
                 part = os.read(self._ours, 65536)
@@ -157,7 +157,7 @@ def test_the_demo_is_in_colour_on_a_terminal_and_ends_on_ctrl_c(
     assert_nothing_is_left(tmp_path)
 
 
-def test_the_demo_is_plain_where_no_colour_is_wanted_and_ends_on_sigterm(
+def test_the_demo_is_plain_with_no_color_and_ends_on_sigterm(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     environment["NO_COLOR"] = "1"

@@ -1,4 +1,4 @@
-"""What the tests of faults share: brokers of their own to hurt, and a watch on the log."""
+"""What the tests of faults share: brokers that they may harm, and a watch on the log."""
 
 from __future__ import annotations
 

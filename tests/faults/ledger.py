@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 
 class Verdict(NamedTuple):
-    """What the ledger says; the last four are to be 0."""
+    """What the ledger says; the last four have to be 0."""
 
     attempted: int
     accepted: int
     """``transmit`` has returned."""
     delivered: int
-    """Handled by a chart; each event is for every chart but its sender."""
+    """Handled by a chart. Each event is meant for every chart but its sender."""
     lost: int
     duplicated: int
     reordered: int
@@ -60,7 +60,7 @@ class _Page:
 
 
 class Ledger:
-    """The books, by the names of senders and receivers. From any thread.
+    """The entries, by the names of senders and receivers. Any thread may use it.
 
     Args:
         names: those of all charts: each sends, and each receives what the others send.

@@ -1,4 +1,4 @@
-"""Programs that end in all the ways programs do; run as ``python -m tests.faults.programs NAME``.
+"""Programs that end in every way a program can; run as ``python -m tests.faults.programs NAME``.
 
 The chart's arguments come pickled and in hexadecimal on the first line of standard input.
 """
@@ -44,7 +44,7 @@ def sys_exit(chart: NetworkedActiveObject) -> None:
 
 
 def context_manager(chart: NetworkedActiveObject) -> None:
-    """As the README has it; and nothing is left for the end of the interpreter."""
+    """Use the chart as in the README; nothing is left for the end of the interpreter."""
     with chart:
         talk(chart)
     end_child(0)
@@ -86,7 +86,7 @@ def fork(chart: NetworkedActiveObject) -> None:
 
 
 def in_child(chart: NetworkedActiveObject) -> None:
-    """What is the parent's says so; what is stopped returns at once."""
+    """Calls on the parent's objects raise clearly; a stop returns at once."""
     for publisher in chart.nets.node.mesh.senders.values():
         refuses(publisher.enqueue, b"of the child")
     refuses(chart.transmit, Event(signal="NUMBER", payload=-1))
@@ -94,7 +94,7 @@ def in_child(chart: NetworkedActiveObject) -> None:
 
 
 def refuses(call: Callable[[Any], object], argument: object) -> None:
-    """A call has to say that this is the parent's."""
+    """Check that a call raises an error which says that the object is the parent's."""
     said = ""
     try:
         call(argument)

@@ -24,7 +24,7 @@ CHUNK_BYTES = 16 * 1024
 
 
 class Direction(enum.Enum):
-    """Which way the bytes go."""
+    """The direction in which bytes go."""
 
     TO_BROKER = "to the broker"
     TO_NODE = "to the node"
@@ -39,7 +39,7 @@ class _Link:
         self.passed = 0
 
     def cut(self) -> None:
-        """Reset both ends, as a router does that has forgotten the connection."""
+        """Reset both ends, like a router that has forgotten the connection."""
         for writer in self.writers:
             sock = writer.get_extra_info("socket")
             if sock is not None:
@@ -50,7 +50,7 @@ class _Link:
 
 
 class FaultProxy:
-    """Forwards connections to one broker, as badly as it is told to. From any thread.
+    """Forwards connections to one broker, and harms them as it is told. Any thread may use it.
 
     Args:
         host: the loopback address to listen on; the port is chosen.
@@ -115,11 +115,11 @@ class FaultProxy:
 
     @property
     def cuts_pending(self) -> int:
-        """How many of `cut_at` have not come about yet."""
+        """How many cuts of `cut_at` have not happened yet."""
         return len(self._cut_at)
 
     def silence(self, *directions: Direction) -> None:
-        """Let bytes vanish on all present connections, for ever, and on new ones until `heal`."""
+        """Drop all bytes of present connections for ever, and of new ones until `heal`."""
 
         async def silence() -> None:
             self._silent = set(directions)
@@ -133,7 +133,7 @@ class FaultProxy:
         self._delay_s, self._bytes_a_second = delay_s, bytes_a_second
 
     def heal(self) -> None:
-        """Do no more harm; connections that went silent stay so, as their bytes are gone."""
+        """Do no more harm. Connections that went silent stay silent: their bytes are lost."""
         self._silent = set()
         self._cut_at = []
         self.slow_down()

@@ -74,9 +74,9 @@ class Talker:
         self._chart, self._ledger, self.pause_s = chart, ledger, pause_s
         self._stop = threading.Event()
         self.gate = threading.Lock()
-        """Whoever holds it lets the talker pause."""
+        """The talker pauses while somebody holds this lock."""
         self.burst = 0
-        """Events to send at once, besides the steady ones."""
+        """Events to send at once, in addition to the steady ones."""
         self.slowest_s = 0.0
         self.refused = 0
         self._thread = threading.Thread(target=self._talk, name=f"talker of {chart.name}")
@@ -111,7 +111,7 @@ class Talker:
 
 
 class System:
-    """Charts, brokers and proxies, by number: chart n has broker n modulo their number."""
+    """Charts, brokers and proxies, by number: the broker of chart n is n modulo their number."""
 
     def __init__(
         self,
@@ -199,7 +199,7 @@ class System:
         for talker in self.talkers:
             talker.stop()
         wait_until(self.ledger.is_settled, timeout, lambda: f"settled; {self.describe()}")
-        # A second copy would come with what is sent after it.
+        # A second copy would come with events that are sent later.
         self.flush()
         return self.ledger.verdict()
 
@@ -225,7 +225,7 @@ class System:
 def system(
     hosts: Sequence[str], *, charts: int, limits: Limits | None = None, **extras: Any
 ) -> Iterator[System]:
-    """Brokers of its own on these loopback addresses, their proxies, and charts that do not run."""
+    """Private brokers on these loopback addresses, their proxies, and charts, not yet started."""
     password = secrets.token_urlsafe()
     with ExitStack() as stack:
         brokers = [LocalBroker(host, password=password) for host in hosts]
@@ -239,7 +239,7 @@ def system(
 
 
 class Storm:
-    """Faults at random, of a seed: kills, cuts, silence, delay, thin links, frozen brokers."""
+    """Random faults from a seed: kills, cuts, silence, delay, thin links, frozen brokers."""
 
     def __init__(self, victim: System, seed: int, *, kills: bool = True) -> None:
         self._system = victim
@@ -262,7 +262,7 @@ class Storm:
         """One fault, and its end; returns its name and how long until events were consumed."""
         fault = self._random.choices(self._faults, self._weights)[0]
         name = fault.__name__.strip("_").replace("_", " ")
-        if self._random.random() < 0.3:  # amid a burst
+        if self._random.random() < 0.3:  # in the middle of a burst
             for talker in self._system.talkers:
                 talker.burst = BURST_EVENTS
         # At any moment of the traffic.

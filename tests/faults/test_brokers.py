@@ -1,4 +1,4 @@
-"""Brokers that block, refuse, forget, restart or stay away: what holds for the charts on them."""
+"""Charts whose brokers block, refuse, forget, restart or stay away."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MESH = "miros.mesh"
 
 @contextmanager
 def admin(broker: LocalBroker, vhost: str = "/") -> Iterator[Any]:
-    """A channel of somebody else."""
+    """A channel of a program that is not ours."""
     connection = pika.BlockingConnection(pika.URLParameters(broker.url(vhost)))
     try:
         yield connection.channel()
@@ -69,7 +69,7 @@ def test_a_storm_of_faults_loses_nothing(systems: SystemFactory) -> None:
         assert not system.errors.found
 
 
-def test_a_broker_that_blocks_publishers_is_seen_waited_for_and_loses_nothing(
+def test_a_broker_that_blocks_publishers_is_noticed_and_waited_for_and_nothing_is_lost(
     systems: SystemFactory,
 ) -> None:
     with systems() as system, system.running():
@@ -79,7 +79,7 @@ def test_a_broker_that_blocks_publishers_is_seen_waited_for_and_loses_nothing(
             blocked_states = [SessionState.BLOCKED, SessionState.BLOCKED]
             wait_until(lambda: publisher_states(system, 0) == blocked_states)
             began_s, connections = time.monotonic(), system.proxies[0].connections
-            # Longer than an answer is waited for: a blocked broker gives none.
+            # Longer than the wait for an answer, which a blocked broker does not give.
             while time.monotonic() - began_s < 2 * HEARTBEAT_S:
                 wait_for_more(system, 10)
             assert publisher_states(system, 0) == blocked_states
@@ -92,7 +92,7 @@ def test_a_broker_that_blocks_publishers_is_seen_waited_for_and_loses_nothing(
         assert not system.errors.found
 
 
-def test_a_deleted_queue_is_declared_again_and_what_was_in_it_is_a_gap(
+def test_a_deleted_queue_is_declared_again_and_the_events_in_it_are_a_gap(
     systems: SystemFactory,
 ) -> None:
     with systems() as system, system.running():
@@ -117,7 +117,7 @@ def test_a_deleted_exchange_is_declared_and_bound_again(systems: SystemFactory) 
         assert_all_but_the_gaps_came(system)
 
 
-def test_an_exchange_of_another_kind_is_a_clear_fault_tried_again_without_haste(
+def test_an_exchange_of_another_type_gives_a_clear_fault_and_is_tried_again_slowly(
     systems: SystemFactory,
 ) -> None:
     with systems() as system, system.running():
@@ -130,7 +130,7 @@ def test_an_exchange_of_another_kind_is_a_clear_fault_tried_again_without_haste(
             lambda: "inequivalent" in system.charts[1].nets.stats().mesh.brokers[at].fault, 10
         )
         connections, began_s = system.proxies[0].connections, time.monotonic()
-        # The other broker serves on.
+        # The other broker goes on.
         wait_for_more(system, 300)
         a_second = (system.proxies[0].connections - connections) / (time.monotonic() - began_s)
         assert a_second < 15, "three sessions, each of which waits longer and longer"
@@ -141,7 +141,7 @@ def test_an_exchange_of_another_kind_is_a_clear_fault_tried_again_without_haste(
 
 
 @pytest.mark.parametrize("what", ["permissions", "vhost"])
-def test_access_that_is_revoked_is_a_clear_fault_and_the_chart_lives(
+def test_revoked_access_gives_a_clear_fault_and_the_chart_lives(
     what: str, systems: SystemFactory
 ) -> None:
     vhost = f"revoked.{what}"
@@ -158,14 +158,14 @@ def test_access_that_is_revoked_is_a_clear_fault_and_the_chart_lives(
                     expected = f"no virtual host '{vhost}'"
                 else:
                     broker.ctl("set_permissions", "-p", vhost, broker.user, "", "", "")
-                    # An open channel goes on with what it was allowed: RabbitMQ remembers that.
+                    # An open channel keeps its permissions: RabbitMQ remembers them.
                     system.proxies[0].cut()
                     expected = "does not give"
                 chart = system.charts[0]
                 wait_until(lambda: chart.nets.stats().mesh.consumer is SessionState.REFUSED, 15)
                 assert expected in chart.nets.stats().mesh.consumer_fault
                 wait_until(lambda: SessionState.REFUSED in publisher_states(system, 0), 15)
-                # The chart lives, and the other broker serves on.
+                # The chart lives, and the other broker goes on.
                 chart.post_fifo(Event(signal="NUMBER", payload=("chart1", 0)))
                 wait_for_more(system, 10)
                 open_vhost(broker, vhost)
@@ -185,7 +185,7 @@ def open_vhost(broker: LocalBroker, vhost: str) -> None:
 
 
 def test_a_queue_that_takes_nothing_does_not_hold_up_the_others(systems: SystemFactory) -> None:
-    """Of a queue that refuses (``reject-publish``), the broker refuses the message as a whole."""
+    """If one queue refuses (``reject-publish``), the broker refuses the whole message."""
     limits = Limits(heartbeat_s=HEARTBEAT_S, nack_attempts=2)
     with systems(limits=limits) as system, system.running():
         system.wait_until_consumed_again()
@@ -199,13 +199,13 @@ def test_a_queue_that_takes_nothing_does_not_hold_up_the_others(systems: SystemF
 
             wait_until(lambda: all(refused(chart) for chart in system.charts), 15)
             system.wait_until_consumed_again()
-        # Our own queues had taken what the broker called refused.
+        # Our own queues had taken the message that the broker called refused.
         assert system.settle().is_clean, system.describe()
         assert not system.errors.found
 
 
 @pytest.mark.slow
-def test_events_that_are_not_to_survive_a_restart_are_gaps_and_all_others_come(
+def test_events_that_are_not_durable_are_gaps_after_a_restart_and_all_others_come(
     systems: SystemFactory,
 ) -> None:
     with systems(durable=False) as system, system.running():
@@ -216,7 +216,7 @@ def test_events_that_are_not_to_survive_a_restart_are_gaps_and_all_others_come(
         assert_all_but_the_gaps_came(system)
 
 
-def test_a_broker_that_stays_away_costs_its_oldest_events_and_nobody_else_anything(
+def test_a_broker_that_stays_away_costs_its_own_oldest_events_and_no_others(
     systems: SystemFactory,
 ) -> None:
     limits = Limits(heartbeat_s=HEARTBEAT_S, backlog_events=500, absent_after_s=0.5)
@@ -241,7 +241,7 @@ def test_a_broker_that_stays_away_costs_its_oldest_events_and_nobody_else_anythi
             # Its own broker had everything at once.
             own = str(system.proxies[0].address)
             wait_until(lambda: near.nets.stats().mesh.brokers[own].confirmed == 1_000)
-            # Nobody waits for it at the end either, and what remains is counted.
+            # The stop does not wait for it either, and the events that remain are counted.
             before_s = time.monotonic()
             near.stop()
             assert time.monotonic() - before_s < scaled(2.5)
@@ -254,7 +254,7 @@ def test_a_broker_that_stays_away_costs_its_oldest_events_and_nobody_else_anythi
 def test_a_flood_waits_for_a_broker_that_restarts_and_loses_nothing(
     systems: SystemFactory,
 ) -> None:
-    """The backlog holds a fraction of what is sent meanwhile: ``transmit`` waits."""
+    """The backlog holds only a fraction of what is sent meanwhile, so ``transmit`` waits."""
     limits = Limits(heartbeat_s=HEARTBEAT_S, backlog_events=300, absent_after_s=scaled(60))
     with (
         systems(limits=limits, transmit_timeout=scaled(60)) as system,

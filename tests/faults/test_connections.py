@@ -1,4 +1,4 @@
-"""Connections that are cut, cut again, silent, slow or thin: all arrives, once and in order."""
+"""All events arrive, once and in order, on connections that are cut, silent, slow or thin."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .system import HEARTBEAT_S
 
 
 def wait_for_connections(proxy: FaultProxy, count: int, timeout: float) -> None:
-    """Wait until a proxy has accepted so many."""
+    """Wait until a proxy has accepted so many connections."""
     wait_until(lambda: proxy.connections >= count, timeout, "connections made anew")
 
 
@@ -103,7 +103,7 @@ def test_a_slow_and_thin_link_loses_nothing_and_is_not_taken_for_a_dead_one(
         connections = thin.connections, slow.connections
         thin.slow_down(bytes_a_second=200_000)
         slow.slow_down(delay_s=0.3)
-        # Some 500 KB, which take longer than a silent connection would be waited for.
+        # Some 500 KB, which take longer than a silent connection may stay silent.
         began_s = time.monotonic()
         system.talkers[1].send(2_000)
         wait_until(system.ledger.is_settled, 60, system.describe)

@@ -1,4 +1,4 @@
-"""How senders end: what they transmitted is sent first, or reported with its count."""
+"""When senders end, their events are sent first, or reported with their number."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def run_program(name: str, key: bytes, brokers: tuple[LocalBroker, LocalBroker])
     return done.returncode, done.stderr
 
 
-def test_however_a_program_ends_all_it_transmitted_arrives(
+def test_however_a_program_ends_all_its_events_arrive(
     broker_a: LocalBroker, broker_b: LocalBroker
 ) -> None:
     keys = {name: Fernet.generate_key() for name in ENDINGS}

@@ -1,4 +1,4 @@
-"""Floods: more than the receiver, the broker or the FIFO takes at once; all arrives, in order."""
+"""Floods of more than receiver, broker or FIFO take at once: all events arrive, in order."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ objects), and what is unconfirmed or not acknowledged (32 messages of 128 kB).""
 
 
 def flood(count: int, brokers: tuple[LocalBroker, LocalBroker]) -> dict[str, tuple[float, float]]:
-    """Run both sides; for each the memory it took, in MiB, and its events a second."""
+    """Run both sides; return for each its memory in MiB and its events a second."""
     key = Fernet.generate_key()
     with ExitStack() as stack:
         processes = {}
@@ -81,7 +81,7 @@ def test_a_flood_of_100_000_events_costs_either_side_no_more_than_its_limits(
 
 
 def test_local_and_remote_floods_at_the_same_time_lose_neither(broker_a: LocalBroker) -> None:
-    """The FIFO holds a fraction of what is posted: posts wait, and what is remote waits outside."""
+    """The FIFO holds a fraction of the posts: local posts wait, and remote events wait outside."""
     count = 3_000
     limits = Limits(fifo_events=300, fifo_remote_events=50, fifo_timeout_s=scaled(60))
     sender, _ = make_active_object("sender", **arguments_for(broker_a, key=KEY))
@@ -132,7 +132,7 @@ def test_a_chart_that_posts_to_itself_for_each_remote_event_loses_neither(
 def test_two_charts_that_answer_each_others_every_event_do_not_deadlock(
     systems: SystemFactory,
 ) -> None:
-    """With backlogs so small that each transmits against a full one, from its own thread."""
+    """Backlogs are so small that each chart transmits to a full one, from its own thread."""
     serves, volleys = 300, 10
 
     class Player(Record):
@@ -166,7 +166,7 @@ def test_two_charts_that_answer_each_others_every_event_do_not_deadlock(
                 chart.record.wait_for(serves * volleys, 60)
             for chart in (one, other):
                 balls = chart.record.payloads("BALL")
-                # The odd volleys of the other's serves, and the even ones of its own.
+                # The odd events of the series that the other began, and the even ones of its own.
                 assert sorted(balls) == [
                     (number, volley) for number in range(serves) for volley in range(1, volleys + 1)
                 ]
@@ -176,7 +176,7 @@ def test_two_charts_that_answer_each_others_every_event_do_not_deadlock(
 def test_a_chart_that_waits_in_transmit_still_has_its_events_taken_from_the_broker(
     systems: SystemFactory,
 ) -> None:
-    """Its consumer fills the FIFO; when the wait is over, nothing is missing."""
+    """The consumer fills its FIFO; when the wait is over, nothing is missing."""
     limits = Limits(backlog_events=50, window_messages=1)
     waiting = threading.Event()
     refused: list[BackPressure] = []

@@ -35,7 +35,7 @@ from miros_rabbitmq.wire.envelope import MESH
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 SLOW_S = 2.0
-"""An input that takes longer is a finding. None of these sizes does, not even on a busy machine."""
+"""An input that takes longer is a finding. No input of these sizes does, even on a busy machine."""
 
 MAX_BYTES = 4096
 """The size of the largest input that the fuzzer tries."""

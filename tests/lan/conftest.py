@@ -14,7 +14,7 @@ from .netns import Lan, Namespace, lan_of, why_not
 
 @pytest.fixture(scope="session", autouse=True)
 def _in_namespaces() -> None:
-    """Skip the tests of this folder where there are no namespaces; in CI that is a failure."""
+    """Skip the tests of this folder if there are no namespaces; in CI they fail instead."""
     reason = why_not()
     if reason and os.environ.get("CI"):
         pytest.fail(reason, pytrace=False)
@@ -28,7 +28,7 @@ class MakeLan(Protocol):
 
 @pytest.fixture
 def make_lan() -> Iterator[MakeLan]:
-    """Make local networks, which go with the test."""
+    """Make local networks, which are removed after the test."""
     with ExitStack() as stack:
 
         def make(network: str) -> Lan:

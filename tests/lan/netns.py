@@ -42,7 +42,7 @@ def why_not() -> str:
 
 
 class Namespace:
-    """One machine with a network of its own; at first it has a loopback alone."""
+    """One machine with a network of its own; at first it has only a loopback."""
 
     def __init__(self) -> None:
         self.name = f"{PREFIX}-{os.getpid()}-{next(_numbers)}"
@@ -62,7 +62,7 @@ class Namespace:
         if path is not None:
             environment["PATH"] = path
         process = subprocess.Popen(
-            # By its whole path: the program's own PATH is not for finding ip.
+            # By its whole path, because the program's PATH need not contain ip.
             [_program("ip"), "netns", "exec", self.name, sys.executable, "-c", code],
             env=environment,
             cwd=folder,
@@ -113,7 +113,7 @@ class Lan:
         return machine
 
     def plug_in(self, machine: Namespace, interface: str, *numbers: int) -> None:
-        """Run a cable from this switch to a machine, as an interface with these addresses."""
+        """Connect a machine to this switch, by an interface with these addresses."""
         port = f"port{next(self._ports)}"
         peer = ("peer", "name", port, "netns", self._switch.name)
         machine.ip("link", "add", interface, "type", "veth", *peer)

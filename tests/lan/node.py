@@ -129,7 +129,7 @@ class Commands:
         wait_until(lambda: self.peers().get(address, [""])[0] == source, 10)
 
     def wait_for_changes(self, added: list[str], removed: list[str]) -> None:
-        """Wait until the callback has told of exactly these."""
+        """Wait until the callback has been told of exactly these."""
         expected = {"added": added, "removed": removed}
         wait_until(lambda: self.changes() == expected, 5, lambda: str(self.changes()))
 

@@ -1,4 +1,4 @@
-"""Who is found on a local network, how fast, and what is said of the rest."""
+"""Which brokers are found on a local network, how fast, and what is reported of the others."""
 
 from __future__ import annotations
 
@@ -119,7 +119,9 @@ def test_the_hosts_of_a_public_22_are_found_without_filling_the_arp_table(
     assert answer["took"] < scaled(6.0)
 
 
-def test_beyond_a_22_nobody_is_asked_one_by_one_and_it_says_so(make_lan: MakeLan) -> None:
+def test_the_hosts_of_a_network_larger_than_a_22_are_not_asked_and_a_warning_says_so(
+    make_lan: MakeLan,
+) -> None:
     lan = make_lan("10.0.0.0/21")
     first, _ = lan.host(1), lan.host(2)
     answer = sweep(first)
@@ -150,7 +152,7 @@ def test_a_ping_program_that_hangs_is_not_waited_for(make_lan: MakeLan, tmp_path
     assert (tmp_path / "called").read_text().endswith("-I eth0 192.168.7.255\n")
 
 
-def test_of_two_networks_the_one_of_the_default_route_is_swept_unless_another_is_named(
+def test_the_network_of_the_default_route_is_swept_unless_another_is_named(
     make_lan: MakeLan,
 ) -> None:
     wired, radio = make_lan("10.1.1.0/24"), make_lan("10.2.2.0/24")

@@ -1,4 +1,4 @@
-"""Charts on machines of a local network: who finds whom, and who notices who comes and goes."""
+"""Charts on machines of a local network find each other, and notice who comes and goes."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class Town:
     def __init__(self, lan: Lan) -> None:
         self.lan = lan
         self.here, self.there, self.stranger, self.bare = (lan.host(n) for n in (1, 2, 3, 4))
-        # A second address for the broker there, which the machine does not have at present.
+        # A second address for the broker there, which the machine does not have yet.
         later = f"{lan.address(77)}/{lan.network.prefixlen}"
         self.there.ip("address", "add", later, "dev", "eth0")
         other = {"listeners.tcp.later": f"{lan.address(77)}:5672"}
@@ -175,7 +175,7 @@ def test_a_host_that_appears_after_the_start_is_found_within_one_rescan_interval
 def test_a_host_that_goes_and_returns_under_another_address_is_followed(
     town: Town, start_node: StartNode
 ) -> None:
-    # A host that is gone is noticed soon, and not waited for at the end.
+    # The loss of a host is noticed soon, and the stop does not wait for it.
     limits = {"heartbeat_s": 2, "stop_timeout_s": 0.5}
     here = start_node(town.here, "here", rescan_interval=RESCAN_S, forget_after=4, limits=limits)
     here.started()
@@ -191,8 +191,10 @@ def test_a_host_that_goes_and_returns_under_another_address_is_followed(
         town.move(town.there, 77, 2)
 
 
-def test_a_node_is_found_only_because_it_spoke(town: Town, start_node: StartNode) -> None:
-    # It listens, and knows of nobody.
+def test_a_node_is_found_only_because_it_announced_itself(
+    town: Town, start_node: StartNode
+) -> None:
+    # It listens, and knows no other broker.
     here = start_node(town.here, "here", addresses=[])
     here.started()
     there = start_node(town.there, "there", addresses=[town.at(1)])
@@ -201,7 +203,7 @@ def test_a_node_is_found_only_because_it_spoke(town: Town, start_node: StartNode
     assert here.peers()[town.at(2)] == ["HEARD", "PRESENT", "CONNECTED"]
     here.do("transmit", "THANKS", 3)
     assert there.do("wait_for_heard", "THANKS", 3) == [0, 1, 2]
-    assert here.do("stats")["received"] == 0, "what it said of itself is no event"
+    assert here.do("stats")["received"] == 0, "the announcement is not an event"
 
 
 def test_a_host_written_into_the_hosts_file_is_used_at_once(

@@ -1,4 +1,4 @@
-"""Unit tests open no connection: whatever tries to is stopped."""
+"""Unit tests open no connection: a test that tries to fails."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exceptions, as pika builds them, in words a user can act on."""
+"""The exceptions of pika, translated into words that a user can act on."""
 
 from __future__ import annotations
 
@@ -158,7 +158,7 @@ CASES: dict[str, tuple[BaseException, type[BrokerError], str]] = {
 
 
 @pytest.mark.parametrize(("error", "kind", "words"), CASES.values(), ids=CASES)
-def test_what_pika_reports_is_worded_as_one_of_our_errors(
+def test_an_exception_of_pika_becomes_one_of_our_errors(
     error: BaseException, kind: type[BrokerError], words: str
 ) -> None:
     fault = translated(error)
@@ -184,7 +184,7 @@ def test_every_error_is_a_connection_error_of_this_package() -> None:
         assert isinstance(fault, ConnectionError)
 
 
-def test_the_first_of_several_attempts_that_says_something_is_heard() -> None:
+def test_the_first_of_several_errors_that_explains_something_counts() -> None:
     refused = workflow.AMQPConnectorSocketConnectError(ConnectionRefusedError(111, "refused"))
     late = workflow.AMQPConnectorSocketConnectError(TimeoutError("timed out"))
     for attempts in ([refused, late], [late, refused]):
@@ -192,7 +192,7 @@ def test_the_first_of_several_attempts_that_says_something_is_heard() -> None:
         assert "nothing listens" in str(fault)
 
 
-def test_errors_that_contain_each_other_come_to_an_end() -> None:
+def test_errors_that_contain_each_other_cause_no_endless_loop() -> None:
     handshake = workflow.AMQPConnectorAMQPHandshakeError(GOING_DOWN)
     failed = workflow.AMQPConnectionWorkflowFailed([handshake])
     handshake.exception = failed

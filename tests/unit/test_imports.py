@@ -1,4 +1,4 @@
-"""The house: imports between the subpackages point down only, and pika is known in one place.
+"""Imports between the subpackages only point down, and only one subpackage knows pika.
 
 The order is that of ``docs/how_it_works.rst``. The syntax trees are walked, so that an import
 inside of a function, or for type checkers alone, counts like any other.
@@ -17,7 +17,7 @@ import miros_rabbitmq
 PACKAGE = Path(miros_rabbitmq.__file__).parent
 
 ROOF = {"", "network", "testing"}
-"""Modules of the package's folder that are made for users; all others there are the foundation."""
+"""Modules of the root that are made for users; all others there are the foundation."""
 
 MAY_IMPORT = {
     "wire": set(),
@@ -96,7 +96,7 @@ def test_pika_is_known_to_amqp_and_the_handshake_only(name: str, imports: list[s
     assert not uses_pika or name in MAY_IMPORT_PIKA or floor_of(name) in MAY_IMPORT_PIKA
 
 
-def test_modules_import_each_other_in_no_circle() -> None:
+def test_no_imports_form_a_circle() -> None:
     graph = {name: {each[1:] for each in imports if each.startswith(".")} for name, imports in ALL}
     done: set[str] = set()
 
@@ -105,7 +105,7 @@ def test_modules_import_each_other_in_no_circle() -> None:
         if name in done:
             return
         for each in graph.get(name, ()):
-            # A subpackage's __init__ is prose: to import it is to import nothing.
+            # A subpackage's __init__ is prose only, so that importing it imports nothing else.
             if each in graph and each != name:
                 visit(each, (*path, name))
         done.add(name)

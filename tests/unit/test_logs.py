@@ -16,7 +16,7 @@ NAME = "miros_rabbitmq.tests.logs"
 
 
 class SlowHandler(logging.Handler):
-    """A handler that stands still until it may go on."""
+    """A handler that blocks until it is released."""
 
     def __init__(self) -> None:
         super().__init__()

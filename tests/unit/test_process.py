@@ -1,4 +1,4 @@
-"""The end of a program, and a fork: who is asked, in which order, and what one failure costs."""
+"""The end of a program, and a fork: which objects are called, in which order, despite failures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 
 
 class Member:
-    """Notes what is done to it in a list that several members share."""
+    """Notes each call in a list that several members share."""
 
     def __init__(self, name: str, notes: list[str], broken: str = "") -> None:
         self.name = name
@@ -114,7 +114,7 @@ def test_all_members_count_from_the_same_beginning(
 
 
 @pytest.mark.parametrize("broken", ["ask", "end"])
-def test_one_that_raises_keeps_no_other_from_its_end(
+def test_a_member_that_raises_does_not_keep_others_from_ending(
     broken: str, register: Callable[[Member, Stage], Member], caplog: pytest.LogCaptureFixture
 ) -> None:
     notes: list[str] = []
@@ -126,7 +126,7 @@ def test_one_that_raises_keeps_no_other_from_its_end(
     assert errors == [f"<{stage.name}> could not be ended" for stage in Stage]
 
 
-def test_one_that_stays_or_is_garbage_is_not_ended(
+def test_a_member_that_stays_or_is_garbage_is_not_ended(
     register: Callable[[Member, Stage], Member],
 ) -> None:
     notes: list[str] = []
@@ -181,7 +181,7 @@ def run(program: str) -> tuple[float, str]:
     return time.monotonic() - began_s, said
 
 
-def test_a_program_that_ends_calls_it() -> None:
+def test_the_end_of_a_program_ends_all_members() -> None:
     _, said = run("""
         from miros_rabbitmq import process
         class Member:
@@ -278,7 +278,7 @@ def test_a_forked_child_disowns_from_the_inside_out_and_ends_nothing_of_its_pare
 
 
 @forks
-def test_one_that_cannot_be_disowned_keeps_no_other_from_it(
+def test_a_member_that_cannot_be_disowned_does_not_keep_others_from_it(
     register: Callable[[Member, Stage], Member],
 ) -> None:
     notes: list[str] = []
@@ -288,7 +288,7 @@ def test_one_that_cannot_be_disowned_keeps_no_other_from_it(
 
 
 @forks
-def test_one_that_is_garbage_is_not_disowned() -> None:
+def test_a_member_that_is_garbage_is_not_disowned() -> None:
     notes: list[str] = []
     process.disown_in_child(Member("garbage", notes), Stage.NETWORKS)
     gc.collect()
@@ -296,7 +296,7 @@ def test_one_that_is_garbage_is_not_disowned() -> None:
 
 
 @forks
-def test_a_child_registers_and_ends_what_is_its_own(
+def test_a_child_registers_and_ends_its_own_members(
     register: Callable[[Member, Stage], Member],
 ) -> None:
     notes: list[str] = []
@@ -353,7 +353,7 @@ def test_threads_may_register_while_the_process_forks() -> None:
 
 @forks
 def test_a_fork_inside_a_change_of_the_same_thread_does_not_wait_for_itself() -> None:
-    """As a signal handler that forks may do."""
+    """A signal handler that forks may do this."""
 
     class Forking(Member):
         def __hash__(self) -> int:

@@ -15,7 +15,7 @@ from tests.helpers import scaled, wait_until
 
 
 class NameServer:
-    """What answers in place of the system's resolver; hangs while it is not `answering`."""
+    """Answers in place of the system's resolver; hangs while it is not `answering`."""
 
     def __init__(self) -> None:
         self.known: dict[str, list[str]] = {"robot": ["10.0.0.7"]}
@@ -32,7 +32,7 @@ class NameServer:
 
 
 class Answers:
-    """A callback that keeps what it is told, and in which thread."""
+    """A callback that keeps its answers, and in which thread they came."""
 
     def __init__(self) -> None:
         self.found: list[list[Target] | OSError] = []
@@ -43,7 +43,7 @@ class Answers:
         self.found.append(found)
 
     def only(self) -> list[Target] | OSError:
-        """Wait for the answer, which is one."""
+        """Wait for the only answer."""
         wait_until(lambda: self.found, scaled(5), "an answer")
         (found,) = self.found
         return found
@@ -130,7 +130,7 @@ def test_a_name_that_hangs_takes_one_thread_however_often_callers_try(server: Na
     assert server.asked == ["robot"]
 
 
-def test_who_cancels_hears_nothing(server: NameServer) -> None:
+def test_a_caller_who_cancels_gets_no_answer(server: NameServer) -> None:
     server.answering.clear()
     impatient, patient = Answers(), Answers()
     question = look_up(Address("robot"), impatient)
@@ -160,7 +160,7 @@ def test_a_callback_may_cancel_others_and_ask_again(server: NameServer) -> None:
     assert not second.found
 
 
-def test_an_unknown_name_is_an_error_of_ones_own(server: NameServer) -> None:
+def test_each_caller_gets_its_own_error_for_an_unknown_name(server: NameServer) -> None:
     server.answering.clear()
     several = [Answers(), Answers()]
     for answers in several:
@@ -173,7 +173,7 @@ def test_an_unknown_name_is_an_error_of_ones_own(server: NameServer) -> None:
 
 
 @pytest.mark.parametrize("name", ["x" * 64, "two..dots"])
-def test_what_cannot_be_a_name_is_an_error_too(name: str) -> None:
+def test_a_text_that_cannot_be_a_name_is_an_error_too(name: str) -> None:
     answers = Answers()
     look_up(Address(name), answers)
     assert isinstance(answers.only(), socket.gaierror)
@@ -257,7 +257,7 @@ def test_a_coroutine_gets_the_error(server: NameServer) -> None:
         asyncio.run(resolve(Address("nobody"), scaled(5)))
 
 
-def test_a_coroutine_and_its_loop_end_though_the_name_hangs(server: NameServer) -> None:
+def test_a_coroutine_and_its_loop_end_although_the_name_hangs(server: NameServer) -> None:
     server.answering.clear()
     with pytest.raises((asyncio.TimeoutError, TimeoutError)):
         asyncio.run(resolve(Address("robot"), 0.01))

@@ -1,4 +1,4 @@
-"""The tests' own tools notice what they are there to notice."""
+"""The tools of the tests notice leaks, connections and timeouts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.helpers import wait_until
 from tests.leaks import Holdings
 
 
-def test_a_thread_that_goes_on_is_a_leak() -> None:
+def test_a_thread_that_does_not_end_is_a_leak() -> None:
     before = Holdings.now()
     stop = threading.Event()
     thread = threading.Thread(target=stop.wait, name="straggler")

@@ -131,7 +131,7 @@ def test_a_text_without_a_password_is_shown_as_it_is(text: str, redacted: str) -
     assert redact(text) == redacted
 
 
-def test_a_url_is_the_url_to_those_who_use_it() -> None:
+def test_as_a_string_a_url_is_complete() -> None:
     url = amqp_url("user", "secret", Address("host"))
     assert isinstance(url, str)
     assert url == "amqp://user:secret@host:5672/%2F"
@@ -166,7 +166,7 @@ def test_a_url_that_cannot_be_read_is_refused_without_its_password(password: str
         "http://user:p@host/",
     ],
 )
-def test_what_is_no_amqp_url_is_refused(bad: Any) -> None:
+def test_a_text_that_is_not_an_amqp_url_is_refused(bad: Any) -> None:
     with pytest.raises(SettingsError, match="is not an AMQP URL"):
         SimplePikaTopicPublisher(bad, "exchange", "key")
 
@@ -189,7 +189,7 @@ def test_an_address_is_a_host_with_or_without_a_port(text: str, address: Address
     assert parse_address(text) == address
 
 
-def test_the_port_of_an_address_that_names_none_is_the_callers() -> None:
+def test_an_address_without_a_port_has_the_default_port() -> None:
     assert parse_address("robot", 5673) == Address("robot", 5673)
     assert parse_address("robot:1", 5673) == Address("robot", 1)
 
@@ -222,7 +222,7 @@ BAD_ADDRESSES = [
 
 
 @pytest.mark.parametrize("text", BAD_ADDRESSES)
-def test_what_is_no_address_is_refused_with_the_two_forms(text: str) -> None:
+def test_a_text_that_is_not_an_address_is_refused_with_the_two_forms(text: str) -> None:
     with pytest.raises(SettingsError, match="a broker address is 'host' or 'host:port'") as caught:
         parse_address(text)
     assert repr(redact(text)) in str(caught.value)

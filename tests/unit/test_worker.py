@@ -1,4 +1,4 @@
-"""A queue and its thread: all in order, nothing forgotten silently, and nobody waits for it."""
+"""A queue and its thread: in order, nothing dropped silently, and nobody waits for it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tests.helpers import scaled, wait_until
 
 
 class Recorder:
-    """Handles items by noting them, and stands still where it is told to."""
+    """Handles items by noting them, and blocks at those it is told to."""
 
     def __init__(self) -> None:
         self.rounds: list[tuple[list[int], int]] = []
@@ -60,14 +60,16 @@ def test_it_has_a_thread_from_the_first_item_to_the_stop(
     assert recorder.handled == [1, 2]
 
 
-def test_an_item_after_a_stop_starts_another(worker: Worker[int], recorder: Recorder) -> None:
+def test_an_item_after_a_stop_starts_another_thread(
+    worker: Worker[int], recorder: Recorder
+) -> None:
     for item in range(3):
         worker.put(item)
         worker.stop(scaled(5))
     assert recorder.handled == [0, 1, 2]
 
 
-def test_what_waits_is_handled_together_and_in_order(
+def test_items_that_wait_are_handled_together_and_in_order(
     worker: Worker[int], recorder: Recorder
 ) -> None:
     recorder.released.clear()
@@ -95,7 +97,7 @@ def test_beyond_the_limit_the_oldest_is_dropped_given_back_and_counted(
     assert recorder.rounds[-1] == ([9], 0)
 
 
-def test_a_drain_ends_with_what_was_put_before_it_or_with_its_time(
+def test_a_drain_ends_when_earlier_items_are_handled_or_its_time_is_over(
     worker: Worker[int], recorder: Recorder
 ) -> None:
     assert worker.drain(0.0), "nothing was put"
@@ -123,7 +125,7 @@ def test_the_thread_itself_does_not_wait_for_itself() -> None:
     wait_until(lambda: not threads())
 
 
-def test_one_that_rests_gathers_items_but_lets_neither_drain_nor_stop_wait(
+def test_a_worker_that_rests_collects_items_but_holds_up_neither_drain_nor_stop(
     recorder: Recorder,
 ) -> None:
     worker = Worker("worker under test", recorder, max_items=100, pause_s=scaled(60))

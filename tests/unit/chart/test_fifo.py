@@ -72,13 +72,13 @@ def test_it_knows_its_length() -> None:
     assert (len(queue), queue.len(), queue.qsize()) == (2, 2, 2)
 
 
-def test_to_take_from_an_empty_one_is_an_index_error() -> None:
+def test_taking_from_an_empty_fifo_is_an_index_error() -> None:
     for take in (fifo().popleft, fifo().pop):
         with pytest.raises(IndexError):
             take()
 
 
-def test_it_has_all_that_the_class_of_miros_has() -> None:
+def test_it_has_every_attribute_of_the_class_of_miros() -> None:
     assert isinstance(fifo(), LockingDeque)
     for name in vars(LockingDeque):
         if not name.startswith("_") and name != "len":
@@ -157,7 +157,7 @@ def test_what_exceeds_the_capacity_is_dropped_and_counted() -> None:
     assert queue.qsize() == 3
 
 
-def test_a_full_one_takes_the_order_to_stop() -> None:
+def test_a_full_fifo_takes_the_order_to_stop() -> None:
     queue = fifo(1)
     queue.append(event(0))
     queue.append(STOP)
@@ -167,7 +167,7 @@ def test_a_full_one_takes_the_order_to_stop() -> None:
     assert queue.qsize() == 3
 
 
-def test_there_is_room_again_when_one_was_taken() -> None:
+def test_there_is_room_again_after_an_event_was_taken() -> None:
     queue = fifo(1)
     queue.append(event(0))
     queue.append(event(1))
@@ -251,7 +251,7 @@ def test_many_threads_post_while_one_takes_and_nothing_is_lost() -> None:
 
 
 @pytest.mark.usefixtures("often_switched")
-def test_many_threads_post_into_a_full_one_and_all_that_is_dropped_is_counted() -> None:
+def test_many_threads_post_into_a_full_fifo_and_every_dropped_event_is_counted() -> None:
     queue, posters, each = fifo(50), 6, 100
     for thread in post_from_threads(queue, posters, each):
         thread.join()
@@ -339,7 +339,7 @@ def test_a_chart_with_a_full_fifo_can_be_stopped() -> None:
     assert not chart.thread.is_alive()
 
 
-def test_a_post_from_another_thread_waits_until_a_full_fifo_has_place() -> None:
+def test_a_post_from_another_thread_waits_until_a_full_fifo_has_room() -> None:
     chart = ActiveObject("waited for")
     chart.queue = chart.locking_deque = ChartFifo(3, "waited for", timeout_s=scaled(10))
     chart.heard = []
@@ -378,12 +378,12 @@ def test_no_post_waits_for_a_chart_that_has_ended() -> None:
 
 
 def take_and_linger(queue: ChartFifo, may_end: threading.Event) -> None:
-    """As a chart's thread does that is in a handler."""
+    """Like the thread of a chart that is in a handler."""
     queue.wait()
     may_end.wait(scaled(60))
 
 
-def test_a_thread_that_must_not_wait_gets_in_at_once_and_is_asked_only_when_it_is_full() -> None:
+def test_a_thread_that_must_not_wait_gets_in_at_once_and_is_refused_by_a_full_fifo() -> None:
     impatient, asked = threading.get_ident(), list[int]()
 
     def must_not_wait() -> bool:
@@ -426,7 +426,7 @@ def test_a_thread_that_must_not_wait_gets_in_at_once_and_is_asked_only_when_it_i
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_forked_child_can_use_one_that_a_thread_of_its_parent_was_using() -> None:
+def test_a_forked_child_can_use_a_fifo_that_a_thread_of_its_parent_was_using() -> None:
     full = ChartFifo(1, "forked", timeout_s=scaled(60))
     full.append(event(0))
     stop = threading.Event()

@@ -1,4 +1,4 @@
-"""The starts and stops of a chart, in the orders that matter."""
+"""Starts and stops of a chart, in every order that matters."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Chart:
 
 
 def began(chart: Chart) -> bool:
-    """A start that does nothing; whether it was a new life."""
+    """Start without doing anything; tells whether that was a new life."""
     with chart.life.starting() as is_new:
         return is_new
 
@@ -87,7 +87,7 @@ def test_a_start_waits_for_every_stop() -> None:
     assert not chart.life.must_end
 
 
-def test_a_start_waits_for_every_other_but_itself() -> None:
+def test_a_start_waits_for_every_other_start_but_not_for_itself() -> None:
     chart = Chart()
     with chart.life.starting():
         assert began(chart)
@@ -122,7 +122,7 @@ def test_a_start_waits_for_the_thread_that_was_ended() -> None:
     assert not chart.life.must_end
 
 
-def test_a_start_gives_up_where_a_stop_does_not_end() -> None:
+def test_a_start_gives_up_if_a_stop_does_not_end() -> None:
     chart = Chart(patience_s=0.05)
     with (
         chart.life.ending(),
@@ -220,7 +220,7 @@ def test_a_chart_is_asked_to_end_without_a_wait_and_then_waited_for_within_the_l
 
 
 def members(monkeypatch: pytest.MonkeyPatch) -> set[object]:
-    """What is registered for the end of the program from now on."""
+    """The objects that are registered for the end of the program from now on."""
     registered: set[object] = set()
     monkeypatch.setattr(process, "end_with_program", lambda one, _stage: registered.add(one))
     monkeypatch.setattr(process, "stay", lambda one, _stage: registered.discard(one))

@@ -1,4 +1,4 @@
-"""What help says of the two classes of charts, and their older spellings; without a network."""
+"""The help of the two classes of charts, and their older spellings; without a network."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_help_says_what_every_argument_means_and_its_default(cls: type) -> None:
 
 
 @pytest.mark.parametrize("cls", NETWORKED)
-def test_each_class_has_a_docstring_of_its_own(cls: type) -> None:
+def test_each_class_has_its_own_docstring(cls: type) -> None:
     text = vars(cls)["__doc__"]
     assert text.startswith("A `miros.")
     assert f"chart = {cls.__name__}(" in text
@@ -111,7 +111,7 @@ def test_the_classes_can_be_used_without_docstrings() -> None:
     assert (done.stdout, done.stderr) == ("None\n", "")
 
 
-def test_the_classes_of_the_package_stand_on_each_other_at_most_two_high() -> None:
+def test_no_class_inherits_from_others_of_the_package_by_more_than_one_step() -> None:
     for cls in NETWORKED:
         ours = [each for each in cls.__mro__ if each.__module__.startswith("miros_rabbitmq")]
         assert ours[0] is cls
@@ -162,7 +162,7 @@ def holding(chart: Any, e: Event) -> Any:
 
 
 @pytest.mark.parametrize("cls", NETWORKED)
-def test_a_chart_has_room_for_events_while_it_has_a_thread_and_place(
+def test_a_chart_has_room_for_events_while_it_has_a_thread_and_free_places(
     cls: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given: list[Callable[[], int]] = []

@@ -1,4 +1,4 @@
-"""Subclasses of charts: which names they may use, and how they are told of those they may not."""
+"""Subclasses of charts: which names they may use, and which errors the other names raise."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def counting(chart: Any, e: Event) -> Any:
 
 
 def made(kind: Any, *, name: str = "chart", **arguments: Any) -> Any:
-    """A chart that can be started where there is no RabbitMQ."""
+    """A chart that can be started without RabbitMQ."""
     chart = kind(name, **{**ARGUMENTS, **arguments})
     without_network(chart)
     return chart
@@ -87,7 +87,7 @@ WAYS = [by_body, by_mixin, by_grandchild]
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("base", NETWORKED)
 @pytest.mark.parametrize("name", sorted(overrides.CALLED))
-def test_a_method_that_a_chart_needs_must_stay_one(name: str, base: type, way: Any) -> None:
+def test_a_method_that_a_chart_needs_must_stay_a_method(name: str, base: type, way: Any) -> None:
     values: list[object] = [False, None, [], "text", property(lambda self: True)]
     for value in values:
         with pytest.raises(MirosApiException, match=rf"^Robot\.{name} is not a method.*another"):
@@ -99,7 +99,7 @@ def test_a_method_that_a_chart_needs_must_stay_one(name: str, base: type, way: A
 @pytest.mark.parametrize("name", sorted(overrides.KEPT))
 def test_data_that_a_chart_keeps_cannot_be_a_method_too(name: str, base: type, way: Any) -> None:
     def method(self: object) -> None:
-        """Anything that a user may write."""
+        """Anything that a user could write."""
 
     values: list[object] = [
         method,
@@ -183,7 +183,7 @@ def test_what_a_chart_starts_and_stops_by_cannot_be_replaced(name: str) -> None:
 @pytest.mark.parametrize(
     "name", ["queue", "thread", "activeobject_task_event", "posted_events_queue", "stop", "name"]
 )
-def test_what_a_running_chart_breaks_does_not_keep_it_from_its_end(name: str) -> None:
+def test_a_chart_whose_attributes_are_broken_while_it_runs_can_still_be_stopped(name: str) -> None:
     with made(NetworkedActiveObject) as chart:
         chart.start_at(counting)
         thread = chart.thread
@@ -279,7 +279,7 @@ def test_data_that_a_chart_keeps_may_be_a_property_that_can_be_set() -> None:
 
 
 def test_a_chart_may_be_a_stand_in_in_part() -> None:
-    """As tests do it with monkeypatch or a mock."""
+    """Tests do this with monkeypatch or a mock."""
     chart = made(NetworkedActiveObject)
     sent: list[Event] = []
     chart.transmit = sent.append

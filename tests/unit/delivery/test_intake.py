@@ -1,4 +1,4 @@
-"""The intake of a publisher: it takes small tokens while somebody is about to look."""
+"""The intake of a publisher takes small tokens while some thread is about to look."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def test_an_open_intake_takes_small_tokens_while_it_has_places() -> None:
 
 
 @pytest.mark.parametrize("places", [0, -1, -100])
-def test_no_places_are_none(places: int) -> None:
+def test_no_places_or_fewer_means_closed(places: int) -> None:
     intake = Intake()
     intake.open(places)
     assert not intake.is_open
     assert not intake.put(b"token")
 
 
-def test_what_was_put_in_stays_when_it_is_closed() -> None:
+def test_tokens_stay_in_the_intake_when_it_is_closed() -> None:
     intake = Intake()
     intake.open(1)
     intake.put(b"token")

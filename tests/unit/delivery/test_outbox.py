@@ -55,7 +55,7 @@ def tokens_left(box: Outbox) -> list[bytes]:
 
 
 def send(box: Outbox, *sizes: int) -> None:
-    """Post and take a message of each of these numbers of tokens, and have it confirmed."""
+    """For each of these numbers, post so many tokens, take them as a message, and confirm it."""
     for size in sizes:
         for _ in range(size):
             box.post(b"x")
@@ -65,7 +65,7 @@ def send(box: Outbox, *sizes: int) -> None:
         box.confirm(batch.tag)
 
 
-def test_it_is_calm_while_messages_hold_few_tokens_and_two_in_a_row_make_it_so_again() -> None:
+def test_it_is_calm_while_messages_hold_few_tokens_and_again_after_two_such_messages() -> None:
     box = outbox(batch_events=100)
     assert box.is_calm
     send(box, 1, 8, 3)
@@ -123,7 +123,7 @@ def test_tokens_leave_in_the_order_they_came() -> None:
     ]
 
 
-def test_what_waits_together_goes_together_up_to_the_number_of_a_batch() -> None:
+def test_tokens_that_wait_together_go_together_up_to_the_size_of_a_batch() -> None:
     box = outbox(batch_events=3)
     for token in (b"a", b"b", b"c", b"d"):
         box.post(token)
@@ -158,7 +158,7 @@ def test_a_full_window_holds_back_until_something_is_confirmed() -> None:
     assert box.take() == Batch(3, (b"c",))
 
 
-def test_one_confirm_may_stand_for_all_before_it() -> None:
+def test_one_confirm_may_stand_for_all_messages_before_it() -> None:
     box = outbox(batch_events=2)
     for number in range(6):
         box.post(b"%d" % number)
@@ -172,7 +172,7 @@ def test_one_confirm_may_stand_for_all_before_it() -> None:
 
 
 @pytest.mark.parametrize("multiple", [False, True])
-def test_a_confirm_of_what_is_not_under_way_counts_nothing(multiple: bool) -> None:
+def test_a_confirm_for_a_message_that_is_not_under_way_counts_nothing(multiple: bool) -> None:
     box = outbox()
     box.post(b"a")
     assert box.confirm(0, multiple=multiple) == 0
@@ -197,7 +197,7 @@ def test_after_a_lost_connection_the_unconfirmed_go_first_and_in_order() -> None
     assert tokens_left(box) == [b"2", b"3", b"4", b"5"]
 
 
-def test_what_was_confirmed_is_not_sent_again() -> None:
+def test_confirmed_messages_are_not_sent_again() -> None:
     box = outbox()
     for token in (b"a", b"b", b"c"):
         box.post(token)
@@ -235,7 +235,7 @@ def test_a_token_above_the_limit_of_bytes_is_kept_and_goes_before_the_next() -> 
 def test_a_post_to_an_outbox_with_room_drops_nothing(
     sizes: list[int], max_events: int, max_bytes: int
 ) -> None:
-    """Or a sender that waits for room would lose what it was told is accepted."""
+    """Otherwise, a sender that waits for room would lose events that it was told are accepted."""
     box = outbox(max_events=max_events, max_bytes=max_bytes)
     for size in sizes:
         had_room = not box.is_full
@@ -244,7 +244,7 @@ def test_a_post_to_an_outbox_with_room_drops_nothing(
         assert box.is_full or had_room or dropped
 
 
-def test_what_is_confirmed_makes_room() -> None:
+def test_confirmed_tokens_make_room() -> None:
     box = outbox(max_events=1, max_bytes=10)
     box.post(b"a" * 10)
     assert box.is_full
@@ -255,7 +255,7 @@ def test_what_is_confirmed_makes_room() -> None:
     assert box.post(b"b" * 10) == 0
 
 
-def test_of_a_lossy_outbox_what_is_sent_makes_room() -> None:
+def test_in_a_lossy_outbox_sent_tokens_make_room() -> None:
     box = outbox(resend=False, max_events=1)
     box.post(b"a")
     assert box.is_full
@@ -264,7 +264,7 @@ def test_of_a_lossy_outbox_what_is_sent_makes_room() -> None:
     assert box.post(b"b") == 0
 
 
-def test_a_lossy_outbox_gives_up_what_was_under_way() -> None:
+def test_a_lossy_outbox_drops_what_was_under_way() -> None:
     box = outbox(resend=False, batch_events=2)
     for number in range(5):
         box.post(b"%d" % number)
@@ -306,7 +306,7 @@ def test_what_was_posted_while_there_was_room_survives_a_lost_connection() -> No
     resend=st.booleans(),
     last=st.integers(0, 5_000),
 )
-def test_small_tokens_that_have_room_push_nothing_out_nor_does_one_more(
+def test_small_tokens_that_have_room_and_one_more_push_nothing_out(
     max_events: int, max_bytes: int, sizes: list[int], under_way: int, resend: bool, last: int
 ) -> None:
     box = outbox(max_events=max_events, max_bytes=max_bytes, batch_events=5, resend=resend)
@@ -372,7 +372,7 @@ def test_a_number_is_new_once() -> None:
     assert inbox.gaps == 0
 
 
-def test_a_sender_is_heard_from_wherever_it_is() -> None:
+def test_a_new_sender_may_start_at_any_number() -> None:
     inbox = Inbox()
     assert inbox.arrive("a", 1, 1_000) is Arrival.NEW
     assert inbox.gaps == 0
@@ -386,7 +386,7 @@ def test_senders_and_their_starts_are_told_apart() -> None:
         assert inbox.arrive(sender, epoch, 1) is Arrival.DUPLICATE
 
 
-def test_what_is_skipped_counts_as_a_gap_until_it_comes() -> None:
+def test_skipped_numbers_count_as_gaps_until_they_come() -> None:
     inbox = Inbox()
     inbox.arrive("a", 1, 1)
     assert inbox.arrive("a", 1, 5) is Arrival.NEW
@@ -403,7 +403,7 @@ def test_the_widest_gap_costs_no_memory_and_no_time() -> None:
     widest = 2**63 - 1
     assert inbox.arrive("a", 1, widest) is Arrival.NEW
     assert inbox.gaps == widest - 2
-    # Of the gap, the newest are remembered.
+    # The newest numbers of the gap are remembered.
     assert inbox.arrive("a", 1, widest - 10) is Arrival.LATE
     assert inbox.arrive("a", 1, widest - 11) is Arrival.DUPLICATE
 
@@ -437,11 +437,11 @@ def test_in_any_order_of_arrival_each_number_is_taken_once_and_the_gaps_are_righ
     assert len(taken) == len(set(taken))
 
 
-# Both, with a broker between them that fails in every way a broker may.
+# Both halves, with a broker between them that fails in every way a broker can.
 
 
 class FailingBroker(RuleBasedStateMachine):
-    """A sender, a broker and a receiver; what the broker has confirmed, it keeps."""
+    """A sender, a broker and a receiver. The broker keeps every message that it has confirmed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -525,7 +525,7 @@ class FailingBroker(RuleBasedStateMachine):
     @precondition(lambda self: self.connected)
     @rule(arriving=st.integers(0, 4))
     def lose_the_publishers_connection(self, arriving: int) -> None:
-        """Some of what is on the wire still arrives; none of it is confirmed any more."""
+        """Some messages on the wire still arrive; none of them is confirmed any more."""
         for _ in range(min(arriving, len(self.on_the_wire))):
             self.broker_takes()
         self.on_the_wire.clear()
@@ -635,7 +635,7 @@ class FailingBroker(RuleBasedStateMachine):
     def the_bounds_hold(self) -> None:
         if self.posted:
             assert len(self.under_way) <= self.window
-            # This sender does not wait for room: each post goes over the limit by no more than it.
+            # This sender does not wait for room, so each post exceeds the limit by at most itself.
             if self.posted_while_connected == 0:
                 assert self.outbox.depth <= self.max_events
                 assert self.bytes_held() < self.max_bytes + max(self.sizes.values())
@@ -648,7 +648,7 @@ class FailingBroker(RuleBasedStateMachine):
             assert self.inbox.gaps == span - len(self.received)
 
     def teardown(self) -> None:
-        """All goes well from here on: whatever was not dropped must arrive."""
+        """Nothing fails from here on: every token that was not dropped must arrive."""
         if not self.posted:
             return
         if self.connected:

@@ -1,4 +1,4 @@
-"""The tempo of a publisher: its bounds, its answer to a jump, and its calm at a constant depth."""
+"""The tempo of a publisher: its bounds, its answer to a jump, and its steadiness at one depth."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TARGET = FULL * Tempo.SET_POINT
 
 
 class Clockwork:
-    """A tempo that beats as it says itself."""
+    """Beat at the times that the tempo itself gives."""
 
     def __init__(self) -> None:
         self.tempo = Tempo(FAST_S, SLOW_S, FULL)
@@ -78,8 +78,8 @@ def test_a_derivative_controller_answers_the_slope_and_lets_go_of_it() -> None:
     assert pid.update(0.5) == 0.0
 
 
-def test_nothing_winds_up() -> None:
-    """However long it stood at its limit, it comes away from it with the first other error."""
+def test_the_integral_does_not_wind_up() -> None:
+    """However long the output was at its limit, the first error of the other sign changes it."""
     pid = Pid(0.0, 1.0, 0.0)
     for _ in range(1_000):
         pid.update(1.0)
@@ -89,7 +89,7 @@ def test_nothing_winds_up() -> None:
     assert pid.update(0.25) == pytest.approx(0.25)
 
 
-def test_after_a_reset_a_controller_is_as_new() -> None:
+def test_after_a_reset_a_controller_is_like_new() -> None:
     used, new = Pid(0.1, 0.6, 0.02), Pid(0.1, 0.6, 0.02)
     for error in (0.1, 0.9, 0.4):
         used.update(error)
@@ -165,7 +165,7 @@ RATES = st.floats(0, 6).map(lambda decades: 10.0**decades)
 def test_at_a_steady_rate_it_settles_within_some_beats_and_stays(
     before: float, rate: float
 ) -> None:
-    """The loop as it runs: what the tempo lets come is what the next beat finds."""
+    """The closed loop: the events that come within a tempo are what the next beat finds."""
     clockwork = Clockwork()
     settle(clockwork, before, 20)
     tempos = settle(clockwork, rate, 40)
@@ -201,7 +201,7 @@ def test_a_queue_that_fills_slowly_is_answered_steadily() -> None:
     assert tempos[-1] == pytest.approx(FAST_S)
 
 
-def test_a_long_outage_with_a_full_queue_winds_nothing_up() -> None:
+def test_a_long_outage_with_a_full_queue_causes_no_windup() -> None:
     clockwork = Clockwork()
     clockwork.beats(FULL, 50)
     clockwork.now_s += 3_600.0
@@ -226,7 +226,7 @@ def test_two_equal_tempos_are_constant() -> None:
     assert [tempo.beat(depth, 0.0) for depth in (0, 1, FULL, 10 * FULL)] == [0.01] * 4
 
 
-def test_the_default_limits_are_those_that_are_tested_here() -> None:
+def test_the_limits_tested_here_are_the_defaults() -> None:
     limits = Limits()
     assert (limits.tempo_fast_s, limits.tempo_patient_s, limits.batch_events) == (
         FAST_S,

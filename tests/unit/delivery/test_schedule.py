@@ -1,4 +1,4 @@
-"""The schedule of a publisher: whatever is posted is seen by a look, whenever that comes."""
+"""The schedule of a publisher: a look sees every post, whenever the look comes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ SMALL = b"x" * SMALL_TOKEN
 
 
 class NotedLock:
-    """A lock that knows whether it is held: a look by another thread has to wait for it."""
+    """A lock that knows whether it is held; a look by another thread has to wait for it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -73,7 +73,7 @@ class Publisher:
         return batch is not None
 
     def look(self, *, everything: bool = False) -> None:
-        """As the owner's thread does when it was woken, or at a beat."""
+        """Look as the owner's thread does when it was woken, or at a beat."""
         with self.lock:
             self.schedule.wake_pending = False
             self.schedule.take_in()
@@ -173,10 +173,10 @@ def busy(options: dict[str, Any], beats: int) -> Publisher:
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("beats", range(3))
 @pytest.mark.parametrize("look", LOOKS)
-def test_no_post_is_left_behind_at_whichever_of_its_lines_a_look_comes(
+def test_no_post_is_left_behind_wherever_in_it_a_look_comes(
     options: dict[str, Any], beats: int, look: Callable[[Publisher], None]
 ) -> None:
-    """After the second beat that finds only a few, a publisher beats no longer."""
+    """After the second beat that finds only a few tokens, a publisher stops beating."""
     number = looks = 0
     while True:
         number += 1
@@ -191,7 +191,7 @@ def test_no_post_is_left_behind_at_whichever_of_its_lines_a_look_comes(
 
 
 class Post:
-    """A post whose parts come at different times; before it, where that can be, a large one."""
+    """A post whose parts come at different times; before it, if possible, a large post."""
 
     def __init__(self, publisher: Publisher) -> None:
         self.publisher = publisher
@@ -221,7 +221,7 @@ class Post:
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 @pytest.mark.parametrize("beats", range(3))
 @pytest.mark.parametrize("look", LOOKS)
-def test_no_post_is_left_behind_at_whichever_lines_of_a_look_it_comes(
+def test_no_post_is_left_behind_wherever_in_a_look_it_comes(
     options: dict[str, Any], beats: int, look: Callable[[Publisher], None]
 ) -> None:
     """It is put in at one, and asks whether the intake is open at the same or another."""
@@ -238,11 +238,11 @@ def test_no_post_is_left_behind_at_whichever_lines_of_a_look_it_comes(
 
 
 def check_that_it_is_not_left_behind(publisher: Publisher, *, is_mine: bool) -> None:
-    """The token was sent, or somebody is going to send it; and it is there once."""
+    """The token was sent or some thread is going to send it, and it is there once."""
     schedule = publisher.schedule
     assert b"token" in publisher.sent or is_mine or schedule.is_looked_at
     sent = list(publisher.sent)
-    # Nothing hides in the intake once nothing waits in the outbox: a look would not find it.
+    # The intake is empty if the outbox is: otherwise no look would find its tokens.
     if publisher.outbox.depth == 0:
         posted = schedule.posted
         schedule.take_in()
@@ -396,7 +396,7 @@ def test_a_full_backlog_is_noticed_before_anything_is_pushed_out(options: dict[s
     assert publisher.schedule.pushed_out == 1
 
 
-def test_what_is_in_the_intake_is_counted_when_it_is_taken_in() -> None:
+def test_tokens_in_the_intake_are_counted_when_they_are_taken_in() -> None:
     publisher = Publisher(limits=Limits(window_messages=1))
     publisher.be_busy()
     with publisher.lock:
@@ -410,7 +410,7 @@ def test_what_is_in_the_intake_is_counted_when_it_is_taken_in() -> None:
     assert publisher.schedule.posted == before + 4
 
 
-def test_what_is_closed_lets_nothing_pass() -> None:
+def test_a_closed_schedule_takes_no_posts() -> None:
     publisher = Publisher()
     publisher.be_busy()
     publisher.schedule.close("the publisher was stopped")
@@ -435,7 +435,7 @@ def test_a_woken_thread_looks_at_what_is_posted_until_it_runs() -> None:
     assert publisher.sent == [b"token"] * 5
 
 
-def test_who_is_patient_no_longer_sends_the_next_post_at_once() -> None:
+def test_a_publisher_that_is_no_longer_patient_sends_the_next_post_at_once() -> None:
     publisher = Publisher(patient=True)
     for _ in range(3):
         publisher.schedule.post(b"x")
@@ -445,7 +445,7 @@ def test_who_is_patient_no_longer_sends_the_next_post_at_once() -> None:
     assert publisher.schedule.post(b"token")
 
 
-def test_nobody_is_about_to_look_after_a_loss_and_posts_wait_for_the_next_connection() -> None:
+def test_after_a_lost_connection_posts_wait_for_the_next_one() -> None:
     publisher = Publisher()
     publisher.be_busy()
     publisher.schedule.on_lost()

@@ -143,7 +143,7 @@ def test_an_address_that_was_asked_for_in_vain_is_in_the_table_but_not_complete(
         "10.0.0.1  zz-zz-zz-zz-zz-zz  dynamic\n",
     ],
 )
-def test_what_is_no_table_has_no_entries(garbage: str) -> None:
+def test_a_text_that_is_not_a_table_has_no_entries(garbage: str) -> None:
     assert parse_arp_program(garbage) == []
 
 

@@ -1,4 +1,4 @@
-"""The hosts file: what it may say, what is said of a broken one, and that it is read anew."""
+"""The hosts file: its content, the warning for a broken one, and that changes are read."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def path(tmp_path: Path) -> Path:
 
 
 def written(path: Path, text: str) -> None:
-    """Write, and have the file look changed even where the clock of the disk is coarse."""
+    """Write, and make the file look changed even if the clock of the disk is coarse."""
     before = path.stat().st_mtime_ns if path.exists() else 0
     path.write_text(text)
     os.utime(path, ns=(before + 1_000_000_000, before + 1_000_000_000))
@@ -59,7 +59,7 @@ def test_a_host_that_is_named_twice_counts_once_and_further_members_are_for_the_
         ('{"hosts": [""]}', 1, 12, "'host' or 'host:port'"),
     ],
 )
-def test_what_is_wrong_is_named_with_line_and_column(
+def test_an_error_is_named_with_line_and_column(
     text: str, line: int, column: int, problem: str
 ) -> None:
     with pytest.raises(HostsFileError) as caught:
@@ -70,7 +70,9 @@ def test_what_is_wrong_is_named_with_line_and_column(
 
 
 @given(st.text(), st.lists(st.one_of(st.integers(), st.text(), st.lists(st.none()))))
-def test_any_text_is_taken_or_refused_with_a_place(text: str, entries: list[object]) -> None:
+def test_any_text_is_accepted_or_refused_with_line_and_column(
+    text: str, entries: list[object]
+) -> None:
     for candidate in (text, json.dumps({"hosts": entries}), json.dumps({"x": text, "hosts": 1})):
         place = (1, 1)
         try:
@@ -89,7 +91,7 @@ def test_no_file_names_no_hosts_and_needs_no_warning(
     assert not caplog.records
 
 
-def test_a_file_that_comes_changes_and_goes_is_followed(path: Path) -> None:
+def test_a_file_that_is_made_changed_and_removed_is_followed(path: Path) -> None:
     hosts = HostsFile(path, 5672)
     written(path, GOOD)
     assert hosts.refresh()
@@ -117,7 +119,7 @@ def test_a_file_is_read_only_when_it_has_changed(
     assert not hosts.refresh()
 
 
-def test_a_broken_file_costs_one_warning_and_what_it_said_before_holds(
+def test_a_broken_file_costs_one_warning_and_its_former_content_holds(
     path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     hosts = HostsFile(path, 5672)

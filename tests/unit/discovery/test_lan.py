@@ -130,7 +130,7 @@ def test_a_link_to_one_other_host_is_told_from_a_network(
 
 
 @pytest.mark.parametrize("address", [None, "", "fe80::1", "300.1.1.1"])
-def test_what_is_no_ipv4_address_makes_no_interface(address: str | None) -> None:
+def test_an_address_that_is_not_ipv4_makes_no_interface(address: str | None) -> None:
     assert interface_of("eth0", address, "255.255.255.0") is None
 
 
@@ -224,11 +224,11 @@ class RefusingSocketModule:
         return getattr(socket, name)
 
 
-def test_hosts_that_may_not_be_asked_cost_one_warning_and_not_the_others(
+def test_hosts_that_may_not_be_asked_cost_one_warning_and_the_others_are_asked(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(RefusingSocket, "sent", [])
-    # The sweep's alone, as other threads of the tests make sockets, too, and log.
+    # Only those of the sweep, because other threads of the tests also make sockets and log.
     monkeypatch.setattr(sweep_module, "socket", RefusingSocketModule())
     sweep_module.send_datagrams(ETH, targets_of(ETH))
     assert len(RefusingSocket.sent) == 127 - 2  # without this machine and the one that was busy

@@ -1,4 +1,4 @@
-"""The cache: what it holds, when it counts, and that no crash and no neighbour spoils it."""
+"""The cache: its content, when it is valid, and that no crash or other process spoils it."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_it_holds_addresses_and_the_time_and_nothing_else(
 
 
 @pytest.mark.parametrize(("age_s", "counts"), [(0, True), (1800, True), (1801, False), (-1, False)])
-def test_it_counts_until_its_time_is_out_and_not_before_it_was_written(
+def test_it_is_valid_until_its_time_is_over_and_not_before_it_was_written(
     make: MakeCache, clock: Clock, age_s: float, counts: bool
 ) -> None:
     make().save(HOSTS)
@@ -78,9 +78,7 @@ def test_with_no_validity_it_is_neither_read_nor_written(make: MakeCache, path: 
     assert not path.exists()
 
 
-def test_where_there_is_none_nothing_is_said(
-    make: MakeCache, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_missing_cache_is_not_logged(make: MakeCache, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG):
         assert make().load() is None
     assert not caplog.records
@@ -106,7 +104,7 @@ def test_where_there_is_none_nothing_is_said(
         b" " * 100_000,
     ],
 )
-def test_one_that_cannot_be_read_is_ignored_and_written_anew(
+def test_a_cache_that_cannot_be_read_is_ignored_and_written_anew(
     make: MakeCache, path: Path, content: bytes
 ) -> None:
     path.write_bytes(content)
@@ -133,7 +131,7 @@ def test_it_is_written_again_when_it_says_something_new_or_has_become_old(
     assert writes(HOSTS[:1])
     clock.now_s += HALF_AN_HOUR_S / 4
     assert writes(HOSTS[:1])
-    assert not writes(()), "nothing to connect to is nothing to remember"
+    assert not writes(()), "without brokers there is nothing to remember"
 
 
 def test_a_folder_that_cannot_be_written_costs_one_line(

@@ -1,4 +1,4 @@
-"""A membership at work: whom it has probed, what its node hears of it, and what it announces."""
+"""A membership at work: which brokers it probes, what it tells its node, what it announces."""
 
 from __future__ import annotations
 
@@ -187,7 +187,7 @@ def test_a_broker_that_is_announced_is_probed_and_joins(made: Making, node: Node
     assert (peer.address, peer.source) == (ONE, PeerSource.HEARD)
 
 
-def test_one_announced_broker_too_many_is_not_probed(
+def test_announced_brokers_beyond_the_limit_are_not_probed(
     made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.DEBUG)

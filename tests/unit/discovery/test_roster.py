@@ -65,7 +65,7 @@ def test_the_own_broker_is_a_member_from_the_start_and_for_good(roster: Roster) 
 
 
 @pytest.mark.parametrize("source", [one for one in PeerSource if one is not PeerSource.OWN])
-def test_whoever_takes_our_credentials_is_a_member_however_it_became_known(
+def test_a_broker_that_accepts_our_credentials_is_a_member_however_it_became_known(
     roster: Roster, source: PeerSource
 ) -> None:
     assert judged(roster, known_as(source, ONE), 0.0, row(ONE)) == PeersChanged(added=(ONE,))
@@ -76,14 +76,14 @@ def test_whoever_takes_our_credentials_is_a_member_however_it_became_known(
 
 @pytest.mark.parametrize("outcome", [one for one in ProbeOutcome if one is not one.CONNECTED])
 @pytest.mark.parametrize("source", [one for one in PeerSource if one is not PeerSource.OWN])
-def test_of_the_others_those_are_that_the_user_names_and_that_may_yet_come(
+def test_an_unusable_broker_is_a_member_only_if_the_user_names_it_and_it_may_yet_come(
     roster: Roster, source: PeerSource, outcome: ProbeOutcome
 ) -> None:
     change = judged(roster, known_as(source, ONE), 0.0, row(ONE, outcome))
     assert bool(change.added) is (source.by_user and outcome.transient)
 
 
-def test_a_lan_is_full_of_hosts_at_which_nothing_is_but_a_wrong_password_is_shown(
+def test_lan_hosts_without_a_broker_are_not_shown_but_a_wrong_password_is(
     roster: Roster,
 ) -> None:
     sources = known_as(PeerSource.LAN, ONE, TWO)
@@ -121,7 +121,7 @@ def test_a_member_that_is_gone_for_too_long_is_forgotten_and_returns_when_it_ans
     assert not roster.forget(100.0 + FORGET_AFTER_S)
     assert roster.forget(100.1 + FORGET_AFTER_S) == PeersChanged(removed=(ONE,))
     assert roster.members == (OWN,)
-    # It had its time: it is expected no longer, though the user names it.
+    # Its time is over: it is no longer expected, although the user names it.
     assert not judged(roster, sources, 1_000.0, row(ONE, ProbeOutcome.TIMED_OUT))
     assert judged(roster, sources, 2_000.0, row(ONE)).added == (ONE,)
     # From now on it is expected again.
@@ -129,7 +129,7 @@ def test_a_member_that_is_gone_for_too_long_is_forgotten_and_returns_when_it_ans
     assert not roster.forget(2_000.0 + FORGET_AFTER_S)
 
 
-def test_nobody_is_forgotten_where_that_is_off() -> None:
+def test_no_broker_is_forgotten_if_that_is_off() -> None:
     roster = Roster(OWN, 0.0, limits(forget_after_s=0.0))
     judged(roster, known_as(PeerSource.LAN, ONE), 0.0, row(ONE))
     assert not roster.forget(1e9)
@@ -143,7 +143,7 @@ def test_a_host_of_the_cache_is_a_member_at_once_and_not_given_up_unasked(roster
     assert roster.forget(2.0).removed == (ONE,)
 
 
-def test_a_host_of_the_cache_that_the_lan_has_is_one_of_the_lan(roster: Roster) -> None:
+def test_a_cached_host_that_the_sweep_finds_counts_as_a_lan_host(roster: Roster) -> None:
     roster.trust([ONE], 0.0)
     assert roster.found_on_lan() == ()
     judged(roster, known_as(PeerSource.LAN, ONE), 2.0, row(ONE))
@@ -151,7 +151,7 @@ def test_a_host_of_the_cache_that_the_lan_has_is_one_of_the_lan(roster: Roster) 
     assert roster.found_on_lan() == (ONE,)
 
 
-def test_a_host_of_the_lan_that_is_silent_stays_and_one_that_is_named_no_longer_goes(
+def test_a_silent_lan_host_stays_and_a_host_that_is_no_longer_named_goes(
     roster: Roster,
 ) -> None:
     sources = {OWN: PeerSource.OWN, ONE: PeerSource.LAN, TWO: PeerSource.HOSTS_FILE}
@@ -160,7 +160,7 @@ def test_a_host_of_the_lan_that_is_silent_stays_and_one_that_is_named_no_longer_
     assert roster.members == (OWN, ONE)
 
 
-def test_a_host_that_is_named_no_longer_but_known_otherwise_stays(roster: Roster) -> None:
+def test_a_host_that_is_no_longer_named_but_otherwise_known_stays(roster: Roster) -> None:
     judged(roster, known_as(PeerSource.HOSTS_FILE, ONE), 0.0, row(ONE))
     assert not roster.retain(known_as(PeerSource.LAN, ONE))
     assert roster.members == (OWN, ONE)
@@ -174,7 +174,7 @@ def test_this_machine_is_known_under_its_names() -> None:
     assert not any(map(is_loopback, ["10.0.0.1", "robot.example"]))
 
 
-def test_others_are_heard_but_neither_oneself_nor_a_loopback_of_another_machine() -> None:
+def test_announcements_of_oneself_or_of_another_machines_loopback_are_ignored() -> None:
     roster = Roster(OWN, 0.0, limits())
     for address in (OWN, Address("127.0.0.1"), Address("localhost")):
         assert not roster.hear(address, 0.0)
@@ -201,7 +201,7 @@ def test_a_roster_forgets_announced_brokers_that_fall_silent(roster: Roster) -> 
     assert list(roster.announced) == []
 
 
-def test_each_is_asked_at_once_and_then_now_and_then() -> None:
+def test_each_announced_broker_is_asked_at_once_and_then_now_and_then() -> None:
     announced = AnnouncedBrokers(limits())
     for now_s, is_to_be_asked in ((0, True), (1, False), (29.9, False), (30, True), (31, False)):
         assert announced.hear(ONE, now_s) is is_to_be_asked
@@ -209,7 +209,7 @@ def test_each_is_asked_at_once_and_then_now_and_then() -> None:
     assert list(announced.addresses) == [ONE, TWO]
 
 
-def test_one_too_many_is_not_remembered() -> None:
+def test_announced_brokers_beyond_the_limit_are_not_remembered() -> None:
     announced = AnnouncedBrokers(limits())
     assert announced.hear(ONE, 0)
     assert announced.hear(TWO, 0)
@@ -218,7 +218,7 @@ def test_one_too_many_is_not_remembered() -> None:
     assert list(announced.addresses) == [ONE, TWO]
 
 
-def test_those_that_fall_silent_are_forgotten_but_for_members() -> None:
+def test_announced_brokers_that_fall_silent_are_forgotten_unless_they_are_members() -> None:
     announced = AnnouncedBrokers(limits())
     announced.hear(ONE, 0)
     announced.hear(TWO, 0)

@@ -79,10 +79,10 @@ def made(**settings: object) -> RabbitScout:
     return RabbitScout("robot", PASSWORD, **{**defaults, **settings})  # type: ignore[arg-type]
 
 
-# ---- whom it asks
+# ---- which candidates it asks
 
 
-def test_nobody_is_asked_before_a_result_is_wanted(asked: Asked) -> None:
+def test_no_broker_is_asked_before_a_result_is_wanted(asked: Asked) -> None:
     scout = made()
     assert scout.this.url == f"amqp://robot:{PASSWORD.replace('/', '%2F')}@10.0.0.1:5672/%2F"
     assert scout.this.address == "10.0.0.1"
@@ -131,7 +131,7 @@ def test_a_longer_connect_timeout_makes_the_whole_probe_longer(asked: Asked) -> 
     assert asked.limits.parallelism == 7
 
 
-# ---- what it makes of the answers
+# ---- how it uses the answers
 
 
 def test_only_working_brokers_are_listed_and_the_others_are_in_the_report(asked: Asked) -> None:
@@ -288,7 +288,7 @@ def test_wrong_settings_are_not_transient_and_a_silent_host_is() -> None:
     assert ProbeOutcome.TIMED_OUT.transient
 
 
-def test_the_text_of_a_stranger_is_made_fit_for_a_terminal() -> None:
+def test_text_from_an_unknown_server_is_made_safe_for_a_terminal() -> None:
     assert printable("two\nlines\x1b[31m and \x07 more") == "two lines [31m and more"
     assert len(printable("x" * 5000)) == MAX_DETAIL_LENGTH
     assert printable(f"you said {PASSWORD}!", PASSWORD) == "you said ***!"

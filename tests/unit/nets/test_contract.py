@@ -59,7 +59,7 @@ CONTRACT = [
 
 
 class Listener:
-    """The least that can be on the network."""
+    """The smallest object that can be on the network."""
 
     name = "listener"
 
@@ -77,7 +77,7 @@ def nets_of(miros_object: Any = None, **extras: Any) -> MirosNets:
 
 
 def as_if_started(nets: MirosNets) -> MirosNets:
-    """Running, with no broker at all: what is transmitted goes nowhere."""
+    """Networks that run without any broker: events go nowhere."""
     nets.node.phase = Phase.RUNNING
     nets.node.pid = os.getpid()
     return nets
@@ -152,7 +152,7 @@ def test_all_of_them_may_be_given_by_position(make: Any) -> None:
 
 
 @pytest.mark.parametrize("make", NETWORKED)
-def test_the_old_spellings_are_taken_and_none_is_taken_twice(make: Any) -> None:
+def test_the_old_spellings_are_accepted_and_no_value_may_be_given_twice(make: Any) -> None:
     chart = make("chart", "user", "password", mesh_encyption_key=KEY)
     assert chart.nets.settings.mesh_keys == (KEY,)
     with pytest.raises(TypeError, match="mesh_encryption_key was given twice"):
@@ -223,7 +223,7 @@ def test_transmit_before_the_start_is_refused_with_the_remedy() -> None:
 
 
 @pytest.mark.parametrize("thing", [None, "SIGNAL", 7, ("SIGNAL", None), Event], ids=repr)
-def test_to_transmit_what_is_no_event_is_refused(thing: Any) -> None:
+def test_transmit_refuses_anything_that_is_not_an_event(thing: Any) -> None:
     with pytest.raises(MirosApiException, match="transmit takes a miros Event, not a"):
         nets_of().transmit(thing)
 
@@ -331,7 +331,7 @@ def test_the_mesh_takes_its_own_events_alone() -> None:
 
 
 def receive(nets: MirosNets, name: str, payload: Any) -> None:
-    """As from the network; returns when the callback has."""
+    """Deliver as if from the network; returns when the callback has returned."""
     events = nets.node.events
     envelope = Envelope(MESH, "another", 1, 1, (name, payload))
     events.admit(envelope)

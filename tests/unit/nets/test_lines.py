@@ -66,7 +66,7 @@ def test_a_plain_trace_line(own: bool) -> None:
     )
 
 
-def test_a_trace_line_of_ones_own_has_a_blue_name() -> None:
+def test_an_own_trace_line_has_a_blue_name() -> None:
     assert trace_line(TRACE_TEXT, "light", own=True, palette=COLOUR) == (
         f" [+t] [2026-11-22 08:02:36.593144] [{BLUE}light{RESET}] e->BUTTON() outer->inner"
     )
@@ -130,12 +130,12 @@ def test_a_scribble_in_the_trace() -> None:
     )
 
 
-def test_a_scribble_on_the_terminal_alone() -> None:
+def test_a_scribble_only_on_the_terminal() -> None:
     assert scribble_line("look here", palette=PLAIN) == "# look here"
     assert scribble_line("look here", palette=COLOUR) == f"# {DARK_GREY}look here{RESET}"
 
 
-def test_an_empty_scribble_is_a_mark_alone() -> None:
+def test_an_empty_scribble_is_only_a_mark() -> None:
     assert scribble_line("", palette=PLAIN) == "# "
 
 

@@ -1,4 +1,4 @@
-"""Who else listens at the own broker: known while it says so, and told when it asks."""
+"""Neighbours at the own broker: known while they announce themselves, answered when they ask."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def test_the_announcement_of_a_neighbour_is_one_and_no_other() -> None:
     assert not is_listener(announce_broker(Address("127.0.0.2", 5672)))
 
 
-def test_one_that_says_no_more_than_its_kind_does_not_ask() -> None:
+def test_an_announcement_of_its_kind_alone_does_not_ask() -> None:
     for body in (["listener"], ("listener", 1), ("listener", "yes"), ("listener", None, True)):
         assert not asks(body)
 
@@ -48,7 +48,7 @@ def test_it_asks_while_it_knows_of_nobody() -> None:
     assert neighbours.announcement(200.0) == ASKS
 
 
-def test_it_answers_who_asks_but_not_each_of_a_crowd() -> None:
+def test_it_answers_a_question_but_not_each_of_many_at_once() -> None:
     neighbours = Neighbours(announce_s=30.0)
     assert not neighbours.hear(ANSWERS, 0.0)
     assert neighbours.hear(ASKS, 0.0)

@@ -1,4 +1,4 @@
-"""What a node tells others on a network, and how much haste it is in by what it hears."""
+"""The notices of a node on a network, and how those of others decide about its haste."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ASKS, ANSWERS = announce_listener(asks=True), announce_listener(asks=False)
 
 
 class FakeSender:
-    """What stands in for a sender, and calls back at once, as its reactor does soon."""
+    """Stands in for a sender, and calls back at once where a reactor would do so soon."""
 
     def __init__(self) -> None:
         self.link = self
@@ -71,7 +71,7 @@ class Node:
         self.notices.on_connected(cast("Sender", sender))
 
     def said(self, sender: FakeSender) -> list[tuple[str, Any]]:
-        """What a broker was told: keys and bodies."""
+        """The notices that a broker got: keys and bodies."""
         said = []
         for key, notice in sender.told:
             envelope = self.codec.decode(notice)
@@ -83,14 +83,14 @@ class Node:
         self.notices.take(Envelope(MESH, "another", 1, NOTICE, body))
 
 
-def test_the_brokers_of_others_are_told_what_the_owner_has_to_tell() -> None:
+def test_the_brokers_of_others_get_the_owners_notice() -> None:
     node = Node(BROKER)
     node.connect(node.other)
     assert node.said(node.other) == [("mesh.key", BROKER)]
     assert node.said(node.own) == []
 
 
-def test_they_are_told_again_and_again_while_they_are_connected() -> None:
+def test_the_notice_is_repeated_while_a_broker_is_connected() -> None:
     node = Node(BROKER)
     node.connect(node.other)
     for _ in range(3):
@@ -100,16 +100,16 @@ def test_they_are_told_again_and_again_while_they_are_connected() -> None:
     node.other.is_connected = False
     node.other.later.pop()()
     assert len(node.other.told) == 4
-    assert not node.other.later, "it is told when it is connected again"
+    assert not node.other.later, "it gets a notice when it is connected again"
 
 
-def test_a_node_with_nothing_to_tell_tells_nothing() -> None:
+def test_a_node_without_a_notice_sends_none() -> None:
     node = Node(None)
     node.connect(node.other)
     assert node.said(node.other) == []
 
 
-def test_neighbours_are_told_nothing_before_their_answers_can_be_heard() -> None:
+def test_neighbours_get_no_notice_before_their_answers_can_be_heard() -> None:
     node = Node()
     node.connect(node.own)
     node.notices.on_hearing(is_hearing=False)

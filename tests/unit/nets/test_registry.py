@@ -27,7 +27,7 @@ def _installed() -> None:
 
 
 def run(program: str, *arguments: str) -> str:
-    """The output of a Python program in a process of its own."""
+    """Run a Python program in a process of its own, and return its output."""
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", program, *arguments],
         check=True,
@@ -311,10 +311,10 @@ def _without_addresses(line: str) -> str:
 
 
 def test_every_expression_has_the_value_of_plain_miros() -> None:
-    """One after the other, so that each meets what all before it have changed."""
+    """One after the other, so that each sees the changes of all before it."""
     plain = answers("plain", ASK_EACH, EXPRESSIONS)
     assert len(plain) == len(EXPRESSIONS.strip().splitlines())
-    assert sum("Error:" not in line for line in plain) > 90, "most are questions, not mistakes"
+    assert sum("Error:" not in line for line in plain) > 90, "most expressions have a value"
     assert answers("installed", ASK_EACH, EXPRESSIONS) == plain
 
 
@@ -374,7 +374,7 @@ def test_after_any_changes_the_answers_are_those_of_plain_miros(seed: int) -> No
 
 
 def test_a_signal_can_be_used_as_soon_as_it_is_there() -> None:
-    """At each line of adding it: another thread may have its turn at any."""
+    """Another thread may run between any two lines of the addition."""
     name = "AS_SOON_AS_IT_IS_THERE"
     looks = 0
 
@@ -420,7 +420,7 @@ def test_threads_that_add_at_the_same_time_give_each_name_a_number_of_its_own(ad
                 add(f"BY_THREADS_{seed}_{thread}_{n}")
                 assert Event(signal=signals.ENTRY_SIGNAL).signal_name == "ENTRY_SIGNAL"
                 with pytest.raises(TypeError):
-                    Event(signal=10**9)  # of no signal: miros goes through all of them
+                    Event(signal=10**9)  # not the number of a signal: miros searches all of them
         except BaseException:  # noqa: BLE001 - any that a thread may raise
             errors.append(traceback.format_exc())
 
@@ -465,11 +465,11 @@ def test_a_forked_child_can_add_although_a_thread_of_its_parent_was_adding() -> 
     assert "ADDED_BY_A_CHILD" not in signals
 
 
-# What it is quick by.
+# What makes it quick.
 
 
-def test_what_is_asked_most_often_is_no_longer_searched_for() -> None:
-    """Figures are the benchmark's matter; this one fails where a shortcut has gone missing."""
+def test_the_most_frequent_questions_are_answered_without_a_search() -> None:
+    """The benchmark measures how quick; this test fails if a shortcut is missing."""
 
     class Untouchable(type(signals)):  # type: ignore[misc]  # miros has no type hints
         def __getattr__(self, name: str) -> None:

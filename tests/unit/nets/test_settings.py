@@ -226,14 +226,14 @@ def test_a_missing_argument_is_a_type_error_that_names_it(name: str) -> None:
 # Keys.
 
 
-def test_the_snoops_have_keys_of_their_own_where_they_are_given() -> None:
+def test_the_snoops_have_keys_of_their_own_if_they_are_given() -> None:
     settings = made(snoop_trace_encryption_key=OTHER_KEY, snoop_spy_encryption_key=THIRD_KEY)
     assert settings.mesh_keys == (KEY,)
     assert settings.trace_keys == (OTHER_KEY,)
     assert settings.spy_keys == (THIRD_KEY,)
 
 
-def test_the_snoops_rotate_with_the_mesh_where_they_have_no_keys() -> None:
+def test_the_snoops_rotate_with_the_mesh_if_they_have_no_keys() -> None:
     settings = made(mesh_encryption_key=[OTHER_KEY, KEY])
     assert settings.mesh_keys == settings.trace_keys == settings.spy_keys == (OTHER_KEY, KEY)
 
@@ -276,7 +276,7 @@ def test_a_malformed_key_is_refused_with_the_argument_and_the_remedy_and_without
     assert KEY.decode() not in shown
 
 
-def test_no_keys_at_all_are_refused() -> None:
+def test_an_empty_list_of_keys_is_refused() -> None:
     nothing_given: list[Any] = [[], ()]
     for keys in nothing_given:
         with pytest.raises(MalformedKey, match="snoop_spy_encryption_key is an empty list"):

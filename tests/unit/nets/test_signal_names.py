@@ -1,4 +1,4 @@
-"""Names of signals from the network: which are taken, how many, and by many threads at once."""
+"""Names of signals from the network: which are accepted, how many, and from many threads."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_the_names_that_others_add_are_bounded_and_known_ones_are_not_counted() 
 
 
 def test_names_added_by_many_threads_have_numbers_of_their_own() -> None:
-    """And events can be made meanwhile: miros goes through all signals for that."""
+    """Events can be made meanwhile, for which miros searches all signals."""
     began = threading.Barrier(5)
     errors: list[Exception] = []
     interval_s = sys.getswitchinterval()

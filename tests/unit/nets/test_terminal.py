@@ -1,4 +1,4 @@
-"""The writer of snoop lines: whole lines, in order, and never in anybody's way."""
+"""The writer of snoop lines: whole lines, in order, and nobody waits for it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.helpers import scaled, wait_until
 
 
 class BlockingStream(io.StringIO):
-    """A terminal that stands still until it is released."""
+    """A terminal that blocks until it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ def terminal() -> Iterator[SnoopTerminal]:
 
 
 def redirect(monkeypatch: pytest.MonkeyPatch, stream: io.StringIO) -> io.StringIO:
-    """Called in the test itself: between a fixture and its test, pytest sets its own stream."""
+    """To be called in the test itself, because pytest sets its own stream after fixtures."""
     for variable in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setattr(sys, "stdout", stream)
@@ -159,7 +159,7 @@ def test_the_stream_is_looked_up_for_each_line(
     assert stream.getvalue() == "first\n"
 
 
-def test_a_terminal_has_colours_unless_the_line_shall_have_none(
+def test_a_terminal_has_colours_unless_the_line_is_to_be_plain(
     terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = redirect(monkeypatch, ColourStream())
@@ -176,9 +176,7 @@ def test_a_file_has_no_colours(terminal: SnoopTerminal, monkeypatch: pytest.Monk
     assert stream.getvalue() == "colour ''\n"
 
 
-def test_no_color_has_the_last_word(
-    terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_color_decides(terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch) -> None:
     stream = redirect(monkeypatch, ColourStream())
     monkeypatch.setenv("NO_COLOR", "1")
     terminal.write(colour_of)
@@ -186,7 +184,7 @@ def test_no_color_has_the_last_word(
     assert stream.getvalue() == "colour ''\n"
 
 
-def test_a_terminal_that_stands_still_holds_nobody_up_and_is_told_what_was_dropped(
+def test_a_blocked_terminal_holds_nobody_up_and_later_shows_how_many_lines_were_dropped(
     terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = BlockingStream()
@@ -203,7 +201,7 @@ def test_a_terminal_that_stands_still_holds_nobody_up_and_is_told_what_was_dropp
     assert lines[2:] == [f"line {number}" for number in range(7, _MAX_LINES + 7)]
 
 
-def test_what_was_dropped_is_told_once(
+def test_the_number_of_dropped_lines_is_shown_once(
     terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = BlockingStream()
@@ -220,7 +218,7 @@ def test_what_was_dropped_is_told_once(
     assert stream.getvalue().endswith("\nlast\n")
 
 
-def test_stop_gives_a_terminal_that_stands_still_up_after_its_timeout(
+def test_stop_gives_up_a_blocked_terminal_after_its_timeout(
     terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = BlockingStream()
@@ -232,7 +230,7 @@ def test_stop_gives_a_terminal_that_stands_still_up_after_its_timeout(
     stream.released.set()
 
 
-def test_a_terminal_that_moves_on_after_its_stop_ends_its_thread(
+def test_the_thread_ends_when_a_blocked_terminal_goes_on_after_the_stop(
     terminal: SnoopTerminal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stream = BlockingStream()

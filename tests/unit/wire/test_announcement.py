@@ -1,4 +1,4 @@
-"""Announcements of brokers: what is said, what is understood, and that no event is one."""
+"""Announcements of brokers: their content, which are understood, and that no event is one."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ def test_a_broker_that_is_announced_is_understood(address: Address) -> None:
         ("something of a later version", {"at": "10.0.0.1"}),
     ],
 )
-def test_one_that_makes_no_sense_here_names_nobody(body: Any) -> None:
+def test_an_announcement_that_makes_no_sense_names_no_broker(body: Any) -> None:
     assert is_announcement(body)
     assert announced_broker(body) is None
 
 
 @given(st.recursive(st.none() | st.text() | st.integers() | st.binary(), st.lists))
-def test_any_data_is_an_announcement_or_none(body: Any) -> None:
+def test_any_data_is_checked_for_being_an_announcement_without_an_error(body: Any) -> None:
     if is_announcement(body):
         announced_broker(body)
 

@@ -1,4 +1,4 @@
-"""Envelopes become tokens and come back; each step of a receipt refuses what it has to refuse."""
+"""Envelopes become tokens and come back; each check of a receipt refuses what it has to."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Reading(NamedTuple):
 
 
 class Unregistered:
-    """Another one, which nobody registers."""
+    """Another class, which nobody registers."""
 
 
 class CountingReader:
@@ -232,7 +232,7 @@ def test_every_one_of_several_keys_decrypts() -> None:
         assert both.decode(codec(key).encode("sender", 1, 1, ("SIGNAL", None))).sequence == 1
 
 
-def test_keys_are_rotated_without_a_moment_of_deafness() -> None:
+def test_keys_are_rotated_without_a_missed_token() -> None:
     """Every node has the old key; then both keys; then the new one first; then the new one only."""
     steps = [[KEY], [KEY, OTHER_KEY], [OTHER_KEY, KEY], [OTHER_KEY]]
     for ahead, behind in zip(steps[1:], steps[:-1], strict=True):
@@ -284,7 +284,7 @@ def test_a_token_with_one_bit_flipped_reaches_no_deserializer(data: st.DataObjec
     bit = data.draw(st.integers(0, 7), label="bit")
     flipped = token[:at] + bytes([token[at] ^ 1 << bit]) + token[at + 1 :]
     if _same_base64(flipped, token):
-        return  # some bits of the last base64 character mean nothing, so nothing was forged
+        return  # some bits of the last base64 character have no meaning, so the token is unchanged
     assert reason_for(flipped, one) is RejectReason.NOT_AUTHENTIC
     assert reader.calls == 0
 
@@ -382,13 +382,13 @@ def test_an_authentic_token_without_an_envelope_is_malformed(fields: Any) -> Non
 
 
 @pytest.mark.parametrize("network", [None, 1, "", "miros.mesh ", b"miros.mesh", SNOOP_TRACE])
-def test_an_envelope_without_the_name_of_this_network_is_of_another(network: Any) -> None:
+def test_an_envelope_without_the_name_of_this_network_is_rejected(network: Any) -> None:
     token = token_of(pickle.dumps(with_field(1, network), 3))
     assert reason_for(token, codec()) is RejectReason.WRONG_NETWORK
 
 
 @pytest.mark.parametrize("body", [None, b"line", ("line",), ["line"], 7])
-def test_a_snoop_takes_lines_only(body: Any) -> None:
+def test_a_snoop_accepts_only_lines(body: Any) -> None:
     trace = Codec(SNOOP_TRACE, [KEY], check_body=is_line_body)
     token = token_of(pickle.dumps((FORMAT_VERSION, SNOOP_TRACE, "sender", 1, 1, body), 3))
     assert reason_for(token, trace) is RejectReason.MALFORMED
@@ -425,7 +425,7 @@ def test_what_a_body_check_raises_is_the_reason() -> None:
     assert reason_for(token, codec(check_body=check)) is RejectReason.INNER_SIGNAL
 
 
-def test_a_rejection_quotes_nothing_of_the_plain_text() -> None:
+def test_a_rejection_quotes_no_plain_text() -> None:
     def read(data: bytes) -> Any:
         return json.loads(data)["no such key"] if data[:1] == b"{" else int(data)
 
@@ -435,7 +435,7 @@ def test_a_rejection_quotes_nothing_of_the_plain_text() -> None:
     assert "the-plain-text" not in str(caught.value)
 
 
-# Payloads that are refused to their sender.
+# Payloads that the sender may not send.
 
 
 def test_a_refused_payload_is_named_with_every_remedy() -> None:
@@ -449,22 +449,22 @@ def test_a_refused_payload_is_named_with_every_remedy() -> None:
 
 
 @pytest.mark.parametrize("payload", [lambda: None, print, iter([]), json, object()], ids=repr)
-def test_what_cannot_be_pickled_is_refused_to_its_sender(payload: Any) -> None:
+def test_a_payload_that_cannot_be_pickled_is_refused_at_the_sender(payload: Any) -> None:
     with pytest.raises(PayloadRefused, match="cannot be serialized"):
         codec().encode("sender", 1, 1, ("SIGNAL", payload))
 
 
-def test_a_payload_too_deep_to_be_pickled_is_refused_to_its_sender() -> None:
+def test_a_payload_too_deep_to_be_pickled_is_refused_at_the_sender() -> None:
     deep: list[Any] = []
     for _ in range(100_000):
         deep = [deep]
     with pytest.raises(PayloadRefused, match="recursion"):
         codec().encode("sender", 1, 1, ("SIGNAL", deep))
-    while deep:  # taken apart here, as its destructor would recurse just as deep
+    while deep:  # taken apart here, because its destructor would recurse just as deep
         deep = deep[0]
 
 
-def test_a_signal_name_that_receivers_would_reject_is_refused_to_its_sender() -> None:
+def test_a_signal_name_that_receivers_would_reject_is_refused_at_the_sender() -> None:
     with pytest.raises(PayloadRefused):
         codec().encode("sender", 1, 1, ("S" * 256, None))
 
@@ -507,18 +507,18 @@ def test_a_serializer_may_make_text() -> None:
     assert one.decode(one.encode("sender", 1, 1, ("SIGNAL", "ä"))).body == ["SIGNAL", "ä"]
 
 
-def test_what_a_serializer_raises_is_a_refusal() -> None:
+def test_an_exception_of_a_serializer_is_a_refusal() -> None:
     with pytest.raises(PayloadRefused, match="not JSON serializable") as caught:
         json_codec().encode("sender", 1, 1, ("SIGNAL", {1}))
     assert isinstance(caught.value.__cause__, TypeError)
 
 
-def test_what_a_deserializer_raises_is_a_rejection() -> None:
+def test_an_exception_of_a_deserializer_is_a_rejection() -> None:
     assert reason_for(token_of(b"{"), json_codec()) is RejectReason.NOT_DESERIALIZABLE
 
 
 @pytest.mark.parametrize("made", [None, 7, bytearray(b"x"), memoryview(b"x"), ["x"]], ids=repr)
-def test_what_a_serializer_makes_instead_of_bytes_is_refused(made: Any) -> None:
+def test_a_serializer_that_returns_something_other_than_bytes_is_refused(made: Any) -> None:
     one = codec(serializer=lambda _: made, deserializer=pickle.loads)
     with pytest.raises(PayloadRefused, match=f"made a {type(made).__name__}, not bytes"):
         one.encode("sender", 1, 1, ("SIGNAL", None))

@@ -1,4 +1,4 @@
-"""JSON in place of pickle: plain data comes back; whatever would not is refused to its sender."""
+"""JSON in place of pickle: plain data comes back equal; anything else is refused at the sender."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_tuple_comes_back_as_a_list() -> None:
 @pytest.mark.parametrize(
     "value", [b"x", {1}, {1: 2}, {None: 1}, object(), math.nan, [math.inf], "\ud800", 1j], ids=repr
 )
-def test_what_would_come_back_as_something_else_is_refused(value: Any) -> None:
+def test_data_that_would_come_back_changed_is_refused(value: Any) -> None:
     with pytest.raises((TypeError, ValueError)):
         json_serializer({"in": [value]})
 

@@ -1,4 +1,4 @@
-"""A rebuilder makes objects from the arguments of our own writer only, and takes no attributes."""
+"""A rebuilder accepts only the arguments that our own writer makes, and no attributes."""
 
 from __future__ import annotations
 

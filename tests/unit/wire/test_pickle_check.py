@@ -24,7 +24,7 @@ LARGE = b"B" + (100_000).to_bytes(4, "little") + b"x" * 100_000
 
 
 def doubled(times: int, begin: bytes = b"K\x01q\x00") -> bytes:
-    """Opcodes of a tuple of twice the same tuple, which is of twice the same tuple, and so on."""
+    """Opcodes of a tuple that holds a tuple twice, which holds a tuple twice, and so on."""
     steps = (b"h" + bytes([n]) + b"\x86q" + bytes([n + 1]) for n in range(times))
     return begin + b"".join(steps)
 
@@ -209,7 +209,7 @@ def test_containers_may_be_nested_as_deep_as_the_limit(levels: int) -> None:
         assert restricted.loads(restricted.dumps(value)) == value
 
 
-def test_a_payload_that_is_too_deep_is_refused_to_its_sender_with_the_remedy() -> None:
+def test_a_payload_that_is_too_deep_is_refused_at_the_sender_with_the_remedy() -> None:
     value: Any = 1
     for _ in range(MAX_DEPTH + 1):
         value = [value]

@@ -78,7 +78,7 @@ def test_a_node_is_found_whether_it_comes_from_the_stack_or_from_the_memo() -> N
     [(7, False, False), (-3, True, False), (-NUMBER_BYTES, True, False), (Tuple(), True, True)],
     ids=["text", "number", "large number", "tuple"],
 )
-def test_keys_are_told_apart_by_what_is_known_of_their_hashes(
+def test_keys_are_classified_by_what_is_known_of_their_hashes(
     key: Item, is_number: bool, is_unusual: bool
 ) -> None:
     assert (key_bytes(key) > 0) is is_number

@@ -1,4 +1,4 @@
-"""The restricted pickle: what its writer and its reader take, and what they refuse."""
+"""The restricted pickle: what its writer and its reader accept, and what they refuse."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ class Colour(enum.Enum):
 
 
 class Shell:
-    """Pickles as a call of a function, as the object of an attacker does."""
+    """Pickles as a call of a function, like the object of an attacker."""
 
     def __init__(self, function: Any, *arguments: Any) -> None:
         self.call = function, arguments
@@ -174,7 +174,7 @@ def test_the_reader_refuses_it_in_every_protocol(value: Any) -> None:
 
 
 def _pickles_of(value: Any) -> Iterator[tuple[int, bytes]]:
-    """Yield its pickle in each protocol that can write it; the oldest know no slots or methods."""
+    """Yield its pickle in each protocol that can write it; the oldest lack slots and methods."""
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with contextlib.suppress(Exception):
             yield protocol, pickle.dumps(value, protocol)
@@ -230,7 +230,7 @@ def test_persistent_ids_are_refused() -> None:
 
 
 @pytest.mark.parametrize("width", [1, 2, 4])
-def test_an_extension_code_does_not_get_round_the_list(extension: bytes, width: int) -> None:
+def test_an_extension_code_does_not_bypass_the_list(extension: bytes, width: int) -> None:
     """Not even once the program has used it, after which pickle takes it from a cache."""
     for cached in (False, True):
         assert cached is False or pickle.loads(extension) is os.system
@@ -409,7 +409,7 @@ def test_every_python_3_can_read_what_is_written() -> None:
     assert RestrictedPickle().dumps((1, "a"))[:2] == b"\x80\x03"
 
 
-def test_a_value_that_contains_itself_comes_back_so() -> None:
+def test_a_value_that_contains_itself_comes_back_containing_itself() -> None:
     ring: list[Any] = [1]
     ring.append(ring)
     restored = RestrictedPickle().loads(RestrictedPickle().dumps(ring))
@@ -612,7 +612,7 @@ def _assert_both_ways_read_the_same(restricted: RestrictedPickle, data: bytes) -
 
 @pytest.mark.parametrize("value", IN_DISGUISE.values(), ids=IN_DISGUISE)
 @pytest.mark.parametrize("registered", [[], [OwnInt, Plainly, Level]], ids=["none", "some"])
-def test_the_short_way_takes_and_refuses_what_the_long_one_does(
+def test_the_short_way_accepts_and_refuses_what_the_long_way_does(
     value: Any, registered: list[type]
 ) -> None:
     for hidden in (value, [value], {"key": (value,)}, (value, value)):
@@ -745,7 +745,7 @@ def test_crowds_in_crowds_are_refused() -> None:
         RestrictedPickle().loads(_written_unchecked(crowd))
 
 
-def test_numbers_that_put_each_other_off_are_refused_by_their_count() -> None:
+def test_too_many_numbers_as_keys_are_refused_because_they_may_collide() -> None:
     """Their hashes differ; only their order and their count make a mapping slow."""
     for make, count in ((dict.fromkeys, MAX_NUMBER_KEYS), (set, 2 * MAX_NUMBER_KEYS)):
         for step in (1, 3.5, 70_001, 2**40):
@@ -801,7 +801,7 @@ LARGE: dict[str, Any] = {
 
 
 @pytest.mark.parametrize("value", LARGE.values(), ids=LARGE)
-def test_large_honest_payloads_travel(value: Any) -> None:
+def test_large_ordinary_payloads_travel(value: Any) -> None:
     for registered in ([], [Own]):
         restricted = RestrictedPickle(registered)
         assert restricted.loads(restricted.dumps(value)) == value

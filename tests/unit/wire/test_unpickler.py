@@ -1,4 +1,4 @@
-"""The unpickler takes allowed classes only, and counts comparisons before Python makes them."""
+"""The unpickler accepts only allowed classes, and counts comparisons before Python makes them."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_one_budget_holds_for_all_the_sets_of_a_message() -> None:
     [lambda n: (n, 1), lambda n: frozenset({n, 1}), Fraction, decimal.Decimal],
     ids=["tuple", "frozenset", "Fraction", "Decimal"],
 )
-def test_a_comparison_of_what_has_parts_counts_for_more(wrap: Any) -> None:
+def test_a_comparison_of_values_with_parts_counts_for_more(wrap: Any) -> None:
     members = of_one_hash(250)
     Collisions().count(members)
     with pytest.raises(CollisionRefused):
