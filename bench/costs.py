@@ -9,7 +9,10 @@ from cryptography.fernet import Fernet
 from .figure import ROUNDS_A_RUN, Figure, Result, Size, judged, middle, slope
 from .stage import Stage, Wide, roles
 
-FEW, MANY = 1, 8
+BROKERS = (1, 8, 20, 50)
+JUDGED = 8
+"""The number of brokers that has a target."""
+
 LOOP_EVENTS = 5_000
 """Well below the backlog, so that no post waits for room."""
 
@@ -17,7 +20,7 @@ PAUSES, PAUSE_S = 50, 0.01
 
 SILENCE_S = 20.0
 STARTS = 5
-PEERS = (1, 10, 25, 50)
+PEERS = BROKERS
 BROADCASTS = 20
 
 WATCHED_RATE, WATCHED_S = 1_000.0, 4.0
@@ -25,8 +28,8 @@ WATCHES = {"off": "not watched", "live": "miros's live trace", "snoop": "snoop t
 
 
 def transmit(wide: Wide, size: Size) -> Result:
-    """Processor time of `transmit` in the calling thread, to 8 brokers and to 1."""
-    runs: dict[int, list[dict[str, float]]] = {FEW: [], MANY: []}
+    """Processor time of `transmit` in the calling thread, to several brokers and to 1."""
+    runs: dict[int, list[dict[str, float]]] = {brokers: [] for brokers in BROKERS}
     # With keys of their own, so that neither hears the other.
     parts = [
         (
@@ -53,11 +56,13 @@ def transmit(wide: Wide, size: Size) -> Result:
                     taken.append(role.ask(LOOP_EVENTS))
     figures = []
     for name, key in (("in a loop", "loop_us"), ("one at a time", "paced_us")):
-        few, many = (middle(run[key] for run in runs[brokers]) for brokers in (FEW, MANY))
-        figures += [
-            judged("transmit", f"to {FEW} broker, {name}", few, "µs"),
-            judged("transmit", f"to {MANY} brokers, {name}", many, "µs", to=few, at_most=2),
-        ]
+        cost = {brokers: middle(run[key] for run in runs[brokers]) for brokers in BROKERS}
+        one = cost[1]
+        figures.append(judged("transmit", f"to 1 broker, {name}", one, "µs"))
+        for brokers in BROKERS[1:]:
+            at_most = 2 if brokers == JUDGED else None
+            what = f"to {brokers} brokers, {name}"
+            figures.append(judged("transmit", what, cost[brokers], "µs", to=one, at_most=at_most))
     return Result(figures)
 
 
@@ -103,12 +108,11 @@ def peers(wide: Wide, _: Size) -> Result:
         report: list[dict[str, float]] = role.ask("go")
     memory = slope([(one["peers"], one["memory_mib"]) for one in report])
     threads = slope([(one["peers"], one["threads"]) for one in report])
-    last = report[-1]
     figures = [
         judged("peers", "memory for each peer", memory, "MiB", at_most=1),
         judged("peers", "threads for each peer", threads, ""),
     ]
-    for one in (report[0], last):
+    for one in report:
         count = f"{one['peers']:.0f} peer{'s' * (one['peers'] > 1)}"
         figures += [
             judged("peers", f"memory with {count}", one["memory_mib"], "MiB"),

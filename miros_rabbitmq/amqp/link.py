@@ -198,11 +198,13 @@ class Link:
                 return
             was_stopping, self.is_stopping = self.is_stopping, True
             self._changed.notify_all()
-        # Asked again, it is asked again: the first time may have been interrupted here, as by
-        # KeyboardInterrupt, and this time may be shorter.
-        lane.call_soon(lambda: self._close(cut_after_s))
-        if not was_stopping:
-            self._user.on_state()
+        try:
+            if not was_stopping:
+                self._user.on_state()
+        finally:
+            # Also when it was asked before: that may have been interrupted here, as by
+            # KeyboardInterrupt, and this time may be shorter.
+            lane.call_soon(lambda: self._close(cut_after_s))
 
     def wait_for_end(self, timeout: float | None = None) -> bool:
         """Wait until a link that was asked to stop has ended.

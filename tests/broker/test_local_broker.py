@@ -20,7 +20,7 @@ from miros_rabbitmq.broker.local_broker import LocalBroker
 from miros_rabbitmq.exceptions import LocalBrokerError, SettingsError
 from miros_rabbitmq.testing import BrokerFactory
 from miros_rabbitmq.urls import AmqpUrl
-from tests.helpers import scaled, wait_until
+from tests.helpers import end_child, scaled, wait_until
 
 ANSWER_S = scaled(10)
 
@@ -194,7 +194,7 @@ def test_a_forked_child_leaves_the_parents_node_alone(broker_a: LocalBroker) -> 
     if child == 0:  # pragma: no cover
         running = broker_a.is_running
         broker_a.stop()
-        os._exit(1 if running else 0)
+        end_child(1 if running else 0)
     assert os.waitpid(child, 0)[1] == 0
     connect(broker_a.url()).close()
 

@@ -5,6 +5,7 @@ The chart's arguments come pickled and in hexadecimal on the first line of stand
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import pickle
@@ -20,6 +21,7 @@ from miros import Event
 from miros_rabbitmq import NetworkedActiveObject, NetworkStopped
 
 from ..broker.charts import listening, make_active_object
+from ..helpers import end_child
 
 COUNT = 5_000
 
@@ -45,7 +47,7 @@ def context_manager(chart: NetworkedActiveObject) -> None:
     """Use the chart as in the README; nothing is left for the end of the interpreter."""
     with chart:
         talk(chart)
-    os._exit(0)
+    end_child(0)
 
 
 def uncaught_error(chart: NetworkedActiveObject) -> None:
@@ -72,7 +74,7 @@ def fork(chart: NetworkedActiveObject) -> None:
             chart.stop()
         except BaseException:  # noqa: BLE001  # the child must not run on as the parent
             traceback.print_exc()
-            os._exit(1)
+            end_child(1)
         sys.exit(0)  # runs what is registered for the interpreter's exit
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     process = multiprocessing.get_context("fork").Process(target=in_child, args=(chart,))
@@ -101,12 +103,31 @@ def refuses(call: Callable[[Any], object], argument: object) -> None:
     assert "parent" in said
 
 
+def steady(chart: NetworkedActiveObject) -> None:
+    """Transmit now and then, until there is a line to read; what is logged is printed."""
+    logging.basicConfig(stream=sys.stdout, level=logging.INFO)
+    asked = threading.Event()
+
+    def wait_for_a_line() -> None:
+        sys.stdin.readline()
+        asked.set()
+
+    threading.Thread(target=wait_for_a_line, daemon=True).start()
+    print("talks", flush=True)
+    number = 0
+    while not asked.wait(0.01):
+        chart.transmit(Event(signal="NUMBER", payload=number))
+        number += 1
+    chart.stop()
+    print("ends", flush=True)
+
+
 def main(name: str) -> None:
     """Start the chart, and do as the name says."""
     arguments = pickle.loads(bytes.fromhex(sys.stdin.readline()))
     chart, _ = make_active_object("program", **arguments)
     chart.start_at(listening)
-    assert chart.nets.wait_for_peers(1, 10)
+    assert name == "steady" or chart.nets.wait_for_peers(1, 10)  # that one is alone
     globals()[name](chart)
 
 

@@ -18,7 +18,7 @@ import pytest
 from miros_rabbitmq import process
 from miros_rabbitmq.process import Stage
 
-from ..helpers import scaled
+from ..helpers import end_child, scaled
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,7 +78,7 @@ def in_child(act: Callable[[], object]) -> int:
         try:
             status = 0 if act() else 2
         finally:
-            os._exit(status)
+            end_child(status)
     return os.waitpid(child, 0)[1]
 
 

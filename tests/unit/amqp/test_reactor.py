@@ -32,7 +32,7 @@ from miros_rabbitmq.amqp.reactor import (
 )
 from miros_rabbitmq.logs import MustNotWait, must_not_wait, write_all
 
-from ...helpers import scaled, wait_until
+from ...helpers import end_child, scaled, wait_until
 
 NAME = "reactor under test"
 
@@ -165,17 +165,26 @@ class Watched:
 
 def test_timers_come_in_the_order_of_their_times(rig: Rig) -> None:
     lane, other = rig.lane("one"), rig.lane("other")
-    order: list[int] = []
-    numbers = list(range(200))
+    step_s = 0.002
+    numbers = list(range(100))
     random.Random(7).shuffle(numbers)
+    # Planned within one step, their order is known; a busy machine may need several tries.
+    for _ in range(50):
+        order: list[int] = []
+        took_s: list[float] = []
 
-    def plan() -> None:
-        for number in numbers:
-            one = lane if number % 2 else other
-            one.call_later(0.001 * number, partial(order.append, number))
+        def plan(order: list[int] = order, took_s: list[float] = took_s) -> None:
+            began_s = time.monotonic()
+            for number in numbers:
+                one = lane if number % 2 else other
+                one.call_later(step_s * number, partial(order.append, number))
+            took_s.append(time.monotonic() - began_s)
 
-    rig.call(lane, plan)
-    wait_until(lambda: len(order) == len(numbers))
+        rig.call(lane, plan)
+        wait_until(lambda order=order: len(order) == len(numbers))  # type: ignore[misc]
+        if took_s[0] < step_s:
+            break
+    assert took_s[0] < step_s
     assert order == sorted(numbers)
 
 
@@ -1035,7 +1044,7 @@ def _be_the_child(rig: Rig, former: Lane) -> None:
         assert not former.is_open
         assert rig.reactor.busy() == ""
         assert former.run_here(lambda: True) is False
-        former.call_soon(lambda: os._exit(3))
+        former.call_soon(lambda: end_child(3))
         rig.lanes.clear()
         lane = rig.lane("of the child")
         served: list[int] = []
@@ -1045,8 +1054,8 @@ def _be_the_child(rig: Rig, former: Lane) -> None:
             wait_until(lambda: served == [7])
             rig.fire(lane)
         rig.end()
-        os._exit(0)
+        end_child(0)
     except BaseException:  # noqa: BLE001  # the child must not run on as the parent
         sys.excepthook(*sys.exc_info())
     finally:
-        os._exit(1)
+        end_child(1)

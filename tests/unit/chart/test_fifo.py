@@ -18,7 +18,7 @@ from miros import ActiveObject, Event, return_status, signals, spy_on
 from miros.activeobject import LockingDeque
 
 from miros_rabbitmq.chart.fifo import ChartFifo
-from tests.helpers import scaled, wait_until
+from tests.helpers import end_child, scaled, wait_until
 
 STOP = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
 
@@ -460,7 +460,7 @@ def test_a_forked_child_can_use_a_fifo_that_a_thread_of_its_parent_was_using() -
                 assert payloads(queue) == [2]
             status = 0
         finally:
-            os._exit(status)
+            end_child(status)
     may_answer.set()
     stop.set()
     for thread in (owner, user, poster):

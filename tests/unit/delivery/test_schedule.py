@@ -459,3 +459,23 @@ def test_after_a_lost_connection_posts_wait_for_the_next_one() -> None:
     publisher.under_way.clear()
     publisher.look(everything=True)
     assert publisher.sent[-3:] == [b"token"] * 3
+
+
+def test_posts_pass_without_the_lock_while_the_window_is_full() -> None:
+    publisher = Publisher(limits=Limits(window_messages=1))
+    window_full(publisher)
+    publisher.schedule.post(b"opens the intake")
+    depth = publisher.outbox.depth
+    assert not publisher.schedule.post(b"in the intake")
+    assert publisher.outbox.depth == depth
+
+
+def test_beats_that_find_nothing_end_the_haste() -> None:
+    publisher = Publisher()
+    publisher.be_busy()
+    publisher.be_looked_at()
+    assert not publisher.outbox.is_calm, "the last message held many"
+    for _ in range(2):
+        publisher.be_looked_at()
+    assert publisher.outbox.is_calm
+    assert publisher.schedule.post(b"goes at once")

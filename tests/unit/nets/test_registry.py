@@ -16,7 +16,7 @@ import pytest
 from miros import Event, return_status, signals
 
 from miros_rabbitmq.nets import registry
-from tests.helpers import scaled
+from tests.helpers import end_child, scaled
 
 ROOT = Path(__file__).parents[3]
 
@@ -456,9 +456,9 @@ def test_a_forked_child_can_add_although_a_thread_of_its_parent_was_adding() -> 
     if child == 0:
         try:
             Event(signal="ADDED_BY_A_CHILD")
-            os._exit(0 if "ADDED_BY_A_CHILD" in signals else 2)
+            end_child(0 if "ADDED_BY_A_CHILD" in signals else 2)
         finally:
-            os._exit(1)
+            end_child(1)
     may_go.set()
     thread.join()
     assert os.waitpid(child, 0)[1] == 0
