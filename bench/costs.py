@@ -133,9 +133,9 @@ def trace(stage: Stage, size: Size) -> Result:
     those that send them. All three charts are on the network, with their connections open; the
     two that are watched write their lines to streams of the same kind.
 
-    Besides: the processor time of the chart's thread and of the whole process for each event, and
-    how many the chart handles when it gets them as fast as it takes them. Of a snoop that is
-    flooded so, lines are dropped: it never waits. miros's own lines wait in memory.
+    Also measured: the processor time of the chart's thread and of the whole process for each event,
+    and how many events the chart handles when it gets them as fast as it takes them. A snoop that
+    is flooded like this drops lines, because it never waits; miros's own lines wait in memory.
     """
     runs: dict[str, list[dict[str, float]]] = {kind: [] for kind in WATCHES}
     floods: dict[str, list[float]] = {kind: [] for kind in WATCHES}

@@ -43,8 +43,8 @@ WARM_TRIPS = 5
 def round_trip(stage: Stage, size: Size) -> Result:
     """Chart to chart to chart through two brokers, one at a time, and raw pika's echo.
 
-    All run all the time, and take turns in short blocks: so other work of the machine,
-    which may make it twice as slow for some seconds, befalls them alike.
+    All run all the time and take turns in short blocks. So other work of the machine, which may
+    make it twice as slow for some seconds, affects them alike.
     """
     taken: dict[str, list[float]] = {kind: [] for kind in TRIPS}
     for _ in range(size.runs):

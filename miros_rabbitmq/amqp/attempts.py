@@ -2,8 +2,8 @@
 
 A node has up to four links to one broker, and a process may have many nodes. While a broker
 answers, each link connects by itself. Once an attempt has failed, the links of this process take
-turns: one tries, the others wait for what comes of it. If it succeeds, all of them connect at once.
-A turn ends by itself after a while, as the thread of the link that has it may be stuck.
+turns: one tries, and the others wait for the result. If it succeeds, all of them connect at once. A
+turn ends by itself after a while, because the thread of the link that has it may be stuck.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from ..process import Stage, disown_in_child
 
 
 class Attempt(Protocol):
-    """A link that wants to connect. Both methods return at once, and are called from any thread."""
+    """A link that wants to connect. Both methods return at once; any thread may call them."""
 
     def on_broker_back(self) -> None:
-        """The broker may answer now: connect, unless that is under way."""
+        """Connect, unless that is under way: the broker may answer now."""
 
     def on_others_failure(self, fault: BrokerError) -> None:
-        """The broker does not answer the link that had its turn."""
+        """Note that the broker has not answered the link that had the turn."""
 
 
 class _Absent:
@@ -37,7 +37,7 @@ class _Absent:
 
 
 class Attempts:
-    """The attempts of one process, by the URL of the broker. From any thread.
+    """The attempts of one process, by the URL of the broker. Any thread may use it.
 
     Args:
         clock: a monotonic clock, in seconds.
@@ -45,7 +45,7 @@ class Attempts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        # Reentrant, as the handler of a signal may stop a link.
+        # Reentrant, because a signal handler may stop a link.
         self._lock = threading.RLock()
         self._absent: dict[str, _Absent] = {}
         disown_in_child(self, Stage.CONNECTIONS)

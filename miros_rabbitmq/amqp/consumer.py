@@ -1,7 +1,7 @@
 """The public consumers, which work without a chart: they hand what they receive to a callback.
 
-Messages are received by a `Receiver`, in the thread of its reactor; the callback is called in a
-thread of its own.
+A `Receiver` receives the messages in the thread of its reactor. The callback is called in a thread
+of its own.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from .topology import Queue
 class SimplePikaTopicConsumer(Standalone):
     """Consumes messages of a topic exchange of one broker.
 
-    A message is acknowledged when the callback has returned. Those that were not acknowledged when
-    a connection is lost come again, marked as redelivered. While a slow callback is behind, the
-    broker keeps what exceeds ``limits.prefetch_messages``.
+    A message is acknowledged after the callback has returned. Messages that were not acknowledged
+    when a connection is lost come again, marked as redelivered. While a slow callback is behind,
+    the broker keeps what exceeds ``limits.prefetch_messages``.
 
     Use::
 
@@ -39,19 +39,20 @@ class SimplePikaTopicConsumer(Standalone):
 
     Args:
         amqp_url: the broker, as in ``amqp://user:password@host:5672/%2F``.
-        exchange_name: a durable topic exchange; declared where it does not exist.
+        exchange_name: a durable topic exchange; declared if it does not exist.
         routing_key: the pattern to bind: ``*`` stands for a word, ``#`` for any number of words.
         on_message: called with each `Delivery`, one after the other, in a thread for callbacks.
-            What it raises is logged, and the message counts as handled.
-        queue: the queue to declare and consume from; default an exclusive one.
+            Exceptions that it raises are logged, and the message counts as handled.
+        queue: the queue to declare and consume from. Default: an exclusive one.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
-        role: what the connection is for, as its name at the broker and the thread's.
-        on_change: called when the state has changed, in a thread for callbacks; it may take its
-            time. What it raises is logged.
+        role: what the connection is for; becomes its name at the broker and that of the thread.
+        on_change: called after the state has changed, in a thread for callbacks; it may take its
+            time. Exceptions that it raises are logged.
 
     Raises:
-        SettingsError: the URL is not one, or AMQP has no such name of an exchange or pattern.
+        SettingsError: the URL is not an AMQP URL, or AMQP does not allow the exchange's name or the
+            pattern.
     """
 
     def __init__(
@@ -82,7 +83,7 @@ class SimplePikaTopicConsumer(Standalone):
         self.routing_key = routing_key
 
     def stats(self) -> ConsumerStats:
-        """The counters."""
+        """The counters of this consumer."""
         receiver = self._receiver
         received = self._taker.received
         return ConsumerStats(self.state, receiver.messages, received, receiver.own, 0, 0, {})
@@ -100,16 +101,17 @@ class PikaTopicConsumer(Standalone):
         routing_key: the pattern to bind.
         codec: decrypts and deserializes.
         on_message: called with each `Envelope`, one after the other, in a thread for callbacks.
-            What it raises is logged, and the envelope counts as handled.
-        queue: the queue to declare and consume from; default an exclusive one.
+            Exceptions that it raises are logged, and the envelope counts as handled.
+        queue: the queue to declare and consume from. Default: an exclusive one.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
-        role: what the connection is for, as its name at the broker and the thread's.
-        on_change: called when the state has changed, in a thread for callbacks; it may take its
-            time. What it raises is logged.
+        role: what the connection is for; becomes its name at the broker and that of the thread.
+        on_change: called after the state has changed, in a thread for callbacks; it may take its
+            time. Exceptions that it raises are logged.
 
     Raises:
-        SettingsError: the URL is not one, or AMQP has no such name of an exchange or pattern.
+        SettingsError: the URL is not an AMQP URL, or AMQP does not allow the exchange's name or the
+            pattern.
     """
 
     def __init__(
@@ -141,7 +143,7 @@ class PikaTopicConsumer(Standalone):
         self.routing_key = routing_key
 
     def stats(self) -> ConsumerStats:
-        """The counters."""
+        """The counters of this consumer."""
         return envelope_stats(self._receiver, self._taker)
 
 
@@ -166,11 +168,11 @@ class _MessageTaker:
         self._sink = sink
 
     def refuse_oversize(self, delivery: Delivery) -> bool:
-        """Take messages of any size."""
+        """Refuse nothing: messages may have any size."""
         return False
 
     def take(self, delivery: Delivery) -> Outcome | Ticket:
-        """Hand a message over."""
+        """Hand a message to the sink, if it has room."""
         if self._sink.room() <= 0:
             return Outcome.NO_ROOM
         ticket = self._sink.begin()
@@ -180,4 +182,4 @@ class _MessageTaker:
         return ticket
 
     def forget(self) -> None:
-        """Nothing is kept."""
+        """Do nothing: no message is kept here."""

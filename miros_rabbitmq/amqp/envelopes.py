@@ -20,10 +20,10 @@ from .sinks import SharedTicket, Sink
 logger = RelayedLogger(__name__)
 
 _MAX_TOKENS = 4_096
-"""Most tokens taken from one message; many times the default of ``Limits.batch_events``."""
+"""The most tokens in one message; many times the default of ``Limits.batch_events``."""
 
 _WARN_INTERVAL_S = 60.0
-"""A reason for rejecting messages is warned about once in this time."""
+"""Each reason for rejecting messages is logged as a warning at most once in this time."""
 
 
 @dataclass(frozen=True)
@@ -31,12 +31,12 @@ class Admission:
     """Which envelopes are taken.
 
     Args:
-        own_epoch: envelopes of this epoch are one's own and skipped.
-        admit: called with each envelope that is new; it raises `MessageRejected` where that is not
-            to be taken.
-        on_notice: called with each envelope that stands outside of the sequence; without it, those
-            are ignored. Both are called in the reactor's thread and return at once.
-        in_passing: keys of messages whose strangers are not counted.
+        own_epoch: the epoch of the node's own envelopes, which are skipped.
+        admit: called with each new envelope; raises `MessageRejected` to reject it.
+        on_notice: called with each notice; without it, notices are ignored. Both callbacks are
+            called in the reactor's thread and return at once.
+        in_passing: routing keys of messages that are not counted as rejected when they are
+            encrypted with another key.
     """
 
     own_epoch: int | None = None
@@ -46,12 +46,12 @@ class Admission:
 
 
 class EnvelopeTaker:
-    """The `Taker` of a receiver of envelopes; in the reactor's thread, but for the counters.
+    """The `Taker` of a receiver of envelopes. Other threads may only read the counters.
 
     Args:
-        name: who receives, for the log.
+        name: the name of the receiver, for the log.
         codec: decrypts and deserializes.
-        sink: where the envelopes go.
+        sink: takes the envelopes.
         limits: sizes and numbers.
         admission: which envelopes are taken.
     """
@@ -67,7 +67,7 @@ class EnvelopeTaker:
         self.received = 0
         """Envelopes that went to the sink."""
         self.own = 0
-        """Envelopes of one's own that were skipped."""
+        """Envelopes of the own node that were skipped."""
         self.duplicates = 0
         """Envelopes that came again and were skipped."""
         self.rejected: Counter[RejectReason] = Counter()
@@ -77,12 +77,12 @@ class EnvelopeTaker:
         self._admission = admission
         self._inbox = Inbox(limits.duplicate_senders)
         self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
-        # Tokens without a key cost their sender nothing, and us some microseconds each.
+        # Tokens without our key cost their sender nothing, but cost us some microseconds each.
         self._max_tokens = max(_MAX_TOKENS, limits.batch_events)
         self._warned_s: dict[RejectReason, float] = {}
         self._gaps_warned_s = -_WARN_INTERVAL_S
-        # Of the message that is taken: the tokens that were not looked at yet, how many were of
-        # use, how many went to the sink, and the ticket of these.
+        # Of the message that is being taken: the tokens that remain, how many were valid, how many
+        # went to the sink, and the ticket of these.
         self._tokens: deque[bytes] | None = None
         self._taken = self._handed = 0
         self._ticket: SharedTicket | None = None
@@ -93,14 +93,14 @@ class EnvelopeTaker:
         return self._inbox.gaps
 
     def refuse_oversize(self, delivery: Delivery) -> bool:
-        """Refuse a message that is larger than any of a publisher of ours."""
+        """Refuse a message that is larger than any that our publishers make."""
         if len(delivery.body) <= self._max_bytes:
             return False
         self._count_oversize(delivery.body)
         return True
 
     def take(self, delivery: Delivery) -> Outcome | Ticket:
-        """Take the envelopes of a message, as many as there is room for."""
+        """Take the envelopes of a message, as far as there is room."""
         tokens = self._tokens
         if tokens is None:
             tokens = self._tokens = self._split(delivery.body)
@@ -120,8 +120,8 @@ class EnvelopeTaker:
             ticket.give_back()
             return ticket
         if self._handed > 1:
-            # Whoever was woken waits for the interpreter until this thread waits: after one event
-            # soon, after many only when it has had the next message, too.
+            # Give way: the chart's thread, which was woken, gets the interpreter only when this
+            # thread waits. After one event that is soon; after many, only after the next message.
             time.sleep(0)
         return Outcome.HANDLED
 
@@ -130,7 +130,7 @@ class EnvelopeTaker:
         self._tokens = self._ticket = None
 
     def _split(self, body: bytes) -> deque[bytes]:
-        """The tokens of a message; none where no publisher of ours can have made it."""
+        """The tokens of a message; none if none of our publishers can have made it."""
         tokens = body.split(TOKEN_SEPARATOR, self._max_tokens)
         if len(tokens) <= self._max_tokens:
             return deque(tokens)

@@ -1,6 +1,6 @@
 """The layouts of the AMQP frames that events travel in, and the sender's id among the properties.
 
-Pure: bytes and numbers. Of AMQP 0-9-1, 2.3.5, 4.2 and 4.2.6
+Pure: bytes and numbers. Source: AMQP 0-9-1, sections 2.3.5, 4.2 and 4.2.6
 (https://www.rabbitmq.com/resources/specs/amqp0-9-1.pdf).
 """
 
@@ -19,7 +19,7 @@ HEADER = struct.Struct(">BHIHHQ")
 """How a content header begins: the same, then its class, weight, and the size of the body."""
 
 END = bytes((pika.spec.FRAME_END,))
-"""Ends every frame."""
+"""The octet that ends every frame."""
 
 _FLAGS = struct.Struct(">H")
 _BEFORE_APP_ID = tuple(
@@ -39,11 +39,11 @@ _BEFORE_APP_ID = tuple(
         ("USER_ID", 0),
     )
 )
-"""The properties that come before the ``app_id``, in their order: a flag, and how many octets it
-has; 0 for a short string. Of a table these are its length."""
+"""The properties before the ``app_id``, in order: the flag of each, and how many octets it has; 0
+for a short string. For a table, these are the octets of its length."""
 
 _USUAL_BYTES = 256
-"""Properties of a sender of ours take less; only those so small are remembered."""
+"""The properties of our own senders take less; only properties so small are remembered."""
 
 
 def _read(properties: bytes) -> str | None:
@@ -58,7 +58,7 @@ def _read(properties: bytes) -> str | None:
             end = at + 1 + properties[at]
             return properties[at + 1 : end].decode()
     except (struct.error, IndexError, UnicodeDecodeError):
-        pass  # of nobody whom we know
+        pass  # not from a sender that we know
     return None
 
 

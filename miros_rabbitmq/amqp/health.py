@@ -1,6 +1,6 @@
 """The health of one link: is its connection alive, when is it tried again, what is logged.
 
-Pure but for the log; the clock is handed in. Each of the three is an object of its own, and
+Pure, except for the log; the clock is handed in. Each of the three is an object of its own, and
 `Health` holds those of one link. None is thread-safe: the link's reactor owns them.
 """
 
@@ -18,21 +18,21 @@ logger = RelayedLogger(__name__)
 
 _LOOKS_A_HEARTBEAT = 2
 _PATIENCE_IN_HEARTBEATS = 0.95
-"""A question every 5 s and nearly 10 s for its answer, so that the second look after it decides:
-silence is noticed within 15 s, at the default heartbeat of 10 s. pika's own check of heartbeats may
-take 30 s, and RabbitMQ's of ours as long. With twice as many questions an idle node took 0.3 % of a
-core."""
+"""At the default heartbeat of 10 s: a question every 5 s, and nearly 10 s for its answer, so that
+the second look after it decides and silence is noticed within 15 s. pika's own check of heartbeats
+may take 30 s, and RabbitMQ's check of ours as long. With twice as many questions, an idle node took
+0.3 % of a core."""
 
 _HEARTBEATS_BYTES = 64
 """More than the heartbeats (8 bytes each) that arrive between two looks."""
 
 
 class Watchdog:
-    """Tells a connection that went silent from one that is slow; watches one at a time.
+    """Tells a silent connection from a slow one; watches one connection at a time.
 
     Its owner asks the broker something, again and again, and notes the answers. A connection is
     dead when an answer is due and nothing has moved for a while: no answer came, no content came
-    in, and nothing of what is to be sent went out. So a thin link that is busy with a large message
+    in, and none of the data to be sent went out. So a thin link that is busy with a large message
     is not cut, and heartbeats do not save a connection whose broker no longer hears us.
 
     Args:
@@ -74,13 +74,14 @@ class Watchdog:
             now_s: the time of a monotonic clock, in seconds.
             received: bytes received since the connection was made.
             unsent: bytes that are still to be sent.
-            heartbeats_do: any byte received is a sign of life, though no answer may come.
+            heartbeats_do: any byte received counts as a sign of life, because the broker may not
+                answer.
 
         Returns:
             whether an answer is due and nothing has moved for too long.
         """
         expected = 0 if heartbeats_do else _HEARTBEATS_BYTES
-        # Our own heartbeats go out, too, and at times just between two looks.
+        # Our own heartbeats go out, too, sometimes just between two looks.
         if received - self._received > expected or self._unsent - unsent > _HEARTBEATS_BYTES:
             self._moved_s = now_s
         # A new connection begins to count anew.
@@ -90,7 +91,7 @@ class Watchdog:
 
 
 _STABLE_S = 2.0
-"""After a connection that was ready this long, the waits start anew."""
+"""After a connection was ready for this long, the waits start anew."""
 
 
 class Backoff:
@@ -100,7 +101,7 @@ class Backoff:
     Architecture Blog, 2015 ("equal jitter").
 
     Args:
-        limits: the shortest wait, the longest, and that after a refusal.
+        limits: the shortest wait, the longest wait, and the wait after a refusal.
     """
 
     def __init__(self, limits: Limits) -> None:
@@ -123,7 +124,7 @@ class Backoff:
 
         Args:
             now_s: the time of a monotonic clock, in seconds.
-            refused: the broker does not take our user, password or vhost.
+            refused: the broker refuses our user, password or vhost.
 
         Returns:
             seconds to wait.
@@ -141,7 +142,7 @@ class Backoff:
         doublings = min(self._attempts, 30)
         self._attempts += 1
         delay_s = min(limits.reconnect_max_s, limits.reconnect_min_s * 2.0**doublings)
-        # Spread, so that the nodes of a system do not all come back in the same moment.
+        # Spread, so that the nodes of a system do not all return at the same moment.
         return delay_s * random.uniform(0.5, 1.0)
 
 
@@ -152,13 +153,13 @@ class Reporting(NamedTuple):
     """
 
     first_failure: int = logging.WARNING
-    """Before it was ever connected."""
+    """For a failure before the link was ever connected."""
     loss: int = logging.WARNING
-    """When an established connection is lost, and when it is there again."""
+    """For the loss of an established connection, and for its return."""
 
 
 WARNINGS = Reporting()
-"""Every outage is warned about."""
+"""Every outage is logged as a warning."""
 
 
 class Outages:

@@ -1,8 +1,8 @@
 """Native or plain I/O: decided once for each process, at its first connection.
 
-Native is used where a check finds all parts of pika that it relies on, and its bytes equal to
-pika's own. Otherwise, or with ``MIROS_RABBITMQ_IO=plain`` in the environment, plain is used; that
-is logged once, and shown by the statistics.
+Native is used if a check finds all parts of pika that it relies on, and bytes that equal pika's
+own. Otherwise, or with ``MIROS_RABBITMQ_IO=plain`` in the environment, plain is used. That is
+logged once, and the statistics show it.
 """
 
 from __future__ import annotations
@@ -33,13 +33,15 @@ def io_name() -> str:
 
 @functools.cache
 def _why_plain() -> str:
-    """Why native I/O is not used; empty where it is."""
+    """Why native I/O is not used; empty if it is."""
     wanted = os.environ.get(VARIABLE) or NativeWire.name
     if wanted == PlainWire.name:
         reason = f"{VARIABLE} says so"
     else:
         if wanted != NativeWire.name:
-            logger.warning("%s is 'native' or 'plain', not %r: trying native", VARIABLE, wanted)
+            logger.warning(
+                "%s must be 'native' or 'plain', not %r: trying native", VARIABLE, wanted
+            )
         reason = misfit()
     if reason:
         logger.warning("messages are written and read by pika alone, which is slower: %s", reason)
@@ -47,5 +49,5 @@ def _why_plain() -> str:
 
 
 def forget_choice() -> None:
-    """Have the choice made again at the next connection; for tests."""
+    """Make the choice again at the next connection; for tests."""
     _why_plain.cache_clear()

@@ -1,8 +1,8 @@
 """One connection to one broker, kept up: connected, watched, lost, and connected again.
 
-A link has no thread: it runs in a `Reactor`, which it may share with any number of others. What
-its channel is used for is the business of its `ChannelUser`, a publisher or a consumer. Its life is
-the table of `link_state`; `health` says when it is tried again, and whether it is still alive.
+A link has no thread: it runs in a `Reactor`, which it may share with any number of others. Its
+`ChannelUser`, a publisher or a consumer, decides what the channel is used for. Its life is the
+table of `link_state`; `health` says when it is tried again, and whether it is still alive.
 
 pika is called by the reactor's thread, or by a thread inside `Link.run_here`. Exceptions of pika
 end here.
@@ -35,41 +35,41 @@ from .services import Services
 logger = RelayedLogger(__name__)
 
 _ATTEMPT_TIMEOUTS = 5
-"""An attempt takes no longer than this many times ``connect_timeout_s``: one for the name, two for
-each of two addresses at the most, and then it is watched by the heartbeat."""
+"""An attempt takes at most this many times ``connect_timeout_s``: one for the name, and two for
+each of at most two addresses. After that, the heartbeat watches it."""
 
 _END_GRACE_S = 1.0
-"""How much longer than ``stop_timeout_s`` an end is waited for: the time of a cut, and more."""
+"""How much longer than ``stop_timeout_s`` to wait for an end: the time of a cut, and more."""
 
 _attempts = Attempts()
 
 
 class ChannelUser(Protocol):
-    """What uses the channel of a link; each method is called in the reactor's thread.
+    """The user of a link's channel. Each method is called in the reactor's thread.
 
     `on_state` may also be called in the thread that starts the link.
     """
 
     def set_up(self, channel: pika.channel.Channel) -> None:
-        """Use a new channel; calls `Link.set_up_done` when it is usable."""
+        """Set up a new channel, and call `Link.set_up_done` when it is usable."""
 
     def on_ready(self, channel: pika.channel.Channel, wire: Wire) -> None:
-        """The channel may be used, for the first time or again."""
+        """Note that the channel may be used, for the first time or again."""
 
     def on_lost(self) -> None:
-        """The channel is gone."""
+        """Note that the channel is gone."""
 
     def probe(self, channel: pika.channel.Channel) -> None:
-        """Ask the broker something that it answers, then call `Link.answered`.
+        """Send the broker a request, and call `Link.answered` when the answer comes.
 
-        Called now and then: what was declared is declared again, in case it was deleted.
+        Called now and then. The request declares again what was declared, in case it was deleted.
         """
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Say good-bye on the channel, then call ``done``."""
 
     def on_state(self) -> None:
-        """The state has changed."""
+        """Note that the state has changed."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ class Role:
     """What a link is for.
 
     Args:
-        name: a part of the link's name, and its connection's name at the broker.
+        name: a part of the link's name, and the name of its connections at the broker.
         reporting: at which levels outages are logged.
     """
 
@@ -107,13 +107,13 @@ class Link:
         self.address = endpoint.url.address
         self.name = f"{role.name} at {self.address}"
         self.state = SessionState.NEW
-        """Where the link stands; read it, and leave it."""
+        """Where the link stands. Read it, but do not change it."""
         self.fault: BrokerError | None = None
         """Why it is not connected; `None` while it is, or before the first attempt has ended."""
         self.is_stopping = False
-        """It was asked to stop, and not started again."""
+        """Whether it was asked to stop and not started again."""
         self.is_forked = False
-        """It was started by the parent process."""
+        """Whether it was started by the parent process."""
         self._parameters = connection_parameters(endpoint, role.name)
         self._user = user
         self._reactor = reactor
@@ -138,15 +138,15 @@ class Link:
 
     @property
     def is_connected(self) -> bool:
-        """It has a channel that is set up."""
+        """Whether it has a channel that is set up."""
         return self.state in (SessionState.READY, SessionState.BLOCKED)
 
     # Any thread.
 
     def start(self) -> None:
-        """Begin to connect; does nothing where that was done already.
+        """Begin to connect; does nothing if it was started already.
 
-        After a `stop`, the end is waited for: a little longer than ``limits.stop_timeout_s``.
+        After a `stop`, this waits for the end, a little longer than ``limits.stop_timeout_s``.
 
         Raises:
             MirosApiException: the link has not ended in this time, or it is the reactor's own
@@ -168,7 +168,7 @@ class Link:
 
     @property
     def _is_ending(self) -> bool:
-        """It was asked to stop, and has not ended yet."""
+        """Whether it was asked to stop and has not ended yet."""
         return self.is_stopping and self._lane is not None
 
     def _wait_for_end(self) -> None:
@@ -202,16 +202,16 @@ class Link:
             if not was_stopping:
                 self._user.on_state()
         finally:
-            # Also when it was asked before: that may have been interrupted here, as by
-            # KeyboardInterrupt, and this time may be shorter.
+            # Also if it was asked before: an exception such as KeyboardInterrupt may have come
+            # here, and this timeout may be shorter.
             lane.call_soon(lambda: self._close(cut_after_s))
 
     def wait_for_end(self, timeout: float | None = None) -> bool:
         """Wait until a link that was asked to stop has ended.
 
         Args:
-            timeout: seconds; default a little above ``limits.stop_timeout_s``, at which the
-                connection is cut.
+            timeout: the longest wait, in seconds. Default: a little more than
+                ``limits.stop_timeout_s``, after which the connection is cut.
 
         Returns:
             whether it has ended; `False` too when the reactor's own thread calls this.
@@ -248,10 +248,10 @@ class Link:
         return lane is not None and lane.run_here(job)
 
     def give_up_connection(self) -> None:
-        """Use this connection no longer, as it may have been written to in part; connect anew."""
+        """Give up this connection, because a message may be partly written; connect anew."""
         self.call_soon(lambda: self._abandon("an unexpected error, see the log"))
 
-    # The reactor's thread, and whoever is inside `run_here`.
+    # The reactor's thread, or a thread inside `run_here`.
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer | None:
         """Call something after some seconds, unless the link has ended."""
@@ -259,13 +259,13 @@ class Link:
         return lane.call_later(delay_s, callback) if lane is not None else None
 
     def cancel(self, timer: Timer | None) -> None:
-        """Do not call what `call_later` was asked for; `None` stands for nothing."""
+        """Cancel a timer of `call_later`; does nothing for `None`."""
         if timer is not None:
             timer.lane.cancel(timer)
 
     @property
     def wire(self) -> Wire | None:
-        """How messages go by the present connection."""
+        """The I/O of the present connection."""
         return self._wire
 
     @property
@@ -277,7 +277,7 @@ class Link:
     def guarded(
         self, channel: pika.channel.Channel, proceed: Callable[[], object]
     ) -> Callable[[], None]:
-        """A callback that proceeds only while the channel may still be used."""
+        """Wrap a callback, so that it proceeds only while the channel may still be used."""
 
         def call() -> None:
             if channel.is_open and channel is self._channel and not self.is_stopping:
@@ -286,7 +286,7 @@ class Link:
         return call
 
     def set_up_done(self) -> None:
-        """The user has set the channel up."""
+        """Note that the user has set up the channel."""
         if self.state is not SessionState.OPENING:
             return
         self._step(Step.SET_UP)
@@ -301,15 +301,15 @@ class Link:
             self._step(Step.BLOCK)
 
     def answered(self) -> None:
-        """The broker has answered: the connection works in both directions."""
+        """Note that the broker has answered: the connection works in both directions."""
         self._health.watchdog.answer(self._reactor.clock())
 
     def note_progress(self) -> None:
-        """Something else shows that the broker hears us."""
+        """Note that something else shows that the broker hears us."""
         self._health.watchdog.note_progress(self._reactor.clock())
 
     def reopen(self, why: str) -> None:
-        """Give up a channel that is of no use any more; everything begins anew."""
+        """Give up a channel that cannot be used any more; everything begins anew."""
         if self.is_connected or self.state is SessionState.OPENING:
             self.fault = faults.no_answer(self.address, why)
             self._close_connection()
@@ -345,11 +345,11 @@ class Link:
         )
 
     def on_broker_back(self) -> None:
-        """Connect now: another link may have found the broker back. From any thread."""
+        """Connect now, because the broker may answer again. Any thread may call this."""
         self.call_soon(self._try_now)
 
     def on_others_failure(self, fault: BrokerError) -> None:
-        """Wait with the others: the broker does not answer them. From any thread."""
+        """Wait with the others, because the broker does not answer. Any thread may call this."""
         self.call_soon(lambda: self._follow(fault))
 
     def _try_now(self) -> None:
@@ -358,7 +358,7 @@ class Link:
         if self.state is SessionState.CONNECTING:
             self._connect()
         elif not self._health.backoff.is_short_lived:
-            # One whose connections are lost at once waits for another reason than an absence.
+            # A link whose connections are lost at once waits for another reason.
             self._retry()
 
     def _follow(self, fault: BrokerError) -> None:
@@ -402,7 +402,7 @@ class Link:
             self._tell_ready()
 
     def _look(self) -> None:
-        """Look whether the connection still carries anything, and ask the broker again."""
+        """Check whether the connection still carries anything, and ask the broker again."""
         self._look_timer = None
         connection, services = self._connection, self._services
         if connection is None or services is None or self.is_stopping:
@@ -410,7 +410,7 @@ class Link:
         self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
         now_s = self._reactor.clock()
         watchdog = self._health.watchdog
-        # A broker that lets nobody publish does not read either: its heartbeats have to do.
+        # A broker that lets nobody publish does not read either: its heartbeats have to be enough.
         if watchdog.is_dead(
             now_s,
             services.bytes_received,
@@ -441,16 +441,16 @@ class Link:
             self._lose(self.fault or self._translate(error))
 
     def _on_error(self, error: BaseException) -> None:
-        """Go on after what a callback, a timer or a handler raised: it costs this connection."""
+        """Give up this connection after an exception in a callback, a timer or a handler."""
         if isinstance(error, (OSError, MemoryError)) and self.state is SessionState.CONNECTING:
-            # No descriptor, no memory, no thread: an attempt that failed, like any other.
+            # No descriptor, no memory or no thread: treat it like any other failed attempt.
             self._abandon(f"{type(error).__name__}: {error}")
             return
         logger.error("%s: unexpected error; connecting again", self.name, exc_info=error)
         self._abandon("an unexpected error, see the log")
 
     def _abandon(self, why: str) -> None:
-        """Give the connection up, whatever state pika was left in."""
+        """Give up the connection, in whatever state pika is."""
         self._drop_connection()
         if self.is_stopping:
             if self.state is not SessionState.STOPPED:
@@ -461,18 +461,18 @@ class Link:
             self._retry_later(self.endpoint.limits.reconnect_max_s)
 
     def _drop_connection(self) -> None:
-        """Forget the connection, and have its socket closed."""
+        """Forget the connection, and close its socket."""
         services, self._services = self._services, None
         self._connection = self._channel = self._wire = None
         if services is not None:
             services.abort()
 
     def _lose(self, fault: BrokerError, *, is_own: bool = True) -> None:
-        """Note that the connection is lost, or did not come about; wait before the next.
+        """Note that the connection is lost, or could not be made; wait before the next attempt.
 
         Args:
             fault: why.
-            is_own: this link has tried; otherwise it was told by the one that has.
+            is_own: this link has tried itself; otherwise another link has told it.
         """
         self._drop_connection()
         self.cancel(self._look_timer)
@@ -486,7 +486,7 @@ class Link:
             self._step(Step.REFUSE if refused else Step.LOSE)
             self._user.on_lost()
         finally:
-            # Whatever the user's callbacks do, it is tried again.
+            # Try again, whatever the user's callbacks do.
             self._retry_later(self._health.backoff.fail(time.monotonic(), refused=refused))
             self._health.outages.fail(fault)
             if is_own:
@@ -507,7 +507,7 @@ class Link:
         self._connect()
 
     def _close(self, cut_after_s: float) -> None:
-        """Begin to end: politely where there is a channel, at once where there is none."""
+        """Begin to end: politely if there is a channel, otherwise at once."""
         if self.state is SessionState.STOPPED:
             return
         self.call_later(cut_after_s, self._finish)
@@ -518,7 +518,7 @@ class Link:
         self.cancel(self._retry_timer)
         self._retry_timer = None
         if self._connection is None or not self._connection.is_open:
-            self._finish()  # amid the handshake there is nobody to take leave of
+            self._finish()  # before the handshake is over, there is nothing to close politely
         elif channel is not None:
             self._user.tear_down(channel, self._close_connection)
         else:
@@ -533,7 +533,7 @@ class Link:
             return
         connection.close()
         if not self.is_stopping:
-            # A broker that does not answer this either is not waited for.
+            # Do not wait for a broker that does not answer this either.
             self.call_later(
                 self.endpoint.limits.connect_timeout_s, lambda: self._cut_if_same(connection)
             )
@@ -551,7 +551,7 @@ class Link:
         for timer in (self._look_timer, self._retry_timer):
             self.cancel(timer)
         self._look_timer = self._retry_timer = None
-        # Here and not when it was asked to stop: between the two it may have begun an attempt.
+        # Here, not when it was asked to stop: it may have begun an attempt in between.
         _attempts.withdraw(self.endpoint.url, self)
         try:
             if self.state is not SessionState.CLOSING:
@@ -561,8 +561,8 @@ class Link:
             try:
                 self._step(Step.END)
             finally:
-                # Last, and after what pika still has to be called for: whoever waits for the end
-                # waits for the user's callbacks too.
+                # Last, after pika's remaining callbacks: a thread that waits for the end also waits
+                # for the user's callbacks.
                 lane.call_soon(lambda: self._leave(lane))
 
     def _leave(self, lane: Lane) -> None:
@@ -586,11 +586,11 @@ class Link:
         return translate(error, self.endpoint.url, self._parameters)
 
     def disown(self) -> None:
-        """Forget the connection, in a forked child: it is the parent's. Its user calls this.
+        """Forget the connection, in a forked child: it belongs to the parent. Its user calls this.
 
-        Nothing is closed by the rules of AMQP: the child only lets go of its copies of the sockets.
+        No AMQP is sent: the child only closes its copies of the sockets.
         """
-        self._make_lock()  # whoever held the old one does not exist here
+        self._make_lock()  # a thread that held the old lock does not exist here
         self._lane = self._connection = self._channel = self._services = self._wire = None
         self._retry_timer = self._look_timer = None
         if self.state is not SessionState.NEW:

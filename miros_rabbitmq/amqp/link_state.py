@@ -1,4 +1,4 @@
-"""The life of a session: its states, its steps, and the one table that says which may follow which.
+"""The life of a link: its states, its steps, and the table of the state to which each step leads.
 
 A step that the table does not have is a bug in this package: it raises `IllegalStep` and changes
 nothing. ::
@@ -16,11 +16,11 @@ import enum
 
 
 class IllegalStep(RuntimeError):
-    """A session was asked for a step that its state does not have; nothing was changed."""
+    """A link was asked for a step that its state does not have; nothing was changed."""
 
 
 class SessionState(enum.Enum):
-    """Where a session stands; `READY` and `BLOCKED` are connected."""
+    """Where a link stands; in `READY` and `BLOCKED` it is connected."""
 
     NEW = "new"
     CONNECTING = "connecting"
@@ -34,7 +34,7 @@ class SessionState(enum.Enum):
 
 
 class Step(enum.Enum):
-    """What happens to a session."""
+    """What happens to a link."""
 
     START = enum.auto()
     CONNECTED = enum.auto()
@@ -70,9 +70,9 @@ def after(state: SessionState, step: Step, session: str = "a session") -> Sessio
     """The state that follows.
 
     Args:
-        state: where the session stands.
+        state: where the link stands.
         step: what happens to it.
-        session: its name, for the error.
+        session: the name of the link, for the error.
 
     Raises:
         IllegalStep: the state has no such step.

@@ -1,9 +1,8 @@
 """How messages are written to a connection and read from it: the interface of `native` and `plain`.
 
-Native I/O writes and reads the frames that events travel in itself, past pika. That makes an event
-cheaper by a third, and lets the thread that transmits do the writing; but it relies on parts of
-pika that are not public. Plain I/O uses pika's public interface and nothing else. Which of the two
-is used is decided in `io_choice`.
+Native I/O itself writes and reads the frames that carry events, without pika. This makes an event a
+third cheaper, and lets the thread that transmits do the writing; but it relies on private parts of
+pika. Plain I/O uses only pika's public interface. `io_choice` decides which of the two is used.
 """
 
 from __future__ import annotations
@@ -50,20 +49,20 @@ class Publishing(Protocol):
         """Write one message.
 
         Returns:
-            whether the connection is ready for more; otherwise what is left over is written when
-            the socket takes it.
+            whether the connection is ready for more; otherwise the rest is written when the socket
+            takes it.
         """
 
 
 class Acknowledging(Protocol):
-    """Acknowledges what one consumer was delivered."""
+    """Acknowledges the deliveries of one consumer."""
 
     def acknowledge(self, tag: int) -> None:
         """Acknowledge every delivery up to a tag."""
 
 
 class Wire(Protocol):
-    """The messages of one connection, in the reactor's thread."""
+    """The messages of one connection. Used in the reactor's thread."""
 
     name: str
     """``native`` or ``plain``."""
@@ -71,10 +70,10 @@ class Wire(Protocol):
     """A thread inside `Link.run_here` may publish; otherwise only the reactor's thread may."""
 
     def make_tap(self, protocol: Any) -> Tap:
-        """What stands between the socket and pika's protocol."""
+        """The tap between the socket and pika's protocol."""
 
     def open(self, connection: pika.SelectConnection, tap: Tap | None) -> None:
-        """The connection is open."""
+        """Note that the connection is open."""
 
     def publishing(
         self,

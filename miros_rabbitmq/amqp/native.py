@@ -1,9 +1,10 @@
-"""Messages written and read past pika: every use of pika's private parts is in this module.
+"""Messages written and read without pika: every use of pika's private parts is in this module.
 
-pika makes objects of each frame and asks several registries who waits for it. An event that goes
-alone pays for three frames at its sender, three at its receiver and one for the confirm: more than
-for its encryption. Here what is the same in all messages of a channel is made once, and the frames
-that arrive most are recognized by their first bytes. Everything else is left to pika, in its order.
+pika makes objects of each frame and asks several registries which callback waits for it. An event
+that goes alone costs three frames at its sender, three at its receiver and one for the confirm:
+more than its encryption. Here the parts that all messages of a channel share are made once, and the
+most frequent frames are recognized by their first bytes. All other frames are left to pika, in
+order.
 
 The private parts: ``_transport`` of a connection, and ``_sock``, ``_MAX_RECV_BYTES`` and
 ``_MAX_CONSUME_BYTES`` of a transport. `misfit` checks them.
@@ -29,12 +30,12 @@ from .message_io import Delivery, Outbound
 from .services import Tap
 
 _RECEIVE_BYTES = 64 * 1024
-"""Read from a socket at once. pika's 4 KiB make some dozen calls of one message, and at each of
-them a busy chart may take the interpreter for a while."""
+"""How many bytes to read from a socket at once. With pika's 4 KiB, one message takes some dozen
+calls, and at each of them a busy chart may take the interpreter for a while."""
 
 _BODY_SIZE = slice(11, 19)
-"""Where a marshalled content header has the size of the body (AMQP 0-9-1, 2.3.5.2): after the type,
-channel and size of the frame, the class and the weight."""
+"""Where the size of the body is in a marshalled content header (AMQP 0-9-1, 2.3.5.2): after the
+type, channel and size of the frame, the class and the weight."""
 
 _TAGGED = struct.Struct(">QBB")
 """A delivery tag, bits, and one octet more: how long the exchange's name is, or the frame's end."""
@@ -51,10 +52,10 @@ _ACK_SIZE, _MULTIPLE = 13, 1
 
 
 class NativeTap(Tap):
-    """Hands the frames that arrive most to a shortcut, and whole frames to pika.
+    """Hands the most frequent frames to a shortcut, and all other frames to pika, each as a whole.
 
-    A shortcut is called with what has arrived, where it begins with a frame. It takes whole frames
-    from its begin, as far as it knows them, and tells how many bytes that were.
+    A shortcut is called with data that begins with a frame. It takes whole frames from the
+    beginning, as far as it knows them, and returns how many bytes those have.
     """
 
     def __init__(self, protocol: Any) -> None:
@@ -64,11 +65,11 @@ class NativeTap(Tap):
         self._pending = b""
 
     def count_for(self, connection: pika.SelectConnection) -> None:
-        """Have pika's heartbeat know all that arrives, also what it is not told of."""
+        """Let pika's heartbeat count all bytes that arrive, even of frames kept from pika."""
         self._connection = connection
 
     def data_received(self, data: bytes) -> None:
-        """Take what has arrived: the shortcut what it knows, pika the other frames."""
+        """Hand what has arrived to the shortcut, and the frames that it does not know to pika."""
         self.received += len(data)
         if self._pending:
             data = self._pending + data
@@ -92,7 +93,7 @@ class NativeTap(Tap):
 
 
 def _end_of_frame(data: bytes, at: int) -> int:
-    """Where the frame that begins here ends; beyond the data, if it has not arrived whole."""
+    """Where the frame that begins here ends; beyond the data if it is not complete yet."""
     if data[at] not in _FRAME_TYPES:
         return len(data)  # such as the protocol header of a refusal: leave it to pika to report
     if len(data) - at < FRAME.size:
@@ -103,8 +104,9 @@ def _end_of_frame(data: bytes, at: int) -> int:
 def _without_table(frame: bytes) -> bytes:
     """A content header with no more than the properties that are used; any other frame as it is.
 
-    pika decodes the header table too, where a peer can put what pika raises at (a time beyond the
-    year 9999, tables deep within tables). The broker would deliver that message again and again.
+    pika decodes the header table too, in which a peer can put values for which pika raises (a time
+    beyond the year 9999, deeply nested tables). The broker would deliver that message again and
+    again.
     """
     if frame[0] != _HEADER_FRAME or len(frame) <= HEADER.size:
         return frame
@@ -114,7 +116,7 @@ def _without_table(frame: bytes) -> bytes:
 
 
 class NativeWire:
-    """Messages past pika."""
+    """Messages without pika."""
 
     name = "native"
     writes_from_any_thread = True
@@ -123,7 +125,7 @@ class NativeWire:
         self._tap: NativeTap | None = None
 
     def make_tap(self, protocol: Any) -> NativeTap:
-        """A tap that knows the frames that arrive most."""
+        """A tap that knows the most frequent frames."""
         self._tap = NativeTap(protocol)
         return self._tap
 
@@ -188,7 +190,7 @@ class Deliveries:
         self._on_delivery = on_delivery
 
     def take(self, data: bytes) -> int:
-        """Hand over the whole deliveries at the begin of some data; how many bytes they have.
+        """Hand over the whole deliveries at the start of the data; returns how many bytes.
 
         If the next frame is malformed, leave it to pika to report.
         """
@@ -254,7 +256,8 @@ class Confirms:
 
     Args:
         channel: an open channel.
-        on_confirm: called with the delivery tag of each, and whether it stands for all up to it.
+        on_confirm: called with the delivery tag of each, and with whether it stands for all tags up
+            to it.
     """
 
     def __init__(self, channel: Any, on_confirm: Callable[[int, bool], object]) -> None:
@@ -263,7 +266,7 @@ class Confirms:
         self._on_confirm = on_confirm
 
     def take(self, data: bytes) -> int:
-        """Hand over the whole confirms at the begin of some data; how many bytes they have."""
+        """Hand over the whole confirms at the start of the data; returns how many bytes."""
         at = 0
         size = _ACK.size + _TAGGED.size
         while (
@@ -278,14 +281,14 @@ class Confirms:
 
 
 class Publishing:
-    """``basic.publish`` of one channel: frames that differ by the body alone are made once.
+    """``basic.publish`` of one channel: frames that differ only in the body are made once.
 
     For a thread inside `Link.run_here`, or the reactor's.
 
     Args:
         channel: an open channel.
         outbound: what all messages have in common.
-        mandatory: have the broker return what no queue is bound for.
+        mandatory: whether the broker returns messages for which no queue is bound.
     """
 
     def __init__(self, channel: Any, outbound: Outbound, *, mandatory: bool) -> None:
@@ -317,17 +320,17 @@ class Publishing:
 def write(connection: Any, data: bytes) -> bool:
     """Write whole frames to a connection: at once, as far as the socket takes them.
 
-    pika itself waits for the poller to say that the socket can be written, and takes a system call
-    for each frame.
+    pika itself waits until the poller says that the socket is writable, and makes a system call for
+    each frame.
 
     Returns:
         whether the socket took all; otherwise pika has the rest, and writes it when it can.
     """
     transport = connection._transport
-    # What pika still has goes first.
+    # What pika still has to write goes first.
     if transport.get_write_buffer_size() == 0:
         taken = 0
-        # Full, or broken: pika finds out which when it tries the same bytes again.
+        # The socket is full or broken: pika finds out which when it tries the same bytes again.
         with contextlib.suppress(OSError):
             taken = transport._sock.send(data)
         if taken == len(data):
@@ -361,7 +364,7 @@ def _missing_part() -> str:
 
 
 class _Sample:
-    """A channel, its connection, and the transport under it, that keep what is written."""
+    """Stands in for a channel, its connection and its transport, and keeps what is written."""
 
     channel_number = 3
     is_open = True

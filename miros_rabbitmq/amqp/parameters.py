@@ -22,15 +22,15 @@ from ..urls import AmqpUrl
 
 @dataclass(frozen=True)
 class Endpoint:
-    """A broker, and how it is talked to.
+    """A broker, and how to connect to it.
 
     Args:
-        url: the broker; user, password and vhost are a part of it.
+        url: the URL of the broker, with user, password and vhost.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
 
     Raises:
-        SettingsError: the URL is not one of AMQP.
+        SettingsError: the URL is not an AMQP URL.
     """
 
     url: AmqpUrl
@@ -57,14 +57,14 @@ def translate(
         if isinstance(link, pika.exceptions.ChannelClosedByBroker) and link.reply_code == 403:
             return faults.permission_refused(address, user, link.reply_text)
         text = str(link)
-        # pika only guesses where the broker did not say why; a broker that goes down is no refusal.
+        # pika only guesses if the broker did not say why; a broker that goes down is not a refusal.
         if isinstance(link, pika.exceptions.ProbableAuthenticationError) and "403" in text:
             return faults.access_refused(address, user)
         if isinstance(link, pika.exceptions.ProbableAccessDeniedError) and "530" in text:
             return faults.vhost_not_found(address, vhost, user)
         if isinstance(link, pika.exceptions.IncompatibleProtocolError):
             if parameters.ssl_options is not None:
-                # In TLS 1.3 a client learns only after the handshake that it was not let in.
+                # In TLS 1.3 a client learns only after the handshake that it was refused.
                 detail = "it hung up right after it: does it demand a certificate of this node?"
                 return faults.tls_failed(address, detail)
             return faults.not_rabbitmq(address, "it does not speak AMQP 0-9-1")
@@ -129,9 +129,9 @@ def _parsed(url: AmqpUrl) -> pika.URLParameters:
 
 
 def quieten_pika() -> None:
-    """Keep pika's own log lines back, unless the program has set a level for them.
+    """Silence pika's own log lines, unless the program has set a level for them.
 
-    The link reports each loss once and in words; pika reports every attempt several times.
+    The link reports each loss once, in words that help; pika reports every attempt several times.
     """
     pika_logger = logging.getLogger("pika")
     if pika_logger.level == logging.NOTSET:

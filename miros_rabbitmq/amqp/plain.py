@@ -12,7 +12,7 @@ from .message_io import Delivery, Outbound
 from .services import Tap
 
 _ENOUGH_BYTES = 256 * 1024
-"""With more than this waiting in pika's buffer, the socket is slower than we are."""
+"""If more bytes than this wait in pika's buffer, the socket is slower than we are."""
 
 
 class PlainWire:
@@ -29,7 +29,7 @@ class PlainWire:
         return Tap(protocol)
 
     def open(self, connection: pika.SelectConnection, tap: Tap | None) -> None:
-        """Remember the tap, which knows how much waits."""
+        """Remember the tap, which knows how many bytes wait."""
         self._tap = tap
 
     def publishing(
@@ -38,7 +38,7 @@ class PlainWire:
         outbound: Outbound,
         on_ack: Callable[[int, bool], object],
     ) -> PlainPublishing:
-        """Begin to publish; confirms come by pika."""
+        """Begin to publish; pika delivers the confirms."""
         return PlainPublishing(channel, outbound, self._tap)
 
     def consuming(
@@ -47,7 +47,7 @@ class PlainWire:
         consumer_tag: str,
         on_delivery: Callable[[Delivery], object],
     ) -> PlainAcknowledging:
-        """Begin to consume; deliveries come by pika."""
+        """Begin to consume; pika delivers the messages."""
         return PlainAcknowledging(channel)
 
 

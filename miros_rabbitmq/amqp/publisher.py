@@ -1,6 +1,6 @@
 """The public publishers, which work without a chart: a FIFO that any thread posts to, and a thread.
 
-What is in the FIFO is sent by a `Sender`.
+A `Sender` sends what is in the FIFO.
 """
 
 from __future__ import annotations
@@ -42,22 +42,22 @@ class SimplePikaTopicPublisher(Standalone):
 
     Args:
         amqp_url: the broker, as in ``amqp://user:password@host:5672/%2F``.
-        exchange_name: a durable topic exchange; declared where it does not exist.
+        exchange_name: a durable topic exchange; declared if it does not exist.
         routing_key: the routing key of every message.
         separator: puts messages that wait together into one AMQP message, with this between
             them; `None` sends each on its own.
-        durable: messages survive a restart of the broker.
-        lossy: for traffic that may be lost but never waits: what was under way when a connection
-            is lost is not sent again, and a full FIFO always drops its oldest.
+        durable: whether messages survive a restart of the broker.
+        lossy: for traffic that may be lost but must never wait: messages under way when a
+            connection is lost are not sent again, and a full FIFO always drops its oldest.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
-        role: what the connection is for, as its name at the broker and the thread's.
-        on_change: called when the state has changed, in a thread for callbacks; it may take its
-            time. What it raises is logged.
+        role: what the connection is for; becomes its name at the broker and that of the thread.
+        on_change: called after the state has changed, in a thread for callbacks; it may take its
+            time. Exceptions that it raises are logged.
 
     Raises:
-        SettingsError: the URL is not one, AMQP has no such name of an exchange or routing key, or
-            the separator is not bytes.
+        SettingsError: the URL is not an AMQP URL, AMQP does not allow the exchange's name or the
+            routing key, or the separator is not bytes.
     """
 
     def __init__(
@@ -88,15 +88,15 @@ class SimplePikaTopicPublisher(Standalone):
     def post_fifo(self, message: Message, timeout: float | None = None) -> None:
         """Put a message into the FIFO.
 
-        While the broker is connected and the FIFO full, waits for room. While it is absent,
-        never waits: the oldest message is dropped and counted.
+        If the FIFO is full, this waits for room while the broker is connected. While the broker is
+        absent, it never waits: the oldest message is dropped and counted.
 
         Args:
             message: what to send; text is sent as UTF-8.
             timeout: the longest wait in seconds; default 10.
 
         Raises:
-            PayloadRefused: it is neither bytes nor text; nothing was posted.
+            PayloadRefused: the message is neither bytes nor text; nothing was posted.
             BackPressure: there was no room in time.
             NetworkStopped: the publisher was stopped, or belongs to the parent process.
         """
@@ -105,10 +105,10 @@ class SimplePikaTopicPublisher(Standalone):
             raise BackPressure(f"{self.address} has taken nothing from a full FIFO for too long")
 
     def publish_aside(self, routing_key: str, message: Message, *, expires_s: float) -> None:
-        """Publish a message past the FIFO and by another key, if the broker takes it now.
+        """Publish a message without the FIFO and with another key, if the broker takes it now.
 
-        It never waits, is not counted, may be lost, and nobody needs to be bound for it: for what
-        a later message says anew, such as a sign of life.
+        The message never waits, is not counted and may be lost, and no queue needs to be bound for
+        it. It is meant for messages that are repeated anyway, such as a sign of life.
 
         Args:
             routing_key: its routing key.
@@ -116,27 +116,27 @@ class SimplePikaTopicPublisher(Standalone):
             expires_s: seconds after which the broker may drop it.
 
         Raises:
-            PayloadRefused: it is neither bytes nor text.
+            PayloadRefused: the message is neither bytes nor text.
         """
         self._sender.publish_aside(bytes_of(message), routing_key, expires_s)
 
     @property
     def is_absent(self) -> bool:
-        """The broker was never reached, or was lost ``limits.absent_after_s`` ago, or refuses us.
+        """Whether the broker was never reached, is lost for ``absent_after_s``, or refuses us.
 
-        One that was lost just now is expected back, and treated like a connected one.
+        A broker that was lost only just now is expected back, and treated like a connected one.
         """
         return self._sender.is_absent
 
     @property
     def has_room(self) -> bool:
-        """A post would not have to wait."""
+        """Whether a post would not have to wait."""
         return self._sender.has_room
 
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.
 
-        Does not wait where the broker is absent, nor for a lossy publisher.
+        Does not wait if the broker is absent, or for a lossy publisher.
 
         Args:
             deadline_s: a time of `time.monotonic`.
@@ -148,20 +148,20 @@ class SimplePikaTopicPublisher(Standalone):
 
     @property
     def is_flushed(self) -> bool:
-        """The broker has confirmed everything that was posted, or was never reached."""
+        """Whether the broker has confirmed everything that was posted, or was never reached."""
         return self._sender.is_flushed
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
 
-        What was dropped meanwhile counts as confirmed; `stats` has its number.
+        Messages that were dropped meanwhile count as confirmed; `stats` has their number.
 
         Args:
             timeout: the longest wait in seconds; default 10.
-            if_absent: wait even while the broker `is_absent`.
+            if_absent: whether to wait even while the broker `is_absent`.
 
         Returns:
-            whether it has, or was never reached, in that time.
+            whether the broker has confirmed everything in time, or was never reached.
         """
         timeout_s = _DEFAULT_TIMEOUT_S if timeout is None else timeout
         return self._sender.flush(timeout_s, if_absent=if_absent)
@@ -182,7 +182,7 @@ class PikaTopicPublisher(Standalone):
         routing_key: the routing key of every message.
         codec: serializes and encrypts; the consumer needs one with the same network and key.
         name: the sender's name within each envelope.
-        options: further arguments of `SimplePikaTopicPublisher`, but for ``separator``.
+        options: further arguments of `SimplePikaTopicPublisher`, except ``separator``.
     """
 
     def __init__(
@@ -207,7 +207,7 @@ class PikaTopicPublisher(Standalone):
         disown_in_child(self, Stage.NETWORKS)
 
     def post_fifo(self, message: Any, timeout: float | None = None) -> None:
-        """Serialize, encrypt and post a value; as `SimplePikaTopicPublisher.post_fifo`.
+        """Serialize, encrypt and post a value; otherwise as `SimplePikaTopicPublisher.post_fifo`.
 
         Raises:
             PayloadRefused: it cannot be serialized, or is too large.
@@ -217,7 +217,7 @@ class PikaTopicPublisher(Standalone):
         publisher = self._publisher
         deadline_s = _deadline_s(timeout)
         while True:
-            # Waits without the lock, so that every thread waits its own time and no other's.
+            # Wait without the lock, so that no thread waits for another thread's timeout.
             if not publisher.wait_for_room(deadline_s):
                 raise BackPressure(
                     f"{self.address} has taken nothing from a full FIFO for too long"
@@ -239,12 +239,12 @@ class PikaTopicPublisher(Standalone):
 
     @property
     def has_room(self) -> bool:
-        """A post would not have to wait."""
+        """Whether a post would not have to wait."""
         return self._publisher.has_room
 
     @property
     def is_flushed(self) -> bool:
-        """The broker has confirmed everything that was posted, or was never reached."""
+        """Whether the broker has confirmed everything that was posted, or was never reached."""
         return self._publisher.is_flushed
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
@@ -256,8 +256,8 @@ class PikaTopicPublisher(Standalone):
         return self._publisher.stats()
 
     def disown(self) -> None:
-        """Become another sender, in a forked child: one with the same numbers would be taken for
-        the parent."""
+        """Become another sender in a forked child, because receivers would take one with the same
+        numbers for the parent."""
         self._identity = Identity.new(self._identity.name)
         self._order = threading.Lock()
         self._sequence = 0
@@ -268,10 +268,10 @@ def _deadline_s(timeout: float | None) -> float:
 
 
 def bytes_of(message: Message) -> bytes:
-    """The bytes to send: a copy of those that their owner may change meanwhile.
+    """The bytes to send: a copy if their owner may change them meanwhile.
 
     Raises:
-        PayloadRefused: there are none.
+        PayloadRefused: the message is neither bytes nor text, or cannot be turned into bytes.
     """
     if isinstance(message, bytes):
         return message
@@ -281,7 +281,7 @@ def bytes_of(message: Message) -> bytes:
         if isinstance(message, (bytearray, memoryview)):
             return bytes(message)
     except ValueError as error:  # half of a surrogate pair, or a view that was released
-        raise PayloadRefused(f"the message cannot be made bytes: {error}") from error
+        raise PayloadRefused(f"the message cannot be turned into bytes: {error}") from error
     raise PayloadRefused(
         f"a message is bytes or text, not a {type(message).__name__}: encode it first, or use a "
         "PikaTopicPublisher, which takes any value"

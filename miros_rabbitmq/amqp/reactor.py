@@ -1,8 +1,8 @@
 """One thread and one I/O loop, for any number of links.
 
 A chart has two reactors, one for its publishers and one for its consumers, however many brokers and
-networks there are. That is cheap, and has one risk: what holds up the thread holds up every link.
-So each link uses the reactor through a `Lane` of its own, which
+networks there are. That is cheap, but whatever holds up the thread holds up every link. So each
+link uses the reactor through a `Lane` of its own, which
 
 - calls the link's callbacks, timers and handlers of descriptors with the link's lock, and never
   waits for that lock: a caller, perhaps inside a signal handler, may hold it. The lane stands aside
@@ -11,7 +11,7 @@ So each link uses the reactor through a `Lane` of its own, which
 - knows the link's descriptors and timers, and removes them with the link.
 
 The loop reads before it looks at timers, so that a timer finds all that has arrived. It notes the
-time in which it could not read: such a time is no silence of a peer.
+time in which it could not read, because that time does not count as a peer's silence.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ logger = RelayedLogger(__name__)
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
 _LONGEST_WAIT_S = 10.0
-"""So that a program that was stopped for a while, or a laptop asleep, is noticed."""
+"""The longest wait, so that a pause of the program, such as a laptop's sleep, is noticed."""
 
 _STAND_ASIDE_S = 0.02
-"""How soon a lane whose lock was taken is tried again, should nobody wake the reactor for it."""
+"""How soon a lane whose lock was taken is tried again if nobody wakes the reactor for it."""
 
 _STALL_S = 0.2
-"""What the loop could not read for longer than this does not count as a peer's silence."""
+"""A time in which the loop could not read, and longer than this, does not count as silence."""
 
 _LONG_ROUND_S = 1.0
 """A round that takes longer is logged, with what took most of it."""
@@ -55,7 +55,7 @@ _WITHOUT_POLLER_S = 0.2
 """How often a reactor that could not get its descriptors tries again."""
 
 _LONGEST_PAUSE_S = 5.0
-"""Between two rounds that both failed, for whatever reason: so the log is not flooded."""
+"""The pause between two rounds that both failed, so that the log is not flooded."""
 
 _CANCELLED_TIMERS = 256
 """With more cancelled timers than this, and than others, the heap is made anew."""
@@ -71,14 +71,14 @@ class Timer:
         self.callback: Callable[[], object] | None = callback
 
     def run(self) -> None:
-        """Call back, unless it was cancelled, perhaps while its lane had to wait."""
+        """Call back, unless the timer was cancelled, perhaps while its lane had to wait."""
         callback, self.callback = self.callback, None
         if callback is not None:
             callback()
 
 
 class Lane:
-    """What one link has at a reactor: its lock, its callbacks, its timers and its descriptors.
+    """A link's part of a reactor: its lock, its callbacks, its timers and its descriptors.
 
     `call_soon` and `run_here` may be used from any thread. The rest is for the reactor's thread, or
     for a thread inside `run_here`.
@@ -100,30 +100,30 @@ class Lane:
         # KeyboardInterrupt, comes right after it was taken. Nobody ever waits for it.
         self._lock = threading.RLock()
         self._is_inside = False
-        # The reactor stands aside: whoever has the lock wakes it afterwards.
+        # The lane stands aside: the holder of the lock wakes the reactor afterwards.
         self._is_wanted = False
         self._waiting: deque[Callable[[], object]] = deque()
         self._handlers: dict[int, tuple[Callable[[int, int], object], int]] = {}
 
     def call_soon(self, callback: Callable[[], object]) -> None:
-        """Have the reactor call something, unless the lane is closed."""
+        """Make the reactor call something, unless the lane is closed."""
         if self.is_open:
             self._reactor.submit(self, callback)
 
     def run_here(self, job: Callable[[], bool]) -> bool:
-        """Do something in the calling thread that is otherwise for the reactor's.
+        """Run a job of the reactor's thread in the calling thread.
 
         Returns:
-            what the job returns; False, without a call, where another thread is at work in this
-            lane or waits for it, or this thread itself is at work: then it is inside the handler
-            of a signal that came meanwhile.
+            what the job returns; False, without a call, if another thread is at work in this lane
+            or waits for it, or if this thread itself is at work in it, and now in a signal handler.
         """
         is_in = False
         try:
             try:
                 if not self._lock.acquire(blocking=False):
                     return False
-                # Who transmits in a loop would else have the lane whenever the reactor looks.
+                # Otherwise, a thread that transmits in a loop would always have the lane when the
+                # reactor looks.
                 if self._is_inside or self._is_wanted or not self.is_open:
                     return False
                 is_in = self._is_inside = True
@@ -132,7 +132,7 @@ class Lane:
                 if is_in:
                     self._is_inside = False
         finally:
-            # An exception may have come anywhere above: whether the lock is ours, it says itself.
+            # An exception may have come anywhere above: the lock itself knows whether it is ours.
             try:  # noqa: SIM105 - this is passed for each event
                 self._lock.release()
             except RuntimeError:
@@ -141,17 +141,17 @@ class Lane:
                 self._reactor.wake()
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
-        """Have the reactor call something after some seconds."""
+        """Make the reactor call something after some seconds."""
         return self._reactor.add_timer(self, delay_s, callback)
 
     def cancel(self, timer: Timer | None) -> None:
-        """Do not call what `call_later` was asked for; `None` stands for nothing."""
+        """Cancel a timer of `call_later`; does nothing for `None`."""
         if timer is not None and timer.callback is not None:
             timer.callback = None
             self._reactor.note_cancelled()
 
     def watch(self, fd: int, events: int, handler: Callable[[int, int], object]) -> None:
-        """Call a handler with (descriptor, events) whenever a descriptor is ready; or change that.
+        """Call a handler with (descriptor, events) whenever a descriptor is ready. May be repeated.
 
         Args:
             fd: the descriptor.
@@ -171,7 +171,7 @@ class Lane:
             raise
 
     def unwatch(self, fd: int) -> None:
-        """Call no handler for a descriptor any more; before it is closed, as numbers come again."""
+        """Stop watching a descriptor. Call this before it is closed: its number is used again."""
         if self._handlers.pop(fd, None) is not None:
             self._reactor.apply(self, fd)
 
@@ -183,10 +183,10 @@ class Lane:
         self._waiting.clear()
         self._reactor.detach(self)
 
-    # For the reactor alone.
+    # For the reactor only.
 
     def wanted_events(self, fd: int) -> int:
-        """The events that are watched for on a descriptor; 0 for none."""
+        """The events for which a descriptor is watched; 0 for none."""
         handler = self._handlers.get(fd)
         return handler[1] if handler is not None and not self._is_wanted else 0
 
@@ -196,7 +196,7 @@ class Lane:
         return list(self._handlers)
 
     def is_free(self) -> bool:
-        """Tell whether nobody is at work in the lane."""
+        """Tell whether no thread is at work in the lane."""
         is_free = self._lock.acquire(blocking=False)
         if is_free:
             self._lock.release()
@@ -214,7 +214,7 @@ class Lane:
             self._waiting.append(callback)
 
     def resume(self) -> bool:
-        """Call what had to wait; whether the reactor need no longer stand aside."""
+        """Call what had to wait; returns whether the lane need not stand aside any longer."""
         while self._waiting:
             if not self._enter(self._waiting[0]):
                 return False
@@ -228,9 +228,9 @@ class Lane:
             handler[0](fd, events & handler[1])
 
     def _enter(self, callback: Callable[..., object], *arguments: int) -> bool:
-        """Call something with the lock; whether the lock was free."""
+        """Call something with the lock; returns whether the lock was free."""
         if not self._lock.acquire(blocking=False):
-            # First say that it is wanted, then try again: whoever has it does the reverse.
+            # First say that it is wanted, then try again: its holder does the reverse.
             was_wanted, self._is_wanted = self._is_wanted, True
             if not self._lock.acquire(blocking=False):
                 if not was_wanted:
@@ -251,7 +251,7 @@ class Lane:
         return True
 
     def hand_over(self, error: BaseException) -> None:
-        """Have the link deal with an error; with the lock."""
+        """Let the link deal with an error. Called with the lock."""
         try:
             self._on_error(error)
         except BaseException:
@@ -285,7 +285,7 @@ class Reactor:
         self._poller = poller
         self._forget()
         self._stalled_s = 0.0
-        # When the thread last came to know what had arrived.
+        # When the thread last looked at what had arrived.
         self._read_s = time.monotonic()
         disown_in_child(self, Stage.CONNECTIONS)
 
@@ -305,7 +305,7 @@ class Reactor:
         self._round = self._woken_round = 0
         self._is_waiting = False
         self._aside: set[Lane] = set()
-        # What the present round is at, for whoever asks why it takes so long.
+        # What the present round is doing, for a log line about why it takes so long.
         self._busy_with: Lane | None = None
         self._busy_since_s = 0.0
         self._longest_s, self._longest_name = 0.0, ""
@@ -314,7 +314,7 @@ class Reactor:
 
     @property
     def is_current_thread(self) -> bool:
-        """The caller is this reactor's thread."""
+        """Whether the caller is this reactor's thread."""
         return self._thread is threading.current_thread()
 
     def attach(self, name: str, on_error: Callable[[BaseException], object]) -> Lane:
@@ -343,13 +343,14 @@ class Reactor:
         return lane
 
     def submit(self, lane: Lane, callback: Callable[[], object]) -> None:
-        """Have a lane called soon; wakes the thread where it waits."""
+        """Have a lane called soon; wakes the thread if it waits."""
         self._calls.append((lane, callback))
         self.wake()
 
     def wake(self) -> None:
-        """Have the thread look for something to do, once."""
-        # The thread notes that it waits before it looks for calls, so one of both sees the other.
+        """Make the thread look once for something to do."""
+        # The thread notes that it waits before it looks for calls, so one of the two sees the
+        # other.
         number = self._round
         if self._is_waiting and self._woken_round != number:
             waker = self._waker
@@ -367,20 +368,20 @@ class Reactor:
         return now_s - self._stalled_s
 
     def busy(self) -> str:
-        """What the thread is at, for the log; empty while it waits."""
+        """What the thread is doing, for the log; empty while it waits."""
         lane = self._busy_with
         if lane is None:
             return ""
         return f"busy with {lane.name} for {time.monotonic() - self._busy_since_s:.1f} s"
 
     def wait_for_end(self, timeout: float) -> bool:
-        """Wait until the thread has ended, as all links have gone.
+        """Wait until all links have gone and the thread has ended.
 
         Args:
             timeout: the longest wait, in seconds.
 
         Returns:
-            whether it has; False, at once, in the thread itself.
+            whether it has ended; False, at once, in the thread itself.
         """
         if self.is_current_thread:
             return False
@@ -423,7 +424,7 @@ class Reactor:
             return
         key = selector.get_map().get(fd)
         if key is not None and key.data is not lane:
-            # Of a lane that has closed it and not said so; the number is another descriptor's now.
+            # Left by a lane that closed it without a word; another descriptor has the number now.
             if wanted:
                 _unregister(selector, fd)
                 selector.register(fd, wanted, lane)
@@ -469,17 +470,17 @@ class Reactor:
                 self._one_round()
                 pause_s = _STAND_ASIDE_S
             except BaseException:
-                # Nothing of a lane comes here: this is a bug of the reactor's own.
-                with contextlib.suppress(Exception):  # there may be no memory for it
+                # No error of a lane comes here: this is a bug in the reactor itself.
+                with contextlib.suppress(Exception):  # there may be no memory for the log line
                     logger.exception("%s: unexpected error in a round; going on", self.name)
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
     def _ends(self) -> bool:
-        """End, where no lane is left."""
+        """End if no lane is left."""
         with self._changed:
             if self._thread is not threading.current_thread():
-                return True  # its start was interrupted, as by KeyboardInterrupt: it is not used
+                return True  # its start was interrupted, so nobody uses it
             if self._lanes:
                 return False
             self._close_poller()
@@ -505,7 +506,7 @@ class Reactor:
             self._warn(error)
             return
         self._listener, self._waker, self._selector = listener, waker, selector
-        # After a poller that broke: what was watched is watched again.
+        # The former poller broke: watch again what it has watched.
         for lane in tuple(self._lanes):
             for fd in lane.descriptors:
                 try:
@@ -519,7 +520,7 @@ class Reactor:
         self._waker = self._listener = None
         for each in (selector, *ends):
             if each is not None:
-                with contextlib.suppress(OSError):  # a stranger has closed it
+                with contextlib.suppress(OSError):  # other code has closed it
                     each.close()
 
     def _warn(self, error: OSError | ValueError | MemoryError) -> None:
@@ -533,7 +534,7 @@ class Reactor:
         self._round += 1
         self._is_waiting = True
         try:
-            # Looked at after it was noted that the thread waits: who comes later wakes it.
+            # Look only after noting that the thread waits: a call that comes later wakes it.
             if self._calls or any(lane.is_free() for lane in self._aside):
                 timeout_s = 0.0
             ready = self._read(timeout_s)
@@ -580,7 +581,7 @@ class Reactor:
             ready = self._select(self._selector, timeout_s)
         late_s = time.monotonic() - began_s - timeout_s
         if late_s > _STALE_S and not ready and self._selector is not None:
-            # The program was stopped for a while: then the poller only says that time is up.
+            # The program was paused for a while: then the poller only says that time is up.
             ready = self._select(self._selector, 0.0)
         self._note_unread(late_s)
         self._read_s = time.monotonic()
@@ -600,14 +601,14 @@ class Reactor:
     def _drop_bad_descriptors(
         self, selector: selectors.BaseSelector, error: OSError | ValueError
     ) -> None:
-        """Find the descriptors that the poller cannot wait for; each costs its link alone."""
+        """Find the descriptors that the poller cannot wait for; only their links get an error."""
         bad = [
             key
             for key in list(selector.get_map().values())
             if not _can_be_watched(selector, key.fd)
         ]
         if not bad or any(key.data is None for key in bad):
-            # The poller itself, or its waker, was closed by a stranger: begin anew.
+            # Other code has closed the poller itself, or its waker: begin anew.
             self._warn(error)
             self._close_poller()
             time.sleep(_WITHOUT_POLLER_S)
@@ -645,7 +646,7 @@ class Reactor:
                 continue
             self._call(timer.lane, timer.run)
             if self._is_stale:
-                break  # the others come at once, but for a look at what has arrived
+                break  # the others follow at once, after a look at what has arrived
         if self._cancelled > max(_CANCELLED_TIMERS, len(timers) // 2):
             timers[:] = [entry for entry in timers if entry[2].callback is not None]
             heapq.heapify(timers)
@@ -678,17 +679,17 @@ class Reactor:
         for end in ends:
             if end is not None:
                 end.close()
-        # The child's copies. The parent's poller is shared: nothing may be taken out of it.
+        # Close the child's copies. The poller is shared with the parent, so remove nothing from it.
         if isinstance(selector, (selectors.SelectSelector, selectors.PollSelector)):
             selector.close()
 
 
 def _nothing() -> None:
-    """Do nothing, with the lock."""
+    """Do nothing. Called with the lock."""
 
 
 def _unregister(selector: selectors.BaseSelector, fd: int) -> None:
-    # Where it was closed already, the poller knows.
+    # If it was closed already, the poller knows.
     with contextlib.suppress(OSError, ValueError, KeyError):
         selector.unregister(fd)
 
@@ -703,7 +704,7 @@ def _raiser(error: BaseException) -> Callable[[], object]:
 def _can_be_watched(selector: selectors.BaseSelector, fd: int) -> bool:
     try:
         if isinstance(selector, selectors.SelectSelector):
-            select.select([fd], [], [], 0.0)  # not those with high numbers, either
+            select.select([fd], [], [], 0.0)  # nor those with high numbers
         else:
             os.fstat(fd)
     except (OSError, ValueError):

@@ -1,8 +1,8 @@
 """Receives from one queue of one broker: the part of a consumer that does the work.
 
-What is done with a message is for a `Taker` to say. A message is acknowledged when it was handled,
-together with others that were handled about then. Where the taker has no room, the message is held,
-unacknowledged, and offered again shortly: the prefetch limit then holds the broker back, and the
+A `Taker` takes the messages. A message is acknowledged after it was handled, together with others
+that were handled at about the same time. If the taker has no room, the message is held,
+unacknowledged, and offered again shortly: the prefetch limit then holds back the broker, and the
 thread never blocks.
 """
 
@@ -27,20 +27,21 @@ from .reactor import Reactor, Timer
 from .topology import Queue, declare_exchange
 
 _LOOK_AGAIN_S = 0.002
-"""Wait before a taker without room is tried again: a chart handles some dozen events in it."""
+"""The wait before a taker without room is tried again: a chart handles some dozen events in it."""
 
 _LOOK_AGAIN_MAX_S = 0.032
-"""The wait doubles up to this while there is no room at all, so that waiting for a chart that
-handles nothing just now does not cost a processor either."""
+"""The wait doubles up to this while there is no room at all, so that waiting for a busy chart costs
+no processor time."""
 
 _ACKNOWLEDGE_AFTER_S = 0.001
-"""How long an acknowledgement may wait for others to go with: until the chart has had the event, as
-it would hold up that one's answer, and not until the broker writes it to disk for want of it.
-Until then the message may come again if the connection is lost."""
+"""How long an acknowledgement may wait to go together with others: long enough for the chart to
+handle the event first, so that it does not hold up the chart's answer; short enough that the broker
+need not write the event to disk. Until it goes, the message may come again if the connection is
+lost."""
 
 _ACKNOWLEDGE_SHARE = 4
-"""It goes at once when it stands for one in so many of the messages that the prefetch limit allows:
-so the broker may always send more."""
+"""An acknowledgement goes at once when it stands for a quarter of the messages that the prefetch
+limit allows, so that the broker may always send more."""
 
 
 class ConsumerStats(NamedTuple):
@@ -54,22 +55,22 @@ class ConsumerStats(NamedTuple):
     own: int
     """Messages of one's own that were skipped."""
     duplicates: int
-    """Came more than once; handed over once."""
+    """Came again and were skipped."""
     gaps: int
-    """Were sent, and never came."""
+    """Were sent by somebody and never came."""
     rejected: Mapping[RejectReason, int]
-    """Not taken, by reason."""
+    """Received and rejected, by reason."""
 
 
 class Outcome(enum.Enum):
-    """What a taker says of a message."""
+    """What a taker says about a message."""
 
     HANDLED = enum.auto()
     """It may be acknowledged."""
     REJECTED = enum.auto()
-    """It is of no use to anybody here."""
+    """It is of no use here, and is rejected without requeue."""
     NO_ROOM = enum.auto()
-    """It, or what is left of it, is to be offered again."""
+    """There is no room: offer the message, or the rest of it, again."""
 
 
 class Ticket:
@@ -80,14 +81,14 @@ class Ticket:
         self.on_finished: Callable[[], object] | None = None
 
     def finish(self) -> None:
-        """Everything of the message was handled. From any thread."""
+        """Note that everything of the message was handled. Any thread may call this."""
         self.is_finished = True
         if self.on_finished is not None:
             self.on_finished()
 
 
 class Taker(Protocol):
-    """Takes the messages of a receiver, in the reactor's thread; it raises nothing."""
+    """Takes the messages of a receiver, in the reactor's thread. Its methods must not raise."""
 
     def take(self, delivery: Delivery) -> Outcome | Ticket:
         """Take one message, or what was left of it."""
@@ -96,7 +97,7 @@ class Taker(Protocol):
         """Tell whether a message is too large to be kept until there is room."""
 
     def forget(self) -> None:
-        """The connection was lost: a message that was taken in part comes again, whole."""
+        """Note that the connection was lost: a message taken in part comes again, whole."""
 
 
 @dataclass(frozen=True)
@@ -104,15 +105,15 @@ class Source:
     """What a receiver receives.
 
     Args:
-        exchange: a durable topic exchange; declared where it does not exist.
+        exchange: a durable topic exchange; declared if it does not exist.
         routing_key: the pattern to bind: ``*`` stands for a word, ``#`` for any number of words.
-        queue: the queue to declare and consume from; default an exclusive one.
-        further_keys: further keys to bind. What comes by these is said in passing: it is not
-            counted where it is one's own.
-        skip_sender_id: messages with this ``app_id`` are one's own and skipped.
+        queue: the queue to declare and consume from. Default: an exclusive one.
+        further_keys: further routing keys to bind, for notices: own messages with these are not
+            counted.
+        skip_sender_id: messages with this ``app_id`` are the node's own, and are skipped.
 
     Raises:
-        SettingsError: AMQP has no such name of an exchange or pattern.
+        SettingsError: AMQP does not allow the exchange's name or the pattern.
     """
 
     exchange: str
@@ -133,10 +134,10 @@ class Receiver:
         endpoint: the broker.
         role: what the receiver is for.
         source: what it receives.
-        taker: what takes the messages.
-        reactor: whose thread it runs in.
-        on_state: called when the state has changed, in the thread that changed it; it returns at
-            once and raises nothing.
+        taker: takes the messages.
+        reactor: drives its connection.
+        on_state: called when the state has changed, in the thread that changed it. It must return
+            at once and must not raise.
     """
 
     def __init__(
@@ -161,9 +162,9 @@ class Receiver:
         self._held: deque[Delivery] = deque()
         self._look_again: Timer | None = None
         self._look_again_s = _LOOK_AGAIN_S
-        # ... those that others still handle, and what was handled behind them, in order:
+        # ... messages that others still handle, and messages handled behind them, in order:
         self._unfinished: deque[tuple[int, Ticket | None]] = deque()
-        # ... and the last message that was handled, and how many up to it are not acknowledged.
+        # ... the last message that was handled, and how many up to it are not acknowledged yet.
         self._handled_tag = self._handled = 0
         self._acknowledge_timer: Timer | None = None
         self._acknowledging: Acknowledging | None = None
@@ -227,7 +228,7 @@ class Receiver:
         """Deliveries come by themselves."""
 
     def probe(self, channel: pika.channel.Channel) -> None:
-        """Declare and bind again: of a deleted exchange or binding the broker tells nobody."""
+        """Declare and bind again: the broker reports no deleted exchange or binding."""
         declare_exchange(
             channel,
             self.source.exchange,
@@ -237,7 +238,7 @@ class Receiver:
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Delete a queue that would outlive its consumer.
 
-        A consumer that ends on purpose comes back under another name: nobody needs the queue.
+        A consumer that was stopped returns under another name, so nobody needs the queue.
         """
         queue = self.source.queue
         if queue.exclusive:
@@ -257,7 +258,7 @@ class Receiver:
         self._taker.forget()
 
     def on_state(self) -> None:
-        """Tell of a new state."""
+        """Report a new state."""
         if self._tell_state is not None:
             self._tell_state()
 
@@ -266,8 +267,8 @@ class Receiver:
     def _on_pika_delivery(
         self, _channel: object, method: Any, properties: Any, body: bytes
     ) -> None:
-        """Take a message that came by pika."""
-        key = method.routing_key  # bytes, where it is no text
+        """Take a message that pika delivers."""
+        key = method.routing_key  # bytes if it is not valid text
         self._on_delivery(
             Delivery(
                 body,
@@ -280,10 +281,10 @@ class Receiver:
 
     def _on_delivery(self, delivery: Delivery) -> None:
         if self._acknowledging is None:
-            return  # of a connection that was given up: it comes again
+            return  # from a connection that was given up: it comes again
         self.messages += 1
         if self._taker.refuse_oversize(delivery):
-            # At once: what waits for room is kept in memory.
+            # Check at once, because messages that wait for room are kept in memory.
             self._reject(delivery)
             return
         self._held.append(delivery)
@@ -291,7 +292,7 @@ class Receiver:
             self._offer()
 
     def _offer(self) -> None:
-        """Offer held messages, in order, as far as there is room for them."""
+        """Offer the held messages, in order, as far as there is room."""
         self._look_again = None
         while self._held and not self.link.is_stopping:
             delivery = self._held[0]
@@ -312,7 +313,7 @@ class Receiver:
                 self._await(delivery.tag, outcome)
 
     def _is_own(self, delivery: Delivery) -> bool:
-        """Count a message of one's own, which is skipped."""
+        """Count a message of the own node, which is skipped."""
         source = self.source
         is_own = source.skip_sender_id is not None and delivery.sender_id == source.skip_sender_id
         self.own += is_own and delivery.routing_key not in source.further_keys
@@ -324,7 +325,7 @@ class Receiver:
         """Acknowledge a message, and all behind it, when others have handled it."""
         self._unfinished.append((tag, ticket))
         ticket.on_finished = lambda: self.link.call_soon(self._acknowledge_finished)
-        if ticket.is_finished:  # before it was told whom to tell
+        if ticket.is_finished:  # it was finished before `on_finished` was set
             self._acknowledge_finished()
 
     def _acknowledge_finished(self) -> None:
@@ -339,7 +340,7 @@ class Receiver:
             self._acknowledge(tag)
 
     def _acknowledge(self, tag: int) -> None:
-        """Acknowledge a message soon; they are handled in the order of their tags."""
+        """Acknowledge a message soon. Messages are handled in the order of their tags."""
         self._handled_tag = tag
         self._handled += 1
         if self._handled * _ACKNOWLEDGE_SHARE >= self._prefetch:

@@ -1,8 +1,8 @@
 """Sends what is posted to one exchange of one broker: the part of a publisher that does the work.
 
-The broker confirms each message (https://www.rabbitmq.com/docs/confirms). What was not confirmed
-when a connection is lost is sent again on the next, first and in order (see `outbox`). When it is
-sent, and by which thread, is for the `schedule` to decide.
+The broker confirms each message (https://www.rabbitmq.com/docs/confirms). Events that were not
+confirmed when a connection is lost are sent again on the next one, first and in order (see
+`outbox`). The `schedule` decides when events are sent, and by which thread.
 """
 
 from __future__ import annotations
@@ -61,9 +61,9 @@ class PublisherStats(NamedTuple):
     tempo_s: float
     """The present time between two beats."""
     drops: Mapping[DropReason, int]
-    """The same by reason."""
+    """The same, by reason."""
     fault: str
-    """Why it is not connected; empty while it is."""
+    """Why it is not connected; empty while it is connected."""
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,17 @@ class Traffic:
     """What a sender sends, and how.
 
     Args:
-        exchange: a durable topic exchange; declared where it does not exist.
+        exchange: a durable topic exchange; declared if it does not exist.
         routing_key: the routing key of every message.
         separator: joins tokens that wait together into one AMQP message; `None` sends each alone.
-        durable: messages survive a restart of the broker.
-        lossy: what was under way when a connection is lost is not sent again, and a full outbox
-            drops its oldest: the traffic may be lost, and never waits.
-        patient: nobody waits for it: it goes once in the time of a beat.
+        durable: whether messages survive a restart of the broker.
+        lossy: whether the traffic may be lost but must never wait: messages under way when a
+            connection is lost are not sent again, and a full outbox drops its oldest.
+        patient: whether nobody waits for this traffic, so that it goes out at most once a beat.
         sender_id: an opaque id for the AMQP property ``app_id``.
 
     Raises:
-        SettingsError: AMQP has no such name, or the separator is not bytes.
+        SettingsError: AMQP does not allow a name, or the separator is not bytes.
     """
 
     exchange: str
@@ -93,7 +93,7 @@ class Traffic:
     sender_id: str | None = None
 
     def __post_init__(self) -> None:
-        # What pika cannot write it would refuse in the reactor's thread, again and again.
+        # Otherwise pika would refuse it in the reactor's thread, again and again.
         check_short_text("exchange_name", self.exchange)
         check_short_text("routing_key", self.routing_key)
         if self.sender_id is not None:
@@ -112,7 +112,7 @@ class Traffic:
         )
 
     def new_outbox(self, limits: Limits) -> Outbox:
-        """Make an outbox for it."""
+        """Make an outbox for this traffic."""
         joined = self.separator is not None
         return Outbox(
             max_events=limits.snoop_backlog_events if self.lossy else limits.backlog_events,
@@ -146,9 +146,9 @@ class Sender:
         endpoint: the broker.
         role: what the sender is for.
         traffic: what it sends.
-        reactor: whose thread it runs in.
-        on_state: called when the state has changed, in the thread that changed it; it returns at
-            once and raises nothing.
+        reactor: drives its connection.
+        on_state: called when the state has changed, in the thread that changed it. It must return
+            at once and must not raise.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class Sender:
         self._limits = endpoint.limits
         self._tell_state = on_state
         self._beat_timer: Timer | None = None
-        # Of the channel in use; for whoever is in the link's lane.
+        # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
         self._publishing: Publishing | None = None
         self._writes_here = False
@@ -172,8 +172,8 @@ class Sender:
         disown_in_child(self, Stage.CONNECTIONS)
 
     def _begin_anew(self) -> None:
-        # Guards all that follows; notified at each change. The lock itself is kept: the methods of
-        # a condition are Python's, and take some time.
+        # Guards all that follows; notified at each change. The lock itself is kept too, because a
+        # condition's methods are written in Python and take time.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
         self._outbox = self.traffic.new_outbox(self._limits)
@@ -193,7 +193,7 @@ class Sender:
 
     @property
     def is_connected(self) -> bool:
-        """The broker is connected."""
+        """Whether the broker is connected."""
         return self.link.is_connected
 
     # Life.
@@ -209,10 +209,10 @@ class Sender:
     # Posting.
 
     def enqueue(self, token: bytes) -> bool:
-        """Put bytes into the FIFO without waiting for room; over its limit, the oldest go.
+        """Put bytes into the FIFO without waiting for room; if it is full, the oldest are dropped.
 
         Returns:
-            whether `attend` has to be called; otherwise the token is sent without it.
+            whether the caller has to call `attend`; otherwise the token is sent without it.
 
         Raises:
             NetworkStopped: the sender was stopped, or belongs to the parent process.
@@ -223,7 +223,7 @@ class Sender:
         return has_turn
 
     def attend(self, others: Sequence[Sender] = ()) -> None:
-        """Have what is due sent: by the calling thread, where that can; else by the reactor's.
+        """Send what is due: in the calling thread if it can, otherwise in the reactor's.
 
         Args:
             others: further senders of the same reactor, which does it for them.
@@ -234,11 +234,11 @@ class Sender:
             others[0].wake(others[1:])
 
     def wake(self, others: Sequence[Sender] = ()) -> None:
-        """Have the reactor's thread look what there is to send.
+        """Make the reactor's thread look for something to send.
 
         Args:
-            others: further senders to wake, which that thread does: it takes a moment for each,
-                and the caller may have something to wait for.
+            others: further senders, which that thread wakes: this takes a moment for each, which
+                the caller is spared.
         """
         with self._lock:
             if others or not self._schedule.wake_pending:
@@ -248,9 +248,10 @@ class Sender:
                 self._schedule.wake_pending = True
 
     def publish_aside(self, body: bytes, routing_key: str, expires_s: float) -> None:
-        """Publish a message besides what is posted, by another key, if the broker takes it now.
+        """Publish a message without the FIFO and with another key, if the broker takes it now.
 
-        It never waits, is not counted, may be lost, and nobody needs to be bound for it.
+        The message never waits, is not counted and may be lost, and no queue needs to be bound for
+        it.
 
         Args:
             body: the message.
@@ -266,7 +267,7 @@ class Sender:
 
     @property
     def patient(self) -> bool:
-        """What is posted goes once in the time of a beat, as nobody waits for it."""
+        """Posts go out at most once a beat, because nobody waits for them."""
         return self._schedule.patient
 
     @patient.setter
@@ -278,22 +279,22 @@ class Sender:
 
     @property
     def is_absent(self) -> bool:
-        """The broker was never reached, or was lost ``limits.absent_after_s`` ago, or refuses us.
+        """Whether the broker was never reached, is lost for ``absent_after_s``, or refuses us.
 
-        One that was lost just now is expected back, and treated like a connected one.
+        A broker that was lost only just now is expected back, and treated like a connected one.
         """
         return time.monotonic() >= self._absent_at_s
 
     @property
     def has_room(self) -> bool:
-        """A post would not have to wait."""
-        # What is in the intake need not be counted: beyond it there is always room for one more.
+        """Whether a post would not have to wait."""
+        # The intake need not be counted: it leaves room for at least one more token.
         return self.traffic.lossy or not self._outbox.is_full or self.is_absent
 
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.
 
-        Does not wait where the broker is absent, nor for lossy traffic.
+        Does not wait if the broker is absent, or for lossy traffic.
 
         Args:
             deadline_s: a time of `time.monotonic`.
@@ -325,7 +326,7 @@ class Sender:
             deadline_s: a time of `time.monotonic`.
 
         Returns:
-            whether it was posted; False where there was no room in time.
+            whether it was posted; False if there was no room in time.
 
         Raises:
             NetworkStopped: the sender was stopped, or belongs to the parent process.
@@ -340,21 +341,21 @@ class Sender:
 
     @property
     def is_flushed(self) -> bool:
-        """The broker has confirmed everything that was posted, or was never reached."""
+        """Whether the broker has confirmed everything that was posted, or was never reached."""
         with self._lock:
             return self._outbox.is_empty or not self._was_ready
 
     def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
 
-        What was dropped meanwhile counts as confirmed; `stats` has its number.
+        Events that were dropped meanwhile count as confirmed; `stats` has their number.
 
         Args:
             timeout: the longest wait in seconds.
-            if_absent: wait even while the broker `is_absent`.
+            if_absent: whether to wait even while the broker `is_absent`.
 
         Returns:
-            whether it has, or was never reached, in that time.
+            whether the broker has confirmed everything in time, or was never reached.
         """
         deadline_s = time.monotonic() + timeout
         self.send_everything()
@@ -371,12 +372,12 @@ class Sender:
             return self._settled >= posted or not self._was_ready
 
     def send_everything(self) -> None:
-        """Have what waits sent, without waiting for a beat; returns at once."""
+        """Send what waits, without waiting for a beat; returns at once."""
         self.link.call_soon(lambda: self._send(everything=True))
 
     @property
     def _settled(self) -> int:
-        """How many of those posted are confirmed, or given up."""
+        """How many of the posted tokens are confirmed or given up."""
         return self._schedule.posted - self._outbox.depth - self._outbox.unconfirmed
 
     def stats(self) -> PublisherStats:
@@ -401,8 +402,8 @@ class Sender:
     # The link's lane: the reactor's thread, or one that is inside `Link.run_here`.
 
     def _send_from_here(self) -> bool:
-        """Send what is due, unless the reactor's thread is at it; whether nothing is left."""
-        # Whose first post begins the beats needs the reactor's thread.
+        """Send what is due, unless the reactor's thread does; returns whether nothing is left."""
+        # The first post of patient traffic begins the beats, which needs the reactor's thread.
         if not self._writes_here or self._schedule.patient:
             return False
         try:
@@ -412,8 +413,8 @@ class Sender:
             self._give_up_connection()
             return True
         except BaseException:
-            # Of a signal's handler, such as KeyboardInterrupt: a message may be noted of which
-            # nothing, or a part, was written.
+            # From a signal handler, such as KeyboardInterrupt: the outbox may have a message that
+            # was not written, or only in part.
             self._give_up_connection()
             raise
 
@@ -428,7 +429,7 @@ class Sender:
         return self._send_next() and not self._outbox.depth
 
     def _send_next(self) -> bool:
-        """Send one message; whether there was one, and the connection is ready for more."""
+        """Send one message; returns whether there was one and the connection is ready for more."""
         publishing, channel = self._publishing, self._channel
         if publishing is None or channel is None or not channel.is_open:
             return False
@@ -455,7 +456,7 @@ class Sender:
         self._send(everything=True)
 
     def _send(self, *, everything: bool = False) -> None:
-        """Send what is due, or at a beat everything, and set the time of the next beat."""
+        """Send what is due, or everything at a beat, and set the time of the next beat."""
         if not self._schedule.is_ready:
             return
         outbox = self._outbox
@@ -464,7 +465,7 @@ class Sender:
         depth = outbox.depth
         everything = everything or self._beat_timer is None
         has_sent = False
-        # Bounded, where each event is a message of its own: there is more to do in this thread.
+        # Bounded if each event is a message of its own, because this thread has other work, too.
         for _ in range(self._limits.batch_events):
             if not (everything or outbox.fills_message) or not self._send_next():
                 break
@@ -506,7 +507,7 @@ class Sender:
         declare_exchange(channel, self.traffic.exchange, self.link.answered)
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
-        """Nothing has to be taken away."""
+        """Say good-bye at once: nothing has to be removed at the broker."""
         done()
 
     def on_ready(self, channel: pika.channel.Channel, wire: Wire) -> None:
@@ -526,7 +527,7 @@ class Sender:
         self._send(everything=True)
 
     def on_lost(self) -> None:
-        """Keep what was not confirmed for the next connection."""
+        """Keep the unconfirmed tokens for the next connection."""
         self._publishing = self._channel = None
         self._stop_beating()
         with self._changed:
@@ -539,7 +540,7 @@ class Sender:
             self._changed.notify_all()
 
     def on_state(self) -> None:
-        """Note what the link's state means for posts, and tell."""
+        """Note what the link's state means for posts, and report the change."""
         link = self.link
         with self._changed:
             self._schedule.close(self._why_closed())
@@ -550,7 +551,7 @@ class Sender:
             self._tell_state()
 
     def _why_closed(self) -> str:
-        """Why posts are refused; empty where they are taken."""
+        """Why posts are refused; empty if they are accepted."""
         link = self.link
         if not link.is_stopping:
             return ""
@@ -570,7 +571,8 @@ class Sender:
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
         if self._tally.nacks_in_a_row < self._limits.nack_attempts:
-            # The broker could not take it over. Sending it alone again would put it behind others.
+            # The broker could not take the message. To send only that one again would change the
+            # order.
             if self._channel is not None and self._channel.is_open:
                 self._tally.nacks_in_a_row += 1
                 self.link.reopen("the broker refused a message; sending again")
@@ -579,7 +581,7 @@ class Sender:
 
     def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
         if self._publishing is None:
-            return  # of a connection that was given up: its messages are sent again
+            return  # from a connection that was given up: its messages are sent again
         self.link.note_progress()
         with self._changed:
             settled = self._outbox.confirm(tag, multiple=multiple)
@@ -607,7 +609,7 @@ class Sender:
                 self._note_drop(DropReason.CONNECTION if lossy else DropReason.BACKLOG, dropped)
 
     def _note_drop(self, reason: DropReason, events: int) -> None:
-        """Count, and say the first of a burst aloud; with the lock."""
+        """Count dropped events, and log the first of a burst. Called with the lock."""
         self._drops[reason] += events
         if not self._tally.dropped_in_burst and not self.traffic.lossy:
             logger.warning("%s: from now on events are dropped: %s", self.link.name, reason.value)

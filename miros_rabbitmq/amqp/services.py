@@ -2,11 +2,9 @@
 
 Only pika's public interface for loops is used (``pika.adapters.utils.nbio_interface`` and the
 adapter for loops of the select kind). One object serves one attempt to connect. It knows the
-sockets of that attempt, and what it was asked for; so an attempt can be given up as a whole,
-whatever state pika is in.
-
-Names are resolved by `resolve`: pika's own resolver takes a thread for each attempt, which is no
-daemon, and has no time-out.
+sockets, timers and calls of that attempt, so that an attempt can be given up as a whole, whatever
+state pika is in. `resolve` resolves names, because pika's own resolver starts a thread for each
+attempt that is not a daemon, and has no time-out.
 """
 
 from __future__ import annotations
@@ -30,7 +28,7 @@ try:
     import fcntl
     import termios
 
-    # The same number as SIOCOUTQ of tcp(7); elsewhere than on Linux it says something else.
+    # The same number as SIOCOUTQ of tcp(7); it has this meaning only on Linux.
     _UNSENT = termios.TIOCOUTQ if sys.platform == "linux" else None
 except ImportError:  # not on Windows
     _UNSENT = None
@@ -40,7 +38,7 @@ logger = RelayedLogger(__name__)
 
 
 class LaneLoop:
-    """A lane in the shape of a loop of the select kind, as pika's adapter wants one.
+    """A lane with the interface of a select loop, as pika's adapter needs it.
 
     Args:
         lane: the link's.
@@ -65,7 +63,7 @@ class LaneLoop:
         if not self._is_silent:
             callback()
             return
-        # Of a connection that was given up: it may close its socket, and harms no other.
+        # The connection was given up: let pika close its socket, and keep errors from others.
         try:
             callback()
         except Exception:
@@ -86,7 +84,7 @@ class LaneLoop:
         return timer
 
     def remove_timeout(self, timeout_handle: Timer) -> None:
-        """Do not call what `call_later` was asked for."""
+        """Cancel a timer of `call_later`."""
         self._timers.discard(timeout_handle)
         self._lane.cancel(timeout_handle)
 
@@ -101,18 +99,18 @@ class LaneLoop:
                 raise
 
     def update_handler(self, fd: int, events: int) -> None:
-        """Watch it for other events."""
+        """Watch a descriptor for other events."""
         if fd in self._handlers:
             self._lane.watch(fd, events, self._handle)
 
     def remove_handler(self, fd: int) -> None:
-        """Watch it no longer."""
+        """Stop watching a descriptor."""
         if self._handlers.pop(fd, None) is not None:
             self._lane.unwatch(fd)
 
     @property
     def descriptors(self) -> list[int]:
-        """What is watched."""
+        """The watched descriptors."""
         return list(self._handlers)
 
     def _handle(self, fd: int, events: int) -> None:
@@ -129,7 +127,7 @@ class LaneLoop:
             self.remove_timeout(timer)
 
     def start(self) -> None:
-        """Not for pika to do."""
+        """Refuse: pika must not run or stop this loop."""
         raise NotImplementedError("the reactor runs by itself")
 
     stop = close = start
@@ -150,22 +148,22 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         self.is_muted = False
 
     def connection_made(self, transport: Any) -> None:
-        """Note the transport, which is connected."""
+        """Note the connected transport."""
         self.transport = transport
         self.inner.connection_made(transport)
 
     def connection_lost(self, error: BaseException | None) -> None:
-        """Forget it; pika is told, unless the connection was given up."""
+        """Forget the transport, and tell pika, unless the connection was given up."""
         self.transport = None
         if not self.is_muted:
             self.inner.connection_lost(error)
 
     def mute(self) -> None:
-        """Let nothing through any more: the connection was given up."""
+        """Let nothing through any more, because the connection was given up."""
         self.is_muted = True
 
     def eof_received(self) -> bool:
-        """The peer sends nothing more; whether to keep the transport open."""
+        """Note that the peer sends nothing more; returns whether to keep the transport open."""
         return not self.is_muted and bool(self.inner.eof_received())
 
     def data_received(self, data: bytes) -> None:
@@ -176,11 +174,11 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
 
 
 class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no type hints
-    """The I/O services of one attempt to connect, and of the connection that comes of it.
+    """The I/O services of one attempt to connect, and of the resulting connection.
 
     Args:
         lane: the link's.
-        tap: makes what stands between the socket and pika's protocol.
+        tap: makes the object between the socket and pika's protocol.
         resolve_timeout_s: how long the name of the host may take to be resolved, in seconds.
     """
 
@@ -256,13 +254,13 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
     def bytes_unsent(self) -> int:
         """Bytes to send that the other host has not acknowledged: pika's, and the kernel's.
 
-        On Linux the kernel says it (``SIOCOUTQ`` of tcp(7)); elsewhere only pika's count.
+        The kernel's are known only on Linux (``SIOCOUTQ`` of tcp(7)).
         """
         transport = self.tap.transport if self.tap is not None else None
         unsent = int(transport.get_write_buffer_size()) if transport is not None else 0
         if _UNSENT is not None:
-            # What is watched, and not the sockets that were connected: TLS takes their descriptors
-            # over, and those of a host's other addresses are closed.
+            # Ask the watched descriptors, not the sockets that were connected: TLS takes over their
+            # descriptors, and those of a host's other addresses are closed.
             for fd in self._lane_loop.descriptors:
                 with contextlib.suppress(OSError):
                     answer = fcntl.ioctl(fd, _UNSENT, bytes(4))
@@ -272,13 +270,13 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
     def abort(self) -> None:
         """Give the attempt or the connection up, at once and without the broker's consent.
 
-        The link no longer listens to what pika calls back about it.
+        The link ignores further callbacks of pika about it.
         """
         transport = None
         if self.tap is not None:
             transport = self.tap.transport
             self.tap.mute()
-        # pika may be in any state, and what it says about that helps nobody now.
+        # pika may be in any state, and its errors help nobody now.
         with contextlib.suppress(Exception):
             if transport is not None:
                 transport.abort()
@@ -327,7 +325,7 @@ class _NameLookUp(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # 
             on_done([(one.family, *stream, "", (one.ip, port)) for one in found])
 
     def cancel(self) -> bool:
-        """Do not call back; whether it was not too late."""
+        """Do not call back; returns whether this came in time."""
         on_done, self._on_done = self._on_done, None
         if self._look_up is not None:
             self._look_up.cancel()

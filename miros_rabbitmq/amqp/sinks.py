@@ -1,7 +1,7 @@
 """Where received events go: to a callback that returns at once, or to one that has its own thread.
 
 The callback of a chart's FIFO is called in the reactor's thread. A callback of the user may take
-its time, so it is called in a worker's: a slow one holds up nothing but what it is to be given.
+its time, so it is called in a worker's thread: a slow callback holds up nothing but its own events.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from .receiver import Ticket
 logger = RelayedLogger(__name__)
 
 _MOST_WAITING = 512
-"""Events that wait for a callback in its worker: what one message holds. Others wait as messages
-that were not acknowledged, and then at the broker."""
+"""The most events that wait for a callback in its worker: as many as one message holds. Others wait
+in messages that are not acknowledged, and then at the broker."""
 
 
 class Sink(Protocol):
@@ -29,16 +29,16 @@ class Sink(Protocol):
         """How many events it can take now."""
 
     def begin(self) -> SharedTicket | None:
-        """Begin a message; `None` where each event of it is handled when `put` returns."""
+        """Begin a message; returns `None` if each event of it is handled when `put` returns."""
 
     def put(self, event: Any, ticket: SharedTicket | None) -> None:
         """Take an event of a message."""
 
 
 class SharedTicket(Ticket):
-    """The ticket of a message with several events, which is finished with the last of them.
+    """The ticket of a message with several events, which is finished after the last.
 
-    It begins with one share, of whoever hands the events out.
+    It begins with one share, for the code that hands out the events.
     """
 
     def __init__(self) -> None:
@@ -47,12 +47,12 @@ class SharedTicket(Ticket):
         self._shares = 1
 
     def add(self) -> None:
-        """Another event of the message is being handled."""
+        """Note that another event of the message is being handled."""
         with self._lock:
             self._shares += 1
 
     def give_back(self) -> None:
-        """One of them was handled, or no more are handed out. From any thread."""
+        """Note that an event was handled, or that no more come. Any thread may call this."""
         with self._lock:
             self._shares -= 1
             is_last = self._shares == 0
@@ -80,7 +80,7 @@ class DirectSink:
         self.room = room or _any_number
 
     def begin(self) -> None:
-        """Events are handled when they were put."""
+        """Return no ticket: events are handled when `put` returns."""
 
     def put(self, event: Any, ticket: SharedTicket | None) -> None:
         """Call back."""
@@ -118,7 +118,7 @@ class WorkerSink:
         return SharedTicket()
 
     def put(self, event: Any, ticket: SharedTicket | None) -> None:
-        """Have the worker call back."""
+        """Make the worker call back."""
         if ticket is not None:
             ticket.add()
         self._worker.put((event, ticket))
@@ -137,7 +137,7 @@ class WorkerSink:
 def _call(name: str, callback: Callable[[Any], object], event: Any) -> None:
     try:
         callback(event)
-    except BaseException:  # this thread is not theirs to end, as by sys.exit
+    except BaseException:  # even SystemExit must not end this thread
         logger.exception("%s: the callback for received messages raised", name)
 
 

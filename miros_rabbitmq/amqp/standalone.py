@@ -1,6 +1,6 @@
 """The life of a publisher or consumer that is used on its own, without a chart.
 
-It has a reactor to itself, and so a thread; and a worker, in which the user's callbacks are called.
+It has a reactor of its own, and so a thread; and a worker for each of the user's callbacks.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from .reactor import Reactor
 logger = RelayedLogger(__name__)
 
 _MOST_CHANGES = 1_000
-"""Changes of the state that a slow callback was not told of yet; then the oldest go."""
+"""The most changes of the state that wait for a slow callback; beyond it, the oldest go."""
 
 
 _LAST_LINES_S = 0.5
-"""How long a stop waits until what was logged meanwhile is written."""
+"""How long a stop waits until its log lines are written."""
 
 
 class OwnThread:
@@ -37,7 +37,7 @@ class OwnThread:
     Every method may be called from any thread.
 
     Args:
-        name: of the thread.
+        name: the name of the thread.
         on_change: the user's callback for changes of the state; called in a worker's thread.
     """
 
@@ -60,12 +60,12 @@ class OwnThread:
         return self._link
 
     def own(self, link: Link, stop_callbacks: Callable[[float], object] | None = None) -> None:
-        """Take the link, which is made with the reactor; and what ends other callbacks."""
+        """Take the link, which uses the reactor, and the function that ends other callbacks."""
         self._link = link
         self._stop_callbacks = stop_callbacks
 
     def note_change(self) -> None:
-        """Have the user told that the state has changed; returns at once."""
+        """Tell the user, in the worker, that the state has changed; returns at once."""
         if self._changes is not None:
             self._changes.put(None)
 
@@ -74,7 +74,7 @@ class OwnThread:
         for _ in changes:
             try:
                 self._on_change()
-            except BaseException:  # this thread is not theirs to end, as by sys.exit
+            except BaseException:  # even SystemExit must not end this thread
                 logger.exception("%s: the callback for changes of the state raised", self._name)
 
     def start(self) -> None:
@@ -87,7 +87,7 @@ class OwnThread:
         self.link.stop(timeout)
 
     def stop_and_wait(self, timeout: float | None = None) -> bool:
-        """Ask the link to end, and wait for the ends of link, thread and callbacks.
+        """Ask the link to end, and wait until link, thread and callbacks have ended.
 
         Args:
             timeout: seconds; default a little above ``limits.stop_timeout_s``, at which the
@@ -110,25 +110,25 @@ class OwnThread:
         return has_ended
 
     def ask_to_end(self) -> None:
-        """The program ends: close the connection."""
+        """Close the connection, because the program ends."""
         self.link.stop()
 
     def end(self, began_s: float) -> None:
-        """The program ends: wait until the connection is closed, or it is time."""
+        """Wait until the connection is closed, or until the time limit, before the program ends."""
         limit_s = self.link.endpoint.limits.stop_timeout_s
         self.link.wait_for_end(max(0.0, began_s + limit_s - time.monotonic()))
 
 
 class Standalone:
-    """What the public publishers and consumers have in common: a life.
+    """The life of a public publisher or consumer: what all of them have in common.
 
     Args:
-        life: what starts and stops; shared with what is wrapped, if anything is.
+        life: starts and stops it; shared with the wrapped object, if there is one.
     """
 
     def __init__(self, life: OwnThread) -> None:
         self.life = life
-        """Starts and stops; for what wraps this object."""
+        """Starts and stops this object; for an object that wraps it."""
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address} {self.state.value}>"
@@ -155,12 +155,12 @@ class Standalone:
 
     @property
     def is_connected(self) -> bool:
-        """It has a channel that is set up."""
+        """Whether it has a channel that is set up."""
         return self.life.link.is_connected
 
     @property
     def is_stopping(self) -> bool:
-        """It was asked to stop, and not started again."""
+        """Whether it was asked to stop and not started again."""
         return self.life.link.is_stopping
 
     @property
@@ -200,7 +200,7 @@ class Standalone:
         return self.life.stop_and_wait(timeout)
 
     def wait_until_ready(self, timeout: float) -> bool:
-        """Wait until the broker is connected, or refuses us, or a stop.
+        """Wait until the broker is connected or refuses us, or until a stop.
 
         Args:
             timeout: the longest wait, in seconds.

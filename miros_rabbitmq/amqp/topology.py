@@ -20,9 +20,9 @@ class Queue:
     """A queue to consume from.
 
     Args:
-        name: empty has the broker choose one.
-        durable: the queue survives a restart of the broker, and so do its persistent messages.
-        exclusive: it belongs to the connection, and goes with it.
+        name: the queue's name; if it is empty, the broker chooses one.
+        durable: whether the queue, with its persistent messages, survives a restart of the broker.
+        exclusive: whether it belongs to the connection, and is deleted with it.
         arguments: RabbitMQ's optional arguments.
     """
 
@@ -33,10 +33,10 @@ class Queue:
 
 
 def mesh_queue(identity: Identity, limits: Limits) -> Queue:
-    """The queue of one chart: outlives a connection and a broker, and expires after the chart.
+    """The queue of one chart: outlives lost connections and restarts, and expires after the chart.
 
-    It is durable also where events are not to survive a restart: that is said by each message, and
-    from RabbitMQ 4.3 on a queue that is neither durable nor exclusive is refused
+    It is durable even if events are not to survive a restart, which is a property of each message:
+    from 4.3 on, RabbitMQ refuses a queue that is neither durable nor exclusive
     (https://www.rabbitmq.com/release-information/deprecated-features-list).
     """
     name = re.sub(r"[^\w.-]", "_", identity.name, flags=re.ASCII)[:100]
@@ -53,7 +53,7 @@ def mesh_queue(identity: Identity, limits: Limits) -> Queue:
 
 
 def snoop_queue(limits: Limits) -> Queue:
-    """The queue of one watcher: goes with its connection and drops what is not watched in time."""
+    """The queue of one watcher: deleted with its connection, and drops lines that are late."""
     return Queue(
         arguments={
             "x-max-length": limits.snoop_queue_messages,

@@ -100,7 +100,7 @@ class NodeProcess:
 
     @property
     def is_running(self) -> bool:
-        """Whether the node's process lives, be it paused or not."""
+        """Whether the node's process lives, even if it is paused."""
         node = self._node
         return node is not None and node.poll() is None
 

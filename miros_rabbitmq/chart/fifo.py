@@ -36,13 +36,13 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
     Args:
         capacity: the most events that it holds.
         name: the chart, for the log.
-        timeout_s: how long a post to a full FIFO waits for place, in seconds. It gives up earlier
+        timeout_s: how long a post to a full FIFO waits for room, in seconds. It gives up earlier
             when the chart's thread ends. The chart's own posts never wait, because nobody else
-            makes place.
-        must_not_wait: whether the calling thread must not wait for place. Such a thread posts
-            remote events, and has asked for room before: what is posted locally in between may make
-            the FIFO full, and its few events go in all the same. Asked only when the FIFO is full,
-            and with its lock held: it answers at once, and posts nothing.
+            makes room.
+        must_not_wait: tells whether the calling thread must not wait for room. Such a thread posts
+            remote events, and has asked for room before. If local posts have filled the FIFO in
+            between, its few events go in all the same. Called only when the FIFO is full, and with
+            its lock held, so it must answer at once and post nothing.
     """
 
     def __init__(
@@ -168,7 +168,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         return False
 
     def _wait_for_place(self) -> bool:
-        """Release the lock and wait until the chart makes place; return whether it has."""
+        """Release the lock and wait until the chart makes room; return whether it has."""
         chart_thread = self._chart_thread
         if chart_thread is None or chart_thread is threading.current_thread():
             return False

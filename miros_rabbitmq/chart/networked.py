@@ -48,7 +48,7 @@ class RtcTeller:
         self._last_transition: Any = None
 
     def tell(self, hsm: SnoopedHsm) -> None:
-        """Tell the latest run; in the thread that ran it."""
+        """Tell the snoops of the latest run. Called in the thread that ran it."""
         snoops = self._nets.snoops
         transition = hsm.full.trace[-1] if hsm.full.trace else None
         is_new = transition is not self._last_transition
@@ -62,13 +62,13 @@ class RtcTeller:
 
 
 def _has_date(transition: Any) -> bool:
-    """Whether miros can word it: it dates no transition between states that nobody spies on."""
+    """Whether miros can word a transition: it sets no date between states without ``spy_on``."""
     return transition is not None and transition.datetime is not None
 
 
 @dataclass(frozen=True)
 class ChartParts:
-    """What a networked chart has besides a chart of miros."""
+    """The parts that a networked chart has in addition to those of a chart of miros."""
 
     nets: MirosNets
     fifo: ChartFifo
@@ -80,13 +80,13 @@ class ChartParts:
     """The attributes of the chart that must stay what they are, by name."""
 
     def room_for_remote_events(self) -> int:
-        """How many events from the network the FIFO takes now; in the consumers' thread."""
+        """How many remote events fit into the FIFO now. Called in the consumers' thread."""
         if not self.life.has_thread:
             return 0  # before the first state is entered, and after the end
         return self.nets.settings.limits.fifo_remote_events - len(self.fifo)
 
     def cancel_timers(self) -> None:
-        """Stop everything that posts later or again; several threads may do so at once."""
+        """Stop all timers of this chart; several threads may do so at once."""
         with contextlib.suppress(IndexError):
             while True:
                 self.timers.pop().task_run_event.clear()
@@ -206,7 +206,7 @@ class NetworkedChart:
 
     @property
     def lan(self) -> LocalAreaNetwork:
-        """The local network; searched on first use, unless ``addresses`` were given."""
+        """The local network; the first use searches it, unless ``addresses`` were given."""
         return self.nets.lan
 
     @lan.setter
@@ -224,7 +224,7 @@ class NetworkedChart:
         returns.
 
         Raises:
-            AccessRefused: the own broker refuses user, password or permissions.
+            AccessRefused: the own broker refuses the user, the password or a permission.
             VhostNotFound: the own broker has no such virtual host.
             NetworkStopped: the chart was stopped before its networks were up.
             MirosApiException: a start or stop by another thread has not ended within twice
@@ -289,8 +289,8 @@ class NetworkedChart:
     def trace(self) -> str | None:
         """The transitions so far, worded as miros does; from any thread, while the chart runs.
 
-        miros's own trace raises an error at a transition without a date, which a subscription
-        leaves that was made before the chart's thread runs. Here it is left out.
+        A chart that subscribes before its thread runs leaves a transition without a date. miros's
+        own trace raises an error there; this one skips that transition.
 
         Returns:
             the text; `None` if the chart is not instrumented.
@@ -305,7 +305,7 @@ class NetworkedChart:
         return self.nets.this_url
 
     def other_urls(self) -> list[AmqpUrl]:
-        """The URLs of the other brokers that can be used; they are looked for on first use."""
+        """The URLs of the other usable brokers; the first use looks for them."""
         return self.nets.other_urls
 
     def enable_snoop_trace(self) -> None:

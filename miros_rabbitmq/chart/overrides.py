@@ -1,9 +1,10 @@
-"""What a subclass of a networked chart must not do to the names that the chart runs by.
+"""Checks that a subclass does not spoil the names that a networked chart needs to run.
 
 A subclass may override any method and call the original. But a ``stop`` that is a flag cannot be
-called, and a ``queue`` of one's own takes the place of the FIFO: such a chart would fail somewhere
-inside miros, or when the program ends. The checks here say it early, and say which name it is:
-when the class is made, when a chart is constructed, and when it starts.
+called, and an attribute ``queue`` of the subclass replaces the FIFO: such a chart would fail
+somewhere inside miros, or when the program ends. The checks here raise an error that names the
+attribute, as early as possible: when the class is made, when a chart is constructed, or when it
+starts.
 """
 
 from __future__ import annotations
@@ -45,10 +46,11 @@ KEPT = frozenset(
 """Attributes in which miros keeps the data of each chart."""
 
 KEPT_BY_FACTORY = frozenset({"states"})
-"""The same in a `miros.Factory` alone."""
+"""The same, only in a `miros.Factory`."""
 
 NOT_BEFORE = frozenset({"queue", "locking_deque", "thread", "activeobject_task_event"})
-"""Attributes that a chart starts and stops by: what a subclass puts there first would be lost."""
+"""Attributes that a chart needs to start and stop. The chart sets them itself, so a value that a
+subclass has put there before would be lost."""
 
 OLDER_CALLBACKS = {
     "on_network_message": "on_mesh_rx",
@@ -92,7 +94,7 @@ def check_new(chart: object) -> None:
     """Check what a constructor has set before it called the constructor of the chart.
 
     Raises:
-        MirosApiException: this would be overwritten.
+        MirosApiException: the chart's constructor would overwrite it.
     """
     for name in sorted(NOT_BEFORE & vars(chart).keys()):
         raise MirosApiException(
@@ -139,7 +141,7 @@ def check_start(chart: object, kept: Mapping[str, object]) -> None:
 
 
 def warn_of_older_callbacks(cls: type) -> None:
-    """Say once for each class which of its methods are never called any more."""
+    """Warn once for each class of methods that only older releases called."""
     if cls in _warned:
         return
     _warned.add(cls)

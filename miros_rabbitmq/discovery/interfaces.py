@@ -136,7 +136,7 @@ def interface_of(
 
 
 def _preferred(candidates: Sequence[Interface], address: str | None) -> Interface:
-    """Of several addresses of one interface: the given one, or else the first on a network."""
+    """Choose from the addresses of one interface: the given one, or else the first on a network."""
 
     def rank(one: Interface) -> tuple[bool, bool]:
         return (one.address != address, one.kind is not LinkKind.BROADCAST)

@@ -1,7 +1,7 @@
 """The cache of the brokers that were found on the LAN, so that the next start finds them at once.
 
 The file ``.miros_rabbitmq_lan_cache.json`` in the working directory holds addresses and the time,
-and nothing else. It is a hint: whoever reads it verifies the addresses. It is replaced as a whole.
+and nothing else. It is a hint: its reader verifies the addresses. It is replaced as a whole.
 So several processes may share it, nobody ever reads half of it, and no crash leaves it locked. A
 file that cannot be read counts as missing, and is replaced.
 """

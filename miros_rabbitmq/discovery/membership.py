@@ -41,7 +41,7 @@ class Follower(Protocol):
         """Begin to publish to a broker. Called in the membership's thread."""
 
     def removed(self, url: AmqpUrl, /) -> int:
-        """Publish to a broker no longer. Called in the membership's thread.
+        """Stop publishing to a broker. Called in the membership's thread.
 
         Returns:
             the number of events that were given up with it.
@@ -68,7 +68,7 @@ class Membership:
         name: the chart's name, for the log and for the name of the thread.
         follower: the node.
         on_change: called in the membership's thread with each change, after the node has followed
-            it. What it raises is logged. Nothing is looked for while it runs.
+            it. Exceptions that it raises are logged. The search waits until it returns.
     """
 
     def __init__(
@@ -146,8 +146,8 @@ class Membership:
     def stop(self) -> None:
         """Stop looking, and break off a search that is under way.
 
-        Waits for the thread: usually a fifth of a second, at most ``stop_timeout_s``, which is
-        reached only when a callback of the user's blocks.
+        Waits for the thread: usually a fifth of a second, and at most ``stop_timeout_s``, which is
+        reached only if the follower or ``on_change`` blocks.
         """
         self._stop.set()
         with self._changed:

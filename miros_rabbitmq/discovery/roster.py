@@ -11,7 +11,7 @@ Pure: no I/O and no thread, and the clock is handed in. Its rules:
   again when it accepts our login again.
 - A host that is no longer in the hosts file, and is known in no other way, is forgotten at once. So
   is a member that turns out to be another member under a second name.
-- Whoever holds the key of the mesh may announce a broker (`AnnouncedBrokers`). The roster therefore
+- Any holder of the key of the mesh may announce a broker (`AnnouncedBrokers`). The roster therefore
   remembers a limited number of announced brokers, has each probed only now and then, and forgets
   one that is no longer announced.
 """

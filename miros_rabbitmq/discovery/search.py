@@ -1,4 +1,4 @@
-"""What a search for brokers is told: whom to ask with which login, where, and how often.
+"""What a search for brokers needs to know: login, hosts or network, and how often to look.
 
 Values only. `nets` makes a `Search` of a node's settings.
 """

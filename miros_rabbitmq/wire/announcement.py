@@ -19,8 +19,9 @@ BROKER = "broker"
 """The kind of an announcement whose second item is the ``host:port`` of the sender's own broker."""
 
 LISTENER = "listener"
-"""The kind that a node sends to its own broker only. Whoever receives it there has a neighbour: a
-chart that listens at the same broker. The second item says whether the sender wants an answer."""
+"""The kind that a node sends to its own broker only. A chart that receives it there has a
+neighbour: a chart that listens at the same broker. The second item says whether the sender wants an
+answer."""
 
 LISTENER_KEY = "miros.listener"
 """The routing key of `LISTENER`. Every mesh queue is bound with it, so neighbours learn of each
@@ -37,10 +38,10 @@ def announce_broker(address: Address) -> tuple[str, str]:
 
 
 def announce_listener(*, asks: bool) -> tuple[str, bool]:
-    """Return the body that tells the neighbours of this chart.
+    """Return the body that tells neighbours that this chart listens.
 
     Args:
-        asks: whether each neighbour shall answer with the same, so that this chart learns of it.
+        asks: whether each neighbour is to answer with the same, so that this chart learns of it.
     """
     return (LISTENER, asks)
 

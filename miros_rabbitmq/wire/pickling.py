@@ -91,7 +91,7 @@ class RestrictedPickle:
     Args:
         allowed_classes: classes that a payload may contain besides `HARMLESS`; register the same
             classes on every node. A pickle names a class by module and name, so both sides must be
-            able to import it from the same place. Whoever registers a class lets every holder of
+            able to import it from the same place. Registering a class lets every holder of
             the key run its constructor and the hash method of its objects.
 
     Raises:

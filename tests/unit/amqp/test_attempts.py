@@ -1,4 +1,4 @@
-"""One attempt at a time at a broker that does not answer: who tries, and who is told what."""
+"""One attempt at a time at a broker that does not answer: which link tries, and what others do."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_after_a_success_all_connect_at_once(attempts: Attempts) -> None:
     assert all(link.begin() for link in (first, second, third))
 
 
-def test_one_that_was_trying_before_the_failure_may_succeed_or_fail_by_itself(
+def test_a_link_that_was_trying_before_the_failure_succeeds_or_fails_by_itself(
     attempts: Attempts,
 ) -> None:
     first, second, third = links(attempts)
@@ -109,19 +109,19 @@ def test_one_that_was_trying_before_the_failure_may_succeed_or_fail_by_itself(
     first.fail()
     assert third.begin()
     second.fail()
-    assert third.told == [], "it has the turn: what becomes of it is its own"
+    assert third.told == [], "it has the turn, so its failure is its own"
     assert not second.begin()
     assert not first.begin()
     third.fail()
     assert first.told == second.told == [FAULT]
-    # And a success of whomever counts for all.
+    # And a success of any link counts for all.
     assert second.begin()
     third.succeed()
     assert first.told == [FAULT, "back"]
     assert second.told == [FAULT, "back"]
 
 
-def test_one_that_stops_gives_its_turn_on(attempts: Attempts) -> None:
+def test_a_link_that_stops_passes_its_turn_on(attempts: Attempts) -> None:
     first, second, third = links(attempts)
     first.fail()
     assert first.begin()
@@ -161,7 +161,7 @@ def test_brokers_have_nothing_to_do_with_each_other(attempts: Attempts) -> None:
     assert elsewhere[0].told == ["back"]
 
 
-def test_who_is_stuck_loses_its_turn(attempts: Attempts, clock: Clock) -> None:
+def test_a_stuck_link_loses_its_turn(attempts: Attempts, clock: Clock) -> None:
     stuck, second, third = links(attempts)
     stuck.fail()
     assert stuck.begin()
@@ -172,7 +172,7 @@ def test_who_is_stuck_loses_its_turn(attempts: Attempts, clock: Clock) -> None:
     clock.now_s += 1
     assert second.begin()
     assert not third.begin(), "one at a time"
-    # What the stuck one says late changes nothing for whoever has the turn.
+    # A late result of the stuck link changes nothing for the link that has the turn.
     stuck.fail()
     stuck.withdraw()
     assert second.told == third.told == []
@@ -264,7 +264,7 @@ class Play(RuleBasedStateMachine):
 
     @rule()
     def hang(self) -> None:
-        """Whoever tries is stuck; after a while, those who wait ask again."""
+        """The link that tries is stuck; after a while, those that wait ask again."""
         self.clock.now_s += PATIENCE_S
         for link in self.links:
             if link.state == "trying":

@@ -11,7 +11,7 @@ LIMITS = Limits(reconnect_min_s=0.1, reconnect_max_s=5.0, refused_retry_s=30.0)
 
 
 def ceilings(delays: list[float]) -> list[float]:
-    """Of each wait, the power of two of the shortest that it lies half below."""
+    """For each wait, the power of two of the shortest wait that it is up to half below."""
     return [min(5.0, 0.1 * 2**n) for n in range(len(delays))]
 
 
@@ -48,13 +48,13 @@ def test_a_broker_that_drops_us_at_once_is_tried_less_and_less_often() -> None:
         delays.append(backoff.fail(n + 0.5, refused=False))
     assert delays[0] <= 0.2
     assert delays[-1] >= 2.5
-    assert backoff.is_short_lived, "that others are connected tells it nothing"
+    assert backoff.is_short_lived, "it learns nothing from the connections of others"
     backoff.succeed(100.0)
     backoff.fail(200.0, refused=False)
     assert not backoff.is_short_lived
 
 
-def test_a_refusal_waits_its_own_time_and_is_no_attempt() -> None:
+def test_a_refusal_has_its_own_wait_and_does_not_count_as_an_attempt() -> None:
     backoff = Backoff(LIMITS)
     assert [backoff.fail(0.0, refused=True) for _ in range(5)] == [30.0] * 5
     assert backoff.fail(0.0, refused=False) <= 0.1
@@ -76,7 +76,7 @@ def test_a_connection_that_does_not_answer_is_dead_when_patience_ends() -> None:
     assert watchdog.silence_s(112.0) == 12.0
 
 
-def test_nobody_is_dead_who_was_not_asked() -> None:
+def test_a_connection_that_was_not_asked_is_not_dead() -> None:
     watchdog = asked_at(100.0)
     watchdog.answer(101.0)
     assert not watchdog.is_waiting
@@ -97,7 +97,7 @@ def test_a_thin_link_that_still_carries_something_is_not_dead() -> None:
         assert not outgoing.is_dead(tick * 2.5, received=0, unsent=1_000_000 - tick * 1_000)
 
 
-def test_what_only_piles_up_is_no_progress() -> None:
+def test_data_that_only_piles_up_is_no_progress() -> None:
     watchdog = asked_at(0.0)
     for tick in range(1, 5):
         assert not watchdog.is_dead(tick * 2.5, received=0, unsent=tick * 1_000)
@@ -111,7 +111,7 @@ def test_our_own_heartbeats_that_leave_are_no_progress() -> None:
     assert watchdog.is_dead(12.5, received=0, unsent=8)
 
 
-def test_of_a_broker_that_blocks_us_heartbeats_are_enough_and_silence_is_not() -> None:
+def test_from_a_broker_that_blocks_us_heartbeats_are_enough_but_silence_is_not() -> None:
     watchdog = asked_at(0.0)
     watchdog.answer(0.0)
     for tick in range(1, 10):

@@ -38,7 +38,7 @@ NEVER = "amqp://user:{}@{}.never.example:5672/%2F"
 """A name whose look-up hangs, see `names`."""
 
 NOWHERE = "amqp://user:{}@{}.nowhere.example:5672/%2F"
-"""A name that there is not."""
+"""A name that does not exist."""
 
 _numbers = itertools.count()
 
@@ -185,7 +185,7 @@ def test_start_and_stop_may_be_called_again_and_again(links: Links, names: Names
         assert state_of(link) is SessionState.STOPPED
     assert user.lost == 3
     assert user.states.count(SessionState.STOPPED) == 3
-    assert len(names.asked) == 1, "whoever asks how often"
+    assert len(names.asked) == 1, "however often it is asked"
 
 
 def test_a_link_that_waits_for_a_name_stops_at_once(links: Links, names: Names) -> None:
@@ -223,7 +223,7 @@ def test_a_name_that_nobody_resolves_is_an_attempt_that_failed(links: Links) -> 
     assert not link.wait_until_ready(0.01)
 
 
-def test_who_waits_for_a_connection_is_told_of_the_end(links: Links, names: Names) -> None:
+def test_a_wait_for_a_connection_ends_with_the_link(links: Links, names: Names) -> None:
     link, _ = links.make(limits=Limits())
     link.start()
     answers: list[bool] = []

@@ -40,18 +40,18 @@ def test_every_state_but_new_can_become_ready_again(state: SessionState) -> None
     assert all(state is not SessionState.NEW for state in LIFE.values())
 
 
-def test_every_step_is_one_of_some_state() -> None:
+def test_every_step_belongs_to_some_state() -> None:
     assert {step for _, step in LIFE} == set(Step)
 
 
-def test_whatever_runs_can_be_closed() -> None:
+def test_every_running_state_can_be_closed() -> None:
     at_rest = {SessionState.NEW, SessionState.CLOSING, SessionState.STOPPED}
     for state in set(SessionState) - at_rest:
         assert LIFE[state, Step.CLOSE] is SessionState.CLOSING
     assert LIFE[SessionState.CLOSING, Step.END] is SessionState.STOPPED
 
 
-def test_whatever_has_a_connection_can_lose_it_or_be_refused() -> None:
+def test_every_state_with_a_connection_can_lose_it_or_be_refused() -> None:
     live = {state for state, step in LIFE if step is Step.LOSE}
     assert live == {
         SessionState.CONNECTING,
@@ -64,7 +64,7 @@ def test_whatever_has_a_connection_can_lose_it_or_be_refused() -> None:
         assert LIFE[state, Step.REFUSE] is SessionState.REFUSED
 
 
-def test_no_step_leads_nowhere() -> None:
+def test_every_step_leads_to_a_state() -> None:
     assert all(before is not state for (before, _), state in LIFE.items())
 
 

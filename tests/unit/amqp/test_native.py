@@ -1,4 +1,4 @@
-"""What is written and read past pika: the same bytes as pika's, none lost, none out of order."""
+"""Native I/O writes and reads the same bytes as pika, loses none, and keeps their order."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Pika(pika.connection.Connection):  # type: ignore[misc]  # pika has no typ
 
 
 class Transport:
-    """As much of pika's transport as is used."""
+    """The part of pika's transport that is used."""
 
     def __init__(self, sock: Any, buffered: int = 0) -> None:
         self._sock = sock
@@ -107,7 +107,7 @@ def test_it_writes_what_pika_would(sockets: Any, size: int, mandatory: bool) -> 
     assert not transport.left_to_pika
 
 
-def test_what_a_full_socket_does_not_take_is_left_to_pika(sockets: Any) -> None:
+def test_bytes_that_a_full_socket_does_not_take_are_left_to_pika(sockets: Any) -> None:
     ours, theirs = sockets
     ours.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4_096)
     transport = Transport(ours)
@@ -126,7 +126,7 @@ def test_what_pika_still_has_to_write_goes_first(sockets: Any) -> None:
 
 
 @pytest.mark.parametrize("code", [errno.ETIMEDOUT, errno.EHOSTUNREACH, errno.EPIPE])
-def test_no_error_of_a_socket_reaches_who_sends(code: int) -> None:
+def test_no_error_of_a_socket_reaches_the_sender(code: int) -> None:
     def fail(_: bytes) -> int:
         raise OSError(code, "gone")
 
@@ -135,7 +135,7 @@ def test_no_error_of_a_socket_reaches_who_sends(code: int) -> None:
     assert transport.left_to_pika == b"again", "pika tries, and finds out"
 
 
-def test_a_broken_socket_is_for_pika_to_find(sockets: Any) -> None:
+def test_a_broken_socket_is_left_to_pika_to_report(sockets: Any) -> None:
     ours, theirs = sockets
     theirs.close()
     transport = Transport(ours)
@@ -148,7 +148,7 @@ def test_a_broken_socket_is_for_pika_to_find(sockets: Any) -> None:
 
 @pytest.fixture
 def choose_anew() -> Iterator[None]:
-    """Have the choice made again, as in a new process."""
+    """Make the choice again, as in a new process."""
     io_choice.forget_choice()
     yield
     io_choice.forget_choice()
@@ -159,7 +159,7 @@ def test_the_pika_that_is_installed_has_all_the_parts() -> None:
 
 
 @pytest.mark.parametrize("part", ["_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES"])
-def test_a_pika_without_one_of_the_parts_is_told_apart(
+def test_a_pika_that_lacks_one_of_the_parts_is_recognized(
     monkeypatch: pytest.MonkeyPatch, part: str
 ) -> None:
     monkeypatch.delattr(pika.adapters.utils.io_services_utils._AsyncTransportBase, part)
@@ -167,11 +167,11 @@ def test_a_pika_without_one_of_the_parts_is_told_apart(
 
 
 @pytest.mark.parametrize("kind", ["Method", "Header", "Body"])
-def test_a_pika_that_writes_other_bytes_is_told_apart(
+def test_a_pika_that_writes_other_bytes_is_recognized(
     monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
     marshal = getattr(pika.frame, kind).marshal
-    # Each frame is another than the one before: what is made once differs from what is made again.
+    # Each frame differs from the one before, so a frame made once differs from one made again.
     count = itertools.count(1 if kind == "Body" else 0)
     monkeypatch.setattr(
         getattr(pika.frame, kind),
@@ -181,13 +181,13 @@ def test_a_pika_that_writes_other_bytes_is_told_apart(
     assert "pika" in misfit()
 
 
-def test_a_pika_that_has_another_shape_is_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pika_with_another_structure_is_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delattr(pika.adapters.utils.io_services_utils, "_AsyncTransportBase")
     assert "not as expected" in misfit()
 
 
 @pytest.mark.usefixtures("choose_anew")
-def test_plain_io_takes_the_place_of_what_does_not_fit_and_it_is_said_once(
+def test_plain_io_is_used_if_native_does_not_fit_and_this_is_logged_once(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.delenv(io_choice.VARIABLE, raising=False)
@@ -212,13 +212,13 @@ def test_the_environment_chooses(
     assert ("'native' or 'plain', not 'fast'" in caplog.text) == (value == "fast")
 
 
-# What is read past pika.
+# What is read without pika.
 
 OURS, TAG = 7, "ctag7.ours"
 
 
 class Fed:
-    """A tap that is given bytes; what it leaves to pika is assembled as pika does it."""
+    """A tap that is fed bytes; the frames that it leaves to pika are assembled as pika does it."""
 
     def __init__(self) -> None:
         self.tap = NativeTap(self)
@@ -230,7 +230,7 @@ class Fed:
         self.tap.count_for(self)
 
     def data_received(self, data: bytes) -> None:
-        """As pika's protocol."""
+        """Stands in for pika's protocol."""
         self._buffer += data
         while self._buffer:
             size, frame_value = pika.frame.decode_frame(self._buffer)
@@ -276,7 +276,7 @@ def marshalled(
     channel: int = OURS,
     fragment: int = FRAME_MAX,
 ) -> bytes:
-    """A delivery as a broker sends it."""
+    """A delivery like one that a broker sends."""
     method = pika.spec.Basic.Deliver(
         consumer_tag=consumer_tag,
         delivery_tag=delivery.tag,
@@ -354,7 +354,7 @@ ONE = Delivery(b"one", "a.key", "someone", False, 1)
         marshalled(ONE)[:20],
     ],
 )
-def test_what_is_no_whole_delivery_to_the_consumer_is_left_to_pika(stream: bytes) -> None:
+def test_anything_but_a_whole_delivery_to_the_consumer_is_left_to_pika(stream: bytes) -> None:
     heard: list[Delivery] = []
     deliveries = Deliveries(Fed().channel, TAG, heard.append)
     good = marshalled(ONE)
@@ -363,7 +363,7 @@ def test_what_is_no_whole_delivery_to_the_consumer_is_left_to_pika(stream: bytes
 
 
 @pytest.mark.parametrize("size", [1, 200, 300, 5_000])
-def test_the_sender_is_read_from_among_any_properties(size: int) -> None:
+def test_the_sender_is_found_among_any_properties(size: int) -> None:
     heard: list[Delivery] = []
     properties = pika.BasicProperties(
         content_type="text/plain",
@@ -398,7 +398,7 @@ SHORT = st.none() | st.text(max_size=20)
         cluster_id=SHORT,
     )
 )
-def test_the_sender_is_whom_pika_finds_in_any_properties(
+def test_the_sender_is_the_one_that_pika_finds_in_any_properties(
     properties: pika.BasicProperties,
 ) -> None:
     heard: list[Delivery] = []
@@ -408,7 +408,7 @@ def test_the_sender_is_whom_pika_finds_in_any_properties(
 
 
 @pytest.mark.parametrize("by_pika", [True, False])
-def test_a_header_table_that_pika_raises_at_is_not_read(by_pika: bool) -> None:
+def test_a_header_table_for_which_pika_raises_is_not_read(by_pika: bool) -> None:
     connection = Fed()
     connection.tap.shortcut = Deliveries(connection.channel, TAG, connection.seen.append).take
     stream = marshalled(ONE, properties=Poison())
@@ -478,7 +478,7 @@ def test_confirms_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
         pika.frame.Heartbeat().marshal() + ack(2, multiple=False),
     ],
 )
-def test_what_is_no_confirm_is_left_to_pika(stream: bytes) -> None:
+def test_any_other_frame_than_a_confirm_is_left_to_pika(stream: bytes) -> None:
     heard: list[int] = []
     confirms = Confirms(Fed().channel, lambda tag, _: heard.append(tag))
     good = ack(1, multiple=False)
@@ -486,14 +486,14 @@ def test_what_is_no_confirm_is_left_to_pika(stream: bytes) -> None:
     assert heard == [1]
 
 
-def test_an_acknowledgement_is_that_of_pika(sockets: Any) -> None:
+def test_an_acknowledgement_has_the_bytes_of_pika(sockets: Any) -> None:
     ours, theirs = sockets
     channel = SimpleNamespace(channel_number=OURS, connection=over(Transport(ours)))
     Deliveries(channel, TAG, print).acknowledge(2**40)
     assert received(theirs) == ack(2**40, multiple=True)
 
 
-def test_a_refusal_that_is_no_frame_goes_to_pika_as_it_is() -> None:
+def test_a_refusal_that_is_not_a_frame_goes_to_pika_unchanged() -> None:
     """Such as the protocol header of a broker that speaks another AMQP."""
     left: list[bytes] = []
     tap = NativeTap(SimpleNamespace(data_received=left.append))

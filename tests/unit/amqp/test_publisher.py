@@ -1,4 +1,4 @@
-"""What a publisher takes and refuses, before there is any connection."""
+"""What a publisher accepts and refuses, before there is any connection."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class FakeWire:
 
 
 def sender_of(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> Sender:
-    """The sender inside: it is put into the state of a connected one, without any connection."""
+    """The sender inside a publisher, put into the state of a connected one without a connection."""
     inner = getattr(publisher, "_publisher", publisher)
     sender = getattr(inner, "_sender")  # noqa: B009 - and so not read by the type check either
     assert isinstance(sender, Sender)
@@ -76,7 +76,7 @@ def sender_of(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> Sende
 
 
 def connected(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> FakeWire:
-    """Have a publisher believe that it is connected; `FakeWire.run` is its reactor."""
+    """Make a publisher believe that it is connected; `FakeWire.run` acts as its reactor."""
     wire = FakeWire()
     sender = sender_of(publisher)
     sender.link.call_soon = wire.calls.append  # type: ignore[method-assign, assignment]
@@ -85,7 +85,7 @@ def connected(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> FakeW
 
 
 def full(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> FakeWire:
-    """Fill a FIFO that holds one message, of a publisher that believes to be connected."""
+    """Fill the FIFO of a publisher that believes it is connected; it holds one message."""
     wire = connected(publisher)
     publisher.post_fifo("the first")
     wire.run()
@@ -98,7 +98,9 @@ def of_values(**options: Any) -> PikaTopicPublisher:
 
 
 @pytest.mark.parametrize("bad", [5, None, [1], ("a",), object(), "\ud800"], ids=repr)
-def test_what_is_neither_bytes_nor_text_is_refused_and_nothing_of_it_posted(bad: Any) -> None:
+def test_a_message_that_is_neither_bytes_nor_text_is_refused_and_nothing_is_posted(
+    bad: Any,
+) -> None:
     publisher = simple()
     with pytest.raises(PayloadRefused, match=r"message .*bytes"):
         publisher.post_fifo(bad)
@@ -110,7 +112,7 @@ def test_what_is_neither_bytes_nor_text_is_refused_and_nothing_of_it_posted(bad:
     assert publisher.stats().waiting == 1
 
 
-def test_whatever_has_bytes_is_posted_as_they_are_now() -> None:
+def test_bytes_are_posted_as_they_are_at_this_moment() -> None:
     publisher = simple()
     changing = bytearray(b"array")
     for message in (b"bytes", "t\u00e9xt", changing, memoryview(b"a view")[2:]):
@@ -120,7 +122,7 @@ def test_whatever_has_bytes_is_posted_as_they_are_now() -> None:
 
 
 @pytest.mark.parametrize("bad", [None, "", 5, b"bytes", "k" * 256], ids=str)
-def test_names_that_amqp_does_not_have_are_refused_at_construction(bad: Any) -> None:
+def test_names_that_amqp_does_not_allow_are_refused_at_construction(bad: Any) -> None:
     for make in (SimplePikaTopicPublisher, SimplePikaTopicConsumer):
         options: dict[str, Any] = {} if make is SimplePikaTopicPublisher else {"on_message": print}
         with pytest.raises(SettingsError, match="exchange_name"):
@@ -191,13 +193,13 @@ def test_a_stop_ends_the_wait_for_room() -> None:
     thread = threading.Thread(target=post)
     thread.start()
     sender = sender_of(publisher)
-    sender.link.is_stopping = True  # as `stop` has it, had it been started
+    sender.link.is_stopping = True  # as in `stop`, if it had been started
     sender.on_state()
     thread.join(scaled(5))
     assert ended
 
 
-def test_a_flush_without_a_timeout_has_the_usual_one() -> None:
+def test_a_flush_without_a_timeout_has_the_default_timeout() -> None:
     assert simple().flush() is True
     assert simple().flush(None) is True
     key = Fernet.generate_key()
@@ -217,7 +219,7 @@ def test_a_post_to_an_idle_publisher_is_sent_at_once() -> None:
     assert publisher.stats().unconfirmed == 1
 
 
-def test_what_was_not_confirmed_is_sent_again_first_and_what_was_confirmed_is_not() -> None:
+def test_unconfirmed_messages_are_sent_again_first_and_confirmed_ones_are_not() -> None:
     publisher = simple(separator=b",")
     for text in "abc":
         publisher.post_fifo(text)

@@ -1,4 +1,4 @@
-"""The reactor: whatever one lane does, the others are served, and nothing of theirs is lost."""
+"""The reactor: whatever one lane does, the others are served, and they lose nothing."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ POLLERS += [
 ]
 
 LONG_S = 30.0
-"""For what would be a hang: much longer than the reactor ever waits by itself."""
+"""A time that means a hang: much longer than the reactor ever waits by itself."""
 
 
 class Rig:
@@ -287,7 +287,7 @@ def test_what_many_threads_have_called_is_called_once_and_in_order(polled: Rig) 
 
 
 def test_no_wake_up_is_lost(polled: Rig) -> None:
-    """A call that nobody is woken for would come 10 s later."""
+    """A call for which nobody is woken would come 10 s later."""
     lane = polled.lane()
     polled.call(lane)
     slowest_s = [0.0]
@@ -362,7 +362,7 @@ def test_what_is_raised_reaches_its_own_link_alone(
         polled.fire(other)
         stack.close()
         wait_until(lambda: polled.errors["guilty"] and 5 in served)
-        # The lane itself goes on, too: what becomes of it is for its link to say.
+        # The lane itself goes on, too: its link decides what becomes of it.
         polled.fire(lane)
         polled.fire(other)
         assert [type(one) for one in polled.errors["guilty"]] == [error]
@@ -475,7 +475,7 @@ def test_a_lane_that_is_held_burns_no_processor_time() -> None:
     assert processor_s < waited_s / 2
 
 
-def test_whoever_lets_go_of_a_lane_wakes_the_reactor_for_it() -> None:
+def test_a_thread_that_leaves_a_lane_wakes_the_reactor_for_it() -> None:
     watched = Watched()
     rig = Rig(watched)
     lane = rig.lane("held")
@@ -537,7 +537,7 @@ def test_a_lane_that_was_let_go_before_the_reactor_waits_is_not_waited_for() -> 
     assert watched.timeouts[since[0]] == 0.0
 
 
-def test_who_is_at_work_in_a_lane_again_and_again_leaves_it_to_the_reactor() -> None:
+def test_a_thread_that_enters_a_lane_again_and_again_makes_way_for_the_reactor() -> None:
     """A thread that transmits in a loop writes to a socket in there, which lets others run."""
     rig = Rig()
     lane = rig.lane()
@@ -567,7 +567,7 @@ def test_who_is_at_work_in_a_lane_again_and_again_leaves_it_to_the_reactor() -> 
 # `run_here`.
 
 
-def test_run_here_returns_what_the_job_does_and_refuses_where_somebody_is_at_work(
+def test_run_here_returns_the_result_of_the_job_and_refuses_while_another_is_at_work(
     rig: Rig,
 ) -> None:
     lane = rig.lane()
@@ -664,7 +664,7 @@ def interrupted_at(number: int, but_for: set[int]) -> Iterator[list[int]]:
 
 
 def test_an_interrupted_run_here_leaves_the_lane_free(rig: Rig) -> None:
-    """With true signals, which come wherever Python lets them."""
+    """With real signals, which come wherever Python lets them."""
     lane = rig.lane()
     interrupts = [0]
 
@@ -733,7 +733,7 @@ def test_what_has_arrived_is_read_between_a_timer_that_took_long_and_the_next(
 
 
 def test_what_has_arrived_is_read_before_timers_after_the_program_was_stopped() -> None:
-    """A poller that is interrupted for longer than it was to wait only says that time is up."""
+    """A poller that is paused for longer than its wait only says that time is up."""
     watched = Watched()
     rig = Rig(watched)
     lane = rig.lane()
@@ -806,7 +806,7 @@ def test_the_clock_runs_while_the_reactor_waits(rig: Rig) -> None:
     assert rig.call(lane, rig.reactor.clock) - before >= 0.55
 
 
-def test_what_the_reactor_is_at_can_be_asked(rig: Rig) -> None:
+def test_the_reactor_can_tell_what_it_is_doing(rig: Rig) -> None:
     lane = rig.lane("the busy one")
     leave = threading.Event()
     lane.call_soon(lambda: leave.wait(LONG_S))
@@ -848,7 +848,7 @@ def test_a_descriptor_is_handled_for_what_it_is_watched_for(polled: Rig) -> None
         lane.unwatch(fd)
 
 
-def test_a_descriptor_that_a_stranger_closes_stops_no_other_lane(
+def test_a_descriptor_that_other_code_closes_stops_no_other_lane(
     polled: Rig, caplog: pytest.LogCaptureFixture
 ) -> None:
     lane, other = polled.lane("robbed"), polled.lane("other")
@@ -901,9 +901,7 @@ def test_a_number_that_is_used_again_belongs_to_the_lane_that_uses_it(
     assert polled.errors == {"former": [], "lane": []}
 
 
-def test_a_descriptor_that_cannot_be_watched_is_told_to_whoever_asks(
-    polled: Rig, tmp_path: Path
-) -> None:
+def test_watching_a_descriptor_that_cannot_be_watched_raises(polled: Rig, tmp_path: Path) -> None:
     lane, other = polled.lane(), polled.lane("other")
     said: list[BaseException] = []
 
@@ -923,7 +921,7 @@ def test_a_descriptor_that_cannot_be_watched_is_told_to_whoever_asks(
         polled.call(lane, lambda: lane.unwatch(file.fileno()))
 
 
-def test_a_poller_that_a_stranger_closes_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_poller_that_other_code_closes_is_made_anew(caplog: pytest.LogCaptureFixture) -> None:
     made: list[Any] = []
 
     def poller() -> selectors.BaseSelector:
@@ -949,7 +947,7 @@ def test_a_poller_that_a_stranger_closes_is_made_anew(caplog: pytest.LogCaptureF
     assert len(caplog.records) <= 1
 
 
-def test_a_reactor_that_gets_no_poller_says_so_once_and_works_when_it_gets_one(
+def test_a_reactor_without_a_poller_logs_it_once_and_works_when_it_gets_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     missing = [5]
@@ -1019,10 +1017,10 @@ def test_a_thread_that_cannot_be_started_leaves_nothing_behind(
     rig.end()
 
 
-def test_a_start_that_is_interrupted_leaves_one_thread_at_the_most(
+def test_a_start_that_is_interrupted_leaves_at_most_one_thread(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Who starts a thread waits until it runs, and may be interrupted at that."""
+    """The caller of a start waits until the thread runs, and may be interrupted meanwhile."""
     rig = Rig()
 
     def start_and_be_interrupted(thread: threading.Thread) -> None:

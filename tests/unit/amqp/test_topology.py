@@ -1,4 +1,4 @@
-"""What is declared at a broker."""
+"""The queues that are declared at a broker."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def test_no_queue_is_neither_durable_nor_exclusive_as_newer_brokers_refuse_it() 
     assert all(queue.durable or queue.exclusive for queue in queues)
 
 
-def test_the_queue_of_a_chart_has_its_name_as_far_as_a_queue_can() -> None:
+def test_the_name_of_a_charts_queue_contains_the_charts_name_as_far_as_amqp_allows() -> None:
     name = mesh_queue(Identity.new("Küche 1/" + 200 * "x"), Limits()).name
     assert name.startswith("miros.mesh.K_che_1_xxx")
     assert len(name) < 255
