@@ -7,6 +7,7 @@ them. Lines beyond a bound are dropped, and their number is logged. Any other th
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import threading
@@ -73,7 +74,7 @@ class RelayedLogger:
             return
         if isinstance(exc_info, BaseException):
             exc_info = (type(exc_info), exc_info, exc_info.__traceback__)
-        path, line, function, _ = logger.findCaller(stacklevel=3)
+        path, line, function = _caller()
         record = logger.makeRecord(
             logger.name, level, path, line, message, arguments, exc_info, function
         )
@@ -81,6 +82,20 @@ class RelayedLogger:
             _relay.put((logger, record))
         else:
             logger.handle(record)
+
+
+def _caller() -> tuple[str, int, str]:
+    """The file, line and function of whoever called a method of `RelayedLogger`.
+
+    `logging.Logger.findCaller` counts its levels otherwise before Python 3.11.
+    """
+    frame = inspect.currentframe()
+    for _ in range(3):  # this function, _log, and the method
+        if frame is not None:
+            frame = frame.f_back
+    if frame is None:
+        return "(unknown file)", 0, "(unknown function)"
+    return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
 
 
 class _Relay(Worker[tuple[logging.Logger, logging.LogRecord]]):

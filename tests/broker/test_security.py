@@ -410,7 +410,7 @@ def test_what_a_neighbour_reads_without_tls(broker_a: LocalBroker) -> None:
     for clear in (broker_a.password, "miros.mesh", "clear.key", "snoop.trace", "chart-one"):
         assert clear.encode() in wire, clear
     # The chart's name is in the names of connections and queues, but in no message.
-    assert not re.search(rb"gAAAA[^\n]{0,2000}chart-one", bytes(wire))
+    assert not re.search(rb"gAAAA[\w=-]*chart-one", bytes(wire))
 
 
 def test_discovery_shows_no_credentials_to_what_is_not_rabbitmq(broker_a: LocalBroker) -> None:
