@@ -123,5 +123,7 @@ def require_text(name: str, value: object) -> None:
     Raises:
         SettingsError: it is not; the message names the argument.
     """
-    if not isinstance(value, str) or not value:
-        raise SettingsError(f"{name} must be a non-empty text, not a {type(value).__name__}")
+    if not isinstance(value, str):
+        raise SettingsError(f"{name} must be a text, not a {type(value).__name__}")
+    if not value:
+        raise SettingsError(f"{name} must not be an empty text")
