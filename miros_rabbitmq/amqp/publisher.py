@@ -202,7 +202,8 @@ class PikaTopicPublisher(Standalone):
         self._codec = codec
         self._identity = Identity.new(name)
         # Held from numbering a message until the FIFO has it, so that numbers are in its order.
-        self._order = threading.Lock()
+        # Reentrant, as the handler of a signal may post in the middle of a post.
+        self._order = threading.RLock()
         self._sequence = 0
         disown_in_child(self, Stage.NETWORKS)
 
@@ -228,8 +229,12 @@ class PikaTopicPublisher(Standalone):
                 number = self._sequence + 1
                 identity = self._identity
                 token = self._codec.encode(identity.name, identity.epoch, number, message)
-                publisher.post_fifo(token, timeout=0.0)
+                if self._sequence != number - 1:
+                    continue  # the handler of a signal has posted in between
+                # Before it is posted: an exception after that, such as KeyboardInterrupt, would
+                # have the next message take the same number, and be skipped as a duplicate.
                 self._sequence = number
+                publisher.post_fifo(token, timeout=0.0)
                 return
 
     @property
@@ -259,7 +264,7 @@ class PikaTopicPublisher(Standalone):
         """Become another sender in a forked child, because receivers would take one with the same
         numbers for the parent."""
         self._identity = Identity.new(self._identity.name)
-        self._order = threading.Lock()
+        self._order = threading.RLock()
         self._sequence = 0
 
 

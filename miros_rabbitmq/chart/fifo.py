@@ -67,8 +67,9 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def _forget_threads(self) -> None:
         # Held while the deque and its wake-ups change: they change together, or a chart would
-        # sleep although an event waits.
-        self._lock = threading.Lock()
+        # sleep although an event waits. Reentrant: in the middle of a post, the handler of a
+        # signal may stop the chart, or post.
+        self._lock = threading.RLock()
         self._place_made = threading.Condition(self._lock)
         self._posts_waiting = 0
         self._chart_thread: threading.Thread | None = None
@@ -104,19 +105,24 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def popleft(self) -> Any:
         """Take the first event."""
-        with self._lock:
-            item = self.deque.popleft()
-            if self._posts_waiting:
-                self._place_made.notify()
-            return item
+        item = self.deque.popleft()
+        self._tell_of_place()
+        return item
 
     def pop(self) -> Any:
         """Take the last event."""
-        with self._lock:
-            item = self.deque.pop()
-            if self._posts_waiting:
+        item = self.deque.pop()
+        self._tell_of_place()
+        return item
+
+    def _tell_of_place(self) -> None:
+        # Does not wait for the lock: a handler of a signal may wait for the chart's thread in the
+        # middle of a post. Who waits for place looks again soon.
+        if self._posts_waiting and self._lock.acquire(blocking=False):
+            try:
                 self._place_made.notify()
-            return item
+            finally:
+                self._lock.release()
 
     def clear(self) -> None:
         """Forget every event, and its wake-up."""

@@ -152,8 +152,9 @@ class TopicNetwork:
                 hooks.on_notice,
             )
         # Held from numbering an envelope until every sender has it, so that all of them send in
-        # the same order. Also held while the set of senders changes.
-        self._order = threading.Lock()
+        # the same order. Also held while the set of senders changes. Reentrant: in the middle of a
+        # `transmit`, the handler of a signal may stop this node, or transmit.
+        self._order = threading.RLock()
         # Replaced as a whole when it changes, so that reading it needs no lock.
         self._senders: dict[Address, Sender] = {}
         # The counters of senders that are gone.
@@ -301,6 +302,8 @@ class TopicNetwork:
                 if all(sender.has_room for sender in senders):
                     number = self._transmitted + 1
                     token = self.codec.encode(identity.name, identity.epoch, number, body)
+                    if self._is_ending or self._transmitted != number - 1:
+                        continue  # the handler of a signal came in between
                     self._transmitted = number
                     to_attend = [one for one in senders if one.enqueue(token)]
                     break

@@ -35,6 +35,8 @@ from miros_rabbitmq import (
     SimplePikaTopicPublisher,
     UnknownHost,
     VhostNotFound,
+    json_deserializer,
+    json_serializer,
 )
 from miros_rabbitmq.amqp import native
 from miros_rabbitmq.amqp.io_choice import io_name
@@ -129,6 +131,28 @@ def test_values_posted_from_many_threads_keep_each_threads_order(broker_a: Local
     for thread_number in range(5):
         mine = [number for thread, number in (one.body for one in heard) if thread == thread_number]
         assert mine == list(range(200))
+
+
+def test_a_post_in_the_middle_of_a_post_has_a_number_of_its_own(broker_a: LocalBroker) -> None:
+    """As of the handler of a signal."""
+    heard: list[Envelope] = []
+
+    def interrupted(value: Any) -> bytes:
+        if value[-1] == "first" and not publisher.stats().waiting:
+            publisher.post_fifo("between")
+        return json_serializer(value)
+
+    pair: dict[str, Any] = {"serializer": interrupted, "deserializer": json_deserializer}
+    codec = Codec(EXCHANGE, [Fernet.generate_key()], **pair)
+    publisher = PikaTopicPublisher(broker_a.url(), EXCHANGE, "amid", codec=codec, name="amid")
+    consumer = PikaTopicConsumer(
+        broker_a.url(), EXCHANGE, "amid", codec=codec, on_message=heard.append
+    )
+    with running(consumer):
+        publisher.post_fifo("first")
+        with running(publisher):
+            wait_until(lambda: len(heard) == 2)
+    assert [(one.sequence, one.body) for one in heard] == [(1, "between"), (2, "first")]
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, SystemExit])

@@ -18,6 +18,8 @@ from miros_rabbitmq import (
     NetworkedActiveObject,
     NetworkStopped,
     SessionState,
+    json_deserializer,
+    json_serializer,
 )
 
 from ..helpers import scaled, wait_until
@@ -328,3 +330,34 @@ def test_networks_that_begin_to_stop_while_they_start_have_not_started(
     assert not chart.nets.is_running
     assert chart.thread is None
     assert not caplog.records
+
+
+@pytest.mark.parametrize("also_transmits", [False, True])
+def test_the_handler_of_a_signal_may_stop_a_chart_or_transmit_in_the_middle_of_a_transmit(
+    broker_a: LocalBroker, also_transmits: bool
+) -> None:
+    """A serializer is called where a handler would be: in the thread that transmits, amid it."""
+    handlers = list[Callable[[], object]]()
+
+    def interrupted(value: Any) -> bytes:
+        if handlers and value[-1] == ("NEWS", None):
+            handlers.pop()()
+        return json_serializer(value)
+
+    pair: dict[str, Any] = {"serializer": interrupted, "deserializer": json_deserializer}
+    listener = Hooked("listener", broker_a, **pair)
+    chart = Hooked("interrupted", broker_a, **pair)
+    news = Event(signal=signals.NEWS)
+    with listener, chart:
+        listener.start_at(hooked)
+        chart.start_at(hooked)
+        if also_transmits:
+            handlers.append(lambda: chart.transmit(news))
+            chart.transmit(news)
+            wait_until(lambda: listener.news == 2)
+            assert listener.nets.stats().mesh.gaps == 0
+            assert listener.nets.stats().mesh.duplicates == 0
+        handlers.append(chart.stop)
+        with pytest.raises(NetworkStopped, match="was stopped"):
+            chart.transmit(news)
+        assert not chart.nets.is_running

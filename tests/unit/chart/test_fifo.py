@@ -424,6 +424,33 @@ def test_a_thread_that_must_not_wait_gets_in_at_once_and_is_refused_by_a_full_fi
         alive.join()
 
 
+def test_the_handler_of_a_signal_may_stop_the_chart_in_the_middle_of_a_post() -> None:
+    taken = list[Event]()
+
+    def stop_as_a_handler_of_a_signal() -> bool:
+        """Asked with the lock held, in the thread that posts."""
+        queue.append(STOP)
+        taker = threading.Thread(target=lambda: taken.append(queue.popleft()))
+        taker.start()
+        taker.join(scaled(10))
+        return True
+
+    queue = ChartFifo(1, "stopped", must_not_wait=stop_as_a_handler_of_a_signal)
+    running = threading.Event()
+    queue.append(event(0))
+    alive = threading.Thread(target=take_and_linger, args=(queue, running))
+    alive.start()
+    wait_until(lambda: queue.qsize() == 0)
+    try:
+        queue.append(event(1))
+    finally:
+        running.set()
+        alive.join()
+    assert [one.payload for one in taken] == [0], "the chart's thread need not wait for the lock"
+    assert queue.deque[0] is STOP
+    assert queue.deque[1].payload == 1
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_child_can_use_a_fifo_that_a_thread_of_its_parent_was_using() -> None:
