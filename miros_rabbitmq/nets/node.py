@@ -43,6 +43,9 @@ logger = logging.getLogger(__name__)
 _GOODBYE_S = 0.5
 """How long brokers may take to close connections if the flush has used up ``stop_timeout_s``."""
 
+_LAST_MOMENT_S = 0.1
+"""How long is waited in any case: a connection that answers closes in a part of this time."""
+
 _MOST_CHANGES = 1_000
 """The most changes of the peers that wait for a slow callback; beyond it, the oldest go."""
 
@@ -199,7 +202,7 @@ class Node:
                 with self.lifecycle:
                     self.phase = Phase.STOPPED
                     self.lifecycle.notify_all()
-        write_all(_GOODBYE_S)
+        write_all(min(_GOODBYE_S, lines_s))
         self._teller.stop(lines_s)
         self.terminal.stop(lines_s)
 
@@ -213,12 +216,13 @@ class Node:
         for snoop in self.snoops:
             snoop.close()
         mesh.flush(max(0.0, deadline_s - time.monotonic()), if_absent=False)
-        mesh.stop(max(_GOODBYE_S, deadline_s - time.monotonic()))
+        # One time for all that follows, and for all nodes of a program that ends.
+        goodbye_s = deadline_s + _GOODBYE_S
+        mesh.stop(_rest_s(goodbye_s))
         for snoop in self.snoops:
             snoop.wait_until_closed()
-        patience_s = max(_GOODBYE_S, deadline_s - time.monotonic())
         for reactor in self._reactors:
-            if not (reactor.is_current_thread or reactor.wait_for_end(patience_s)):
+            if not (reactor.is_current_thread or reactor.wait_for_end(_rest_s(goodbye_s))):
                 logger.warning(
                     "the thread %s has not ended in time and is left behind: it is %s",
                     reactor.name,
@@ -226,8 +230,8 @@ class Node:
                 )
         for sink in (self.events.sink, *self.snoops.sinks):
             if isinstance(sink, WorkerSink):
-                sink.stop(max(_GOODBYE_S, deadline_s - time.monotonic()))
-        self._peer_callbacks.stop(_GOODBYE_S)
+                sink.stop(_rest_s(goodbye_s))
+        self._peer_callbacks.stop(_rest_s(goodbye_s))
         self._final = self._count(undelivered=self._report_undelivered())
 
     def ask_to_end(self) -> None:
@@ -235,6 +239,10 @@ class Node:
         if self.is_running:
             self.stop_receiving()
             self.mesh.send_everything()
+            with self.lifecycle:
+                # The last lines of all nodes go out at the same time.
+                for snoop in self.snoops:
+                    snoop.close()
 
     def end(self, began_s: float) -> None:
         """Stop before the program ends; the time limit counts from ``began_s``."""
@@ -403,6 +411,11 @@ class Node:
         if self.phase is not Phase.STOPPED:
             self.membership = self._make_membership()
             self.phase = Phase.STOPPED
+
+
+def _rest_s(until_s: float) -> float:
+    """How long to wait until then; at least for what only has to be noticed."""
+    return max(_LAST_MOMENT_S, until_s - time.monotonic())
 
 
 @dataclass(frozen=True)

@@ -14,8 +14,15 @@ from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
+from miros import Event, signals
 
-from miros_rabbitmq import LocalBroker, NetworkedActiveObject, NetworkStopped, SessionState
+from miros_rabbitmq import (
+    Limits,
+    LocalBroker,
+    NetworkedActiveObject,
+    NetworkStopped,
+    SessionState,
+)
 
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, running
@@ -164,3 +171,35 @@ def test_a_program_that_ends_without_stop_ends_cleanly(name: str, broker_a: Loca
     assert ended.returncode == 0, ended.stderr
     assert "Traceback" not in ended.stderr
     assert expected in ended.stdout
+
+
+def test_nodes_that_end_with_the_program_share_one_time_for_callbacks_that_do_not_return(
+    broker_a: LocalBroker,
+) -> None:
+    may_return = threading.Event()
+    entered = threading.Semaphore(0)
+
+    def wait(_event: Event) -> None:
+        entered.release()
+        may_return.wait(scaled(60))
+
+    limits = Limits(stop_timeout_s=0.5)
+    arguments = arguments_for(broker_a, key=KEY, limits=limits, on_mesh_rx=wait)
+    nodes = [NetworkedActiveObject(f"node {number}", **arguments).nets for number in range(5)]
+    for nets in nodes:
+        nets.start()
+    try:
+        for nets in nodes[:2]:
+            nets.transmit(Event(signal=signals.NEWS))
+        for _ in nodes:
+            assert entered.acquire(timeout=scaled(10))
+        began_s = time.monotonic()
+        for nets in nodes:
+            nets.node.ask_to_end()
+        for nets in nodes:
+            nets.node.end(began_s)
+        took_s = time.monotonic() - began_s
+    finally:
+        may_return.set()
+    assert took_s < scaled(0.5 + 0.5 + 5 * 0.1 + 0.5), "each would wait for itself"
+    assert not any(nets.is_running for nets in nodes)
