@@ -82,9 +82,10 @@ class EnvelopeTaker:
         self._warned_s: dict[RejectReason, float] = {}
         self._gaps_warned_s = -_WARN_INTERVAL_S
         # Of the message that is being taken: the tokens that remain, how many were valid, how many
-        # went to the sink, and the ticket of these.
+        # went to the sink, whether some had come before, and the ticket of these.
         self._tokens: deque[bytes] | None = None
         self._taken = self._handed = 0
+        self._has_duplicates = False
         self._ticket: SharedTicket | None = None
 
     @property
@@ -105,6 +106,7 @@ class EnvelopeTaker:
         if tokens is None:
             tokens = self._tokens = self._split(delivery.body)
             self._taken = self._handed = 0
+            self._has_duplicates = False
             self._ticket = self._sink.begin()
         while tokens:
             room = self._sink.room()
@@ -117,6 +119,10 @@ class EnvelopeTaker:
         if not self._taken:
             return Outcome.REJECTED
         if ticket is not None:
+            if self._has_duplicates:
+                # They may still be being handled, since the connection by which they came first
+                # was lost before that was acknowledged.
+                self._sink.follow(ticket)
             ticket.give_back()
             return ticket
         if self._handed > 1:
@@ -156,6 +162,7 @@ class EnvelopeTaker:
         arrival = self._inbox.arrive(envelope.sender, envelope.epoch, envelope.sequence)
         if arrival is Arrival.DUPLICATE:
             self.duplicates += 1
+            self._has_duplicates = True
             return
         if self._inbox.gaps > gaps:
             self._warn_of_gap(envelope.sender, self._inbox.gaps - gaps)

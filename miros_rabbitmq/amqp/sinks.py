@@ -21,6 +21,9 @@ _MOST_WAITING = 512
 """The most events that wait for a callback in its worker: as many as one message holds. Others wait
 in messages that are not acknowledged, and then at the broker."""
 
+_NOTHING = object()
+"""Stands in a queue for the ticket of a message alone."""
+
 
 class Sink(Protocol):
     """Takes events in the reactor's thread."""
@@ -33,6 +36,9 @@ class Sink(Protocol):
 
     def put(self, event: Any, ticket: SharedTicket | None) -> None:
         """Take an event of a message."""
+
+    def follow(self, ticket: SharedTicket) -> None:
+        """Have a message wait until every event that was put before it is handled."""
 
 
 class SharedTicket(Ticket):
@@ -86,6 +92,9 @@ class DirectSink:
         """Call back."""
         _call(self._name, self._callback, event)
 
+    def follow(self, ticket: SharedTicket) -> None:
+        """All that was put before is handled."""
+
 
 class WorkerSink:
     """Calls back in a thread of its own, one event after the other.
@@ -123,13 +132,18 @@ class WorkerSink:
             ticket.add()
         self._worker.put((event, ticket))
 
+    def follow(self, ticket: SharedTicket) -> None:
+        """Have a message wait until every event that was put before it is handled."""
+        self.put(_NOTHING, ticket)
+
     def stop(self, timeout: float) -> None:
         """Call back for what waits, and end the thread; give up after ``timeout`` seconds."""
         self._worker.stop(timeout)
 
     def _handle(self, items: deque[tuple[Any, SharedTicket | None]], _dropped: int) -> None:
         for event, ticket in items:
-            _call(self._name, self._callback, event)
+            if event is not _NOTHING:
+                _call(self._name, self._callback, event)
             if ticket is not None:
                 ticket.give_back()
 
