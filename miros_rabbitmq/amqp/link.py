@@ -294,7 +294,6 @@ class Link:
         self._health.backoff.succeed(time.monotonic())
         self._health.outages.succeed()
         self.answered()
-        _attempts.succeed(self.endpoint.url, self)
         if self._blocked_reason is None:
             self._tell_ready()
         else:
@@ -363,7 +362,7 @@ class Link:
 
     def _follow(self, fault: BrokerError) -> None:
         if self.state is SessionState.CONNECTING and self._connection is None:
-            self._lose(fault, is_own=False)
+            self._lose(fault, is_shared=False)
 
     def _on_connection_open(self, connection: pika.SelectConnection) -> None:
         if connection is not self._connection or self.is_stopping:
@@ -372,6 +371,9 @@ class Link:
         assert self._services is not None
         assert self._wire is not None
         self._step(Step.CONNECTED)
+        # The broker is there for the others, whatever it says of what this link is for.
+        self.fault = None
+        _attempts.succeed(self.endpoint.url, self)
         self._wire.open(connection, self._services.tap)
         self._blocked_reason = None
         self._health.watchdog.ask(self._reactor.clock())
@@ -438,7 +440,9 @@ class Link:
 
     def _on_connection_closed(self, connection: object, error: BaseException) -> None:
         if connection is self._connection:
-            self._lose(self.fault or self._translate(error))
+            # A fault of this link's own channel, or none: then the broker is away for all.
+            fault = self.fault
+            self._lose(fault or self._translate(error), is_shared=fault is None)
 
     def _on_error(self, error: BaseException) -> None:
         """Give up this connection after an exception in a callback, a timer or a handler."""
@@ -467,12 +471,12 @@ class Link:
         if services is not None:
             services.abort()
 
-    def _lose(self, fault: BrokerError, *, is_own: bool = True) -> None:
+    def _lose(self, fault: BrokerError, *, is_shared: bool = True) -> None:
         """Note that the connection is lost, or could not be made; wait before the next attempt.
 
         Args:
             fault: why.
-            is_own: this link has tried itself; otherwise another link has told it.
+            is_shared: it concerns every link to this broker, and the others do not know it yet.
         """
         self._drop_connection()
         self.cancel(self._look_timer)
@@ -489,7 +493,7 @@ class Link:
             # Try again, whatever the user's callbacks do.
             self._retry_later(self._health.backoff.fail(time.monotonic(), refused=refused))
             self._health.outages.fail(fault)
-            if is_own:
+            if is_shared:
                 _attempts.fail(self.endpoint.url, self, fault)
 
     def _retry_later(self, delay_s: float) -> None:

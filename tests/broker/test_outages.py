@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -11,12 +12,16 @@ from miros import Event
 
 from miros_rabbitmq import (
     AccessRefused,
+    Limits,
     LocalBroker,
     NetworkedActiveObject,
     SessionState,
+    SimplePikaTopicPublisher,
     VhostNotFound,
 )
+from miros_rabbitmq.urls import amqp_url
 
+from ..faults.proxy import FaultProxy
 from ..helpers import scaled, wait_until
 from .charts import Record, arguments_for, listening, make_active_object, running
 
@@ -161,3 +166,29 @@ def test_a_flooded_chart_loses_nothing_and_its_fifo_stays_bounded(broker_a: Loca
         record.wait_for(10_000, 30)
     assert record.payloads("NUMBER") == list(range(10_000))
     assert deepest <= receiver.nets.settings.limits.fifo_remote_events
+
+
+def test_who_is_refused_an_exchange_keeps_nobody_else_away_from_the_broker(
+    broker_a: LocalBroker,
+) -> None:
+    limits = Limits(refused_retry_s=0.05)
+    with ExitStack() as stack:
+        proxy = stack.enter_context(FaultProxy("127.0.0.66", broker_a.address))
+        url = amqp_url(broker_a.user, broker_a.password, proxy.address)
+
+        def publisher(exchange: str) -> SimplePikaTopicPublisher:
+            one = SimplePikaTopicPublisher(url, exchange, "key", limits=limits)
+            stack.callback(one.stop_thread)
+            one.start_thread()
+            return one
+
+        taken = publisher("test.taken")
+        refused = [publisher(f"amq.refused.{number}") for number in range(4)]
+        assert taken.wait_until_ready(scaled(5))
+        wait_until(lambda: all(one.state is SessionState.REFUSED for one in refused))
+        proxy.slow_down(delay_s=0.05)  # so that somebody is connecting at any moment
+        for _ in range(5):
+            proxy.cut()
+            wait_until(lambda: not taken.is_connected)
+            wait_until(lambda: taken.is_connected or taken.state is SessionState.REFUSED)
+            assert taken.is_connected, taken.fault
