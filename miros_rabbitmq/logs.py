@@ -110,7 +110,8 @@ class _Relay(Worker[tuple[logging.Logger, logging.LogRecord]]):
             logging.getLogger(__name__).warning(
                 "%d log lines were dropped: a handler of logging is too slow", dropped
             )
-        for logger, record in lines:
+        while lines:
+            logger, record = lines.popleft()
             logger.handle(record)
 
     def disown(self) -> None:

@@ -6,7 +6,6 @@ dropped when there is too much.
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -27,7 +26,8 @@ class Worker(Generic[T]):
     Args:
         name: the name of the thread.
         handle: called in the thread with the items that wait, in order, and the number of items
-            that were dropped since the last call. It must not raise.
+            that were dropped since the last call. It takes the items out one by one, since `stop`
+            may empty the queue meanwhile. It must not raise.
         max_items: the most items that wait; beyond it, the oldest is dropped.
         pause_s: seconds that the thread rests after each call, so that it is not woken for each of
             many items that come one by one.
@@ -54,6 +54,8 @@ class Worker(Generic[T]):
 
     def _forget(self) -> None:
         self._items: deque[T] = deque()
+        # The items that the thread is handling; `handle` takes them out one by one.
+        self._running: deque[T] = deque()
         self._dropped = 0
         self._thread: threading.Thread | None = None
         self._stop_asked = False
@@ -87,10 +89,14 @@ class Worker(Generic[T]):
     def _start(self) -> None:
         self._stop_asked = False
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        # The interpreter may be about to end, or have no thread left: the next item tries again.
-        with contextlib.suppress(RuntimeError):
+        # First noted, then started: an exception between the two, such as KeyboardInterrupt, must
+        # not lead to a second thread.
+        self._thread = thread
+        try:
             thread.start()
-            self._thread = thread
+        except RuntimeError:
+            # The interpreter may be about to end, or no thread is left: the next item tries again.
+            self._thread = None
 
     @property
     def unhandled(self) -> int:
@@ -113,14 +119,30 @@ class Worker(Generic[T]):
             finally:
                 self._drains -= 1
 
-    def stop(self, timeout: float) -> None:
-        """Handle what waits, and end the thread; give up after ``timeout`` seconds."""
+    def stop(self, timeout: float) -> int:
+        """Handle what waits, and end the thread; give up after ``timeout`` seconds.
+
+        Items that are not handled by then never are: nothing is called after this has returned,
+        except for a call that is under way. In the thread itself, this does not wait.
+
+        Returns:
+            how many items were given up; 0 if the thread has ended.
+        """
         with self._changed:
             self._stop_asked = True
             thread = self._thread
             self._changed.notify_all()
-        if thread is not None and thread is not threading.current_thread():
+        if thread is None:
+            return 0
+        if thread is not threading.current_thread():
             thread.join(timeout)
+            if not thread.is_alive():
+                return 0
+        with self._changed:
+            left = len(self._items) + len(self._running)
+            self._items.clear()
+            self._running.clear()
+        return left
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:
@@ -144,6 +166,7 @@ class Worker(Generic[T]):
                 self._thread = None
                 return None
             items, self._items = self._items, deque()
+            self._running = items
             dropped, self._dropped = self._dropped, 0
             return items, dropped
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import os
+import threading
 
 from ..logs import RelayedLogger
 from .message_io import Wire
@@ -21,14 +22,23 @@ VARIABLE = "MIROS_RABBITMQ_IO"
 """The environment variable that chooses: ``native`` or ``plain``."""
 
 
+_choosing = threading.Lock()
+"""Held while the choice is made: several threads may connect first, and it is logged once."""
+
+
 def choose_wire() -> Wire:
     """Make the I/O of a new connection."""
-    return PlainWire() if _why_plain() else NativeWire()
+    return PlainWire() if _is_plain() else NativeWire()
 
 
 def io_name() -> str:
     """Which I/O this process uses: ``native`` or ``plain``."""
-    return PlainWire.name if _why_plain() else NativeWire.name
+    return PlainWire.name if _is_plain() else NativeWire.name
+
+
+def _is_plain() -> bool:
+    with _choosing:
+        return bool(_why_plain())
 
 
 @functools.cache

@@ -128,6 +128,7 @@ class Link:
         self._channel: pika.channel.Channel | None = None
         self._retry_timer: Timer | None = None
         self._look_timer: Timer | None = None
+        self._cut_timer: Timer | None = None
         self._blocked_reason: str | None = None
 
     def _make_lock(self) -> None:
@@ -481,6 +482,9 @@ class Link:
         self._drop_connection()
         self.cancel(self._look_timer)
         self._look_timer = None
+        if not self.is_stopping:
+            self.cancel(self._cut_timer)
+            self._cut_timer = None
         if self.is_stopping:
             self._finish()
             return
@@ -514,7 +518,8 @@ class Link:
         """Begin to end: politely if there is a channel, otherwise at once."""
         if self.state is SessionState.STOPPED:
             return
-        self.call_later(cut_after_s, self._finish)
+        self.cancel(self._cut_timer)
+        self._cut_timer = self.call_later(cut_after_s, self._finish)
         if self.state is SessionState.CLOSING:
             return
         channel = self.open_channel if self.is_connected else None
@@ -538,7 +543,8 @@ class Link:
         connection.close()
         if not self.is_stopping:
             # Do not wait for a broker that does not answer this either.
-            self.call_later(
+            self.cancel(self._cut_timer)
+            self._cut_timer = self.call_later(
                 self.endpoint.limits.connect_timeout_s, lambda: self._cut_if_same(connection)
             )
 
@@ -552,9 +558,9 @@ class Link:
         if lane is None or self.state is SessionState.STOPPED:
             return
         self._drop_connection()
-        for timer in (self._look_timer, self._retry_timer):
+        for timer in (self._look_timer, self._retry_timer, self._cut_timer):
             self.cancel(timer)
-        self._look_timer = self._retry_timer = None
+        self._look_timer = self._retry_timer = self._cut_timer = None
         # Here, not when it was asked to stop: it may have begun an attempt in between.
         _attempts.withdraw(self.endpoint.url, self)
         try:
@@ -596,7 +602,7 @@ class Link:
         """
         self._make_lock()  # a thread that held the old lock does not exist here
         self._lane = self._connection = self._channel = self._services = self._wire = None
-        self._retry_timer = self._look_timer = None
+        self._retry_timer = self._look_timer = self._cut_timer = None
         if self.state is not SessionState.NEW:
             self.state = SessionState.STOPPED
             self.is_stopping = self.is_forked = True

@@ -148,7 +148,7 @@ class SimplePikaTopicPublisher(Standalone):
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the broker has confirmed everything that was posted, or was never reached."""
+        """Whether the broker has confirmed everything that was posted, or cannot be reached."""
         return self._sender.is_flushed
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
@@ -161,7 +161,8 @@ class SimplePikaTopicPublisher(Standalone):
             if_absent: whether to wait even while the broker `is_absent`.
 
         Returns:
-            whether the broker has confirmed everything in time, or was never reached.
+            whether the broker has confirmed everything in time, or cannot be reached: the first
+            attempt has failed, and none has succeeded since.
         """
         timeout_s = _DEFAULT_TIMEOUT_S if timeout is None else timeout
         return self._sender.flush(timeout_s, if_absent=if_absent)
@@ -249,7 +250,7 @@ class PikaTopicPublisher(Standalone):
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the broker has confirmed everything that was posted, or was never reached."""
+        """Whether the broker has confirmed everything that was posted, or cannot be reached."""
         return self._publisher.is_flushed
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:

@@ -183,6 +183,8 @@ class Sender:
         self._tally = _Tally()
         self._drops: Counter[DropReason] = Counter()
         self._was_ready = False
+        # The broker was not reached yet, but the first attempt has not ended either.
+        self._is_first_attempt = False
         # When a broker that does not come back counts as absent, by the monotonic clock.
         self._absent_at_s = 0.0
 
@@ -200,6 +202,8 @@ class Sender:
 
     def start(self) -> None:
         """Begin to connect, and take posts again; see `Link.start`."""
+        with self._lock:
+            self._is_first_attempt = not self._was_ready
         self.link.start()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -341,9 +345,14 @@ class Sender:
 
     @property
     def is_flushed(self) -> bool:
-        """Whether the broker has confirmed everything that was posted, or was never reached."""
+        """Whether the broker has confirmed everything that was posted, or cannot be reached."""
         with self._lock:
-            return self._outbox.is_empty or not self._was_ready
+            return self._outbox.is_empty or not self._is_expected
+
+    @property
+    def _is_expected(self) -> bool:
+        """The broker was reached, or the first attempt may still reach it."""
+        return self._was_ready or self._is_first_attempt
 
     def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
@@ -355,21 +364,23 @@ class Sender:
             if_absent: whether to wait even while the broker `is_absent`.
 
         Returns:
-            whether the broker has confirmed everything in time, or was never reached.
+            whether the broker has confirmed everything in time, or cannot be reached: the first
+            attempt has failed, and none has succeeded since.
         """
         deadline_s = time.monotonic() + timeout
         self.send_everything()
         with self._changed:
             self._schedule.take_in()
             posted = self._schedule.posted
-            while self._settled < posted and self._was_ready and not self.link.is_stopping:
+            while self._settled < posted and self._is_expected and not self.link.is_stopping:
                 if self.is_absent:
-                    if not if_absent or deadline_s <= time.monotonic():
+                    is_awaited = if_absent or self._is_first_attempt
+                    if not is_awaited or deadline_s <= time.monotonic():
                         break
                     self._changed.wait(deadline_s - time.monotonic())
                 elif not self._wait(deadline_s):
                     break
-            return self._settled >= posted or not self._was_ready
+            return self._settled >= posted or not self._is_expected
 
     def send_everything(self) -> None:
         """Send what waits, without waiting for a beat; returns at once."""
@@ -520,6 +531,7 @@ class Sender:
         with self._changed:
             self._schedule.on_ready()
             self._was_ready = True
+            self._is_first_attempt = False
             self._absent_at_s = math.inf
             dropped, self._tally.dropped_in_burst = self._tally.dropped_in_burst, 0
         if dropped and not traffic.lossy:
@@ -531,6 +543,7 @@ class Sender:
         self._publishing = self._channel = None
         self._stop_beating()
         with self._changed:
+            self._is_first_attempt = False
             self._schedule.on_lost()
             self._drops[DropReason.CONNECTION] += self._outbox.connection_lost()
             if self.link.state is SessionState.REFUSED:

@@ -137,11 +137,22 @@ class WorkerSink:
         self.put(_NOTHING, ticket)
 
     def stop(self, timeout: float) -> None:
-        """Call back for what waits, and end the thread; give up after ``timeout`` seconds."""
-        self._worker.stop(timeout)
+        """Call back for what waits, and end the thread; give up after ``timeout`` seconds.
+
+        What is given up is logged, and never called back.
+        """
+        left = self._worker.stop(timeout)
+        if left:
+            logger.warning(
+                "%s: stopped while a callback was running; %d more received before were not handed "
+                "over",
+                self._name,
+                left,
+            )
 
     def _handle(self, items: deque[tuple[Any, SharedTicket | None]], _dropped: int) -> None:
-        for event, ticket in items:
+        while items:
+            event, ticket = items.popleft()
             if event is not _NOTHING:
                 _call(self._name, self._callback, event)
             if ticket is not None:

@@ -27,6 +27,10 @@ _MOST_CHANGES = 1_000
 """The most changes of the state that wait for a slow callback; beyond it, the oldest go."""
 
 
+_END_GRACE_S = 2.0
+"""How much longer than ``stop_timeout_s`` a stop waits by default: for a connection that is cut,
+and for a callback that is running."""
+
 _LAST_LINES_S = 0.5
 """How long a stop waits until its log lines are written."""
 
@@ -71,7 +75,8 @@ class OwnThread:
 
     def _tell_changes(self, changes: deque[object], _dropped: int) -> None:
         assert self._on_change is not None
-        for _ in changes:
+        while changes:
+            changes.popleft()
             try:
                 self._on_change()
             except BaseException:  # even SystemExit must not end this thread
@@ -89,23 +94,26 @@ class OwnThread:
     def stop_and_wait(self, timeout: float | None = None) -> bool:
         """Ask the link to end, and wait until link, thread and callbacks have ended.
 
+        A callback that does not return in time is left behind, which is logged.
+
         Args:
-            timeout: seconds; default a little above ``limits.stop_timeout_s``, at which the
-                connection is cut.
+            timeout: seconds for all of it; default a little above ``limits.stop_timeout_s``, at
+                which the connection is cut.
 
         Returns:
             whether link and thread have ended.
         """
-        began_s = time.monotonic()
+        if timeout is None:
+            timeout = self.link.endpoint.limits.stop_timeout_s + _END_GRACE_S
+        deadline_s = time.monotonic() + timeout
+        stay(self, Stage.CONNECTIONS)
         self.stop()
         if not self.link.wait_for_end(timeout):
             return False
-        patience_s = 1.0 if timeout is None else max(0.0, began_s + timeout - time.monotonic())
-        has_ended = self.reactor.wait_for_end(patience_s)
+        has_ended = self.reactor.wait_for_end(max(0.0, deadline_s - time.monotonic()))
         for stop in (self._changes.stop if self._changes else None, self._stop_callbacks):
             if stop is not None:
-                stop(max(0.0, patience_s))
-        stay(self, Stage.CONNECTIONS)
+                stop(max(0.0, deadline_s - time.monotonic()))
         write_all(_LAST_LINES_S)
         return has_ended
 

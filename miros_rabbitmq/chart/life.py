@@ -10,12 +10,15 @@ until the thread of the life before has ended.
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
 
 from .. import process
 from ..exceptions import MirosApiException
+
+logger = logging.getLogger(__name__)
 
 LAST_HANDLER_S = 1.0
 """How long a program that ends waits for all charts that are in the middle of a handler."""
@@ -28,7 +31,8 @@ class ChartLife:
         name: the chart, for errors.
         may_run: while it is set, the chart's thread goes on after each event. miros sets it.
         wake: wakes the chart's thread, and does not wait for it.
-        patience_s: how long a start waits for earlier starts and stops, in seconds.
+        patience_s: how long a start waits for earlier starts and stops, and a stop for the handler
+            that is running, in seconds.
     """
 
     def __init__(
@@ -134,10 +138,18 @@ class ChartLife:
     def end_thread(self) -> None:
         """Have the chart handle no further event, and wait until its thread has ended.
 
-        The chart's own thread does not wait: it ends when its handler has returned.
+        Gives up after ``patience_s``: the handler that is running may never return. It may even
+        wait for the caller, if that is a signal handler in the middle of a `transmit`. The chart's
+        own thread does not wait: it ends when its handler has returned.
         """
         self._end_handling()
-        self._join(None)
+        self._join(self._patience_s)
+        if self.has_thread and self.thread is not threading.current_thread():
+            logger.warning(
+                "%s: a handler has not returned within %g s of the stop; its thread is left behind",
+                self._name,
+                self._patience_s,
+            )
 
     def ask_to_end(self) -> None:
         """Have a chart that nobody has stopped handle no further event: the program ends."""
@@ -154,7 +166,7 @@ class ChartLife:
         if self.has_thread:
             self._wake()
 
-    def _join(self, timeout: float | None) -> None:
+    def _join(self, timeout: float) -> None:
         thread = self.thread
         if thread is not None and thread is not threading.current_thread():
             thread.join(timeout)

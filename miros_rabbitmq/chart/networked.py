@@ -266,7 +266,8 @@ class NetworkedChart:
         """Stop the chart, send what it has transmitted, and end every thread.
 
         May be called more than once, and from the chart's own thread, which ends when its handler
-        has returned.
+        has returned. A handler that does not return within twice ``limits.stop_timeout_s`` is left
+        behind, with a warning.
         """
         parts = self._miros_rabbitmq
         with parts.life.ending():

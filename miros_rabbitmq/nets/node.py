@@ -380,9 +380,9 @@ class Node:
     def _tell_peers(self, changes: deque[PeersChanged], _dropped: int) -> None:
         callback = self.settings.on_peers_changed
         assert callback is not None
-        for change in changes:
+        while changes:
             try:
-                callback(change)
+                callback(changes.popleft())
             except BaseException:  # even SystemExit must not end this thread
                 logger.exception("%s: on_peers_changed raised", self.name)
 
@@ -402,7 +402,14 @@ class Node:
             left = stats.waiting + stats.unconfirmed
             undelivered += left
             if left:
-                logger.warning("%s: %d events did not reach %s", self.name, left, at)
+                logger.warning(
+                    "%s: %d event%s not confirmed by %s when it stopped, and may be lost: call "
+                    "nets.flush() before stop() to wait for longer",
+                    self.name,
+                    left,
+                    "s were" if left > 1 else " was",
+                    at,
+                )
         return undelivered
 
     def disown(self) -> None:

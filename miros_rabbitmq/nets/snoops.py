@@ -103,6 +103,7 @@ class Snoop:
         if callback is None:
             self.sink = DirectSink(name, self._show_other)
         else:
+            name = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {identity.name}"
             self.sink = WorkerSink(name, lambda envelope: callback(envelope.sender, envelope.body))
         self._untold = 0
         self._network: TopicNetwork | None = None

@@ -40,7 +40,8 @@ class Teller(Worker["Telling"]):
                 "%s: lines are dropped from now on, because there are too many", self._name
             )
         self._has_dropped = dropped > 0
-        for telling in tellings:
+        while tellings:
+            telling = tellings.popleft()
             try:
                 telling.snoop.tell_now(telling)
             except Exception:

@@ -94,7 +94,8 @@ def _write_lines(lines: deque[tuple[Line, bool]], dropped: int) -> None:
     with _console.lock:
         if dropped:
             stream.write(f" ... {dropped} snoop lines were dropped: the terminal is too slow\n")
-        for line, colour in lines:
+        while lines:
+            line, colour = lines.popleft()
             _write_line(stream, line(palette if colour else PLAIN))
         stream.flush()
 

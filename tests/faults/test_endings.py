@@ -89,7 +89,7 @@ def test_what_a_frozen_broker_did_not_confirm_is_reported_with_its_count(
         finally:
             system.brokers[1].resume()
         assert chart.nets.stats().mesh.dropped[DropReason.STOPPED] == 100
-        assert f"chart0: 100 events did not reach {at}" in caplog.text
+        assert f"chart0: 100 events were not confirmed by {at}" in caplog.text
 
 
 def test_a_broker_that_never_came_is_not_waited_for_but_reported(
@@ -105,7 +105,7 @@ def test_a_broker_that_never_came_is_not_waited_for_but_reported(
         began_s = time.monotonic()
         chart.stop()
         assert time.monotonic() - began_s < scaled(2)
-    assert f"1 events did not reach {nowhere}" in caplog.text
+    assert f"1 event was not confirmed by {nowhere}" in caplog.text
 
 
 def test_a_chart_may_be_stopped_while_it_connects_again(broker_a: LocalBroker) -> None:

@@ -158,3 +158,25 @@ def test_items_of_many_threads_are_all_handled_in_the_order_of_each(recorder: Re
     for thread_number in range(4):
         mine = [item for item in recorder.handled if item // 10_000 == thread_number]
         assert mine == [thread_number * 10_000 + number for number in range(2_000)]
+
+
+def test_a_stop_that_gives_up_says_how_many_items_are_never_handled() -> None:
+    may_go_on, handled = threading.Event(), list[int]()
+
+    def handle(items: deque[int], _dropped: int) -> None:
+        while items:
+            item = items.popleft()
+            may_go_on.wait(scaled(30))
+            handled.append(item)
+
+    worker = Worker("gives up", handle, max_items=100)
+    for number in range(10):
+        worker.put(number)
+    wait_until(lambda: worker.stop(0.01) or worker.unhandled == 10)
+    may_go_on.set()
+    wait_until(lambda: len(handled) == 1)
+    assert worker.stop(scaled(5)) == 0
+    assert handled == [0], "nothing is called after a stop, but for what was under way"
+    worker.put(10)
+    wait_until(lambda: handled == [0, 10])
+    assert worker.stop(scaled(5)) == 0

@@ -210,6 +210,40 @@ def test_a_flush_without_a_timeout_has_the_default_timeout() -> None:
     assert network.flush(None) is True
 
 
+def test_a_flush_waits_for_a_first_attempt_that_is_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher = simple()
+    sender = sender_of(publisher)
+    monkeypatch.setattr(sender.link, "start", lambda: None)
+    sender.start()
+    publisher.post_fifo("waits for the first connection")
+    assert not publisher.is_flushed
+    assert not publisher.flush(0.01, if_absent=False)
+    flushed: list[bool] = []
+    thread = threading.Thread(
+        target=lambda: flushed.append(publisher.flush(scaled(30), if_absent=False))
+    )
+    thread.start()
+    wire = connected(publisher)
+    wire.confirm()
+    thread.join(scaled(5))
+    assert flushed == [True]
+
+
+def test_a_flush_does_not_wait_for_a_broker_whose_first_attempt_has_failed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher = simple()
+    sender = sender_of(publisher)
+    monkeypatch.setattr(sender.link, "start", lambda: None)
+    sender.start()
+    publisher.post_fifo("for a broker that is not there")
+    sender.on_lost()
+    assert publisher.is_flushed
+    assert publisher.flush(scaled(30), if_absent=False)
+
+
 def test_a_post_to_an_idle_publisher_is_sent_at_once() -> None:
     publisher = simple()
     wire = connected(publisher)

@@ -249,3 +249,20 @@ def test_a_chart_whose_stop_failed_still_ends_with_the_program(
     with pytest.raises(ZeroDivisionError), chart.life.ending():
         raise ZeroDivisionError
     assert registered == {chart.life}
+
+
+def test_a_stop_leaves_a_handler_behind_that_does_not_return(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    chart = Chart(patience_s=0.05)
+    chart.run()
+    try:
+        with chart.life.ending():
+            chart.life.end_thread()
+        assert chart.life.has_thread
+        assert "chart: a handler has not returned within 0.05 s of the stop" in caplog.text
+    finally:
+        chart.end()
+    caplog.clear()
+    chart.life.end_thread()
+    assert not caplog.text
