@@ -207,11 +207,7 @@ class NetworkedChart:
             ChartLife(name, may_run, lambda: fifo.append(stop), 2 * limits.stop_timeout_s),
             RtcTeller(nets),
             self.posted_events_queue,
-            {
-                "queue": fifo,
-                "activeobject_task_event": may_run,
-                "posted_events_queue": self.posted_events_queue,
-            },
+            overrides.kept_by(self),
         )
 
     def __enter__(self) -> Self:

@@ -48,9 +48,21 @@ KEPT = frozenset(
 KEPT_BY_FACTORY = frozenset({"states"})
 """The same, only in a `miros.Factory`."""
 
-NOT_BEFORE = frozenset({"queue", "locking_deque", "thread", "activeobject_task_event"})
-"""Attributes that a chart needs to start and stop. The chart sets them itself, so a value that a
-subclass has put there before would be lost."""
+NOT_REPLACED = frozenset(
+    {
+        *("queue", "locking_deque", "activeobject_task_event", "posted_events_queue"),
+        *("state", "temp", "event", "full", "rtc", "defer_queue", "fabric", "writer"),
+        *("PostedEventThreadSpec", "PostedEvent", "TraceTuple"),
+    }
+)
+"""Attributes whose objects miros makes once for each chart, and uses from then on."""
+
+CALLED_BACK = frozenset({"live_spy_callback", "live_trace_callback"})
+"""Attributes that may be set to any function."""
+
+NOT_BEFORE = NOT_REPLACED | {"thread"}
+"""Attributes that the chart sets itself. A value that a subclass has put there before would be
+lost."""
 
 OLDER_CALLBACKS = {
     "on_network_message": "on_mesh_rx",
@@ -103,6 +115,12 @@ def check_new(chart: object) -> None:
         )
 
 
+def kept_by(chart: object) -> dict[str, object]:
+    """The objects that a new chart has to keep, by the names of their attributes."""
+    names = NOT_REPLACED | KEPT_BY_FACTORY if isinstance(chart, Factory) else NOT_REPLACED
+    return {name: getattr(chart, name) for name in sorted(names)}
+
+
 def refuse(chart: object, name: str) -> NoReturn:
     """Refuse to have an attribute of the chart set.
 
@@ -123,11 +141,11 @@ def check_start(chart: object, kept: Mapping[str, object]) -> None:
         kept: the attributes that have to be as they were, and their values.
 
     Raises:
-        MirosApiException: a method was replaced by something that cannot be called, or something
-            that the chart starts and stops by was replaced.
+        MirosApiException: a method was replaced by something that cannot be called, or an
+            object in which the chart keeps its data was replaced.
     """
     for name, value in vars(chart).items():
-        if name in CALLED and not callable(value):
+        if name in CALLED | CALLED_BACK and not callable(value):
             raise MirosApiException(
                 f"{type(chart).__name__} has set {name} to {value!r}, but a chart needs its "
                 f"{name}() to run and to stop: give the attribute another name"
@@ -135,8 +153,8 @@ def check_start(chart: object, kept: Mapping[str, object]) -> None:
     for name, value in kept.items():
         if getattr(chart, name, None) is not value:
             raise MirosApiException(
-                f"{type(chart).__name__} has replaced {name}, by which the chart starts and stops: "
-                "give the attribute another name"
+                f"{type(chart).__name__} has replaced or removed {name}, in which each chart keeps "
+                "data of its own: give the attribute another name"
             )
 
 
