@@ -181,7 +181,7 @@ class NetworkedChart:
     ) -> None:
         given = taken(locals())
         overrides.check_new(self)
-        overrides.warn_of_older_callbacks(type(self))
+        overrides.warn_of_uncalled_methods(type(self), given)
         parent_init: Callable[..., None] = super().__init__
         parent_init(name=name)
         nets = MirosNets(

@@ -71,7 +71,11 @@ OLDER_CALLBACKS = {
 }
 """Methods that older releases called, and the arguments that have taken their place."""
 
-_warned: weakref.WeakSet[type] = weakref.WeakSet()
+CALLBACKS = ("on_mesh_rx", "on_trace_rx", "on_spy_rx", "on_peers_changed")
+"""Arguments that take a function. A method of such a name is not called by itself."""
+
+_warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
+"""The methods that each class was warned of."""
 
 
 def check_class(cls: type) -> None:
@@ -158,18 +162,24 @@ def check_start(chart: object, kept: Mapping[str, object]) -> None:
             )
 
 
-def warn_of_older_callbacks(cls: type) -> None:
-    """Warn once for each class of methods that only older releases called."""
-    if cls in _warned:
-        return
-    _warned.add(cls)
-    for name, argument in OLDER_CALLBACKS.items():
-        if hasattr(cls, name):
+def warn_of_uncalled_methods(cls: type, given: Mapping[str, object]) -> None:
+    """Warn once for each class of methods that look like callbacks, but are never called.
+
+    Args:
+        cls: the class of a new chart.
+        given: the arguments of its constructor. If a function is given for what a method looks
+            like, there is no warning: the function may well be that method.
+    """
+    warned = _warned.setdefault(cls, set())
+    for name, argument in [*OLDER_CALLBACKS.items(), *((each, each) for each in CALLBACKS)]:
+        if given[argument] is None and name not in warned and callable(getattr(cls, name, None)):
+            warned.add(name)
             logger.warning(
-                "%s.%s is never called: give the constructor a function, %s=...",
+                "%s.%s is never called: give the constructor a function, %s=%s",
                 cls.__name__,
                 name,
                 argument,
+                f"self.{name}" if name == argument else "...",
             )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import inspect
 import logging
 import re
 from collections.abc import Callable
@@ -368,7 +369,7 @@ def test_each_name_that_a_chart_uses_to_start_run_and_stop_is_in_one_of_the_list
     }
 
 
-# Methods of older releases.
+# Methods that are never called.
 
 
 @pytest.fixture
@@ -413,4 +414,46 @@ def test_a_method_that_is_no_longer_called_is_warned_of_once_for_each_class(
 def test_other_classes_are_not_warned_of(base: Any, warnings: Callable[[], list[str]]) -> None:
     made(base)
     made(by_body(base, "on_message", lambda self: None))
+    assert warnings() == []
+
+
+@pytest.mark.parametrize("name", overrides.CALLBACKS)
+@pytest.mark.parametrize("base", NETWORKED)
+def test_a_method_that_has_the_name_of_a_callback_is_warned_of_once_for_each_class(
+    name: str, base: Any, warnings: Callable[[], list[str]]
+) -> None:
+    robot = by_body(base, name, lambda self, *arguments: None)
+    made(robot)
+    made(robot)
+    assert warnings() == [
+        f"Robot.{name} is never called: give the constructor a function, {name}=self.{name}"
+    ]
+    made(type("Child", (robot,), {}))
+    assert len(warnings()) == 2
+
+
+@pytest.mark.parametrize("name", [*overrides.OLDER_CALLBACKS, *overrides.CALLBACKS])
+def test_a_method_that_is_given_to_the_constructor_is_not_warned_of(
+    name: str, warnings: Callable[[], list[str]]
+) -> None:
+    class Robot(NetworkedActiveObject):
+        def __init__(self) -> None:
+            argument = overrides.OLDER_CALLBACKS.get(name, name)
+            super().__init__("robot", **ARGUMENTS, **{argument: getattr(self, name)})
+
+    setattr(Robot, name, lambda self, *arguments: None)
+    Robot()
+    assert warnings() == []
+
+
+def test_every_argument_that_takes_a_callback_is_known() -> None:
+    arguments = inspect.signature(NetworkedActiveObject).parameters
+    assert [name for name in arguments if name.startswith("on_")] == list(overrides.CALLBACKS)
+
+
+@pytest.mark.parametrize("name", overrides.CALLBACKS)
+def test_a_value_that_is_no_method_is_not_warned_of(
+    name: str, warnings: Callable[[], list[str]]
+) -> None:
+    made(by_body(NetworkedActiveObject, name, None))
     assert warnings() == []
