@@ -13,9 +13,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import ssl
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,10 +25,22 @@ from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import NetworkStopped
+from ..limits import Limits
 from ..logs import must_not_wait
 from ..nets.nets import MirosNets
-from ..nets.settings import Extras, documented, spelled_out
+from ..nets.settings import (
+    DEFAULT_LIMITS,
+    PORT_OF_SCHEME,
+    MeshCallback,
+    OlderSpellings,
+    PeersCallback,
+    SnoopCallback,
+    documented,
+    taken,
+    without_older_spellings,
+)
 from ..urls import AmqpUrl
+from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
 from . import overrides
 from .fifo import ChartFifo
@@ -130,7 +143,7 @@ class NetworkedChart:
         super().__init_subclass__(**keywords)
         overrides.check_class(cls)
 
-    @spelled_out
+    @without_older_spellings
     def __init__(
         self,
         name: str,
@@ -141,27 +154,44 @@ class NetworkedChart:
         rx_routing_key: str | None = None,
         snoop_spy_encryption_key: Keys | None = None,
         snoop_trace_encryption_key: Keys | None = None,
-        **extras: Unpack[Extras],
+        *,
+        rabbit_host: str | None = None,
+        rabbit_port: int = PORT_OF_SCHEME,
+        rabbit_vhost: str = "/",
+        addresses: Sequence[str] | None = None,
+        interface: str | None = None,
+        serializer: Serializer | None = None,
+        deserializer: Deserializer | None = None,
+        allowed_classes: Sequence[type] = (),
+        on_mesh_rx: MeshCallback | None = None,
+        on_trace_rx: SnoopCallback | None = None,
+        on_spy_rx: SnoopCallback | None = None,
+        on_peers_changed: PeersCallback | None = None,
+        tls: ssl.SSLContext | None = None,
+        durable: bool = True,
+        start_timeout: float = 5.0,
+        transmit_timeout: float = 10.0,
+        rescan_interval: float = 60.0,
+        forget_after: float = 600.0,
+        time_out_in_minutes: float = 30.0,
+        accept_unknown_peers: bool = True,
+        max_age_s: float | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        **older: Unpack[OlderSpellings],
     ) -> None:
+        given = taken(locals())
         overrides.check_new(self)
-        overrides.warn_of_older_callbacks(type(self))
+        overrides.warn_of_uncalled_methods(type(self), given)
         parent_init: Callable[..., None] = super().__init__
         parent_init(name=name)
         nets = MirosNets(
             self,
-            rabbit_user,
-            rabbit_password,
-            mesh_encryption_key,
-            tx_routing_key,
-            rx_routing_key,
-            snoop_spy_encryption_key,
-            snoop_trace_encryption_key,
             room=lambda: self._miros_rabbitmq.room_for_remote_events(),
             # miros's own returns at once; a subclass's may do anything.
             direct=type(self).post_fifo is ActiveObject.post_fifo,
-            **extras,
+            **given,
+            **older,
         )
-        limits = nets.settings.limits
         fifo = ChartFifo(
             limits.fifo_events,
             name,
@@ -177,11 +207,7 @@ class NetworkedChart:
             ChartLife(name, may_run, lambda: fifo.append(stop), 2 * limits.stop_timeout_s),
             RtcTeller(nets),
             self.posted_events_queue,
-            {
-                "queue": fifo,
-                "activeobject_task_event": may_run,
-                "posted_events_queue": self.posted_events_queue,
-            },
+            overrides.kept_by(self),
         )
 
     def __enter__(self) -> Self:

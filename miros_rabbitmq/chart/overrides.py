@@ -48,9 +48,21 @@ KEPT = frozenset(
 KEPT_BY_FACTORY = frozenset({"states"})
 """The same, only in a `miros.Factory`."""
 
-NOT_BEFORE = frozenset({"queue", "locking_deque", "thread", "activeobject_task_event"})
-"""Attributes that a chart needs to start and stop. The chart sets them itself, so a value that a
-subclass has put there before would be lost."""
+NOT_REPLACED = frozenset(
+    {
+        *("queue", "locking_deque", "activeobject_task_event", "posted_events_queue"),
+        *("state", "temp", "event", "full", "rtc", "defer_queue", "fabric", "writer"),
+        *("PostedEventThreadSpec", "PostedEvent", "TraceTuple"),
+    }
+)
+"""Attributes whose objects miros makes once for each chart, and uses from then on."""
+
+CALLED_BACK = frozenset({"live_spy_callback", "live_trace_callback"})
+"""Attributes that may be set to any function."""
+
+NOT_BEFORE = NOT_REPLACED | {"thread"}
+"""Attributes that the chart sets itself. A value that a subclass has put there before would be
+lost."""
 
 OLDER_CALLBACKS = {
     "on_network_message": "on_mesh_rx",
@@ -59,7 +71,11 @@ OLDER_CALLBACKS = {
 }
 """Methods that older releases called, and the arguments that have taken their place."""
 
-_warned: weakref.WeakSet[type] = weakref.WeakSet()
+CALLBACKS = ("on_mesh_rx", "on_trace_rx", "on_spy_rx", "on_peers_changed")
+"""Arguments that take a function. A method of such a name is not called by itself."""
+
+_warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()
+"""The methods that each class was warned of."""
 
 
 def check_class(cls: type) -> None:
@@ -103,6 +119,12 @@ def check_new(chart: object) -> None:
         )
 
 
+def kept_by(chart: object) -> dict[str, object]:
+    """The objects that a new chart has to keep, by the names of their attributes."""
+    names = NOT_REPLACED | KEPT_BY_FACTORY if isinstance(chart, Factory) else NOT_REPLACED
+    return {name: getattr(chart, name) for name in sorted(names)}
+
+
 def refuse(chart: object, name: str) -> NoReturn:
     """Refuse to have an attribute of the chart set.
 
@@ -123,11 +145,11 @@ def check_start(chart: object, kept: Mapping[str, object]) -> None:
         kept: the attributes that have to be as they were, and their values.
 
     Raises:
-        MirosApiException: a method was replaced by something that cannot be called, or something
-            that the chart starts and stops by was replaced.
+        MirosApiException: a method was replaced by something that cannot be called, or an
+            object in which the chart keeps its data was replaced.
     """
     for name, value in vars(chart).items():
-        if name in CALLED and not callable(value):
+        if name in CALLED | CALLED_BACK and not callable(value):
             raise MirosApiException(
                 f"{type(chart).__name__} has set {name} to {value!r}, but a chart needs its "
                 f"{name}() to run and to stop: give the attribute another name"
@@ -135,23 +157,29 @@ def check_start(chart: object, kept: Mapping[str, object]) -> None:
     for name, value in kept.items():
         if getattr(chart, name, None) is not value:
             raise MirosApiException(
-                f"{type(chart).__name__} has replaced {name}, by which the chart starts and stops: "
-                "give the attribute another name"
+                f"{type(chart).__name__} has replaced or removed {name}, in which each chart keeps "
+                "data of its own: give the attribute another name"
             )
 
 
-def warn_of_older_callbacks(cls: type) -> None:
-    """Warn once for each class of methods that only older releases called."""
-    if cls in _warned:
-        return
-    _warned.add(cls)
-    for name, argument in OLDER_CALLBACKS.items():
-        if hasattr(cls, name):
+def warn_of_uncalled_methods(cls: type, given: Mapping[str, object]) -> None:
+    """Warn once for each class of methods that look like callbacks, but are never called.
+
+    Args:
+        cls: the class of a new chart.
+        given: the arguments of its constructor. If a function is given for what a method looks
+            like, there is no warning: the function may well be that method.
+    """
+    warned = _warned.setdefault(cls, set())
+    for name, argument in [*OLDER_CALLBACKS.items(), *((each, each) for each in CALLBACKS)]:
+        if given[argument] is None and name not in warned and callable(getattr(cls, name, None)):
+            warned.add(name)
             logger.warning(
-                "%s.%s is never called: give the constructor a function, %s=...",
+                "%s.%s is never called: give the constructor a function, %s=%s",
                 cls.__name__,
                 name,
                 argument,
+                f"self.{name}" if name == argument else "...",
             )
 
 

@@ -7,8 +7,9 @@ from its own. How networks are opened, joined to brokers and ended is described 
 
 from __future__ import annotations
 
+import ssl
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -17,12 +18,26 @@ from miros import Event
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
+from ..limits import Limits
 from ..urls import AmqpUrl
+from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
 from ..wire.keys import Keys
 from . import registry
 from .node import Events, Node
-from .settings import Extras, Settings, documented, settings_from, spelled_out
+from .settings import (
+    DEFAULT_LIMITS,
+    PORT_OF_SCHEME,
+    MeshCallback,
+    OlderSpellings,
+    PeersCallback,
+    Settings,
+    SnoopCallback,
+    documented,
+    settings_from,
+    taken,
+    without_older_spellings,
+)
 from .signal_names import admit_name
 from .snoops import Snoop, Snoops
 from .stats import NetsStats
@@ -51,7 +66,7 @@ class MirosNets:
         TypeError: a value was given twice, or a keyword is unknown.
     """
 
-    @spelled_out
+    @without_older_spellings
     def __init__(
         self,
         miros_object: Any,
@@ -65,22 +80,33 @@ class MirosNets:
         *,
         room: Callable[[], int] | None = None,
         direct: bool = False,
-        **extras: Unpack[Extras],
+        rabbit_host: str | None = None,
+        rabbit_port: int = PORT_OF_SCHEME,
+        rabbit_vhost: str = "/",
+        addresses: Sequence[str] | None = None,
+        interface: str | None = None,
+        serializer: Serializer | None = None,
+        deserializer: Deserializer | None = None,
+        allowed_classes: Sequence[type] = (),
+        on_mesh_rx: MeshCallback | None = None,
+        on_trace_rx: SnoopCallback | None = None,
+        on_spy_rx: SnoopCallback | None = None,
+        on_peers_changed: PeersCallback | None = None,
+        tls: ssl.SSLContext | None = None,
+        durable: bool = True,
+        start_timeout: float = 5.0,
+        transmit_timeout: float = 10.0,
+        rescan_interval: float = 60.0,
+        forget_after: float = 600.0,
+        time_out_in_minutes: float = 30.0,
+        accept_unknown_peers: bool = True,
+        max_age_s: float | None = None,
+        limits: Limits = DEFAULT_LIMITS,
+        **older: Unpack[OlderSpellings],
     ) -> None:
         registry.install()
         _check_miros_object(miros_object)
-        settings = settings_from(
-            {
-                "rabbit_user": rabbit_user,
-                "rabbit_password": rabbit_password,
-                "mesh_encryption_key": mesh_encryption_key,
-                "tx_routing_key": tx_routing_key,
-                "rx_routing_key": rx_routing_key,
-                "snoop_spy_encryption_key": snoop_spy_encryption_key,
-                "snoop_trace_encryption_key": snoop_trace_encryption_key,
-            },
-            extras,
-        )
+        settings = settings_from(taken(locals()), older)
         name = miros_object.name
         sink: Sink
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo

@@ -3,9 +3,9 @@
 A value that cannot work is refused when the node is constructed, with a message that says what
 would work. Nothing here opens a socket or starts a thread.
 
-The networked classes take the same arguments. They declare the keyword-only ones by `Extras`, for
-type checkers and editors. At run time `spelled_out` and `documented` show what `Settings` says of
-them, so that defaults and meanings stand here alone.
+The networked classes take the same arguments. Their constructors spell out each one, since many
+editors complete only what stands in the source; `taken` raises an error if one is missing there.
+What each means stands here alone: `documented` copies it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 import ssl
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import MISSING, Field, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ..exceptions import SettingsError
@@ -42,8 +42,11 @@ if TYPE_CHECKING:
 DEFAULT_ROUTING_KEY = "miros.mesh"
 """The mesh routing key of a node whose user gives none."""
 
-_PORT_OF_SCHEME: Any = None
+PORT_OF_SCHEME: Any = None
 """Stands for 5672, or for 5671 with TLS, until it is known whether TLS is used."""
+
+DEFAULT_LIMITS = Limits()
+"""The limits of a node whose user gives none."""
 
 MeshCallback = Callable[["Event"], None]
 SnoopCallback = Callable[[str, str], None]
@@ -68,32 +71,9 @@ _DURATIONS = {
 }
 
 
-class Extras(TypedDict, total=False):
-    """The keyword-only arguments of the networked classes; `Settings` says what each means."""
+class OlderSpellings(TypedDict, total=False):
+    """Keywords of older documentation, which the networked classes take as well."""
 
-    rabbit_host: str | None
-    rabbit_port: int
-    rabbit_vhost: str
-    addresses: Sequence[str] | None
-    interface: str | None
-    serializer: Serializer | None
-    deserializer: Deserializer | None
-    allowed_classes: Sequence[type]
-    on_mesh_rx: MeshCallback | None
-    on_trace_rx: SnoopCallback | None
-    on_spy_rx: SnoopCallback | None
-    on_peers_changed: PeersCallback | None
-    tls: ssl.SSLContext | None
-    durable: bool
-    start_timeout: float
-    transmit_timeout: float
-    rescan_interval: float
-    forget_after: float
-    time_out_in_minutes: float
-    accept_unknown_peers: bool
-    max_age_s: float | None
-    limits: Limits
-    # Spellings of older documentation.
     mesh_encyption_key: Keys
     trace_snoop_encryption_key: Keys
     spy_snoop_encryption_key: Keys
@@ -170,7 +150,7 @@ class Settings:
     snoop_spy_encryption_key: Keys | None = field(default=None, repr=False)
     snoop_trace_encryption_key: Keys | None = field(default=None, repr=False)
     rabbit_host: str | None = field(default=None, kw_only=True)
-    rabbit_port: int = field(default=_PORT_OF_SCHEME, kw_only=True)
+    rabbit_port: int = field(default=PORT_OF_SCHEME, kw_only=True)
     rabbit_vhost: str = field(default="/", kw_only=True)
     addresses: Sequence[str] | None = field(default=None, kw_only=True)
     interface: str | None = field(default=None, kw_only=True)
@@ -190,7 +170,7 @@ class Settings:
     time_out_in_minutes: float = field(default=30.0, kw_only=True)
     accept_unknown_peers: bool = field(default=True, kw_only=True)
     max_age_s: float | None = field(default=None, kw_only=True)
-    limits: Limits = field(default_factory=Limits, kw_only=True)
+    limits: Limits = field(default=DEFAULT_LIMITS, kw_only=True)
 
     tx_key: str = field(init=False)
     """The routing key of the events that this node transmits, after defaults."""
@@ -281,7 +261,7 @@ class Settings:
 
     def _settle_addresses(self) -> None:
         port = self.rabbit_port
-        if port is _PORT_OF_SCHEME:
+        if port is PORT_OF_SCHEME:
             port = DEFAULT_PORT if self.tls is None else DEFAULT_TLS_PORT
             self._settle("rabbit_port", port)
         if isinstance(port, bool) or not isinstance(port, int) or not 0 < port < 65536:
@@ -295,18 +275,31 @@ class Settings:
             self._settle("addresses", addresses)
 
 
+def taken(local: Mapping[str, Any]) -> dict[str, Any]:
+    """Pick the arguments of `Settings` from the local variables of a constructor.
+
+    Raises:
+        KeyError: the constructor lacks one.
+    """
+    return {each.name: local[each.name] for each in fields(Settings) if each.init}
+
+
 def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settings:
     """Make settings from a constructor's arguments, in whichever spelling they were given.
 
     Args:
-        given: the arguments that may be given by position, by name; `None` means not given.
+        given: the arguments that the constructor spells out, by name. Of those that may be given by
+            position, `None` means not given.
         extras: all other keywords. An older spelling of an argument in ``given`` may be among them.
 
     Raises:
         TypeError: a value was given twice, an argument is missing, or a keyword is unknown.
         SettingsError: a value cannot work.
     """
-    merged: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    by_keyword = {item.name for item in fields(Settings) if item.kw_only}
+    merged: dict[str, Any] = {
+        name: value for name, value in given.items() if value is not None or name in by_keyword
+    }
     spelled = {name: name for name in merged}
     known = {item.name for item in fields(Settings) if item.init}
     for keyword, value in extras.items():
@@ -322,25 +315,14 @@ def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settin
     return Settings(**merged)
 
 
-def spelled_out(constructor: _Constructor) -> _Constructor:
-    """Show the keywords behind a constructor's ``**extras``, with their defaults.
+def without_older_spellings(constructor: _Constructor) -> _Constructor:
+    """Leave the keywords behind ``**older`` out of the signature that `help` shows.
 
-    This changes only the signature that `help` and editors show, not the call. Older spellings are
-    accepted, but not shown.
+    This does not change the call: older spellings are accepted.
     """
     signature = inspect.signature(constructor)
     named = [each for each in signature.parameters.values() if each.kind is not each.VAR_KEYWORD]
-    keywords = [
-        inspect.Parameter(
-            each.name,
-            inspect.Parameter.KEYWORD_ONLY,
-            default=_default_of(each),
-            annotation=each.type,
-        )
-        for each in fields(Settings)
-        if each.kw_only
-    ]
-    shown = signature.replace(parameters=[*named, *keywords])
+    shown = signature.replace(parameters=named)
     constructor.__signature__ = shown  # type: ignore[attr-defined]  # inspect looks for it
     return constructor
 
@@ -361,18 +343,12 @@ def _argument_lines() -> Iterator[str]:
     for each in fields(Settings):
         if each.init:
             words = [f"{each.name}:", *meanings[each.name].split()]
-            default = _default_of(each)
+            default = each.default
             if "Default:" not in words and default is not MISSING:
                 words += ["Default:", f"{_shown(default)}."]
             yield textwrap.fill(
                 " ".join(words), 96, initial_indent=" " * 4, subsequent_indent=" " * 8
             )
-
-
-def _default_of(argument: Field[Any]) -> Any:
-    if argument.default_factory is not MISSING:
-        return argument.default_factory()
-    return argument.default
 
 
 def _shown(default: object) -> str:

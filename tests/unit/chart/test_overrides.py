@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import functools
+import inspect
 import logging
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -166,16 +168,53 @@ def test_a_method_that_became_a_value_is_refused_at_the_start(name: str) -> None
     runs_and_stops(chart)
 
 
-@pytest.mark.parametrize(
-    "name", ["queue", "thread", "activeobject_task_event", "posted_events_queue"]
-)
-def test_what_a_chart_starts_and_stops_by_cannot_be_replaced(name: str) -> None:
+@pytest.mark.parametrize("value", ["idle", 20.5, None, []], ids=repr)
+@pytest.mark.parametrize("name", sorted(overrides.NOT_REPLACED | {"thread"}))
+def test_what_a_chart_keeps_its_data_in_cannot_be_replaced(name: str, value: object) -> None:
     chart = made(by_body(NetworkedActiveObject, "_unused", 1))
     before = getattr(chart, name)
-    setattr(chart, name, [])
-    with pytest.raises(MirosApiException, match=rf"^Robot has replaced {name}.*another name"):
+    if before is value:
+        return
+    setattr(chart, name, value)
+    with pytest.raises(MirosApiException, match=rf"^Robot has replaced .*{name},.*another name"):
         chart.start_at(counting)
     setattr(chart, name, before)
+    runs_and_stops(chart)
+
+
+def test_the_states_of_a_factory_cannot_be_replaced() -> None:
+    chart = made(by_body(NetworkedFactory, "_unused", 1))
+    chart.states = ["idle"]
+    with pytest.raises(MirosApiException, match=r"^Robot has replaced .*states,.*another name"):
+        chart.start_at(counting)
+    free = made(NetworkedActiveObject)
+    free.states = ["idle"]
+    runs_and_stops(free)
+
+
+@pytest.mark.parametrize("base", NETWORKED)
+@pytest.mark.parametrize("value", ["idle", None, -1, [], object()], ids=repr)
+def test_whatever_an_attribute_of_miros_is_set_to_a_chart_runs_or_says_what_to_do(
+    value: object, base: Any
+) -> None:
+    for name in sorted(vars(made(base)).keys() - {"_miros_rabbitmq", "nets"}):
+        chart = made(base)
+        setattr(chart, name, value)
+        said = f"{name} another name"
+        try:
+            runs_and_stops(chart)
+        except MirosApiException as error:
+            said = str(error)
+        assert re.search(rf"\b{name}\b.*another name", said)
+
+
+@pytest.mark.parametrize("name", sorted(overrides.CALLED_BACK))
+def test_a_live_callback_may_be_replaced_by_a_function_only(name: str) -> None:
+    chart = made(by_body(NetworkedActiveObject, "_unused", 1))
+    setattr(chart, name, False)
+    with pytest.raises(MirosApiException, match=rf"^Robot has set {name} to False.*another name"):
+        chart.start_at(counting)
+    setattr(chart, name, lambda line: None)
     runs_and_stops(chart)
 
 
@@ -330,7 +369,7 @@ def test_each_name_that_a_chart_uses_to_start_run_and_stop_is_in_one_of_the_list
     }
 
 
-# Methods of older releases.
+# Methods that are never called.
 
 
 @pytest.fixture
@@ -375,4 +414,46 @@ def test_a_method_that_is_no_longer_called_is_warned_of_once_for_each_class(
 def test_other_classes_are_not_warned_of(base: Any, warnings: Callable[[], list[str]]) -> None:
     made(base)
     made(by_body(base, "on_message", lambda self: None))
+    assert warnings() == []
+
+
+@pytest.mark.parametrize("name", overrides.CALLBACKS)
+@pytest.mark.parametrize("base", NETWORKED)
+def test_a_method_that_has_the_name_of_a_callback_is_warned_of_once_for_each_class(
+    name: str, base: Any, warnings: Callable[[], list[str]]
+) -> None:
+    robot = by_body(base, name, lambda self, *arguments: None)
+    made(robot)
+    made(robot)
+    assert warnings() == [
+        f"Robot.{name} is never called: give the constructor a function, {name}=self.{name}"
+    ]
+    made(type("Child", (robot,), {}))
+    assert len(warnings()) == 2
+
+
+@pytest.mark.parametrize("name", [*overrides.OLDER_CALLBACKS, *overrides.CALLBACKS])
+def test_a_method_that_is_given_to_the_constructor_is_not_warned_of(
+    name: str, warnings: Callable[[], list[str]]
+) -> None:
+    class Robot(NetworkedActiveObject):
+        def __init__(self) -> None:
+            argument = overrides.OLDER_CALLBACKS.get(name, name)
+            super().__init__("robot", **ARGUMENTS, **{argument: getattr(self, name)})
+
+    setattr(Robot, name, lambda self, *arguments: None)
+    Robot()
+    assert warnings() == []
+
+
+def test_every_argument_that_takes_a_callback_is_known() -> None:
+    arguments = inspect.signature(NetworkedActiveObject).parameters
+    assert [name for name in arguments if name.startswith("on_")] == list(overrides.CALLBACKS)
+
+
+@pytest.mark.parametrize("name", overrides.CALLBACKS)
+def test_a_value_that_is_no_method_is_not_warned_of(
+    name: str, warnings: Callable[[], list[str]]
+) -> None:
+    made(by_body(NetworkedActiveObject, name, None))
     assert warnings() == []

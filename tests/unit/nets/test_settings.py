@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import dataclasses
 import inspect
 import math
 import re
 import ssl
+import textwrap
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -15,15 +17,17 @@ from typing import Any
 import pytest
 from cryptography.fernet import Fernet
 
+from miros_rabbitmq import MirosNets, NetworkedActiveObject, NetworkedFactory
 from miros_rabbitmq.exceptions import MalformedKey, SettingsError
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.nets.settings import (
     DEFAULT_ROUTING_KEY,
-    Extras,
+    OlderSpellings,
     Settings,
     documented,
     settings_from,
-    spelled_out,
+    taken,
+    without_older_spellings,
 )
 from miros_rabbitmq.urls import Address, check_short_text
 
@@ -110,19 +114,64 @@ def test_a_list_that_was_given_can_be_changed_without_changing_the_settings() ->
     assert settings.allowed_classes == (dict,)
 
 
-def test_the_extras_are_the_keyword_only_settings_and_the_three_old_spellings() -> None:
-    keyword_only = {item.name for item in dataclasses.fields(Settings) if item.kw_only}
-    assert Extras.__optional_keys__ == keyword_only | set(OLD_SPELLINGS)
-    assert not Extras.__required_keys__
+def test_the_older_spellings_are_three() -> None:
+    assert OlderSpellings.__optional_keys__ == set(OLD_SPELLINGS)
+    assert not OlderSpellings.__required_keys__
 
 
-def test_the_extras_have_the_types_of_the_settings() -> None:
-    types = {item.name: item.type for item in dataclasses.fields(Settings) if item.kw_only}
-    assert types == {
-        name: annotation.__forward_arg__
-        for name, annotation in Extras.__annotations__.items()
-        if name not in OLD_SPELLINGS
-    }
+def written(constructor: Callable[..., Any]) -> list[tuple[str, str, bool]]:
+    """What an editor reads in the source: each argument, its type, and whether it has a default."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(constructor))).body
+    assert isinstance(tree, ast.FunctionDef)
+    by_position, by_keyword = tree.args.args, tree.args.kwonlyargs
+    required = len(by_position) - len(tree.args.defaults)
+    return [
+        (each.arg, ast.unparse(each.annotation) if each.annotation else "", has_default)
+        for each, has_default in [
+            *((each, index >= required) for index, each in enumerate(by_position)),
+            *zip(by_keyword, [each is not None for each in tree.args.kw_defaults], strict=True),
+        ]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cls", "own"),
+    [
+        (NetworkedActiveObject, {"self", "name"}),
+        (NetworkedFactory, {"self", "name"}),
+        (MirosNets, {"self", "miros_object", "room", "direct"}),
+    ],
+)
+def test_the_source_of_each_constructor_spells_out_every_setting(cls: Any, own: set[str]) -> None:
+    """Editors complete what stands in the source, whatever the signature is at run time."""
+    found = written(cls.__init__)
+    expected = [
+        # An older spelling of the key of the mesh may be given in its place.
+        (each.name, f"{each.type} | None", True)
+        if each.name == "mesh_encryption_key"
+        else (each.name, each.type, each.default is not dataclasses.MISSING)
+        for each in dataclasses.fields(Settings)
+        if each.init
+    ]
+    assert [each for each in found if each[0] not in own] == expected
+    for each in dataclasses.fields(Settings):
+        if each.kw_only:
+            default = cls.__init__.__kwdefaults__[each.name]
+            assert (type(default), default) == (type(each.default), each.default)
+
+
+def test_a_constructor_that_forgets_a_setting_fails_at_its_first_use() -> None:
+    local = {each.name: 1 for each in dataclasses.fields(Settings) if each.init}
+    assert taken({"self": 2, **local}) == local
+    del local["limits"]
+    with pytest.raises(KeyError, match="limits"):
+        taken(local)
+
+
+@pytest.mark.parametrize("name", ["start_timeout", "allowed_classes", "limits", "durable"])
+def test_none_is_refused_where_it_has_no_meaning(name: str) -> None:
+    with pytest.raises(SettingsError, match=name):
+        from_constructor({}, **{name: None})
 
 
 class Documented:
@@ -137,17 +186,13 @@ class Documented:
         TypeError: a reason of its own.
     """
 
-    @spelled_out
-    def __init__(self, first: int, rabbit_user: str, *, last: int = 3, **extras: Any) -> None:
-        self.given = first, rabbit_user, last, extras
+    @without_older_spellings
+    def __init__(self, first: int, rabbit_user: str, *, last: int = 3, **older: Any) -> None:
+        self.given = first, rabbit_user, last, older
 
 
-def test_a_class_that_takes_settings_shows_each_with_its_default() -> None:
-    parameters = inspect.signature(Documented).parameters
-    keyword_only = [item.name for item in dataclasses.fields(Settings) if item.kw_only]
-    assert list(parameters) == ["first", "rabbit_user", "last", *keyword_only]
-    assert parameters["start_timeout"].default == 5.0
-    assert parameters["limits"].default == Limits()
+def test_older_spellings_are_accepted_but_not_shown() -> None:
+    assert list(inspect.signature(Documented).parameters) == ["first", "rabbit_user", "last"]
     assert Documented(1, "user", mesh_encyption_key=KEY).given == (
         *(1, "user", 3),
         {"mesh_encyption_key": KEY},
