@@ -482,12 +482,11 @@ class Link:
         self._drop_connection()
         self.cancel(self._look_timer)
         self._look_timer = None
-        if not self.is_stopping:
-            self.cancel(self._cut_timer)
-            self._cut_timer = None
         if self.is_stopping:
             self._finish()
             return
+        self.cancel(self._cut_timer)
+        self._cut_timer = None
         refused = isinstance(fault, (AccessRefused, VhostNotFound))
         self.fault = fault
         try:

@@ -386,9 +386,7 @@ class Reactor:
         if self.is_current_thread:
             return False
         with self._changed:
-            if not self._changed.wait_for(lambda: self._thread is None, timeout):
-                return False
-        return True
+            return self._changed.wait_for(lambda: self._thread is None, timeout)
 
     # The thread of the reactor, and lanes.
 

@@ -83,11 +83,3 @@ def announced_broker(body: Any) -> Address | None:
     except AddressValueError:
         return address
     return None if ip.is_unspecified or ip.is_multicast or ip.is_reserved else address
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether a host means the machine itself: each machine that uses this name or address."""
-    try:
-        return IPv4Address(host).is_loopback
-    except AddressValueError:
-        return host.lower() == "localhost"
