@@ -89,15 +89,17 @@ class NetworkStopped(TransmitError):
 
 
 class RejectReason(enum.Enum):
-    """Why a received message, or one token of it, was rejected; in the order of the checks."""
+    """Why a received message, or one event in it, was rejected; in the order of the checks."""
 
     OVERSIZE = "larger than the limit"
-    NOT_AUTHENTIC = "not encrypted with a key of ours"
+    WRONG_NETWORK = "from an exchange of another network"
+    MISROUTED = "for a routing key that this node has not asked for"
+    OTHER_FORMAT = "of another format"
+    MALFORMED = "not laid out like one of ours"
+    NOT_AUTHENTIC = "not authenticated by a key of ours"
     TOO_OLD = "older than max_age_s"
     CLOCK_SKEW = "from the future: a clock is wrong"
     NOT_DESERIALIZABLE = "refused by the deserializer"
-    MALFORMED = "not an envelope of this version"
-    WRONG_NETWORK = "captured on another network"
     INNER_SIGNAL = "an inner signal of miros"
     SIGNAL_NAME = "an event whose signal name is not printable, or too long"
     TOO_MANY_SIGNALS = "an event whose signal is new here, beyond Limits.remote_signals"

@@ -81,7 +81,10 @@ class Limits:
     """The most signal names that others may add to this process, which keeps each of them until
     it ends."""
     duplicate_senders: int = 4_096
-    """The most senders (process starts) whose sequence numbers a receiver remembers."""
+    """The most senders (process starts) whose sequence numbers a receiver remembers; each counts
+    once for each of its routing keys."""
+    duplicate_bytes: int = 8 * 1024 * 1024
+    """The most memory that this takes."""
 
     fifo_remote_events: int = 250
     """Remote events enter a chart's FIFO only while it holds fewer events than this; the rest of

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from ..limits import Limits
 from ..wire.codec import Codec
 from ..wire.envelope import Envelope
-from .envelopes import EnvelopeTaker
+from .envelopes import Admission, EnvelopeTaker
 from .link import Role
 from .message_io import Delivery
 from .receiver import ConsumerStats, Outcome, Receiver, Source, Ticket
@@ -86,11 +86,11 @@ class SimplePikaTopicConsumer(Standalone):
         """The counters of this consumer."""
         receiver = self._receiver
         received = self._taker.received
-        return ConsumerStats(self.state, receiver.messages, received, receiver.own, 0, 0, {})
+        return ConsumerStats(self.state, receiver.messages, received, 0, 0, 0, {})
 
 
 class PikaTopicConsumer(Standalone):
-    """Consumes what a `PikaTopicPublisher` with the same network and key publishes.
+    """Consumes what a `PikaTopicPublisher` with the same exchange and key publishes.
 
     Each envelope reaches the callback once and in its sender's order. Every method may be called
     from any thread.
@@ -99,7 +99,7 @@ class PikaTopicConsumer(Standalone):
         amqp_url: the broker.
         exchange_name: a durable topic exchange.
         routing_key: the pattern to bind.
-        codec: decrypts and deserializes.
+        codec: has the keys, and deserializes.
         on_message: called with each `Envelope`, one after the other, in a thread for callbacks.
             Exceptions that it raises are logged, and the envelope counts as handled.
         queue: the queue to declare and consume from. Default: an exclusive one.
@@ -133,7 +133,8 @@ class PikaTopicConsumer(Standalone):
         sink = WorkerSink(f"messages of {name}", on_message)
         life = OwnThread(name, on_change)
         source = Source(exchange_name, routing_key, queue or Queue())
-        self._taker = EnvelopeTaker(name, codec, sink, endpoint.limits)
+        admission = Admission(bindings=(routing_key,))
+        self._taker = EnvelopeTaker(name, exchange_name, codec, sink, endpoint.limits, admission)
         self._receiver = Receiver(
             endpoint, Role(role), source, self._taker, life.reactor, life.note_change
         )
@@ -153,7 +154,7 @@ def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
         receiver.link.state,
         receiver.messages,
         taker.received,
-        receiver.own + taker.own,
+        taker.own,
         taker.duplicates,
         taker.gaps,
         dict(taker.rejected),
@@ -166,6 +167,9 @@ class _MessageTaker:
     def __init__(self, sink: WorkerSink) -> None:
         self.received = 0
         self._sink = sink
+
+    def begin(self) -> None:
+        """Do nothing: messages may have any age."""
 
     def refuse_oversize(self, delivery: Delivery) -> bool:
         """Refuse nothing: messages may have any size."""

@@ -1,26 +1,44 @@
-"""Takes messages of envelopes: splits, decrypts and checks them, and hands each event on once."""
+"""Takes messages of envelopes: opens and judges them, and hands each event on once.
+
+The order of a receipt: where it comes from, size, format, authenticity of the whole message; then,
+event by event: repetition, age, deserialization, shape, and what the owner admits. Bytes that are
+not authentic reach no deserializer.
+"""
 
 from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from ..delivery.inbox import Arrival, Inbox
+from ..delivery.window import Arrival, Windows
 from ..exceptions import MessageRejected, RejectReason
 from ..limits import Limits
 from ..logs import RelayedLogger
+from ..wire.age import AgeCheck
 from ..wire.codec import Codec
-from ..wire.envelope import NOTICE, TOKEN_SEPARATOR, Envelope
+from ..wire.envelope import Envelope, Kind, Purpose
+from ..wire.message import HEADER_BYTES, RECORD_OVERHEAD, count_records, epoch_of, purpose_of
+from ..wire.notice import Notice
+from ..wire.opener import Opened, Opener
+from ..wire.record import Content, unpack
 from .message_io import Delivery
 from .receiver import Outcome, Ticket
 from .sinks import SharedTicket, Sink
+from .topic_pattern import TopicPattern
 
 logger = RelayedLogger(__name__)
 
-_MAX_TOKENS = 4_096
-"""The most tokens in one message; many times the default of ``Limits.batch_events``."""
+_MOST_RECORDS = 4_096
+"""The most records in one message; many times the default of ``Limits.batch_events``."""
+
+_MOST_ROUTING_KEYS = 1_024
+"""The most routing keys for which is remembered whether they are ours."""
+
+_MOST_NOTICE_BYTES = 1024 * 1024
+"""The most memory for what is remembered of notices."""
 
 _WARN_INTERVAL_S = 60.0
 """Each reason for rejecting messages is logged as a warning at most once in this time."""
@@ -31,17 +49,21 @@ class Admission:
     """Which envelopes are taken.
 
     Args:
+        bindings: the patterns with which the queue is bound. A message may come by a routing key
+            that matches none of them: by a header ``CC`` or ``BCC``, or by a binding that somebody
+            else has made. It is rejected.
         own_epoch: the epoch of the node's own envelopes, which are skipped.
         admit: called with each new envelope; raises `MessageRejected` to reject it.
-        on_notice: called with each notice; without it, notices are ignored. Both callbacks are
+        on_notice: called with each new notice; without it, notices are ignored. Both callbacks are
             called in the reactor's thread and return at once.
         in_passing: routing keys of messages that are not counted as rejected when they are
             encrypted with another key.
     """
 
-    own_epoch: int | None = None
+    bindings: Sequence[str]
+    own_epoch: bytes | None = None
     admit: Callable[[Envelope], object] | None = None
-    on_notice: Callable[[Envelope], object] | None = None
+    on_notice: Callable[[Notice], object] | None = None
     in_passing: tuple[str, ...] = ()
 
 
@@ -50,7 +72,8 @@ class EnvelopeTaker:
 
     Args:
         name: the name of the receiver, for the log.
-        codec: decrypts and deserializes.
+        network: the exchange.
+        codec: has the keys, and deserializes.
         sink: takes the envelopes.
         limits: sizes and numbers.
         admission: which envelopes are taken.
@@ -59,10 +82,11 @@ class EnvelopeTaker:
     def __init__(
         self,
         name: str,
+        network: str,
         codec: Codec,
         sink: Sink,
         limits: Limits,
-        admission: Admission = Admission(),
+        admission: Admission,
     ) -> None:
         self.received = 0
         """Envelopes that went to the sink."""
@@ -72,18 +96,24 @@ class EnvelopeTaker:
         """Envelopes that came again and were skipped."""
         self.rejected: Counter[RejectReason] = Counter()
         self._name = name
+        self._network = network
+        self._kind = Kind.on(network)
         self._codec = codec
         self._sink = sink
         self._admission = admission
-        self._inbox = Inbox(limits.duplicate_senders)
+        self._patterns = [TopicPattern(pattern) for pattern in admission.bindings]
+        self._routing_keys: dict[str, bool] = {}
+        self._opener = Opener(codec, network, max(_MOST_RECORDS, limits.batch_events))
+        self._windows = Windows(limits.duplicate_senders, limits.duplicate_bytes)
+        self._notice_windows = Windows(limits.duplicate_senders, _MOST_NOTICE_BYTES)
+        self._age = AgeCheck(codec.max_age_s, codec.now)
         self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
-        # Tokens without our key cost their sender nothing, but cost us some microseconds each.
-        self._max_tokens = max(_MAX_TOKENS, limits.batch_events)
-        self._warned_s: dict[RejectReason, float] = {}
-        self._gaps_warned_s = -_WARN_INTERVAL_S
-        # Of the message that is being taken: the tokens that remain, how many were valid, how many
-        # went to the sink, whether some had come before, and the ticket of these.
-        self._tokens: deque[bytes] | None = None
+        self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
+        self._warned_s: dict[str, float] = {}
+        # Of the message that is being taken: the contents that remain, their window, how many were
+        # valid, how many went to the sink, whether some had come before, and the ticket of these.
+        self._contents: deque[bytes] | None = None
+        self._window: tuple[bytes, str] = (b"", "")
         self._taken = self._handed = 0
         self._has_duplicates = False
         self._ticket: SharedTicket | None = None
@@ -91,30 +121,48 @@ class EnvelopeTaker:
     @property
     def gaps(self) -> int:
         """Envelopes that were skipped and have not come since."""
-        return self._inbox.gaps
+        return self._windows.gaps
+
+    def begin(self) -> None:
+        """Note that the queue exists: what comes now was sent after this, or is a repetition."""
+        self._age.begin()
 
     def refuse_oversize(self, delivery: Delivery) -> bool:
         """Refuse a message that is larger than any that our publishers make."""
         if len(delivery.body) <= self._max_bytes:
             return False
-        self._count_oversize(delivery.body)
+        size = f"{len(delivery.body):,} bytes in one message"
+        self._count_rejected(MessageRejected(RejectReason.OVERSIZE, size))
         return True
 
     def take(self, delivery: Delivery) -> Outcome | Ticket:
         """Take the envelopes of a message, as far as there is room."""
-        tokens = self._tokens
-        if tokens is None:
-            tokens = self._tokens = self._split(delivery.body)
+        contents = self._contents
+        if contents is None:
+            if self._is_own(delivery.body):
+                return Outcome.HANDLED
+            try:
+                opened = self._open(delivery)
+            except MessageRejected as error:
+                is_foreign = error.reason is RejectReason.NOT_AUTHENTIC
+                if not (is_foreign and delivery.routing_key in self._admission.in_passing):
+                    self._count_rejected(error)
+                return Outcome.REJECTED
             self._taken = self._handed = 0
+            if opened.header.purpose == Purpose.NOTICES:
+                self._take_notices(opened, delivery.routing_key)
+                return Outcome.HANDLED if self._taken else Outcome.REJECTED
+            contents = self._contents = deque(opened.contents)
+            self._window = opened.header.epoch, delivery.routing_key
             self._has_duplicates = False
             self._ticket = self._sink.begin()
-        while tokens:
+        while contents:
             room = self._sink.room()
             if room <= 0:
                 return Outcome.NO_ROOM
-            for _ in range(min(room, len(tokens))):
-                self._take_token(tokens.popleft(), delivery)
-        self._tokens = None
+            for _ in range(min(room, len(contents))):
+                self._take_content(contents.popleft())
+        self._contents = None
         ticket, self._ticket = self._ticket, None
         if not self._taken:
             return Outcome.REJECTED
@@ -133,70 +181,126 @@ class EnvelopeTaker:
 
     def forget(self) -> None:
         """Forget the message that was taken in part: it comes again, whole."""
-        self._tokens = self._ticket = None
+        self._contents = self._ticket = None
 
-    def _split(self, body: bytes) -> deque[bytes]:
-        """The tokens of a message; none if none of our publishers can have made it."""
-        tokens = body.split(TOKEN_SEPARATOR, self._max_tokens)
-        if len(tokens) <= self._max_tokens:
-            return deque(tokens)
-        self._count_oversize(body)
-        return deque()
+    # A whole message.
 
-    def _take_token(self, token: bytes, delivery: Delivery) -> None:
+    def _is_own(self, message: bytes) -> bool:
+        """Count a message of the own node, which is skipped."""
+        own_epoch = self._admission.own_epoch
+        if own_epoch is None or epoch_of(message) != own_epoch:
+            return False
+        if purpose_of(message) == Purpose.EVENTS:
+            self.own += count_records(message)
+        return True
+
+    def _open(self, delivery: Delivery) -> Opened:
+        if delivery.exchange != self._network:
+            raise MessageRejected(RejectReason.WRONG_NETWORK, f"{delivery.exchange[:40]!r}")
+        routing_key = delivery.routing_key
+        is_ours = self._routing_keys.get(routing_key)
+        if is_ours is None:
+            is_ours = any(pattern.matches(routing_key) for pattern in self._patterns)
+            if len(self._routing_keys) >= _MOST_ROUTING_KEYS:
+                self._routing_keys.clear()
+            self._routing_keys[routing_key] = is_ours
+        if not is_ours:
+            raise MessageRejected(
+                RejectReason.MISROUTED,
+                f"{routing_key[:40]!r}, by a header CC or BCC, or a binding that is not ours",
+            )
+        return self._opener.open(delivery.body, routing_key)
+
+    # The records in it. Each is judged on its own.
+
+    def _take_content(self, plain: bytes) -> None:
         try:
-            envelope = self._codec.decode(token)
+            content = unpack(plain)
+            if self._is_repeated(self._windows, self._window, content):
+                self._taken += 1
+                self.duplicates += 1
+                self._has_duplicates = True
+                return
+            # From here on it counts as seen: if it is rejected, it is not missing, too.
+            missing = self._windows.mark(self._window, content.sequence, content.sent_ms)
+            if missing:
+                self._warn_of_gap(content.sender, missing)
+            envelope = self._read(plain, content)
         except MessageRejected as error:
-            is_foreign = error.reason is RejectReason.NOT_AUTHENTIC
-            if not (is_foreign and delivery.routing_key in self._admission.in_passing):
-                self._count_rejected(error)
+            self._count_rejected(error)
             return
         self._taken += 1
-        if envelope.epoch == self._admission.own_epoch:
-            self.own += 1
-            return
-        if envelope.sequence == NOTICE:
-            self._take_notice(envelope)
-            return
-        gaps = self._inbox.gaps
-        arrival = self._inbox.arrive(envelope.sender, envelope.epoch, envelope.sequence)
-        if arrival is Arrival.DUPLICATE:
-            self.duplicates += 1
-            self._has_duplicates = True
-            return
-        if self._inbox.gaps > gaps:
-            self._warn_of_gap(envelope.sender, self._inbox.gaps - gaps)
-        if self._admission.admit is not None:
-            try:
-                self._admission.admit(envelope)
-            except MessageRejected as error:
-                self._count_rejected(error)
-                return
         self.received += 1
         self._handed += 1
         self._sink.put(envelope, self._ticket)
 
-    def _take_notice(self, envelope: Envelope) -> None:
-        if self._admission.on_notice is None:
-            return
-        try:
-            self._admission.on_notice(envelope)
-        except Exception:
-            logger.exception("%s: a notice could not be taken", self._name)
+    def _is_repeated(self, windows: Windows, key: tuple[bytes, str], content: Content) -> bool:
+        """Tell whether a record has come before.
+
+        Raises:
+            MessageRejected: it is too old.
+        """
+        if windows.judge(key, content.sequence) is Arrival.DUPLICATE:
+            return True
+        if self._age.is_on:
+            is_known = windows.get(key) is not None
+            self._age.check(content.sent_ms, None if is_known else windows.newest_evicted_ms)
+        return False
+
+    def _read(self, plain: bytes, content: Content) -> Envelope:
+        """Restore and check a body."""
+        if len(plain) > self._most_content:
+            raise MessageRejected(RejectReason.OVERSIZE, f"an event of {len(plain):,} bytes")
+        if content.kind != self._kind:
+            raise MessageRejected(RejectReason.MALFORMED, f"its kind is {content.kind}")
+        body: Any = self._codec.deserialize(content.body)
+        if not self._kind.fits(body):
+            raise MessageRejected(
+                RejectReason.MALFORMED, "the body does not belong on this network"
+            )
+        network, (epoch, routing_key) = self._network, self._window
+        _, sender, sent_ms, sequence, _ = content
+        envelope = Envelope(network, routing_key, sender, epoch, sequence, sent_ms, body)
+        if self._admission.admit is not None:
+            self._admission.admit(envelope)
+        return envelope
+
+    def _take_notices(self, opened: Opened, routing_key: str) -> None:
+        key = opened.header.epoch, routing_key
+        for plain in opened.contents:
+            try:
+                content = unpack(plain)
+                is_repeated = self._is_repeated(self._notice_windows, key, content)
+            except MessageRejected as error:
+                self._count_rejected(error)
+                continue
+            self._taken += 1
+            if is_repeated or self._admission.on_notice is None:
+                continue
+            self._notice_windows.mark(key, content.sequence, content.sent_ms)
+            try:
+                self._admission.on_notice(Notice(content.kind, content.body))
+            except Exception:
+                logger.exception("%s: a notice could not be taken", self._name)
+
+    # The log.
 
     def _warn_of_gap(self, sender: str, missing: int) -> None:
-        now_s = time.monotonic()
-        if now_s - self._gaps_warned_s >= _WARN_INTERVAL_S:
-            self._gaps_warned_s = now_s
+        if self._may_warn("a gap", _WARN_INTERVAL_S):
             logger.warning("%s: %d events of %s are missing", self._name, missing, sender)
-
-    def _count_oversize(self, body: bytes) -> None:
-        error = MessageRejected(RejectReason.OVERSIZE, f"{len(body):,} bytes in one message")
-        self._count_rejected(error)
 
     def _count_rejected(self, error: MessageRejected) -> None:
         self.rejected[error.reason] += 1
-        now_s = time.monotonic()
-        if now_s - self._warned_s.get(error.reason, -_WARN_INTERVAL_S) >= _WARN_INTERVAL_S:
-            self._warned_s[error.reason] = now_s
+        if error.reason is RejectReason.OTHER_FORMAT:
+            may_warn = self._may_warn(str(error), float("inf"))  # there are few such texts
+        else:
+            may_warn = self._may_warn(error.reason.value, _WARN_INTERVAL_S)
+        if may_warn:
             logger.warning("%s: rejected a message that is %s", self._name, error)
+
+    def _may_warn(self, of: str, interval_s: float) -> bool:
+        now_s = time.monotonic()
+        if now_s - self._warned_s.get(of, -interval_s) < interval_s:
+            return False
+        self._warned_s[of] = now_s
+        return True

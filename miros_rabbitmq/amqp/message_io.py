@@ -22,7 +22,7 @@ class Delivery(NamedTuple):
 
     body: bytes
     routing_key: str
-    sender_id: str | None
+    exchange: str
     redelivered: bool
     tag: int
 
@@ -33,20 +33,22 @@ class Outbound:
 
     Args:
         exchange: the exchange to publish to.
-        routing_key: the routing key.
         properties: the AMQP properties.
     """
 
     exchange: str
-    routing_key: str
     properties: pika.BasicProperties
 
 
 class Publishing(Protocol):
     """Publishes messages of one kind on one channel, each to be returned if no queue takes it."""
 
-    def publish(self, body: bytes) -> bool:
+    def publish(self, routing_key: str, body: bytes) -> bool:
         """Write one message.
+
+        Args:
+            routing_key: its routing key.
+            body: what it contains.
 
         Returns:
             whether the connection is ready for more; otherwise the rest is written when the socket

@@ -25,7 +25,7 @@ import pika.channel
 import pika.frame
 import pika.spec
 
-from .frames import END, FRAME, HEADER, sender_id_of
+from .frames import END, FRAME, HEADER
 from .message_io import Delivery, Outbound
 from .services import Tap
 
@@ -42,6 +42,9 @@ _TAGGED = struct.Struct(">QBB")
 
 _ACK = struct.Struct(">BHII")
 """How a ``basic.ack`` begins: type, channel, size, method."""
+
+_MOST_HEADS = 256
+"""The most routing keys whose frames are kept ready."""
 
 _METHOD_FRAME, _HEADER_FRAME = pika.spec.FRAME_METHOD, pika.spec.FRAME_HEADER
 _BODY_FRAME, _FRAME_END = pika.spec.FRAME_BODY, pika.spec.FRAME_END
@@ -102,17 +105,16 @@ def _end_of_frame(data: bytes, at: int) -> int:
 
 
 def _without_table(frame: bytes) -> bytes:
-    """A content header with no more than the properties that are used; any other frame as it is.
+    """A content header without properties, as none are used; any other frame as it is.
 
-    pika decodes the header table too, in which a peer can put values for which pika raises (a time
+    pika would decode the header table, in which a peer can put values for which pika raises (a time
     beyond the year 9999, deeply nested tables). The broker would deliver that message again and
     again.
     """
     if frame[0] != _HEADER_FRAME or len(frame) <= HEADER.size:
         return frame
     _, channel, _, _, _, body_size = HEADER.unpack_from(frame)
-    properties = pika.BasicProperties(app_id=sender_id_of(frame[HEADER.size : -1]))
-    return bytes(pika.frame.Header(channel, body_size, properties).marshal())
+    return bytes(pika.frame.Header(channel, body_size, pika.BasicProperties()).marshal())
 
 
 class NativeWire:
@@ -228,7 +230,6 @@ class Deliveries:
         end = at + FRAME.size + size
         if (kind, channel, cls, data[end]) != (_HEADER_FRAME, self._number, _BASIC, _FRAME_END):
             return None
-        properties = data[at + HEADER.size : end]
         at = end + 1
         fragments = []
         missing = body_size
@@ -244,7 +245,8 @@ class Deliveries:
             return None
         body = fragments[0] if len(fragments) == 1 else b"".join(fragments)
         routing_key = data[key + 1 : key_end].decode(errors="replace")
-        return Delivery(body, routing_key, sender_id_of(properties), bool(bits & 1), tag), at
+        exchange_name = data[key - exchange : key].decode(errors="replace")
+        return Delivery(body, routing_key, exchange_name, bool(bits & 1), tag), at
 
 
 def _begin_of_ack(channel: Any) -> bytes:
@@ -293,28 +295,40 @@ class Publishing:
 
     def __init__(self, channel: Any, outbound: Outbound, *, mandatory: bool) -> None:
         number = self._number = channel.channel_number
-        method = pika.spec.Basic.Publish(
-            exchange=outbound.exchange, routing_key=outbound.routing_key, mandatory=mandatory
-        )
+        self._exchange = outbound.exchange
+        self._mandatory = mandatory
+        self._heads: dict[str, bytes] = {}
         header = pika.frame.Header(number, 0, outbound.properties).marshal()
-        self._head = pika.frame.Method(number, method).marshal() + header[: _BODY_SIZE.start]
+        self._begin_of_header = header[: _BODY_SIZE.start]
         self._tail = header[_BODY_SIZE.stop :]
         self._connection: Any = channel.connection
         overhead = pika.spec.FRAME_HEADER_SIZE + pika.spec.FRAME_END_SIZE
         self._largest = self._connection.params.frame_max - overhead
 
-    def publish(self, body: bytes) -> bool:
+    def publish(self, routing_key: str, body: bytes) -> bool:
         """Write one message, as much of it as the socket takes now; pika writes the rest.
 
         Returns:
             whether the socket took all of it.
         """
         size = len(body)
-        parts = [self._head, size.to_bytes(8, "big"), self._tail]
+        head = self._heads.get(routing_key) or self._make_head(routing_key)
+        parts = [head, size.to_bytes(8, "big"), self._tail]
         for at in range(0, size, self._largest):
             fragment = body[at : at + self._largest]
             parts += FRAME.pack(_BODY_FRAME, self._number, len(fragment)), fragment, END
         return write(self._connection, b"".join(parts))
+
+    def _make_head(self, routing_key: str) -> bytes:
+        """What comes before the size of the body, for one routing key."""
+        method = pika.spec.Basic.Publish(
+            exchange=self._exchange, routing_key=routing_key, mandatory=self._mandatory
+        )
+        head: bytes = pika.frame.Method(self._number, method).marshal() + self._begin_of_header
+        if len(self._heads) == _MOST_HEADS:
+            self._heads.clear()
+        self._heads[routing_key] = head
+        return head
 
 
 def write(connection: Any, data: bytes) -> bool:
@@ -386,8 +400,9 @@ def _wrong_bytes() -> str:
     """Compare what is written and read here with what pika writes."""
     sample = _Sample()
     number, body = sample.channel_number, b"a body"
-    properties = pika.BasicProperties(app_id="sender", delivery_mode=2)
-    Publishing(sample, Outbound("exchange", "a.key", properties), mandatory=True).publish(body)
+    properties = pika.BasicProperties(delivery_mode=2)
+    outbound = Outbound("exchange", properties)
+    Publishing(sample, outbound, mandatory=True).publish("a.key", body)
     header = pika.frame.Header(number, len(body), properties).marshal()
     contents = header + pika.frame.Body(number, body).marshal()
     publish = pika.spec.Basic.Publish(exchange="exchange", routing_key="a.key", mandatory=True)
@@ -397,7 +412,9 @@ def _wrong_bytes() -> str:
     found: list[Any] = []
     data = pika.frame.Method(number, deliver).marshal() + contents
     deliveries = Deliveries(sample, "tag", found.append)
-    if deliveries.take(data) != len(data) or found != [Delivery(body, "a.key", "sender", False, 5)]:
+    if deliveries.take(data) != len(data) or found != [
+        Delivery(body, "a.key", "exchange", False, 5)
+    ]:
         return f"pika {pika.__version__} writes a delivery otherwise"
     sample.written = b""
     deliveries.acknowledge(5)

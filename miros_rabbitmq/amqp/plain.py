@@ -65,12 +65,12 @@ class PlainPublishing:
         self._outbound = outbound
         self._tap = tap
 
-    def publish(self, body: bytes) -> bool:
+    def publish(self, routing_key: str, body: bytes) -> bool:
         """Have pika write one message."""
         outbound = self._outbound
         self._channel.basic_publish(
             outbound.exchange,
-            outbound.routing_key,
+            routing_key,
             body,
             outbound.properties,
             mandatory=True,

@@ -14,8 +14,10 @@ from typing import Any
 from ..exceptions import BackPressure, PayloadRefused
 from ..limits import Limits
 from ..process import Stage, disown_in_child
+from ..urls import check_short_text
 from ..wire.codec import Codec
-from ..wire.envelope import TOKEN_SEPARATOR, Identity
+from ..wire.envelope import Kind, shape
+from ..wire.sealer import Heading, Record, Sealer
 from .link import Role
 from .sender import PublisherStats, Sender, Traffic
 from .standalone import OwnThread, Standalone, endpoint_of
@@ -43,9 +45,7 @@ class SimplePikaTopicPublisher(Standalone):
     Args:
         amqp_url: the broker, as in ``amqp://user:password@host:5672/%2F``.
         exchange_name: a durable topic exchange; declared if it does not exist.
-        routing_key: the routing key of every message.
-        separator: puts messages that wait together into one AMQP message, with this between
-            them; `None` sends each on its own.
+        routing_key: the routing key of messages that name no other.
         durable: whether messages survive a restart of the broker.
         lossy: for traffic that may be lost but must never wait: messages under way when a
             connection is lost are not sent again, and a full FIFO always drops its oldest.
@@ -57,7 +57,7 @@ class SimplePikaTopicPublisher(Standalone):
 
     Raises:
         SettingsError: the URL is not an AMQP URL, AMQP does not allow the exchange's name or the
-            routing key, or the separator is not bytes.
+            routing key.
     """
 
     def __init__(
@@ -66,7 +66,6 @@ class SimplePikaTopicPublisher(Standalone):
         exchange_name: str,
         routing_key: str,
         *,
-        separator: bytes | None = None,
         durable: bool = True,
         lossy: bool = False,
         limits: Limits | None = None,
@@ -76,16 +75,17 @@ class SimplePikaTopicPublisher(Standalone):
     ) -> None:
         endpoint = endpoint_of(amqp_url, limits, tls)
         life = OwnThread(f"{role} at {endpoint.url.address}", on_change)
-        traffic = Traffic(
-            exchange_name, routing_key, separator=separator, durable=durable, lossy=lossy
-        )
+        traffic = Traffic(exchange_name, durable=durable, lossy=lossy)
+        self._heading = _heading(routing_key)
         self._sender = Sender(endpoint, Role(role), traffic, life.reactor, life.note_change)
         life.own(self._sender.link)
         super().__init__(life)
         self.exchange_name = exchange_name
         self.routing_key = routing_key
 
-    def post_fifo(self, message: Message, timeout: float | None = None) -> None:
+    def post_fifo(
+        self, message: Message, timeout: float | None = None, *, routing_key: str | None = None
+    ) -> None:
         """Put a message into the FIFO.
 
         If the FIFO is full, this waits for room while the broker is connected. While the broker is
@@ -94,15 +94,18 @@ class SimplePikaTopicPublisher(Standalone):
         Args:
             message: what to send; text is sent as UTF-8.
             timeout: the longest wait in seconds; default 10.
+            routing_key: another than the publisher's.
 
         Raises:
+            SettingsError: AMQP does not allow the routing key.
             PayloadRefused: the message is neither bytes nor text; nothing was posted.
             BackPressure: there was no room in time.
             NetworkStopped: the publisher was stopped, or belongs to the parent process.
         """
-        token = bytes_of(message)
-        if not self._sender.post_in_order(token, _deadline_s(timeout)):
-            raise BackPressure(f"{self.address} has taken nothing from a full FIFO for too long")
+        heading = self._heading if routing_key is None else _heading(routing_key)
+        record = Record(heading, bytes_of(message))
+        if not self._sender.post_in_order(record, _deadline_s(timeout)):
+            raise _back_pressure(self._sender)
 
     def publish_aside(self, routing_key: str, message: Message, *, expires_s: float) -> None:
         """Publish a message without the FIFO and with another key, if the broker takes it now.
@@ -179,11 +182,22 @@ class PikaTopicPublisher(Standalone):
 
     Args:
         amqp_url: the broker.
-        exchange_name: a durable topic exchange; also the network's name within each envelope.
-        routing_key: the routing key of every message.
-        codec: serializes and encrypts; the consumer needs one with the same network and key.
-        name: the sender's name within each envelope.
-        options: further arguments of `SimplePikaTopicPublisher`, except ``separator``.
+        exchange_name: a durable topic exchange. On an exchange of the nets, values are what these
+            carry: on ``miros.mesh`` ``(signal name, payload)``, for snoops a text.
+        routing_key: the routing key of values that name no other.
+        codec: serializes, and has the keys; the consumer needs one with the same key.
+        name: the sender's name, as receivers are told it.
+        durable: whether messages survive a restart of the broker.
+        lossy: for traffic that may be lost but must never wait; see `SimplePikaTopicPublisher`.
+        limits: times and sizes.
+        tls: the context of an ``amqps`` URL.
+        role: what the connection is for; becomes a part of the thread's name.
+        on_change: called after the state has changed, in a thread for callbacks; it may take its
+            time. Exceptions that it raises are logged.
+
+    Raises:
+        SettingsError: the URL is not an AMQP URL, or AMQP does not allow the exchange's name or the
+            routing key.
     """
 
     def __init__(
@@ -194,79 +208,102 @@ class PikaTopicPublisher(Standalone):
         *,
         codec: Codec,
         name: str,
-        **options: Any,
+        durable: bool = True,
+        lossy: bool = False,
+        limits: Limits | None = None,
+        tls: ssl.SSLContext | None = None,
+        role: str = "miros publisher",
+        on_change: Callable[[], object] | None = None,
     ) -> None:
-        self._publisher = SimplePikaTopicPublisher(
-            amqp_url, exchange_name, routing_key, separator=TOKEN_SEPARATOR, **options
-        )
-        super().__init__(self._publisher.life)
+        check_short_text("routing_key", routing_key)
+        endpoint = endpoint_of(amqp_url, limits, tls)
+        life = OwnThread(f"{role} at {endpoint.url.address}", on_change)
+        traffic = Traffic(exchange_name, joined=True, durable=durable, lossy=lossy)
+        self._sender = Sender(endpoint, Role(role), traffic, life.reactor, life.note_change)
+        life.own(self._sender.link)
+        super().__init__(life)
+        self.exchange_name = exchange_name
+        self.routing_key = routing_key
         self._codec = codec
-        self._identity = Identity.new(name)
-        # Held from numbering a message until the FIFO has it, so that numbers are in its order.
+        self._kind = Kind.on(exchange_name)
+        self._sealer = Sealer(codec, exchange_name, name)
+        # Held from numbering a value until the FIFO has it, so that numbers are in its order.
         # Reentrant, as the handler of a signal may post in the middle of a post.
         self._order = threading.RLock()
-        self._sequence = 0
         disown_in_child(self, Stage.NETWORKS)
 
-    def post_fifo(self, message: Any, timeout: float | None = None) -> None:
+    def post_fifo(
+        self, message: Any, timeout: float | None = None, *, routing_key: str | None = None
+    ) -> None:
         """Serialize, encrypt and post a value; otherwise as `SimplePikaTopicPublisher.post_fifo`.
 
         Raises:
-            PayloadRefused: it cannot be serialized, or is too large.
+            SettingsError: AMQP does not allow the routing key.
+            PayloadRefused: it cannot be serialized, is too large, or is not what the exchange
+                carries.
             BackPressure: there was no room in time.
             NetworkStopped: the publisher was stopped.
         """
-        publisher = self._publisher
+        if routing_key is None:
+            routing_key = self.routing_key
+        else:
+            check_short_text("routing_key", routing_key)
+        if not self._kind.fits(message):
+            raise PayloadRefused(f"is not what {self.exchange_name} carries: {shape(message)}")
+        plain = self._codec.serialize(message)
+        sender, sealer = self._sender, self._sealer
         deadline_s = _deadline_s(timeout)
         while True:
             # Wait without the lock, so that no thread waits for another thread's timeout.
-            if not publisher.wait_for_room(deadline_s):
-                raise BackPressure(
-                    f"{self.address} has taken nothing from a full FIFO for too long"
-                )
+            if not sender.wait_for_room(deadline_s):
+                raise _back_pressure(sender)
             with self._order:
-                if not publisher.has_room and not publisher.is_stopping:
+                if not sender.has_room and not sender.link.is_stopping:
                     continue  # another thread was faster
-                number = self._sequence + 1
-                identity = self._identity
-                token = self._codec.encode(identity.name, identity.epoch, number, message)
-                if self._sequence != number - 1:
-                    continue  # the handler of a signal has posted in between
-                # Before it is posted: an exception after that, such as KeyboardInterrupt, would
-                # have the next message take the same number, and be skipped as a duplicate.
-                self._sequence = number
-                publisher.post_fifo(token, timeout=0.0)
-                return
+                record = sealer.commit(sealer.seal(self._kind, plain, routing_key))
+                if record is None:
+                    continue  # the process was forked meanwhile, and this is the child
+                has_turn = sender.enqueue(record)
+            if has_turn:
+                sender.attend()
+            return
 
     @property
     def is_absent(self) -> bool:
         """See `SimplePikaTopicPublisher.is_absent`."""
-        return self._publisher.is_absent
+        return self._sender.is_absent
 
     @property
     def has_room(self) -> bool:
         """Whether a post would not have to wait."""
-        return self._publisher.has_room
+        return self._sender.has_room
 
     @property
     def is_flushed(self) -> bool:
         """Whether the broker has confirmed everything that was posted, or cannot be reached."""
-        return self._publisher.is_flushed
+        return self._sender.is_flushed
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything; see `SimplePikaTopicPublisher.flush`."""
-        return self._publisher.flush(timeout, if_absent=if_absent)
+        timeout_s = _DEFAULT_TIMEOUT_S if timeout is None else timeout
+        return self._sender.flush(timeout_s, if_absent=if_absent)
 
     def stats(self) -> PublisherStats:
         """The counters, all of the same moment."""
-        return self._publisher.stats()
+        return self._sender.stats()
 
     def disown(self) -> None:
-        """Become another sender in a forked child, because receivers would take one with the same
-        numbers for the parent."""
-        self._identity = Identity.new(self._identity.name)
+        """Make a new lock in a forked child, as another thread may have held the old one."""
         self._order = threading.RLock()
-        self._sequence = 0
+
+
+def _heading(routing_key: str) -> Heading:
+    check_short_text("routing_key", routing_key)
+    return Heading(routing_key, b"")
+
+
+def _back_pressure(sender: Sender) -> BackPressure:
+    return BackPressure(f"{sender.address} has taken nothing from a full FIFO for too long")
 
 
 def _deadline_s(timeout: float | None) -> float:

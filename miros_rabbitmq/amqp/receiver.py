@@ -53,7 +53,7 @@ class ConsumerStats(NamedTuple):
     received: int
     """Handed to the callback."""
     own: int
-    """Messages of one's own that were skipped."""
+    """Were sent by oneself, and skipped."""
     duplicates: int
     """Came again and were skipped."""
     gaps: int
@@ -90,6 +90,9 @@ class Ticket:
 class Taker(Protocol):
     """Takes the messages of a receiver, in the reactor's thread. Its methods must not raise."""
 
+    def begin(self) -> None:
+        """Note that the queue exists, at the first time and after each loss of the connection."""
+
     def take(self, delivery: Delivery) -> Outcome | Ticket:
         """Take one message, or what was left of it."""
 
@@ -108,9 +111,7 @@ class Source:
         exchange: a durable topic exchange; declared if it does not exist.
         routing_key: the pattern to bind: ``*`` stands for a word, ``#`` for any number of words.
         queue: the queue to declare and consume from. Default: an exclusive one.
-        further_keys: further routing keys to bind, for notices: own messages with these are not
-            counted.
-        skip_sender_id: messages with this ``app_id`` are the node's own, and are skipped.
+        further_keys: further routing keys to bind, for notices.
 
     Raises:
         SettingsError: AMQP does not allow the exchange's name or the pattern.
@@ -120,7 +121,6 @@ class Source:
     routing_key: str
     queue: Queue = field(default_factory=Queue)
     further_keys: Sequence[str] = ()
-    skip_sender_id: str | None = None
 
     def __post_init__(self) -> None:
         check_short_text("exchange_name", self.exchange)
@@ -153,8 +153,6 @@ class Receiver:
         self.link = Link(endpoint, role, self, reactor)
         self.messages = 0
         """AMQP messages that were delivered."""
-        self.own = 0
-        """Messages of one's own that were skipped."""
         self._taker = taker
         self._prefetch = endpoint.limits.prefetch_messages
         self._tell_state = on_state
@@ -226,6 +224,7 @@ class Receiver:
 
     def on_ready(self, channel: pika.channel.Channel, wire: Wire) -> None:
         """Deliveries come by themselves."""
+        self._taker.begin()
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare and bind again: the broker reports no deleted exchange or binding."""
@@ -265,7 +264,7 @@ class Receiver:
     # Messages.
 
     def _on_pika_delivery(
-        self, _channel: object, method: Any, properties: Any, body: bytes
+        self, _channel: object, method: Any, _properties: object, body: bytes
     ) -> None:
         """Take a message that pika delivers."""
         key = method.routing_key  # bytes if it is not valid text
@@ -273,7 +272,7 @@ class Receiver:
             Delivery(
                 body,
                 key if isinstance(key, str) else key.decode(errors="replace"),
-                properties.app_id,
+                method.exchange,
                 method.redelivered,
                 method.delivery_tag,
             )
@@ -296,7 +295,7 @@ class Receiver:
         self._look_again = None
         while self._held and not self.link.is_stopping:
             delivery = self._held[0]
-            outcome = Outcome.HANDLED if self._is_own(delivery) else self._taker.take(delivery)
+            outcome = self._taker.take(delivery)
             if outcome is Outcome.NO_ROOM:
                 self._look_again = self.link.call_later(self._look_again_s, self._offer)
                 self._look_again_s = min(2 * self._look_again_s, _LOOK_AGAIN_MAX_S)
@@ -311,13 +310,6 @@ class Receiver:
                 self._reject(delivery)
             else:
                 self._await(delivery.tag, outcome)
-
-    def _is_own(self, delivery: Delivery) -> bool:
-        """Count a message of the own node, which is skipped."""
-        source = self.source
-        is_own = source.skip_sender_id is not None and delivery.sender_id == source.skip_sender_id
-        self.own += is_own and delivery.routing_key not in source.further_keys
-        return is_own
 
     # Acknowledgements.
 

@@ -22,11 +22,12 @@ import pika.spec
 
 from ..delivery.outbox import DropReason, Outbox
 from ..delivery.schedule import Schedule
-from ..exceptions import SettingsError
 from ..limits import Limits
 from ..logs import RelayedLogger
 from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
+from ..wire.message import count_records
+from ..wire.sealer import Record
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Outbound, Publishing, Wire
@@ -72,53 +73,40 @@ class Traffic:
 
     Args:
         exchange: a durable topic exchange; declared if it does not exist.
-        routing_key: the routing key of every message.
-        separator: joins tokens that wait together into one AMQP message; `None` sends each alone.
+        joined: whether records that wait together, with the same heading, go as one AMQP message;
+            otherwise each goes alone.
         durable: whether messages survive a restart of the broker.
         lossy: whether the traffic may be lost but must never wait: messages under way when a
             connection is lost are not sent again, and a full outbox drops its oldest.
         patient: whether nobody waits for this traffic, so that it goes out at most once a beat.
-        sender_id: an opaque id for the AMQP property ``app_id``.
 
     Raises:
-        SettingsError: AMQP does not allow a name, or the separator is not bytes.
+        SettingsError: AMQP does not allow a name.
     """
 
     exchange: str
-    routing_key: str
-    separator: bytes | None = None
+    joined: bool = False
     durable: bool = True
     lossy: bool = False
     patient: bool = False
-    sender_id: str | None = None
 
     def __post_init__(self) -> None:
         # Otherwise pika would refuse it in the reactor's thread, again and again.
         check_short_text("exchange_name", self.exchange)
-        check_short_text("routing_key", self.routing_key)
-        if self.sender_id is not None:
-            check_short_text("sender_id", self.sender_id)
-        if self.separator is not None and not isinstance(self.separator, bytes):
-            raise SettingsError(
-                f"separator is bytes or None, not a {type(self.separator).__name__}"
-            )
 
     @property
     def properties(self) -> pika.BasicProperties:
         """The AMQP properties of each message."""
         is_kept = self.durable and not self.lossy
-        return pika.BasicProperties(
-            app_id=self.sender_id, delivery_mode=_PERSISTENT if is_kept else _TRANSIENT
-        )
+        return pika.BasicProperties(delivery_mode=_PERSISTENT if is_kept else _TRANSIENT)
 
     def new_outbox(self, limits: Limits) -> Outbox:
         """Make an outbox for this traffic."""
-        joined = self.separator is not None
         return Outbox(
             max_events=limits.snoop_backlog_events if self.lossy else limits.backlog_events,
             max_bytes=limits.backlog_bytes,
-            window=limits.window_messages * (1 if joined else limits.batch_events),
-            batch_events=limits.batch_events if joined else 1,
+            window=limits.window_messages * (1 if self.joined else limits.batch_events),
+            batch_events=limits.batch_events if self.joined else 1,
             batch_bytes=limits.batch_bytes,
             resend=not self.lossy,
         )
@@ -126,7 +114,7 @@ class Traffic:
 
 @dataclass
 class _Tally:
-    """What has become of the tokens of one sender."""
+    """What has become of the records of one sender."""
 
     sent: int = 0
     messages: int = 0
@@ -137,7 +125,7 @@ class _Tally:
 
 
 class Sender:
-    """Sends tokens to one exchange of one broker.
+    """Sends records to one exchange of one broker.
 
     Every method without an underscore may be called from any thread, except for those of
     `ChannelUser`, which its link calls.
@@ -212,16 +200,16 @@ class Sender:
 
     # Posting.
 
-    def enqueue(self, token: bytes) -> bool:
+    def enqueue(self, record: Record) -> bool:
         """Put bytes into the FIFO without waiting for room; if it is full, the oldest are dropped.
 
         Returns:
-            whether the caller has to call `attend`; otherwise the token is sent without it.
+            whether the caller has to call `attend`; otherwise the record is sent without it.
 
         Raises:
             NetworkStopped: the sender was stopped, or belongs to the parent process.
         """
-        has_turn = self._schedule.post(token)
+        has_turn = self._schedule.post(record)
         if self._schedule.pushed_out:
             self._note_pushed_out()
         return has_turn
@@ -263,7 +251,6 @@ class Sender:
             expires_s: seconds after which the broker may drop it.
         """
         properties = pika.BasicProperties(
-            app_id=self.traffic.sender_id,
             delivery_mode=_TRANSIENT,
             expiration=str(min(int(expires_s * 1000), _LONGEST_EXPIRATION_MS)),
         )
@@ -292,7 +279,7 @@ class Sender:
     @property
     def has_room(self) -> bool:
         """Whether a post would not have to wait."""
-        # The intake need not be counted: it leaves room for at least one more token.
+        # The intake need not be counted: it leaves room for at least one more record.
         return self.traffic.lossy or not self._outbox.is_full or self.is_absent
 
     def wait_for_room(self, deadline_s: float) -> bool:
@@ -322,11 +309,11 @@ class Sender:
         self._changed.wait(max(0.0, min(deadline_s, self._absent_at_s) - now_s))
         return True
 
-    def post_in_order(self, token: bytes, deadline_s: float) -> bool:
+    def post_in_order(self, record: Record, deadline_s: float) -> bool:
         """Wait for room and post, with no post of another thread in between.
 
         Args:
-            token: what to send.
+            record: what to send.
             deadline_s: a time of `time.monotonic`.
 
         Returns:
@@ -338,7 +325,7 @@ class Sender:
         with self._changed:
             if not self.wait_for_room(deadline_s):
                 return False
-            has_turn = self.enqueue(token)
+            has_turn = self.enqueue(record)
         if has_turn:
             self.attend()
         return True
@@ -388,7 +375,7 @@ class Sender:
 
     @property
     def _settled(self) -> int:
-        """How many of the posted tokens are confirmed or given up."""
+        """How many of the posted records are confirmed or given up."""
         return self._schedule.posted - self._outbox.depth - self._outbox.unconfirmed
 
     def stats(self) -> PublisherStats:
@@ -449,9 +436,9 @@ class Sender:
             batch = self._outbox.take()
             if batch is None:
                 return False
-            self._tally.sent += len(batch.tokens)
+            self._tally.sent += len(batch.records)
             self._tally.messages += 1
-        return publishing.publish((self.traffic.separator or b"").join(batch.tokens))
+        return publishing.publish(batch.heading.routing_key, batch.body)
 
     # The reactor's thread.
 
@@ -525,7 +512,7 @@ class Sender:
         """Send what waits."""
         traffic = self.traffic
         self._channel = channel
-        outbound = Outbound(traffic.exchange, traffic.routing_key, traffic.properties)
+        outbound = Outbound(traffic.exchange, traffic.properties)
         self._publishing = wire.publishing(channel, outbound, self._on_ack)
         self._writes_here = wire.writes_from_any_thread
         with self._changed:
@@ -539,7 +526,7 @@ class Sender:
         self._send(everything=True)
 
     def on_lost(self) -> None:
-        """Keep the unconfirmed tokens for the next connection."""
+        """Keep the unconfirmed records for the next connection."""
         self._publishing = self._channel = None
         self._stop_beating()
         with self._changed:
@@ -609,8 +596,7 @@ class Sender:
     def _on_return(
         self, _channel: object, _method: object, _properties: object, body: bytes
     ) -> None:
-        separator = self.traffic.separator
-        events = 1 if separator is None else body.count(separator) + 1
+        events = count_records(body) if self.traffic.joined else 1
         with self._lock:
             self._tally.unrouted += events
 

@@ -5,14 +5,13 @@ Argument names are those of https://www.rabbitmq.com/docs/queues#optional-argume
 
 from __future__ import annotations
 
-import re
+import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pika.channel import Channel
 
 from ..limits import Limits
-from ..wire.envelope import Identity
 
 
 @dataclass(frozen=True)
@@ -32,16 +31,15 @@ class Queue:
     arguments: Mapping[str, object] = field(default_factory=dict)
 
 
-def mesh_queue(identity: Identity, limits: Limits) -> Queue:
+def mesh_queue(limits: Limits) -> Queue:
     """The queue of one chart: outlives lost connections and restarts, and expires after the chart.
 
     It is durable even if events are not to survive a restart, which is a property of each message:
     from 4.3 on, RabbitMQ refuses a queue that is neither durable nor exclusive
     (https://www.rabbitmq.com/release-information/deprecated-features-list).
     """
-    name = re.sub(r"[^\w.-]", "_", identity.name, flags=re.ASCII)[:100]
     return Queue(
-        name=f"miros.mesh.{name}.{identity.epoch:016x}",
+        name=f"miros.{secrets.token_urlsafe(16)}",
         durable=True,
         exclusive=False,
         arguments={

@@ -11,7 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from .intake import SMALL_TOKEN
+from .intake import SMALL_RECORD, Heading, Record
 
 
 class DropReason(enum.Enum):
@@ -26,30 +26,36 @@ class DropReason(enum.Enum):
 
 
 _FEW = 8
-"""Up to so many tokens in a beat may go one by one: their messages cost hardly anything."""
+"""Up to so many records in a beat may go one by one: their messages cost hardly anything."""
 
 
 class Batch(NamedTuple):
-    """Tokens that go out as one AMQP message."""
+    """Records that go out as one AMQP message."""
 
     tag: int
     """The delivery tag the channel gives it: messages of a channel are numbered from 1."""
-    tokens: tuple[bytes, ...]
+    heading: Heading
+    records: tuple[Record, ...]
+
+    @property
+    def body(self) -> bytes:
+        """The message."""
+        return b"".join((self.heading.prefix, *(record.data for record in self.records)))
 
 
 class Outbox:
-    """Tokens on their way to one broker: those that wait, and those that are not yet confirmed.
+    """Records on their way to one broker: those that wait, and those that are not yet confirmed.
 
     Not thread-safe: its owner locks.
 
     Args:
-        max_events: the most tokens that wait or are unconfirmed; without ``resend``, only those
+        max_events: the most records that wait or are unconfirmed; without ``resend``, only those
             that wait count.
-        max_bytes: the same limit in bytes; the last token may exceed it.
+        max_bytes: the same limit in bytes; the last record may exceed it.
         window: the most messages that are sent and not yet confirmed.
-        batch_events: the most tokens in one message.
-        batch_bytes: the most bytes in one message; a larger token goes alone.
-        resend: whether tokens that were unconfirmed when the connection was lost are sent again.
+        batch_events: the most records in one message.
+        batch_bytes: the most bytes in one message; a larger record goes alone.
+        resend: whether records that were unconfirmed when the connection was lost are sent again.
             Otherwise they are dropped, for traffic that may be lost but must never wait.
     """
 
@@ -69,8 +75,8 @@ class Outbox:
         self._batch_events = batch_events
         self._batch_bytes = batch_bytes
         self._resend = resend
-        self._waiting: deque[bytes] = deque()
-        self._unconfirmed: OrderedDict[int, tuple[bytes, ...]] = OrderedDict()
+        self._waiting: deque[Record] = deque()
+        self._unconfirmed: OrderedDict[int, tuple[Record, ...]] = OrderedDict()
         self._next_tag = 1
         self._few_in_a_row = 2
         self._bytes = 0
@@ -83,12 +89,12 @@ class Outbox:
 
     @property
     def depth(self) -> int:
-        """Tokens that wait to be sent."""
+        """Records that wait to be sent."""
         return len(self._waiting)
 
     @property
     def unconfirmed(self) -> int:
-        """Tokens sent and not yet confirmed."""
+        """Records sent and not yet confirmed."""
         return self._unconfirmed_events
 
     @property
@@ -103,7 +109,7 @@ class Outbox:
 
     @property
     def is_calm(self) -> bool:
-        """The last two messages held few tokens, or beats found none: hardly any had to wait.
+        """The last two messages held few records, or beats found none: hardly any had to wait.
 
         One alone tells nothing: the system may have paused the sending thread for a moment.
         """
@@ -111,41 +117,41 @@ class Outbox:
 
     @property
     def room(self) -> int:
-        """How many more small tokens certainly fit, with one place to spare; 0 or less for none.
+        """How many more small records certainly fit, with one place to spare; 0 or less for none.
 
-        Small ones have at most `SMALL_TOKEN` bytes.
+        Small ones have at most `SMALL_RECORD` bytes.
         """
         events, size = self._held()
-        return min(self._max_events - events, (self._max_bytes - size) // SMALL_TOKEN) - 1
+        return min(self._max_events - events, (self._max_bytes - size) // SMALL_RECORD) - 1
 
     @property
     def room_in_message(self) -> int:
-        """How many more small tokens may wait without filling a message."""
+        """How many more small records may wait without filling a message."""
         events = self._batch_events - len(self._waiting)
-        return min(events, (self._batch_bytes - self._bytes) // SMALL_TOKEN) - 1
+        return min(events, (self._batch_bytes - self._bytes) // SMALL_RECORD) - 1
 
-    def post_all(self, tokens: Sequence[bytes]) -> None:
-        """Put tokens behind the others; the caller has made sure that there is room for them."""
-        self._waiting.extend(tokens)
-        self._bytes += sum(map(len, tokens))
+    def post_all(self, records: Sequence[Record]) -> None:
+        """Put records behind the others; the caller has made sure that there is room for them."""
+        self._waiting.extend(records)
+        self._bytes += _size(records)
         self._measure()
 
-    def post(self, token: bytes) -> int:
-        """Put a token behind the others; if the outbox is full, drop the oldest that wait.
+    def post(self, record: Record) -> int:
+        """Put a record behind the others; if the outbox is full, drop the oldest that wait.
 
-        A post to an outbox that is not full drops nothing, so one token may exceed the limit of
+        A post to an outbox that is not full drops nothing, so one record may exceed the limit of
         bytes.
 
         Returns:
-            how many tokens were dropped.
+            how many records were dropped.
         """
         dropped = 0
         while self.is_full and self._waiting:
-            self._bytes -= len(self._waiting.popleft())
+            self._bytes -= len(self._waiting.popleft().data)
             dropped += 1
             self._measure()
-        self._waiting.append(token)
-        self._bytes += len(token)
+        self._waiting.append(record)
+        self._bytes += len(record.data)
         self._measure()
         return dropped
 
@@ -154,24 +160,26 @@ class Outbox:
         if not self._waiting or len(self._unconfirmed) >= self._window:
             return None
         waiting = self._waiting
-        tokens = [waiting.popleft()]
-        size = len(tokens[0])
+        first = waiting.popleft()
+        heading, records = first.heading, [first]
+        moved = len(first.data)
+        room = self._batch_bytes - len(heading.prefix)
         while (
             waiting
-            and len(tokens) < self._batch_events
-            and size + 1 + len(waiting[0]) <= self._batch_bytes
+            and len(records) < self._batch_events
+            and waiting[0].heading is heading
+            and moved + len(waiting[0].data) <= room
         ):
-            token = waiting.popleft()
-            size += 1 + len(token)
-            tokens.append(token)
-        moved = sum(map(len, tokens))
+            record = waiting.popleft()
+            moved += len(record.data)
+            records.append(record)
         self._bytes -= moved
         self._unconfirmed_bytes += moved
-        self._few_in_a_row = self._few_in_a_row + 1 if len(tokens) <= _FEW else 0
-        batch = Batch(self._next_tag, tuple(tokens))
+        self._few_in_a_row = self._few_in_a_row + 1 if len(records) <= _FEW else 0
+        batch = Batch(self._next_tag, heading, tuple(records))
         self._next_tag += 1
-        self._unconfirmed[batch.tag] = batch.tokens
-        self._unconfirmed_events += len(tokens)
+        self._unconfirmed[batch.tag] = batch.records
+        self._unconfirmed_events += len(records)
         self._measure()
         return batch
 
@@ -190,7 +198,7 @@ class Outbox:
         """Note the broker's confirm of one message, or of all up to it.
 
         Returns:
-            how many tokens that confirms; 0 for a tag that is not under way.
+            how many records that confirms; 0 for a tag that is not under way.
         """
         confirmed = 0
         if multiple:
@@ -202,16 +210,16 @@ class Outbox:
         return confirmed
 
     def connection_lost(self) -> int:
-        """Prepare for a new channel: unconfirmed tokens go to the front again, in order.
+        """Prepare for a new channel: unconfirmed records go to the front again, in order.
 
         Returns:
-            how many tokens were dropped; 0 with ``resend``.
+            how many records were dropped; 0 with ``resend``.
         """
         dropped = 0
         if self._resend:
-            for tokens in reversed(self._unconfirmed.values()):
-                self._waiting.extendleft(reversed(tokens))
-                self._bytes += sum(map(len, tokens))
+            for records in reversed(self._unconfirmed.values()):
+                self._waiting.extendleft(reversed(records))
+                self._bytes += _size(records)
         else:
             dropped = self._unconfirmed_events
         self._unconfirmed.clear()
@@ -227,7 +235,7 @@ class Outbox:
         self.is_full = events >= self._max_events or size >= self._max_bytes
 
     def _held(self) -> tuple[int, int]:
-        """The number of tokens that count against the limits, and of their bytes."""
+        """The number of records that count against the limits, and of their bytes."""
         if self._resend:
             return (
                 len(self._waiting) + self._unconfirmed_events,
@@ -235,7 +243,11 @@ class Outbox:
             )
         return len(self._waiting), self._bytes
 
-    def _forget(self, tokens: tuple[bytes, ...]) -> int:
-        self._unconfirmed_events -= len(tokens)
-        self._unconfirmed_bytes -= sum(map(len, tokens))
-        return len(tokens)
+    def _forget(self, records: Sequence[Record]) -> int:
+        self._unconfirmed_events -= len(records)
+        self._unconfirmed_bytes -= _size(records)
+        return len(records)
+
+
+def _size(records: Sequence[Record]) -> int:
+    return sum(len(record.data) for record in records)

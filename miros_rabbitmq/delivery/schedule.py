@@ -1,10 +1,10 @@
-"""Decides when posted tokens go out, and whether the posting thread or the reactor sends them.
+"""Decides when posted records go out, and whether the posting thread or the reactor sends them.
 
-The thread that posts to an idle publisher sends the token itself, at once: to wake another thread
+The thread that posts to an idle publisher sends the record itself, at once: to wake another thread
 would take several times as long. The same holds for each further post, until the window of
 unconfirmed messages is full. Then posts come faster than the broker takes single messages, and
-tokens that have collected go out together: when they fill a message, or at the next beat of a tempo
-that a PID controller sets (see `pacing`). When a beat finds only a few tokens, single posts go out
+records that have collected go out together: when they fill a message, or at the next beat of a
+tempo that a PID controller sets (see `pacing`). When a beat finds only a few, single posts go out
 at once again. For traffic that nobody waits for, the beats begin with the first post. A post needs
 no lock while some thread is about to look at all posts anyway (see `intake`).
 
@@ -18,7 +18,7 @@ from typing import Any
 
 from ..exceptions import NetworkStopped
 from ..limits import Limits
-from .intake import Intake
+from .intake import Intake, Record
 from .outbox import Outbox
 from .pacing import Tempo
 
@@ -29,7 +29,7 @@ class Schedule:
     `post` may be called from any thread; everything else needs the lock.
 
     Args:
-        outbox: the tokens that wait, and those under way.
+        outbox: the records that wait, and those under way.
         lock: a reentrant lock, which guards the outbox and this schedule.
         limits: the times of the tempo, and how much fits into a message.
         patient: nobody waits for this traffic, so it goes out at most once a beat.
@@ -41,7 +41,7 @@ class Schedule:
         self._outbox = outbox
         self._lock = lock
         self.intake = Intake()
-        """Takes small tokens without the lock. It is opened only while something waits in the
+        """Takes small records without the lock. It is opened only while something waits in the
         outbox, and emptied before that is taken. So if the outbox has nothing that waits, neither
         has the intake."""
         self._patient = patient
@@ -56,15 +56,15 @@ class Schedule:
         self.wake_pending = False
         """The reactor's thread was woken for this publisher, and has not looked yet."""
         self.posted = 0
-        """How many tokens were posted, without those still in the intake."""
+        """How many records were posted, without those still in the intake."""
         self.pushed_out = 0
-        """How many tokens were dropped from a full outbox to make room for posts, since the owner
+        """How many records were dropped from a full outbox to make room for posts, since the owner
         last took this count."""
 
     # Any thread.
 
-    def post(self, token: bytes) -> bool:
-        """Put a token behind the others.
+    def post(self, record: Record) -> bool:
+        """Put a record behind the others.
 
         Returns:
             whether the caller has to send it; otherwise some thread is about to look at it.
@@ -73,30 +73,30 @@ class Schedule:
             NetworkStopped: the publisher takes nothing more.
         """
         intake = self.intake
-        is_in = not self._closed_because and intake.put(token)
+        is_in = not self._closed_because and intake.put(record)
         if is_in and intake.is_open:
             return False
         with self._lock:
             self.take_in()
             if not is_in:
-                self._put(token)
+                self._put(record)
             return self.has_turn()
 
     # With the lock.
 
-    def _put(self, token: bytes) -> None:
+    def _put(self, record: Record) -> None:
         if self._closed_because:
             raise NetworkStopped(self._closed_because)
         self.posted += 1
-        self.pushed_out += self._outbox.post(token)
+        self.pushed_out += self._outbox.post(record)
 
     def take_in(self) -> None:
         """Move what is in the intake into the outbox."""
-        tokens = self.intake.look()
-        if tokens:
-            self._outbox.post_all(tokens)
-            self.posted += len(tokens)
-            self.intake.forget(tokens)
+        records = self.intake.look()
+        if records:
+            self._outbox.post_all(records)
+            self.posted += len(records)
+            self.intake.forget(records)
 
     def has_turn(self) -> bool:
         """Tell whether something is due that no thread is about to send.
@@ -131,7 +131,7 @@ class Schedule:
         """Say when the next beat comes, after the outbox was looked at.
 
         Args:
-            depth: how many tokens waited before anything was sent.
+            depth: how many records waited before anything was sent.
             now_s: the time of a monotonic clock, in seconds.
 
         Returns:

@@ -11,9 +11,7 @@ Pure; the clock is handed in.
 
 from __future__ import annotations
 
-from typing import Any
-
-from ..wire.announcement import announce_listener, asks
+from ..wire.notice import Notice, announce_listener, asks
 
 _FORGOTTEN_AFTER = 3
 """A neighbour counts as gone when so many of its announcements have failed to come."""
@@ -42,11 +40,11 @@ class Neighbours:
         heard_s = self._heard_s
         return heard_s is not None and now_s - heard_s < self._forget_s
 
-    def announcement(self, now_s: float) -> Any:
+    def announcement(self, now_s: float) -> Notice:
         """The announcement to send now; it asks for an answer while no neighbour is known."""
         return announce_listener(asks=not self.are_there(now_s))
 
-    def hear(self, announcement: Any, now_s: float) -> bool:
+    def hear(self, announcement: Notice, now_s: float) -> bool:
         """Take the announcement of a neighbour.
 
         Returns:

@@ -38,7 +38,7 @@ from .settings import (
     taken,
     without_older_spellings,
 )
-from .signal_names import admit_name
+from .signal_names import admit_name, check_name
 from .snoops import Snoop, Snoops
 from .stats import NetsStats
 
@@ -188,6 +188,7 @@ class MirosNets:
         self.node.check_running()
         name = event.signal_name
         try:
+            check_name(name)
             self.node.mesh.transmit((name, event.payload), self.settings.transmit_timeout)
         except MessageRejected as error:
             raise PayloadRefused(f"its receivers would reject the event: {error}") from error
@@ -201,7 +202,8 @@ class MirosNets:
         self._deliver(Event(signal=sys.intern(name), payload=payload))
 
     def _admit(self, envelope: Envelope) -> None:
-        """Register the signal of an event; reject the event if there are too many signals."""
+        """Register the signal of an event; reject the event if that may not be, or is too much."""
+        check_name(envelope.body[0])
         admit_name(envelope.body[0], self.settings.limits.remote_signals)
 
     # Keys.

@@ -14,7 +14,6 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 from ..amqp.io_choice import io_name
 from ..amqp.sinks import Sink, WorkerSink
@@ -26,12 +25,10 @@ from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
 from ..logs import write_all
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..urls import Address, AmqpUrl
-from ..wire.announcement import announce_broker, announced_broker, is_announcement
-from ..wire.codec import is_event_body
-from ..wire.envelope import MESH, Envelope, Identity
+from ..wire.envelope import MESH, Envelope
+from ..wire.notice import Notice, announce_broker, announced_broker
 from ..worker import Worker
 from .settings import Settings
-from .signal_names import check_name
 from .snoops import Snoops
 from .stats import DropReason, NetsStats
 from .teller import Teller
@@ -295,16 +292,14 @@ class Node:
     def _make_networks(self) -> tuple[TopicNetwork, Snoops]:
         """Make the networks of a new sender; none of them is open yet."""
         settings = self.settings
-        identity = Identity.new(self.name)
         spec = TopicSpec(
             name=MESH,
             tx_key=settings.tx_key,
             rx_key=settings.rx_key,
             keys=settings.mesh_keys,
-            queue=mesh_queue(identity, settings.limits),
+            queue=mesh_queue(settings.limits),
             lossy=False,
-            check_body=_check_event_body,
-            check_notice=is_announcement,
+            has_notices=True,
         )
         hooks = Hooks(
             sink=self.events.sink,
@@ -313,17 +308,17 @@ class Node:
             notice=self._announcement,
             on_notice=self._hear if settings.accept_unknown_peers else None,
         )
-        mesh = TopicNetwork(spec, settings, identity, self._reactors, hooks)
-        return mesh, Snoops(settings, identity, self._reactors, self.terminal, self._teller)
+        mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks)
+        return mesh, Snoops(settings, self.name, self._reactors, self.terminal, self._teller)
 
-    def _announcement(self) -> Any:
+    def _announcement(self) -> Notice | None:
         """The notice that tells other nodes which broker is this node's own; `None` for none."""
         address = self.membership.to_announce
         return None if address is None else announce_broker(address)
 
-    def _hear(self, envelope: Envelope) -> None:
+    def _hear(self, notice: Notice) -> None:
         """Have the membership look at the broker that another node announces, if there is one."""
-        address = announced_broker(envelope.body)
+        address = announced_broker(notice)
         if address is not None:
             self.membership.hear(address)
 
@@ -455,10 +450,3 @@ def search_of(settings: Settings) -> Search:
             announce_s=limits.announce_s,
         ),
     )
-
-
-def _check_event_body(body: Any) -> bool:
-    if not is_event_body(body):
-        return False
-    check_name(body[0])
-    return True

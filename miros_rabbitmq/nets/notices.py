@@ -1,7 +1,7 @@
 """Notices: what nodes tell each other on a network, unseen by their charts.
 
-Notices have no place in the sequence of envelopes. To the brokers of others, a node sends what its
-owner wants to tell. To its own broker, it announces that this chart listens there (see
+Notices are numbered on their own, and never reach a chart. To the brokers of others, a node sends
+what its owner wants to tell. To its own broker, it announces that this chart listens there (see
 `neighbours`); what it hears from neighbours decides whether the sender to the own broker makes
 haste.
 """
@@ -10,12 +10,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any
 
 from ..amqp.sender import Sender
 from ..logs import RelayedLogger
-from ..wire.announcement import LISTENER_KEY, is_listener
-from ..wire.envelope import Envelope
+from ..wire.notice import LISTENER_KEY, Notice, is_listener
 from .neighbours import Neighbours
 
 logger = RelayedLogger(__name__)
@@ -25,22 +23,25 @@ class Notices:
     """The notices of one node on one network. Used in the threads of the reactors.
 
     Args:
-        encode: turns the body of a notice into bytes; returns `None` if it cannot be sent.
+        seal: turns a notice for a routing key into a message; `None` if it may not be sent.
+        tx_key: the routing key of notices for others.
         announce_s: seconds after which a notice is sent again.
-        body: returns the body of the notice for the brokers of others; `None` to send none.
+        notice: returns the notice for the brokers of others; `None` to send none.
         on_notice: called with each notice of another node, except those of neighbours.
     """
 
     def __init__(
         self,
-        encode: Callable[[Any], bytes | None],
+        seal: Callable[[Notice, str], bytes | None],
+        tx_key: str,
         announce_s: float,
-        body: Callable[[], Any],
-        on_notice: Callable[[Envelope], object] | None,
+        notice: Callable[[], Notice | None],
+        on_notice: Callable[[Notice], object] | None,
     ) -> None:
-        self._encode = encode
+        self._seal = seal
+        self._tx_key = tx_key
         self._announce_s = announce_s
-        self._body = body
+        self._notice = notice
         self._on_notice = on_notice
         self._neighbours = Neighbours(announce_s)
         # The sender to the own broker, once there is one, and whether this node can hear answers.
@@ -63,25 +64,24 @@ class Notices:
         if again:
             sender.link.call_later(self._announce_s, lambda: self._tell(sender, again=True))
         is_own = sender is self._own
-        notice = self._for_neighbours() if is_own else self._for_others()
-        if notice is not None:
-            key = LISTENER_KEY if is_own else sender.traffic.routing_key
+        notice = self._for_neighbours() if is_own else self._notice()
+        if notice is None:
+            return
+        key = LISTENER_KEY if is_own else self._tx_key
+        message = self._seal(notice, key)
+        if message is not None:
             # It expires when the next one comes, so that at most one waits for a receiver that
             # takes nothing.
-            sender.publish_aside(notice, key, self._announce_s)
+            sender.publish_aside(message, key, self._announce_s)
 
-    def _for_others(self) -> bytes | None:
-        body = self._body()
-        return None if body is None else self._encode(body)
-
-    def _for_neighbours(self) -> bytes | None:
+    def _for_neighbours(self) -> Notice | None:
         """The notice for the own broker; `None` while this node cannot hear answers."""
         own = self._own
         if own is None or not self._is_hearing:
             return None
         now_s = time.monotonic()
         own.patient = not self._neighbours.are_there(now_s)
-        return self._encode(self._neighbours.announcement(now_s))
+        return self._neighbours.announcement(now_s)
 
     # In the receiver's reactor.
 
@@ -92,14 +92,14 @@ class Notices:
         if own is not None and is_hearing:
             own.link.call_soon(lambda: self._tell(own))
 
-    def take(self, envelope: Envelope) -> None:
+    def take(self, notice: Notice) -> None:
         """Take the notice of another node."""
-        if is_listener(envelope.body):
-            self._hear_neighbour(envelope.body)
+        if is_listener(notice):
+            self._hear_neighbour(notice)
         elif self._on_notice is not None:
-            self._on_notice(envelope)
+            self._on_notice(notice)
 
-    def _hear_neighbour(self, announcement: Any) -> None:
+    def _hear_neighbour(self, announcement: Notice) -> None:
         answer = self._neighbours.hear(announcement, time.monotonic())
         own = self._own
         if own is not None:

@@ -18,8 +18,7 @@ from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
 from ..exceptions import NetworkStopped, TransmitError
 from ..urls import Address, AmqpUrl
-from ..wire.codec import is_line_body
-from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope, Identity
+from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope
 from .lines import (
     Palette,
     scribble_line,
@@ -71,7 +70,7 @@ class Snoop:
     Args:
         kind: which of the snoops.
         settings: the settings of the node.
-        identity: the identity of the node as a sender.
+        name: the name of the chart.
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
@@ -81,7 +80,7 @@ class Snoop:
         self,
         kind: SnoopKind,
         settings: Settings,
-        identity: Identity,
+        name: str,
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
@@ -92,19 +91,20 @@ class Snoop:
         self._spec = kind.spec
         self._layout = kind.layout
         self._settings = settings
-        self._identity = identity
+        self._name = name
         self._reactors = reactors
         self._terminal = terminal
         self._teller = teller
         self.sink: Sink
         """Takes the lines of others."""
         callback = kind.callback
-        name = f"{self._spec.name} lines of {identity.name}"
         if callback is None:
-            self.sink = DirectSink(name, self._show_other)
+            self.sink = DirectSink(f"{self._spec.name} lines of {name}", self._show_other)
         else:
-            name = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {identity.name}"
-            self.sink = WorkerSink(name, lambda envelope: callback(envelope.sender, envelope.body))
+            thread = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {name}"
+            self.sink = WorkerSink(
+                thread, lambda envelope: callback(envelope.sender, envelope.body)
+            )
         self._untold = 0
         self._network: TopicNetwork | None = None
         self._last = NetworkStats.closed()
@@ -130,11 +130,7 @@ class Snoop:
             return
         # A new sender each time: its lines are numbered from 1 again.
         network = TopicNetwork(
-            self._spec,
-            self._settings,
-            Identity.new(self._identity.name),
-            self._reactors,
-            Hooks(self.sink),
+            self._spec, self._settings, self._name, self._reactors, Hooks(self.sink)
         )
         network.start_receiver(own_url)
         for url in urls:
@@ -166,7 +162,7 @@ class Snoop:
         thread = threading.Thread(
             target=self._finish,
             args=(network,),
-            name=f"miros end of {self._spec.name} of {self._identity.name}",
+            name=f"miros end of {self._spec.name} of {self._name}",
             daemon=True,
         )
         self._closing = [one for one in self._closing if one.is_alive()]
@@ -207,7 +203,7 @@ class Snoop:
     def tell_now(self, telling: Telling) -> None:
         """Show lines and send them. Called in the teller's thread."""
         for text in telling.texts():
-            self._show(text, self._identity.name, own=True, colour=telling.colour)
+            self._show(text, self._name, own=True, colour=telling.colour)
             if telling.network is not None:
                 self._send(text, telling.network)
 
@@ -250,7 +246,7 @@ class Snoops:
 
     Args:
         settings: the settings of the node.
-        identity: the identity of the node as a sender.
+        name: the name of the chart.
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
@@ -259,12 +255,12 @@ class Snoops:
     def __init__(
         self,
         settings: Settings,
-        identity: Identity,
+        name: str,
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
     ) -> None:
-        self._name = identity.name
+        self._name = name
         self._terminal = terminal
         self.trace = Snoop(
             SnoopKind(
@@ -273,7 +269,7 @@ class Snoops:
                 settings.on_trace_rx,
             ),
             settings,
-            identity,
+            name,
             reactors,
             terminal,
             teller,
@@ -285,7 +281,7 @@ class Snoops:
                 settings.on_spy_rx,
             ),
             settings,
-            identity,
+            name,
             reactors,
             terminal,
             teller,
@@ -332,5 +328,4 @@ def _spec(network: str, routing_key: str, keys: tuple[bytes, ...], settings: Set
         keys=keys,
         queue=snoop_queue(settings.limits),
         lossy=True,
-        check_body=is_line_body,
     )

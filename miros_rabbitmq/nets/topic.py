@@ -24,9 +24,11 @@ from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..logs import RelayedLogger
 from ..urls import Address, AmqpUrl
-from ..wire.announcement import LISTENER_KEY
 from ..wire.codec import Codec
-from ..wire.envelope import NOTICE, TOKEN_SEPARATOR, Envelope, Identity
+from ..wire.envelope import Envelope, Kind, Purpose, shape
+from ..wire.message import join
+from ..wire.notice import LISTENER_KEY, Notice
+from ..wire.sealer import Sealer
 from .notices import Notices
 from .settings import Settings
 from .stats import DropReason, NetworkStats
@@ -63,14 +65,13 @@ class TopicSpec:
     """What distinguishes one of the three networks.
 
     Args:
-        name: the exchange; also the network's name within each envelope.
+        name: the exchange.
         tx_key: the routing key to publish with.
         rx_key: the pattern of the routing keys to consume.
         keys: the Fernet keys; the first encrypts, all decrypt.
         queue: the queue to consume from.
         lossy: whether its traffic may be lost, but must never wait.
-        check_body: tells whether the body of an envelope belongs on this network.
-        check_notice: the same for the body of a notice; `None` for a network without notices.
+        has_notices: whether nodes tell each other something on it, too.
     """
 
     name: str
@@ -79,8 +80,7 @@ class TopicSpec:
     keys: tuple[bytes, ...] = field(repr=False)
     queue: Queue
     lossy: bool
-    check_body: Callable[[Any], bool]
-    check_notice: Callable[[Any], bool] | None = None
+    has_notices: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class Hooks:
         sink: takes each new envelope of another node.
         admit: called before that; raises `MessageRejected` to reject the envelope.
         on_change: called when a connection has changed its state.
-        notice: returns the body of the notice that goes to the brokers of others after each
+        notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
         on_notice: called with each notice of another node, except those of neighbours.
     """
@@ -99,8 +99,8 @@ class Hooks:
     sink: Sink
     admit: Callable[[Envelope], object] | None = None
     on_change: Callable[[], object] | None = None
-    notice: Callable[[], Any] | None = None
-    on_notice: Callable[[Envelope], object] | None = None
+    notice: Callable[[], Notice | None] | None = None
+    on_notice: Callable[[Notice], object] | None = None
 
 
 class TopicNetwork:
@@ -111,7 +111,7 @@ class TopicNetwork:
     Args:
         spec: which of the networks.
         settings: the settings of the node.
-        identity: the identity of the node as a sender.
+        name: the name of the chart.
         reactors: the I/O threads of the node.
         hooks: what to call back.
     """
@@ -120,33 +120,34 @@ class TopicNetwork:
         self,
         spec: TopicSpec,
         settings: Settings,
-        identity: Identity,
+        name: str,
         reactors: Reactors,
         hooks: Hooks,
     ) -> None:
         self.spec = spec
         self.codec = Codec(
-            spec.name,
             spec.keys,
             serializer=settings.serializer,
             deserializer=settings.deserializer,
             allowed_classes=settings.allowed_classes,
             max_bytes=settings.limits.event_bytes,
             max_age_s=settings.max_age_s,
-            check_body=spec.check_body,
-            check_notice=spec.check_notice,
         )
         self.receiver: Receiver | None = None
         """Consumes from the own broker; `None` before `start_receiver`."""
         self._settings = settings
-        self._identity = identity
+        self._name = name
+        self._kind = Kind.on(spec.name)
+        # Numbers and encrypts what this start of the chart sends, and nothing else.
+        self._sealer = Sealer(self.codec, spec.name, name)
         self._reactors = reactors
         self._hooks = hooks
         self._taker: EnvelopeTaker | None = None
         self._notices: Notices | None = None
-        if spec.check_notice is not None:
+        if spec.has_notices:
             self._notices = Notices(
-                self._encode_notice,
+                self._seal_notice,
+                spec.tx_key,
                 settings.limits.announce_s,
                 hooks.notice or _nothing,
                 hooks.on_notice,
@@ -173,16 +174,22 @@ class TopicNetwork:
         spec, notices, hooks = self.spec, self._notices, self._hooks
         further_keys = (LISTENER_KEY,) if notices is not None else ()
         admission = Admission(
-            own_epoch=self._identity.epoch,
+            bindings=(spec.rx_key, *further_keys),
+            own_epoch=self._sealer.epoch,
             admit=hooks.admit,
             on_notice=notices.take if notices is not None else None,
             in_passing=further_keys,
         )
-        role = f"{spec.name} consumer of {self._identity.name}"
+        role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
-            f"{role} at {url.address}", self.codec, hooks.sink, self._settings.limits, admission
+            f"{role} at {url.address}",
+            spec.name,
+            self.codec,
+            hooks.sink,
+            self._settings.limits,
+            admission,
         )
-        source = Source(spec.name, spec.rx_key, spec.queue, further_keys, self._identity.sender_id)
+        source = Source(spec.name, spec.rx_key, spec.queue, further_keys)
         self.receiver = Receiver(
             self._endpoint(url),
             Role(role, _IN_PASSING if spec.lossy else _LOSSES),
@@ -206,18 +213,16 @@ class TopicNetwork:
             is_own = self.receiver is not None and self.receiver.address == url.address
             traffic = Traffic(
                 spec.name,
-                spec.tx_key,
-                separator=TOKEN_SEPARATOR,
+                joined=True,
                 durable=self._settings.durable,
                 lossy=spec.lossy,
                 # The sender to the own broker is patient while nobody else listens there.
                 patient=spec.lossy or (is_own and self._notices is not None),
-                sender_id=self._identity.sender_id,
             )
             sender = Sender(
                 self._endpoint(url),
                 Role(
-                    f"{spec.name} publisher of {self._identity.name}",
+                    f"{spec.name} publisher of {self._name}",
                     _IN_PASSING if spec.lossy or is_own else _LOSSES,
                 ),
                 traffic,
@@ -272,40 +277,44 @@ class TopicNetwork:
         if self._hooks.on_change is not None:
             self._hooks.on_change()
 
-    def _encode_notice(self, body: Any) -> bytes | None:
-        identity = self._identity
-        try:
-            return self.codec.encode(identity.name, identity.epoch, NOTICE, body)
-        except PayloadRefused as error:  # by the user's own serializer
-            logger.debug("%s: no notice is sent: it %s", self.spec.name, error)
-            return None
+    def _seal_notice(self, notice: Notice, routing_key: str) -> bytes | None:
+        """The message with a notice; `None` in a child that was forked meanwhile."""
+        draft = self._sealer.seal(notice.kind, notice.body, routing_key, Purpose.NOTICES)
+        record = self._sealer.commit(draft)
+        return None if record is None else join(record.heading.prefix, [record.data])
 
-    def transmit(self, body: Any, timeout: float) -> None:
-        """Encode a body once and hand it to every sender.
+    def transmit(self, body: Any, timeout: float, routing_key: str | None = None) -> None:
+        """Encrypt a body once and hand it to every sender.
 
         Args:
-            body: what the network's envelopes carry.
+            body: what the network carries.
             timeout: seconds to wait for connected brokers whose backlog is full.
+            routing_key: where it goes; default is the network's own routing key.
 
         Raises:
             PayloadRefused: it cannot be serialized, or is too large.
             BackPressure: a broker's backlog had no room in time; nothing was sent to any broker.
             NetworkStopped: the network takes nothing more.
         """
-        identity = self._identity
+        key = self.spec.tx_key if routing_key is None else routing_key
+        if not self._kind.fits(body):
+            raise PayloadRefused(f"is not what {self.spec.name} carries: {shape(body)}")
+        plain = self.codec.serialize(body)
         deadline_s = time.monotonic() + timeout
         while True:
             with self._order:
                 if self._is_ending:
-                    raise NetworkStopped(f"{identity.name} was stopped")
+                    raise NetworkStopped(f"{self._name} was stopped")
                 senders = self._senders.values()
                 if all(sender.has_room for sender in senders):
-                    number = self._transmitted + 1
-                    token = self.codec.encode(identity.name, identity.epoch, number, body)
-                    if self._is_ending or self._transmitted != number - 1:
+                    draft = self._sealer.seal(self._kind, plain, key)
+                    if self._is_ending:
                         continue  # the handler of a signal came in between
-                    self._transmitted = number
-                    to_attend = [one for one in senders if one.enqueue(token)]
+                    record = self._sealer.commit(draft)
+                    if record is None:
+                        continue
+                    self._transmitted += 1
+                    to_attend = [one for one in senders if one.enqueue(record)]
                     break
             # Wait without the lock, so that nobody waits for the lock; then look again with it.
             self._wait_for_room(deadline_s, timeout)

@@ -1,11 +1,11 @@
-"""What travels before it becomes bytes: the networks, the sender, and the envelope of each body.
+"""What travels, before it becomes bytes and after: the networks, the kinds of bodies, the envelope.
 
-Everything here is immutable. `codec` turns envelopes into bytes.
+Everything here is immutable. `sealer` turns a body into bytes, `opener` turns bytes into a body.
 """
 
 from __future__ import annotations
 
-import secrets
+import enum
 from typing import Any, NamedTuple
 
 MESH = "miros.mesh"
@@ -13,41 +13,70 @@ SNOOP_TRACE = "miros.snoop.trace"
 SNOOP_SPY = "miros.snoop.spy"
 """The three networks. Each name is also the name of the network's exchange at every broker."""
 
-TOKEN_SEPARATOR = b"\n"
-"""What is between two tokens in one message."""
-
-NOTICE = 0
-"""The sequence number of a notice: an envelope in which the sender says something about itself."""
+MOST_NAME = 255
+"""The most characters of a sender's name, and of a signal's."""
 
 
-class Identity(NamedTuple):
-    """One sender, from its start until it stops."""
+class Purpose(enum.IntEnum):
+    """What a message is for. Each has keys, numbers and windows of its own."""
 
-    name: str
-    """The chart's name; travels encrypted."""
-    epoch: int
-    """Random; travels encrypted. Sequence numbers count within it."""
-    sender_id: str
-    """Random; travels in clear, so that a consumer skips its own chart's messages without
-    decrypting them."""
+    EVENTS = 1
+    """Events, snoop lines, and values of a publisher that is used alone."""
+    NOTICES = 2
+    """What nodes tell each other, unseen by their charts (see `notice`)."""
+
+
+class Kind(enum.IntEnum):
+    """What the body of a record is."""
+
+    EVENT = 1
+    """``(signal name, payload)``"""
+    LINE = 2
+    """A snoop line."""
+    VALUE = 3
+    """Any value, of a publisher that is used alone."""
 
     @classmethod
-    def new(cls, name: str) -> Identity:
-        """Return the identity of a new start of the sender with this name."""
-        return cls(name, secrets.randbits(62), secrets.token_urlsafe(9))
+    def on(cls, network: str) -> Kind:
+        """Return the kind that travels on a network."""
+        return _KINDS.get(network, cls.VALUE)
+
+    def fits(self, body: Any) -> bool:
+        """Tell whether a body is of this kind, by its type and shape."""
+        if self is Kind.EVENT:
+            return (
+                type(body) in (tuple, list)
+                and len(body) == 2
+                and type(body[0]) is str
+                and 0 < len(body[0]) <= MOST_NAME
+            )
+        return self is Kind.VALUE or type(body) is str
+
+
+def shape(body: Any) -> str:
+    """Name the types in a body; its values are left out, as this text goes into an error."""
+    if isinstance(body, (tuple, list)):
+        return f"a {type(body).__name__} of {', '.join(type(item).__name__ for item in body)}"
+    return f"a {type(body).__name__}"
+
+
+_KINDS = {MESH: Kind.EVENT, SNOOP_TRACE: Kind.LINE, SNOOP_SPY: Kind.LINE}
 
 
 class Envelope(NamedTuple):
-    """What travels inside one token."""
+    """One body as a receiver gets it, with what the sender's node says about it."""
 
     network: str
-    """The network it was sent on. A receiver rejects it on any other network, so nobody can replay
-    it on one that has the same key."""
+    """The exchange by which it came."""
+    routing_key: str
+    """The routing key that its sender gave it."""
     sender: str
-    """The name of the chart."""
-    epoch: int
-    """The random number of the sender's start. Sequence numbers begin anew with each epoch."""
+    """The name of the chart, or of the publisher."""
+    epoch: bytes
+    """16 random bytes: the sender's start on this network."""
     sequence: int
-    """Counts the envelopes of the epoch on this network, from 1; `NOTICE` for a notice."""
+    """Counts what the sender has sent by this routing key since that start, from 1."""
+    sent_ms: int
+    """When it was sent, in milliseconds since 1970, by the sender's clock."""
     body: Any
-    """``(signal name, payload)``, a snoop line, or the body of a notice."""
+    """``(signal name, payload)``, a snoop line, or a value."""

@@ -1,0 +1,88 @@
+"""Whether something is too old to be taken, for receivers whose clocks agree with the senders'.
+
+Without ``max_age_s`` nothing is refused for its time: a machine without a clock boots in 1970, and
+clocks jump. With it, three kinds of messages are refused that somebody has recorded: old ones,
+those from before this node began to listen, and those of senders that this node has forgotten.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from ..exceptions import MessageRejected, RejectReason
+
+_MOST_SKEW_S = 60.0
+"""How far two clocks may differ, but never by more than ``max_age_s``."""
+
+
+class AgeCheck:
+    """Judges the time at which something was sent.
+
+    Args:
+        max_age_s: the greatest age in seconds, or `None` for any.
+        now: the wall clock, in seconds since 1970.
+        monotonic: a clock that never jumps, in seconds.
+    """
+
+    def __init__(
+        self,
+        max_age_s: float | None,
+        now: Callable[[], float] = time.time,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.is_on = max_age_s is not None
+        self._max_age_s = max_age_s or 0.0
+        self._skew_s = min(_MOST_SKEW_S, self._max_age_s)
+        self._now = now
+        self._monotonic = monotonic
+        # By the clock that never jumps, so that a wall clock that is set later changes nothing.
+        self._began_s: float | None = None
+
+    def begin(self) -> None:
+        """Note that the node listens from now on; only the first call counts."""
+        if self._began_s is None:
+            self._began_s = self._monotonic()
+
+    def now_ms(self) -> int:
+        """Return the time of the wall clock, in milliseconds since 1970."""
+        return max(0, int(self._now() * 1000))
+
+    def check(self, sent_ms: int, forgotten_ms: int | None = None) -> None:
+        """Check a time of sending; does nothing without ``max_age_s``.
+
+        Args:
+            sent_ms: when it was sent, in milliseconds since 1970.
+            forgotten_ms: for a sender that is not known: when the newest message was sent of all
+                senders that were forgotten.
+
+        Raises:
+            MessageRejected: it is too old, or from the future.
+        """
+        if not self.is_on:
+            return
+        now_ms = self._now() * 1000
+        age_s = (now_ms - sent_ms) / 1000
+        if age_s > self._max_age_s:
+            raise MessageRejected(
+                RejectReason.TOO_OLD,
+                f"{age_s:,.0f} s old: it was delayed or replayed, or the sender's clock is behind",
+            )
+        if age_s < -self._skew_s:
+            raise MessageRejected(
+                RejectReason.CLOCK_SKEW,
+                f"the sender's clock is {-age_s:,.0f} s ahead of this one: let both follow NTP",
+            )
+        if self._began_s is not None:
+            early_s = age_s - (self._monotonic() - self._began_s)
+            if early_s > self._skew_s:
+                raise MessageRejected(
+                    RejectReason.TOO_OLD,
+                    f"it was sent {early_s:,.0f} s before this node began to listen",
+                )
+        if forgotten_ms is not None and sent_ms <= min(forgotten_ms, now_ms):
+            raise MessageRejected(
+                RejectReason.TOO_OLD,
+                "it is of a sender that is not known here, and may be a repetition from one that "
+                "was forgotten",
+            )

@@ -1,0 +1,135 @@
+"""The receiver's half of the wire: authenticates and decrypts messages.
+
+The keys of epochs are remembered, because to derive one takes longer than to decrypt a message.
+Only what was used to make a valid message is remembered, so that nobody without a key can fill the
+memory, and only so many, so that nobody with a key can.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import NamedTuple
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ..exceptions import MessageRejected, RejectReason
+from .codec import Codec
+from .envelope import Purpose
+from .keyring import KeyRing
+from .message import HEADER_BYTES, Header, Sealed, read_header, read_records
+from .sealer import address_bytes
+
+_MOST_CIPHERS = 1_024
+"""The most epochs whose keys are remembered, at some 2.5 KB each. A further one costs 3 us."""
+
+
+class Opened(NamedTuple):
+    """An authentic message."""
+
+    header: Header
+    contents: list[bytes]
+    """What its records encrypt; `record.unpack` reads each."""
+
+
+class _Known:
+    """What is remembered of an epoch, under the bytes of its header."""
+
+    __slots__ = ("address", "cipher", "header", "routing_key")
+
+    def __init__(self, header: Header, cipher: AESGCM, routing_key: str, address: bytes) -> None:
+        self.header = header
+        self.cipher = cipher
+        # Of the latest message: mostly the next one has the same.
+        self.routing_key = routing_key
+        self.address = address
+
+
+class Opener:
+    """Opens the messages of one network. For one thread.
+
+    Args:
+        codec: has the keys.
+        network: the exchange that the messages must come from.
+        most_records: the most records in a message.
+        most_ciphers: the most epochs whose keys are remembered.
+    """
+
+    def __init__(
+        self, codec: Codec, network: str, most_records: int, most_ciphers: int = _MOST_CIPHERS
+    ) -> None:
+        self._codec = codec
+        self._network = network
+        self._most_records = most_records
+        self._most_ciphers = most_ciphers
+        self._keyring = codec.keyring
+        # The header has everything that the key depends on. The latest last.
+        self._known: OrderedDict[bytes, _Known] = OrderedDict()
+
+    def open(self, message: bytes, routing_key: str) -> Opened:
+        """Check the layout, and authenticate and decrypt every record.
+
+        Args:
+            message: the body of an AMQP message.
+            routing_key: by which it came.
+
+        Raises:
+            MessageRejected: it is of another format, or malformed, or at least one record was not
+                made by somebody with a key of ours for this exchange and routing key.
+        """
+        keyring = self._codec.keyring
+        if keyring is not self._keyring:
+            self._keyring = keyring
+            self._known.clear()
+        prefix = message[:HEADER_BYTES]
+        known = self._known.get(prefix)
+        if known is None:
+            return self._open_unknown(message, routing_key, keyring)
+        records = read_records(message, self._most_records)
+        if routing_key != known.routing_key:
+            known.address = address_bytes(prefix, self._network, routing_key)
+            known.routing_key = routing_key
+        contents = _decrypt(known.cipher, records, known.address)
+        if contents is None:  # of another key that has the same id, or not authentic
+            return self._open_unknown(message, routing_key, keyring)
+        self._known.move_to_end(prefix)
+        return Opened(known.header, contents)
+
+    def _open_unknown(self, message: bytes, routing_key: str, keyring: KeyRing) -> Opened:
+        header = read_header(message)
+        if header.purpose not in _PURPOSES:
+            raise MessageRejected(RejectReason.MALFORMED, "its purpose is not known here")
+        records = read_records(message, self._most_records)
+        roots = keyring.with_id(header.key_id)
+        if not roots:
+            raise MessageRejected(
+                RejectReason.NOT_AUTHENTIC,
+                "its key is not one of this node's: give every node of a system the same key, and "
+                "each system a virtual host of its own",
+            )
+        prefix = message[:HEADER_BYTES]
+        address = address_bytes(prefix, self._network, routing_key)
+        for root in roots:
+            cipher = root.cipher(header.epoch, Purpose(header.purpose), self._network)
+            contents = _decrypt(cipher, records, address)
+            if contents is not None:
+                self._known[prefix] = _Known(header, cipher, routing_key, address)
+                if len(self._known) > self._most_ciphers:
+                    self._known.popitem(last=False)
+                return Opened(header, contents)
+        raise MessageRejected(
+            RejectReason.NOT_AUTHENTIC,
+            "it was made up or changed on its way, or captured and sent again to another exchange "
+            "or with another routing key",
+        )
+
+
+_PURPOSES = frozenset(Purpose)
+
+
+def _decrypt(cipher: AESGCM, records: list[Sealed], address: bytes) -> list[bytes] | None:
+    """Decrypt all records; `None` if any is not authentic."""
+    try:
+        return [cipher.decrypt(nonce, ciphertext, address) for nonce, ciphertext in records]
+    except InvalidTag:
+        return None

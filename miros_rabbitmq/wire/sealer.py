@@ -1,0 +1,214 @@
+"""The sender's half of the wire: numbers and encrypts what one start of a sender publishes.
+
+A sealer belongs to one publisher of one network, from its start until it stops, and to one process.
+It is made with a random epoch; a fork gives the child another. No two records are ever encrypted
+with the same key and nonce, because
+
+- the key follows from the epoch (`keyring`), and events and notices have different keys;
+- the outer number, which is a part of the nonce, is claimed before a record is encrypted, and never
+  again in this epoch, whatever happens to the record. To claim is to call ``next`` on a counter,
+  which is one step for Python: no thread and no handler of a signal can come in between;
+- for two clones of a running machine, which have the same epoch and numbers, the other part of the
+  nonce is drawn at random for each record.
+
+The sequence number, which is encrypted, has another job: receivers tell by it what is new, and what
+is missing. It counts what goes by one routing key, and is claimed only when the record is accepted,
+so that a refused one leaves no gap.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import time
+from collections.abc import Callable
+from typing import NamedTuple
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from ..exceptions import PayloadRefused
+from ..process import Stage, disown_in_child
+from .codec import Codec
+from .envelope import Purpose
+from .keyring import KeyRing
+from .message import (
+    EPOCH_BYTES,
+    HEADER_BYTES,
+    OUTER_BYTES,
+    RANDOM_BYTES,
+    RECORD_OVERHEAD,
+    Header,
+    pack_record,
+)
+from .record import name_bytes, pack, padded_size
+
+
+class Heading(NamedTuple):
+    """What the records of one message have in common."""
+
+    routing_key: str
+    prefix: bytes
+    """What the message begins with."""
+
+
+class Record(NamedTuple):
+    """Something to publish, as bytes; records of the same heading may share a message."""
+
+    heading: Heading
+    data: bytes
+
+
+def address_bytes(header: bytes, exchange: str, routing_key: str) -> bytes:
+    """Return what is authenticated with a record, but not encrypted (the nonce is, anyway)."""
+    name = exchange.encode()
+    return header + bytes((len(name),)) + name + routing_key.encode()
+
+
+class _Seal(NamedTuple):
+    """How the records of one purpose and routing key are encrypted with one key."""
+
+    keyring: KeyRing
+    heading: Heading
+    address: bytes
+    cipher: AESGCM
+
+
+class _Line:
+    """What has one numbering: the records of one purpose and routing key, in one start."""
+
+    __slots__ = ("guess", "numbers", "outer", "seal", "start")
+
+    def __init__(self, start: _Start, outer: itertools.count[int], seal: _Seal) -> None:
+        self.start = start
+        self.outer = outer
+        self.numbers = itertools.count(1)
+        self.guess = 1
+        """The number that comes next, unless somebody claims one meanwhile."""
+        self.seal = seal
+
+
+class _Start:
+    """An epoch, and everything that is counted in it."""
+
+    def __init__(self, epoch: bytes) -> None:
+        self.epoch = epoch
+        self.outer = {purpose: itertools.count(1) for purpose in Purpose}
+        self.lines: dict[tuple[Purpose, str], _Line] = {}
+
+
+class Draft(NamedTuple):
+    """A record that is encrypted, and not accepted yet."""
+
+    record: Record
+    sequence: int
+    kind: int
+    body: bytes
+    line: _Line
+
+
+class Sealer:
+    """Seals what one sender publishes on one network.
+
+    Every method may be called from any thread, and in the handler of a signal. Records are in order
+    if their owner holds a lock from `seal` until they are on their way.
+
+    Args:
+        codec: has the keys, and says how large a message may be.
+        network: the exchange.
+        name: the sender's name; travels encrypted.
+        now: the wall clock, in seconds since 1970.
+        random: returns so many random bytes; another is only for reproducible examples.
+    """
+
+    def __init__(
+        self,
+        codec: Codec,
+        network: str,
+        name: str,
+        *,
+        now: Callable[[], float] = time.time,
+        random: Callable[[int], bytes] = os.urandom,
+    ) -> None:
+        self.name = name
+        self._codec = codec
+        self._network = network
+        self._name = name_bytes(name)
+        self._now = now
+        self._random = random
+        self._start = _Start(random(EPOCH_BYTES))
+        disown_in_child(self, Stage.NETWORKS)
+
+    @property
+    def epoch(self) -> bytes:
+        """The sender's start on this network; travels in clear, and says nothing of the sender."""
+        return self._start.epoch
+
+    def seal(
+        self, kind: int, body: bytes, routing_key: str, purpose: Purpose = Purpose.EVENTS
+    ) -> Draft:
+        """Encrypt a body, with the number that is likely to be its own.
+
+        Args:
+            kind: of the body: an `envelope.Kind`, or a `notice.NoticeKind`.
+            body: the serialized body.
+            routing_key: where it goes; it is authenticated, too.
+            purpose: events, or notices.
+
+        Raises:
+            PayloadRefused: it is too large; no number was claimed.
+        """
+        size = HEADER_BYTES + RECORD_OVERHEAD + padded_size(self._name, body)
+        if size > self._codec.max_bytes:
+            raise PayloadRefused(
+                f"is {size:,} bytes encrypted, more than the {self._codec.max_bytes:,} of "
+                "Limits.event_bytes: send less at once, or raise the limit on every node"
+            )
+        start = self._start
+        line = start.lines.get((purpose, routing_key))
+        if line is None:
+            seal = self._new_seal(start, self._codec.keyring, purpose, routing_key)
+            new = _Line(start, start.outer[purpose], seal)
+            line = start.lines.setdefault((purpose, routing_key), new)
+        elif line.seal.keyring is not self._codec.keyring:
+            line.seal = self._new_seal(start, self._codec.keyring, purpose, routing_key)
+        sequence = line.guess
+        return Draft(self._encrypt(line, kind, sequence, body), sequence, kind, body, line)
+
+    def commit(self, draft: Draft) -> Record | None:
+        """Claim a sequence number for what was sealed.
+
+        Returns:
+            the record to send. `None` if it may not be sent, because the process has forked since
+            it was sealed: seal it again.
+        """
+        line = draft.line
+        sequence = next(line.numbers)
+        line.guess = sequence + 1
+        record = draft.record
+        if sequence != draft.sequence:  # somebody else has claimed that number meanwhile
+            record = self._encrypt(line, draft.kind, sequence, draft.body)
+        return record if line.start is self._start else None
+
+    def _encrypt(self, line: _Line, kind: int, sequence: int, body: bytes) -> Record:
+        seal = line.seal
+        plain = pack(kind, self._name, max(0, int(self._now() * 1000)), sequence, body)
+        # At its end, the outer number no longer fits and raises, so that it never begins anew.
+        nonce = next(line.outer).to_bytes(OUTER_BYTES, "big") + self._random(RANDOM_BYTES)
+        return Record(
+            seal.heading, pack_record(nonce, seal.cipher.encrypt(nonce, plain, seal.address))
+        )
+
+    def _new_seal(
+        self, start: _Start, keyring: KeyRing, purpose: Purpose, routing_key: str
+    ) -> _Seal:
+        prefix = Header(purpose, keyring.first.id, start.epoch).pack()
+        return _Seal(
+            keyring,
+            Heading(routing_key, prefix),
+            address_bytes(prefix, self._network, routing_key),
+            keyring.first.cipher(start.epoch, purpose, self._network),
+        )
+
+    def disown(self) -> None:
+        """Become another start in a forked child: the parent goes on with the old numbers."""
+        self._start = _Start(self._random(EPOCH_BYTES))
