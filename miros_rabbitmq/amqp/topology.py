@@ -5,14 +5,12 @@ Argument names are those of https://www.rabbitmq.com/docs/queues#optional-argume
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from pika.channel import Channel
 
 from ..limits import Limits
-from ..wire.envelope import Identity
 
 
 @dataclass(frozen=True)
@@ -24,24 +22,27 @@ class Queue:
         durable: whether the queue, with its persistent messages, survives a restart of the broker.
         exclusive: whether it belongs to the connection, and is deleted with it.
         arguments: RabbitMQ's optional arguments.
+        drawn: the queue belongs to one consumer, and nobody else should find it: ``name`` is only
+            the beginning, to which each consumer adds random characters. A consumer lets no other
+            consume from it beside itself, and takes another name when somebody has taken the queue.
     """
 
     name: str = ""
     durable: bool = False
     exclusive: bool = True
     arguments: Mapping[str, object] = field(default_factory=dict)
+    drawn: bool = False
 
 
-def mesh_queue(identity: Identity, limits: Limits) -> Queue:
+def mesh_queue(limits: Limits) -> Queue:
     """The queue of one chart: outlives lost connections and restarts, and expires after the chart.
 
     It is durable even if events are not to survive a restart, which is a property of each message:
     from 4.3 on, RabbitMQ refuses a queue that is neither durable nor exclusive
     (https://www.rabbitmq.com/release-information/deprecated-features-list).
     """
-    name = re.sub(r"[^\w.-]", "_", identity.name, flags=re.ASCII)[:100]
     return Queue(
-        name=f"miros.mesh.{name}.{identity.epoch:016x}",
+        name="miros.",
         durable=True,
         exclusive=False,
         arguments={
@@ -49,6 +50,7 @@ def mesh_queue(identity: Identity, limits: Limits) -> Queue:
             "x-max-length-bytes": limits.queue_bytes,
             "x-overflow": "drop-head",
         },
+        drawn=True,
     )
 
 

@@ -301,7 +301,7 @@ class Node:
             tx_key=settings.tx_key,
             rx_key=settings.rx_key,
             keys=settings.mesh_keys,
-            queue=mesh_queue(identity, settings.limits),
+            queue=mesh_queue(settings.limits),
             lossy=False,
             check_body=_check_event_body,
             check_notice=is_announcement,
