@@ -175,10 +175,14 @@ class Receiver:
         self._handled_tag = self._handled = 0
         self._acknowledge_timer: Timer | None = None
         self._acknowledging: Acknowledging | None = None
-        self._claim = QueueClaim(source.queue, self.link.address, endpoint.limits.heartbeat_s)
+        self._claim = self._make_claim()
         self.queue_name = self._claim.name
         """The name of the queue at present; empty until the broker has chosen one."""
         disown_in_child(self, Stage.CONNECTIONS)
+
+    def _make_claim(self) -> QueueClaim:
+        heartbeat_s = self.link.endpoint.limits.heartbeat_s
+        return QueueClaim(self.source.queue, self.link.address, heartbeat_s)
 
     @property
     def address(self) -> Address:
@@ -395,6 +399,8 @@ class Receiver:
     def disown(self) -> None:
         """Forget what the parent has received, in a forked child."""
         self.link.disown()
+        self._claim = self._make_claim()  # a drawn queue is the parent's
+        self.queue_name = self._claim.name
         self._acknowledging = None
         self._held.clear()
         self._unfinished.clear()
