@@ -72,7 +72,7 @@ class Limits:
     """The most messages that a broker keeps for a slow watcher of a snoop; beyond it, the broker
     drops the oldest."""
     announce_s: float = 30.0
-    """How often a node announces its own broker, in a message of some 200 bytes to every broker
+    """How often a node announces its own broker, in a message of some 100 bytes to every broker
     that it publishes to. A node that begins to listen later hears of it within this time."""
     unknown_peers: int = 64
     """The most brokers that are known only by such announcements: more than a system has, and few
