@@ -134,6 +134,12 @@ def test_names_that_amqp_does_not_allow_are_refused_at_construction(bad: Any) ->
             make(URL, EXCHANGE, bad, **options)
 
 
+@pytest.mark.parametrize("bad", [None, "", 5, b"bytes", "n" * 256], ids=str)
+def test_a_sender_name_that_every_receiver_would_reject_is_refused(bad: Any) -> None:
+    with pytest.raises(SettingsError, match="name must be a text of 1 to 255 characters"):
+        PikaTopicPublisher(URL, EXCHANGE, "key", codec=CODEC, name=bad)
+
+
 @pytest.mark.parametrize("bad", ["", 5, b"bytes", "k" * 256], ids=str)
 def test_a_routing_key_that_amqp_does_not_allow_is_refused_and_nothing_is_posted(bad: Any) -> None:
     for publisher in (simple(), of_values()):
