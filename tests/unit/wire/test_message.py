@@ -41,10 +41,13 @@ def message_of(*records: Sealed) -> bytes:
     return join(HEADER.pack(), [pack_record(*one) for one in records])
 
 
+def read(message: bytes, most: int) -> tuple[Header, list[Sealed]]:
+    return read_header(message), read_records(message, most)
+
+
 def reason_for(message: bytes, most: int = 100) -> RejectReason:
     with pytest.raises(MessageRejected) as caught:
-        read_header(message)
-        read_records(message, most)
+        read(message, most)
     return caught.value.reason
 
 
@@ -139,7 +142,7 @@ def test_any_bytes_are_read_or_rejected(data: bytes, most: int, has_header: bool
     purpose_of(message)
     epoch = epoch_of(message)
     try:
-        header, records = read_header(message), read_records(message, most)
+        header, records = read(message, most)
     except MessageRejected:
         return
     assert epoch == header.epoch
