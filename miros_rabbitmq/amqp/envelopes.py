@@ -244,7 +244,12 @@ class EnvelopeTaker:
             return True
         if self._age.is_on:
             is_known = windows.get(key) is not None
-            self._age.check(content.sent_ms, None if is_known else windows.newest_evicted_ms)
+            try:
+                self._age.check(content.sent_ms, None if is_known else windows.newest_evicted_ms)
+            except MessageRejected:
+                if is_known:  # it was rejected, and so is not missing
+                    windows.mark(key, content.sequence, content.sent_ms)
+                raise
         return False
 
     def _read(self, plain: bytes, content: Content) -> Envelope:
@@ -287,7 +292,7 @@ class EnvelopeTaker:
 
     def _warn_of_gap(self, sender: str, missing: int) -> None:
         if self._may_warn("a gap", _WARN_INTERVAL_S):
-            logger.warning("%s: %d events of %s are missing", self._name, missing, sender)
+            logger.warning("%s: %d events of %r are missing", self._name, missing, sender)
 
     def _count_rejected(self, error: MessageRejected) -> None:
         self.rejected[error.reason] += 1
