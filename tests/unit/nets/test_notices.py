@@ -148,3 +148,14 @@ def test_a_child_that_was_forked_meanwhile_sends_no_notice() -> None:
     node.connect(node.other)
     node.notices.on_hearing(is_hearing=True)
     assert node.other.told == node.own.told == []
+
+
+def test_a_kind_of_notice_that_is_not_known_is_ignored_here_and_handed_on() -> None:
+    """A newer version may send it; what the owner does with it is no matter of neighbours."""
+    node = Node()
+    node.notices.on_hearing(is_hearing=True)
+    node.own.told.clear()
+    newer = Notice(99, b"\1")
+    node.notices.take(newer)
+    assert node.noticed == [newer]
+    assert (node.own.patient, node.own.wakes, node.own.told) == (True, 0, [])
