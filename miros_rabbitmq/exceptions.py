@@ -10,7 +10,8 @@
     │   ├── UnknownHost        its name does not resolve
     │   ├── BrokerUnreachable  nothing answers there, or what answers is not RabbitMQ
     │   ├── AccessRefused      it refuses the user or the password
-    │   └── VhostNotFound      it has no such virtual host, or not for this user
+    │   ├── VhostNotFound      it has no such virtual host, or not for this user
+    │   └── QueueTaken         it is there, but somebody else has the queue
     ├── TransmitError          an event was not accepted for sending; no broker gets it
     │   ├── PayloadRefused     it cannot be serialized, is too large, or would be refused there
     │   ├── BackPressure       a connected broker took nothing for too long (a TimeoutError)
@@ -70,6 +71,10 @@ class AccessRefused(BrokerError):
 
 class VhostNotFound(BrokerError):
     """The broker has no such virtual host, or does not open it to this user."""
+
+
+class QueueTaken(BrokerError):
+    """Somebody else has the queue of a consumer, for now or for good."""
 
 
 class TransmitError(MirosRabbitMQError):

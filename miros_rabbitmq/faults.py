@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from shlex import quote
 
-from .exceptions import AccessRefused, BrokerUnreachable, UnknownHost, VhostNotFound
+from .exceptions import AccessRefused, BrokerUnreachable, QueueTaken, UnknownHost, VhostNotFound
 from .urls import Address
 
 PERMISSIONS = " ".join([r"'^(miros\.|amq\.gen-)'"] * 3)
@@ -87,5 +87,31 @@ def vhost_not_found(address: Address, vhost: str, user: str) -> VhostNotFound:
         f"{address} has no virtual host {vhost!r} for the user {user!r}: correct rabbit_vhost, or "
         f"on the broker run: rabbitmqctl add_vhost {quote(vhost)}; rabbitmqctl set_permissions "
         f'-p {quote(vhost)} {quote(user)} ".*" ".*" ".*"',
+        str(address),
+    )
+
+
+def queue_held(address: Address, patience_s: float | None = None) -> QueueTaken:
+    """Another consumer has the queue; if it is an earlier connection of our own, not for long."""
+    if patience_s is None:
+        return QueueTaken(
+            f"another program consumes from the queue at {address}, and one of the two demands to "
+            "be the only one: stop that program, or name another queue",
+            str(address),
+        )
+    return QueueTaken(
+        f"the queue at {address} is still in use: by the connection before, which that broker has "
+        "not given up yet, or by somebody else; what waits in it comes when it is free, and after "
+        f"{patience_s:.0f} s a new queue takes its place",
+        str(address),
+    )
+
+
+def queue_taken(address: Address, why: str) -> QueueTaken:
+    """The queue is not ours any more."""
+    return QueueTaken(
+        f"somebody has taken the queue at {address}: {why}; a new one with another name takes its "
+        "place, and what waited in the old one is lost. If that was nobody of yours, change the "
+        "password of the RabbitMQ user",
         str(address),
     )

@@ -46,7 +46,7 @@ class SimplePikaTopicConsumer(Standalone):
         queue: the queue to declare and consume from. Default: an exclusive one.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
-        role: what the connection is for; becomes its name at the broker and that of the thread.
+        role: what the connection is for; a part of the thread's name and of log lines.
         on_change: called after the state has changed, in a thread for callbacks; it may take its
             time. Exceptions that it raises are logged.
 
@@ -86,7 +86,17 @@ class SimplePikaTopicConsumer(Standalone):
         """The counters of this consumer."""
         receiver = self._receiver
         received = self._taker.received
-        return ConsumerStats(self.state, receiver.messages, received, 0, 0, 0, {})
+        return ConsumerStats(
+            self.state,
+            receiver.messages,
+            received,
+            0,
+            0,
+            0,
+            {},
+            receiver.link.connection_name,
+            receiver.queue_name,
+        )
 
 
 class PikaTopicConsumer(Standalone):
@@ -105,7 +115,7 @@ class PikaTopicConsumer(Standalone):
         queue: the queue to declare and consume from. Default: an exclusive one.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
-        role: what the connection is for; becomes its name at the broker and that of the thread.
+        role: what the connection is for; a part of the thread's name and of log lines.
         on_change: called after the state has changed, in a thread for callbacks; it may take its
             time. Exceptions that it raises are logged.
 
@@ -158,6 +168,8 @@ def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
         taker.duplicates,
         taker.gaps,
         dict(taker.rejected),
+        receiver.link.connection_name,
+        receiver.queue_name,
     )
 
 

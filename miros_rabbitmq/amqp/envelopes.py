@@ -104,8 +104,10 @@ class EnvelopeTaker:
         self._patterns = [TopicPattern(pattern) for pattern in admission.bindings]
         self._routing_keys: dict[str, bool] = {}
         self._opener = Opener(codec, network, max(_MOST_RECORDS, limits.batch_events))
-        self._windows = Windows(limits.duplicate_senders, limits.duplicate_bytes)
-        self._notice_windows = Windows(limits.duplicate_senders, _MOST_NOTICE_BYTES)
+        most_windows = max(2, limits.duplicate_senders)
+        self._windows = Windows(most_windows, limits.duplicate_bytes)
+        self._notice_windows = Windows(most_windows, _MOST_NOTICE_BYTES)
+        self._forgotten = 0
         self._age = AgeCheck(codec.max_age_s, codec.now)
         self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
@@ -222,9 +224,12 @@ class EnvelopeTaker:
                 self._has_duplicates = True
                 return
             # From here on it counts as seen: if it is rejected, it is not missing, too.
-            missing = self._windows.mark(self._window, content.sequence, content.sent_ms)
+            sent_ms = self._age.seen_ms(content.sent_ms)
+            missing = self._windows.mark(self._window, content.sequence, sent_ms)
             if missing:
                 self._warn_of_gap(content.sender, missing)
+            if self._windows.forgotten != self._forgotten:
+                self._warn_of_forgetting(content.sender)
             envelope = self._read(plain, content)
         except MessageRejected as error:
             self._count_rejected(error)
@@ -248,7 +253,7 @@ class EnvelopeTaker:
                 self._age.check(content.sent_ms, None if is_known else windows.newest_evicted_ms)
             except MessageRejected:
                 if is_known:  # it was rejected, and so is not missing
-                    windows.mark(key, content.sequence, content.sent_ms)
+                    windows.mark(key, content.sequence, self._age.seen_ms(content.sent_ms))
                 raise
         return False
 
@@ -282,7 +287,7 @@ class EnvelopeTaker:
             self._taken += 1
             if is_repeated or self._admission.on_notice is None:
                 continue
-            self._notice_windows.mark(key, content.sequence, content.sent_ms)
+            self._notice_windows.mark(key, content.sequence, self._age.seen_ms(content.sent_ms))
             try:
                 self._admission.on_notice(Notice(content.kind, content.body))
             except Exception:
@@ -293,6 +298,17 @@ class EnvelopeTaker:
     def _warn_of_gap(self, sender: str, missing: int) -> None:
         if self._may_warn("a gap", _WARN_INTERVAL_S):
             logger.warning("%s: %d events of %r are missing", self._name, missing, sender)
+
+    def _warn_of_forgetting(self, sender: str) -> None:
+        self._forgotten = self._windows.forgotten
+        if self._may_warn("forgetting", _WARN_INTERVAL_S):
+            logger.warning(
+                "%s: hardly anything of %r arrives, in too many pieces to remember: %d of its "
+                "events may be taken twice, if somebody repeats them",
+                self._name,
+                sender,
+                self._forgotten,
+            )
 
     def _count_rejected(self, error: MessageRejected) -> None:
         self.rejected[error.reason] += 1

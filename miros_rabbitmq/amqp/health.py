@@ -10,7 +10,7 @@ import logging
 import random
 from typing import NamedTuple
 
-from ..exceptions import BrokerError
+from ..exceptions import BrokerError, QueueTaken
 from ..limits import Limits
 from ..logs import RelayedLogger
 
@@ -94,6 +94,11 @@ _STABLE_S = 2.0
 """After a connection was ready for this long, the waits start anew."""
 
 
+_TAKEN_MAX_S = 1.0
+"""Longest wait for a queue that is taken: one attempt costs the broker little, and as long as it
+takes, the chart hears nothing."""
+
+
 class Backoff:
     """How long a link waits before it tries its broker again.
 
@@ -119,12 +124,13 @@ class Backoff:
         """Note that a connection is ready."""
         self._ready_since_s = now_s
 
-    def fail(self, now_s: float, *, refused: bool) -> float:
+    def fail(self, now_s: float, *, refused: bool = False, taken: bool = False) -> float:
         """Note that a connection was lost, or did not come about.
 
         Args:
             now_s: the time of a monotonic clock, in seconds.
             refused: the broker refuses our user, password or vhost.
+            taken: the broker answers, and only our queue is not ours at the moment.
 
         Returns:
             seconds to wait.
@@ -141,7 +147,8 @@ class Backoff:
             return limits.refused_retry_s
         doublings = min(self._attempts, 30)
         self._attempts += 1
-        delay_s = min(limits.reconnect_max_s, limits.reconnect_min_s * 2.0**doublings)
+        longest_s = min(limits.reconnect_max_s, _TAKEN_MAX_S) if taken else limits.reconnect_max_s
+        delay_s = min(longest_s, limits.reconnect_min_s * 2.0**doublings)
         # Spread, so that the nodes of a system do not all return at the same moment.
         return delay_s * random.uniform(0.5, 1.0)
 
@@ -175,20 +182,30 @@ class Outages:
         self._reporting = reporting
         self._was_connected = False
         self._is_reported = False
+        self._said = ""
 
     def fail(self, fault: BrokerError) -> None:
         """Note that a connection was lost, or did not come about."""
-        level = logging.DEBUG if self._is_reported else self._level
-        logger.log(level, "%s: %s; trying again", self._name, fault)
+        text = str(fault)
+        # That somebody has the queue is news, whatever the outage began with.
+        is_news = isinstance(fault, QueueTaken) and text != self._said
+        level = self._level if is_news or not self._is_reported else logging.DEBUG
+        logger.log(level, "%s: %s; trying again", self._name, text)
         self._is_reported = True
+        self._said = text
 
-    def succeed(self) -> None:
-        """Note that a connection is ready."""
+    def succeed(self, details: str) -> None:
+        """Note that a connection is ready.
+
+        Args:
+            details: its name at the broker, and the like: there, it does not say whose it is.
+        """
         if self._is_reported:
-            logger.log(self._level, "%s: connected again", self._name)
+            logger.log(self._level, "%s: connected again as %s", self._name, details)
         else:
-            logger.info("%s: connected", self._name)
+            logger.info("%s: connected as %s", self._name, details)
         self._is_reported = False
+        self._said = ""
         self._was_connected = True
 
     @property

@@ -21,14 +21,26 @@ import pika.channel
 import pika.exceptions
 
 from .. import faults
-from ..exceptions import AccessRefused, BrokerError, MirosApiException, VhostNotFound
+from ..exceptions import (
+    AccessRefused,
+    BrokerError,
+    MirosApiException,
+    QueueTaken,
+    VhostNotFound,
+)
 from ..logs import RelayedLogger
 from .attempts import Attempts
 from .health import WARNINGS, Health, Reporting, look_interval_s
 from .io_choice import choose_wire
 from .link_state import SessionState, Step, after
 from .message_io import Wire
-from .parameters import Endpoint, connection_parameters, quieten_pika, translate
+from .parameters import (
+    Endpoint,
+    connection_parameters,
+    draw_connection_name,
+    quieten_pika,
+    translate,
+)
 from .reactor import Lane, Reactor, Timer
 from .services import Services
 
@@ -59,6 +71,9 @@ class ChannelUser(Protocol):
     def on_lost(self) -> None:
         """Note that the channel is gone."""
 
+    def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
+        """Say why the broker has closed the channel, if this user knows better than the link."""
+
     def probe(self, channel: pika.channel.Channel) -> None:
         """Send the broker a request, and call `Link.answered` when the answer comes.
 
@@ -77,7 +92,7 @@ class Role:
     """What a link is for.
 
     Args:
-        name: a part of the link's name, and the name of its connections at the broker.
+        name: a part of the link's name, in the log and for threads. No broker sees it.
         reporting: at which levels outages are logged.
     """
 
@@ -114,7 +129,9 @@ class Link:
         """Whether it was asked to stop and not started again."""
         self.is_forked = False
         """Whether it was started by the parent process."""
-        self._parameters = connection_parameters(endpoint, role.name)
+        self.connection_name = ""
+        """The name of its connection at the broker, while there is one or an attempt at one."""
+        self._parameters = connection_parameters(endpoint, "")
         self._user = user
         self._reactor = reactor
         # Guards the state and the lane; notified at each change.
@@ -286,14 +303,18 @@ class Link:
 
         return call
 
-    def set_up_done(self) -> None:
-        """Note that the user has set up the channel."""
+    def set_up_done(self, details: str = "") -> None:
+        """Note that the user has set up the channel.
+
+        Args:
+            details: what else the log should say of it.
+        """
         if self.state is not SessionState.OPENING:
             return
         self._step(Step.SET_UP)
         self.fault = None
         self._health.backoff.succeed(time.monotonic())
-        self._health.outages.succeed()
+        self._health.outages.succeed(self.connection_name + details)
         self.answered()
         if self._blocked_reason is None:
             self._tell_ready()
@@ -308,10 +329,10 @@ class Link:
         """Note that something else shows that the broker hears us."""
         self._health.watchdog.note_progress(self._reactor.clock())
 
-    def reopen(self, why: str) -> None:
+    def reopen(self, why: str | BrokerError) -> None:
         """Give up a channel that cannot be used any more; everything begins anew."""
         if self.is_connected or self.state is SessionState.OPENING:
-            self.fault = faults.no_answer(self.address, why)
+            self.fault = faults.no_answer(self.address, why) if isinstance(why, str) else why
             self._close_connection()
 
     # Inside.
@@ -335,6 +356,8 @@ class Link:
         assert self._lane is not None
         wire = choose_wire()
         self._wire = wire
+        self.connection_name = draw_connection_name()
+        self._parameters = connection_parameters(self.endpoint, self.connection_name)
         self._services = Services(self._lane, wire.make_tap, limits.connect_timeout_s)
         self._connection = pika.SelectConnection(
             self._parameters,
@@ -432,7 +455,7 @@ class Link:
             return
         self._channel = None
         if isinstance(error, pika.exceptions.ChannelClosedByBroker):
-            self.fault = self._translate(error)
+            self.fault = self._user.explain(error) or self._translate(error)
             self._close_connection()
 
     def _on_connection_failed(self, connection: object, error: BaseException) -> None:
@@ -469,6 +492,7 @@ class Link:
         """Forget the connection, and close its socket."""
         services, self._services = self._services, None
         self._connection = self._channel = self._wire = None
+        self.connection_name = ""
         if services is not None:
             services.abort()
 
@@ -488,13 +512,15 @@ class Link:
         self.cancel(self._cut_timer)
         self._cut_timer = None
         refused = isinstance(fault, (AccessRefused, VhostNotFound))
+        taken = isinstance(fault, QueueTaken)
         self.fault = fault
         try:
             self._step(Step.REFUSE if refused else Step.LOSE)
             self._user.on_lost()
         finally:
             # Try again, whatever the user's callbacks do.
-            self._retry_later(self._health.backoff.fail(time.monotonic(), refused=refused))
+            backoff = self._health.backoff
+            self._retry_later(backoff.fail(time.monotonic(), refused=refused, taken=taken))
             self._health.outages.fail(fault)
             if is_shared:
                 _attempts.fail(self.endpoint.url, self, fault)
@@ -601,6 +627,7 @@ class Link:
         """
         self._make_lock()  # a thread that held the old lock does not exist here
         self._lane = self._connection = self._channel = self._services = self._wire = None
+        self.connection_name = ""
         self._retry_timer = self._look_timer = self._cut_timer = None
         if self.state is not SessionState.NEW:
             self.state = SessionState.STOPPED

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import socket
 import ssl
 from collections.abc import Iterator
@@ -93,12 +94,21 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         pending.extend(link.args)
 
 
-def connection_parameters(endpoint: Endpoint, role: str) -> pika.URLParameters:
-    """The parameters of a link's connections.
+def draw_connection_name() -> str:
+    """A name for one connection, that says nothing to anybody but the reader of our log.
+
+    Each connection has another: so a broker's list tells a connection that the broker has not given
+    up yet from the one that took its place, and nobody sees that both belong to one chart.
+    """
+    return f"miros-{secrets.token_hex(4)}"
+
+
+def connection_parameters(endpoint: Endpoint, connection_name: str) -> pika.URLParameters:
+    """The parameters of one connection.
 
     Args:
         endpoint: the broker, the times and TLS.
-        role: what the connection is for; RabbitMQ shows it as the connection's name.
+        connection_name: what RabbitMQ shows as the connection's name, to everybody.
     """
     parameters = _parsed(endpoint.url)
     limits, tls = endpoint.limits, endpoint.tls
@@ -109,7 +119,7 @@ def connection_parameters(endpoint: Endpoint, role: str) -> pika.URLParameters:
     parameters.socket_timeout = limits.connect_timeout_s
     parameters.stack_timeout = 2 * limits.connect_timeout_s
     parameters.client_properties = {
-        "connection_name": role,
+        "connection_name": connection_name,
         "product": "miros-rabbitmq",
     }
     return parameters

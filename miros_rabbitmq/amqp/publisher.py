@@ -51,7 +51,7 @@ class SimplePikaTopicPublisher(Standalone):
             connection is lost are not sent again, and a full FIFO always drops its oldest.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
-        role: what the connection is for; becomes its name at the broker and that of the thread.
+        role: what the connection is for; a part of the thread's name and of log lines.
         on_change: called after the state has changed, in a thread for callbacks; it may take its
             time. Exceptions that it raises are logged.
 

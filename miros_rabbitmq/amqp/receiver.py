@@ -9,20 +9,23 @@ thread never blocks.
 from __future__ import annotations
 
 import enum
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
 import pika.channel
+import pika.exceptions
 
-from ..exceptions import RejectReason
+from ..exceptions import BrokerError, RejectReason
 from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Acknowledging, Delivery, Wire
 from .parameters import Endpoint
+from .queue_claim import QueueClaim
 from .reactor import Reactor, Timer
 from .topology import Queue, declare_exchange
 
@@ -60,6 +63,10 @@ class ConsumerStats(NamedTuple):
     """Were sent by somebody and never came."""
     rejected: Mapping[RejectReason, int]
     """Received and rejected, by reason."""
+    connection: str = ""
+    """The name of the connection at the broker; empty while there is none."""
+    queue: str = ""
+    """The name of the queue at the broker; empty before it is known."""
 
 
 class Outcome(enum.Enum):
@@ -166,8 +173,14 @@ class Receiver:
         self._handled_tag = self._handled = 0
         self._acknowledge_timer: Timer | None = None
         self._acknowledging: Acknowledging | None = None
-        self._queue_name = ""
+        self._claim = self._make_claim()
+        self.queue_name = self._claim.name
+        """The name of the queue at present; empty until the broker has chosen one."""
         disown_in_child(self, Stage.CONNECTIONS)
+
+    def _make_claim(self) -> QueueClaim:
+        heartbeat_s = self.link.endpoint.limits.heartbeat_s
+        return QueueClaim(self.source.queue, self.link.address, heartbeat_s)
 
     @property
     def address(self) -> Address:
@@ -178,7 +191,7 @@ class Receiver:
 
     def set_up(self, channel: pika.channel.Channel) -> None:
         """Declare exchange and queue, bind, and consume."""
-        channel.add_on_cancel_callback(lambda _: self.link.reopen("the queue was deleted"))
+        channel.add_on_cancel_callback(lambda _: self._on_queue_deleted())
         declare_exchange(
             channel,
             self.source.exchange,
@@ -187,14 +200,15 @@ class Receiver:
 
     def _declare_queue(self, channel: pika.channel.Channel) -> None:
         queue = self.source.queue
+        self.queue_name = self._claim.name
 
         def on_declared(frame: Any) -> None:
-            self._queue_name = frame.method.queue
+            self.queue_name = frame.method.queue
             channel.basic_qos(prefetch_count=self._prefetch)
             self._bind_queue(channel, lambda: self._consume(channel))
 
         channel.queue_declare(
-            queue.name,
+            self.queue_name,
             durable=queue.durable,
             exclusive=queue.exclusive,
             arguments=dict(queue.arguments),
@@ -206,21 +220,38 @@ class Receiver:
         source = self.source
         proceed = self.link.guarded(channel, done)
         for key in source.further_keys:
-            channel.queue_bind(self._queue_name, source.exchange, key)
+            channel.queue_bind(self.queue_name, source.exchange, key)
         # The broker answers in order.
         channel.queue_bind(
-            self._queue_name, source.exchange, source.routing_key, callback=lambda _: proceed()
+            self.queue_name, source.exchange, source.routing_key, callback=lambda _: proceed()
         )
 
     def _consume(self, channel: pika.channel.Channel) -> None:
+        self._claim.ask()
         tag = channel.basic_consume(
-            self._queue_name,
+            self.queue_name,
             self._on_pika_delivery,
-            callback=lambda _: self.link.set_up_done(),
+            exclusive=self._claim.drawn,
+            callback=lambda _: self._on_consuming(),
         )
         wire = self.link.wire
         assert wire is not None
         self._acknowledging = wire.consuming(channel, tag, self._on_delivery)
+
+    def _on_consuming(self) -> None:
+        self._claim.succeed()
+        self.link.set_up_done(f", queue {self.queue_name}")
+
+    def _on_queue_deleted(self) -> None:
+        why = "the queue was deleted"
+        # Whoever deleted it knows its name.
+        self.link.reopen(self._claim.replace("it was deleted") if self._claim.drawn else why)
+
+    def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
+        """Tell whether somebody has the queue; then the next channel may use another."""
+        if self.link.is_stopping:
+            return None
+        return self._claim.explain(error.reply_code, error.reply_text, time.monotonic())
 
     def on_ready(self, channel: pika.channel.Channel, wire: Wire) -> None:
         """Deliveries come by themselves."""
@@ -243,7 +274,7 @@ class Receiver:
         if queue.exclusive:
             done()
         else:
-            channel.queue_delete(queue.name, callback=lambda _: done())
+            channel.queue_delete(self.queue_name, callback=lambda _: done())
 
     def on_lost(self) -> None:
         """Forget what was not acknowledged: the broker delivers it again."""
@@ -360,6 +391,8 @@ class Receiver:
     def disown(self) -> None:
         """Forget what the parent has received, in a forked child."""
         self.link.disown()
+        self._claim = self._make_claim()  # a drawn queue is the parent's
+        self.queue_name = self._claim.name
         self._acknowledging = None
         self._held.clear()
         self._unfinished.clear()

@@ -22,6 +22,7 @@ import pika.spec
 
 from ..delivery.outbox import DropReason, Outbox
 from ..delivery.schedule import Schedule
+from ..exceptions import BrokerError
 from ..limits import Limits
 from ..logs import RelayedLogger
 from ..process import Stage, disown_in_child
@@ -65,6 +66,8 @@ class PublisherStats(NamedTuple):
     """The same, by reason."""
     fault: str
     """Why it is not connected; empty while it is connected."""
+    connection: str = ""
+    """The name of the connection at the broker; empty while there is none."""
 
 
 @dataclass(frozen=True)
@@ -395,6 +398,7 @@ class Sender:
                 self._schedule.tempo_s,
                 dict(self._drops),
                 str(self.link.fault or ""),
+                self.link.connection_name,
             )
 
     # The link's lane: the reactor's thread, or one that is inside `Link.run_here`.
@@ -499,6 +503,10 @@ class Sender:
             channel.confirm_delivery(self._on_confirm, lambda _: self.link.set_up_done())
 
         declare_exchange(channel, self.traffic.exchange, self.link.guarded(channel, confirm))
+
+    def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
+        """Leave it to the link: nothing that a sender asks for is its own."""
+        return None
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare the exchange again."""

@@ -5,7 +5,6 @@ Argument names are those of https://www.rabbitmq.com/docs/queues#optional-argume
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -23,12 +22,16 @@ class Queue:
         durable: whether the queue, with its persistent messages, survives a restart of the broker.
         exclusive: whether it belongs to the connection, and is deleted with it.
         arguments: RabbitMQ's optional arguments.
+        drawn: the queue belongs to one consumer, and nobody else should find it: ``name`` is only
+            the beginning, to which each consumer adds random characters. A consumer lets no other
+            consume from it beside itself, and takes another name when somebody has taken the queue.
     """
 
     name: str = ""
     durable: bool = False
     exclusive: bool = True
     arguments: Mapping[str, object] = field(default_factory=dict)
+    drawn: bool = False
 
 
 def mesh_queue(limits: Limits) -> Queue:
@@ -39,7 +42,7 @@ def mesh_queue(limits: Limits) -> Queue:
     (https://www.rabbitmq.com/release-information/deprecated-features-list).
     """
     return Queue(
-        name=f"miros.{secrets.token_urlsafe(16)}",
+        name="miros.",
         durable=True,
         exclusive=False,
         arguments={
@@ -47,6 +50,7 @@ def mesh_queue(limits: Limits) -> Queue:
             "x-max-length-bytes": limits.queue_bytes,
             "x-overflow": "drop-head",
         },
+        drawn=True,
     )
 
 

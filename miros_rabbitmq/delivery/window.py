@@ -21,8 +21,10 @@ from 1 to 2**63 - 1.
 from __future__ import annotations
 
 import enum
+import sys
 from array import array
 from bisect import bisect_right
+from collections import OrderedDict
 from collections.abc import Hashable
 from typing import NamedTuple
 
@@ -277,10 +279,10 @@ class Window:
         if at == len(self._lows) - 1:
             # What is above the highest number is not missing, and counts when the next one comes.
             self.gaps -= self._missing[at]
-        elif at == 0:
-            self._missing[1] = 0  # counted for good: nothing below the lowest range is a gap
-        else:
+        elif at > 0:
             self._missing[at + 1] += self._missing[at]
+        # What is missing above the lowest range stays counted for good: `_split_hole` takes nothing
+        # away below the lowest one.
         self._drop(at)
 
     def _drop(self, at: int) -> None:
@@ -295,20 +297,204 @@ _BYTES_OF_RANGE = 44
 
 
 class Windows:
-    def __init__(self, most_windows: int, most_bytes: int) -> None:
-        self._w: dict[Hashable, Window] = {}
-        self.newest_evicted_ms = 0
+    """The windows of all epochs and routing keys, within a bound on their number and their bytes.
 
-    @property
-    def gaps(self) -> int:
-        return sum(w.gaps for w in self._w.values())
+    What is over a bound is forgotten, and then a repeat of what was in it is taken again. Who has
+    the key can make up any number of starts, so what was heard often is protected from what was
+    not. A window is on probation until `established_after` numbers were marked in it, and then
+    established. Established windows use up to half of each bound, in which the one marked least
+    recently makes room for a new one: it goes back on probation, from where the next number that it
+    gets brings it up again. To stay within the bounds, the window on probation that was marked
+    least recently is evicted. So no flood of starts with few numbers evicts an established window,
+    a flood of established ones only what is silent for long, and neither makes the memory grow.
+
+    The window being marked is never evicted, also if it is larger than the bound by itself.
+
+    Keys are hashable values of the caller, such as tuples of epoch, purpose and routing key. Hand
+    in equal keys in a row where possible: that is the fast path.
+
+    Args:
+        most_windows: the most windows, at least 2.
+        most_bytes: about the most memory for all of them, the keys included.
+        established_after: the numbers after which a window is established.
+        bounds: those of each window.
+    """
+
+    def __init__(
+        self,
+        most_windows: int = 8_192,
+        most_bytes: int = 8 * 2**20,
+        *,
+        established_after: int = 16,
+        bounds: Bounds = BOUNDS,
+    ) -> None:
+        if most_windows < 2:
+            raise ValueError("there must be room for 2 windows or more")
+        self._most_windows = most_windows
+        self._most_bytes = most_bytes
+        self._established_after = established_after
+        self._bounds = bounds
+        # Of both, the one marked least recently comes first.
+        self._probation: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._established: OrderedDict[Hashable, _Kept] = OrderedDict()
+        self._established_bytes = 0
+        # The window marked last. If it is established by its count, it is among the established.
+        self._latest_key: Hashable = object()
+        self._latest = _Kept(0, Window(bounds), established_after)
+        self.size_bytes = 0
+        """About how much memory the windows take, rather more than less."""
+        self.gaps = 0
+        """The gaps of all windows, also of those that were evicted."""
+        self.forgotten = 0
+        """Numbers that windows forgot for want of room; see `Window`. Evictions do not count."""
+        self.evicted = 0
+        """Windows that were evicted."""
+        self.newest_evicted_ms = 0
+        """The newest time of sending in any window evicted, 0 as long as none was.
+
+        A receiver that trusts the clocks refuses, from epochs it does not know, what is not newer.
+        It must have refused before what is from the future: one such time would shut out all new
+        starts.
+        """
+
+    def __len__(self) -> int:
+        return len(self._probation) + len(self._established)
 
     def get(self, key: Hashable) -> Window | None:
-        return self._w.get(key)
+        """The window of a key, to look at: marking goes through `mark`."""
+        kept = self._established.get(key) or self._probation.get(key)
+        return kept.window if kept else None
 
     def judge(self, key: Hashable, number: int) -> Arrival:
-        w = self._w.get(key)
-        return Arrival.NEW if w is None else w.judge(number)
+        """Say whether a number is new in its window. Changes nothing."""
+        if key == self._latest_key:
+            return self._latest.window.judge(number)
+        window = self.get(key)
+        return window.judge(number) if window else Arrival.NEW
 
     def mark(self, key: Hashable, number: int, sent_ms: int) -> int:
-        return self._w.setdefault(key, Window()).mark(number)
+        """Note a number as seen in the window of this key, which is made if there is none.
+
+        Args:
+            key: whose window it is.
+            number: what was judged new or late, and handed over.
+            sent_ms: when the sender sent it, in ms of any one clock.
+
+        Returns:
+            How many numbers are missing that were not missing before, mostly 0.
+        """
+        kept = self._latest if key == self._latest_key else self._turn_to(key)
+        if sent_ms > kept.newest_ms:
+            kept.newest_ms = sent_ms
+        window = kept.window
+        newly = window.mark(number)
+        if kept.changes != window.changes or kept.wanted:
+            self._account(key, kept)
+        return newly
+
+    def _turn_to(self, key: Hashable) -> _Kept:
+        """The window of a key, which from here on is the one marked last."""
+        kept = self._established.get(key)
+        if kept:
+            self._established.move_to_end(key)
+        else:
+            kept = self._probation.get(key)
+            if not kept:
+                window = Window(self._bounds)
+                kept = _Kept(_size_of_key(key), window, self._established_after)
+                self._probation[key] = kept
+                self.size_bytes += kept.size_bytes
+            elif kept.wanted:
+                self._probation.move_to_end(key)
+            else:
+                self._establish(key, kept)
+        self._latest_key = key
+        self._latest = kept
+        return kept
+
+    def _account(self, key: Hashable, kept: _Kept) -> None:
+        """Follow what marking changed in the window marked last, and keep within the bounds."""
+        window = kept.window
+        kept.changes = window.changes
+        self.gaps += window.gaps - kept.gaps
+        kept.gaps = window.gaps
+        self.forgotten += window.forgotten - kept.forgotten
+        kept.forgotten = window.forgotten
+        size_bytes = kept.key_bytes + window.size_bytes
+        grown = size_bytes - kept.size_bytes
+        kept.size_bytes = size_bytes
+        self.size_bytes += grown
+        if kept.wanted:
+            kept.wanted -= 1
+            if not kept.wanted:
+                self._establish(key, kept)
+        else:
+            self._established_bytes += grown
+            self._limit_established()
+        while len(self) > self._most_windows or self.size_bytes > self._most_bytes:
+            if not (self._evict(self._probation) or self._evict(self._established)):
+                break
+
+    def _establish(self, key: Hashable, kept: _Kept) -> None:
+        del self._probation[key]
+        self._established[key] = kept
+        self._established_bytes += kept.size_bytes
+        self._limit_established()
+
+    def _limit_established(self) -> None:
+        """Put back on probation what is too much. The last of them is the one being marked."""
+        established = self._established
+        while len(established) > 1 and (
+            len(established) > self._most_windows // 2
+            or self._established_bytes > self._most_bytes // 2
+        ):
+            key, kept = established.popitem(last=False)
+            self._established_bytes -= kept.size_bytes
+            self._probation[key] = kept
+
+    def _evict(self, segment: OrderedDict[Hashable, _Kept]) -> bool:
+        """Forget the first window of a segment, and say whether there is one to forget."""
+        key = next(iter(segment), self._latest_key)
+        if key == self._latest_key:
+            return False
+        kept = segment.pop(key)
+        self.size_bytes -= kept.size_bytes
+        if segment is self._established:
+            self._established_bytes -= kept.size_bytes
+        self.newest_evicted_ms = max(self.newest_evicted_ms, kept.newest_ms)
+        self.evicted += 1
+        return True
+
+
+class _Kept:
+    """A window, and what `Windows` notes of it."""
+
+    __slots__ = (
+        "changes",
+        "forgotten",
+        "gaps",
+        "key_bytes",
+        "newest_ms",
+        "size_bytes",
+        "wanted",
+        "window",
+    )
+
+    def __init__(self, key_bytes: int, window: Window, wanted: int) -> None:
+        self.window = window
+        self.key_bytes = key_bytes + _BYTES_OF_ENTRY
+        self.wanted = wanted  # so many numbers more, and it is established
+        self.newest_ms = 0
+        # What of the window is in the totals already.
+        self.size_bytes = self.key_bytes + window.size_bytes
+        self.changes = window.changes
+        self.gaps = 0
+        self.forgotten = 0
+
+
+_BYTES_OF_ENTRY = 400  # measured as above: what is noted of a window, and its place in the order
+
+
+def _size_of_key(key: Hashable) -> int:
+    parts = key if isinstance(key, tuple) else ()
+    return sys.getsizeof(key) + sum(map(sys.getsizeof, parts))

@@ -43,6 +43,10 @@ class NetworkStats:
     """The state of the connection to the own broker."""
     consumer_fault: str = ""
     """Why there is no such connection; empty while there is one."""
+    consumer_connection: str = ""
+    """Its name at that broker; empty while there is none."""
+    queue: str = ""
+    """The name of this node's queue there, which says nothing of the chart."""
 
     @classmethod
     def closed(cls) -> NetworkStats:

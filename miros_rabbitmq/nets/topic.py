@@ -418,6 +418,8 @@ class TopicNetwork:
             brokers=brokers,
             consumer=consumer.state if consumer else SessionState.NEW,
             consumer_fault=str((receiver and receiver.link.fault) or ""),
+            consumer_connection=consumer.connection if consumer else "",
+            queue=consumer.queue if consumer else "",
         )
 
 

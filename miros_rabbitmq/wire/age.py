@@ -44,9 +44,10 @@ class AgeCheck:
         if self._began_s is None:
             self._began_s = self._monotonic()
 
-    def now_ms(self) -> int:
-        """Return the time of the wall clock, in milliseconds since 1970."""
-        return max(0, int(self._now() * 1000))
+    def seen_ms(self, sent_ms: int) -> int:
+        """Return a time of sending that passed `check`, but no later than now: what is remembered
+        must not shut out others once it is forgotten."""
+        return min(sent_ms, int(self._now() * 1000)) if self.is_on else sent_ms
 
     def check(self, sent_ms: int, forgotten_ms: int | None = None) -> None:
         """Check a time of sending; does nothing without ``max_age_s``.
@@ -80,7 +81,7 @@ class AgeCheck:
                     RejectReason.TOO_OLD,
                     f"it was sent {early_s:,.0f} s before this node began to listen",
                 )
-        if forgotten_ms is not None and sent_ms <= min(forgotten_ms, now_ms):
+        if forgotten_ms and sent_ms <= min(forgotten_ms, now_ms):
             raise MessageRejected(
                 RejectReason.TOO_OLD,
                 "it is of a sender that is not known here, and may be a repetition from one that "

@@ -1,7 +1,8 @@
 """A TCP proxy that stands between a node and its broker and harms what passes it.
 
 Nodes are given the proxy's address for the broker's. It can cut connections, now or at a byte of
-one's choice, let either direction vanish while the connection stays open, delay, and throttle.
+one's choice or for the node alone, let either direction vanish while the connection stays open,
+delay, and throttle.
 """
 
 from __future__ import annotations
@@ -36,11 +37,19 @@ class _Link:
     def __init__(self, node: asyncio.StreamWriter, silent: set[Direction]) -> None:
         self.writers = [node]
         self.silent = set(silent)
-        self.passed = 0
+        self.is_half_open = False
 
     def cut(self) -> None:
         """Reset both ends, like a router that has forgotten the connection."""
-        for writer in self.writers:
+        self._reset(self.writers)
+
+    def cut_on_the_nodes_side(self) -> None:
+        """Reset the node's end, and let the broker notice by itself."""
+        self.is_half_open = True
+        self._reset(self.writers[:1])
+
+    def _reset(self, writers: list[asyncio.StreamWriter]) -> None:
+        for writer in writers:
             sock = writer.get_extra_info("socket")
             if sock is not None:
                 with contextlib.suppress(OSError):
@@ -109,6 +118,21 @@ class FaultProxy:
 
         return self._run(cut)
 
+    def cut_on_the_nodes_side(self) -> int:
+        """Reset every connection for the node; for the broker, it stays open and goes silent.
+
+        Returns:
+            how many.
+        """
+
+        async def cut() -> int:
+            links = list(self._links)
+            for link in links:
+                link.cut_on_the_nodes_side()
+            return len(links)
+
+        return self._run(cut)
+
     def cut_at(self, *numbers: int) -> None:
         """Cut the next connections, one after the other, each at that byte from the broker."""
         self._cut_at = list(numbers)
@@ -156,7 +180,7 @@ class FaultProxy:
             broker_reader, broker_writer = await asyncio.open_connection(*self._target)
             link.writers.append(broker_writer)
             await asyncio.gather(
-                self._pump(link, reader, broker_writer, Direction.TO_BROKER, 0),
+                self._pump_from_node(link, reader, broker_writer),
                 self._pump(link, broker_reader, writer, Direction.TO_NODE, cut_at),
             )
         except (OSError, asyncio.CancelledError, EOFError):
@@ -181,7 +205,7 @@ class FaultProxy:
                 await asyncio.sleep(self._delay_s)
             if self._bytes_a_second:
                 await asyncio.sleep(len(data) / self._bytes_a_second)
-            if direction in link.silent:
+            if direction in link.silent or link.is_half_open:
                 continue
             if cut_at and passed + len(data) >= cut_at:
                 writer.write(data[: cut_at - passed])
@@ -190,8 +214,21 @@ class FaultProxy:
                 raise EOFError
             passed += len(data)
             writer.write(data)
-            await writer.drain()
+            try:
+                await writer.drain()
+            except OSError:
+                if not link.is_half_open:
+                    raise
         raise EOFError
+
+    async def _pump_from_node(
+        self, link: _Link, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        try:
+            await self._pump(link, reader, writer, Direction.TO_BROKER, 0)
+        except (OSError, EOFError):
+            if not link.is_half_open:
+                raise
 
     async def _close(self) -> None:
         self._server.close()

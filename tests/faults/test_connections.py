@@ -34,6 +34,27 @@ def test_a_cut_connection_is_noticed_within_a_second_and_nothing_is_lost(
         assert not system.errors.found
 
 
+def test_nothing_is_lost_while_a_broker_does_not_notice_that_a_connection_is_gone(
+    systems: SystemFactory,
+) -> None:
+    """The chart hears again when the broker has noticed, within three heartbeats."""
+    limits = Limits(heartbeat_s=1)
+    with systems(limits=limits) as system, system.running():
+        system.wait_until_consumed_again()
+        proxy, chart = system.proxies[0], system.charts[0]
+        queue, began_s = chart.nets.stats().mesh.queue, time.monotonic()
+        assert proxy.cut_on_the_nodes_side() == 3
+        wait_until(lambda: "still in use" in chart.nets.stats().mesh.consumer_fault)
+        # Meanwhile the chart sends, and the other hears it.
+        mark = system.ledger.reached("chart0", "chart1")
+        wait_until(lambda: system.ledger.reached("chart0", "chart1") > mark + 20)
+        system.wait_until_consumed_again()
+        assert time.monotonic() - began_s < 3 * limits.heartbeat_s + scaled(3)
+        assert system.settle().is_clean, system.describe()
+        assert chart.nets.stats().mesh.queue == queue
+        assert not system.errors.found
+
+
 def test_a_connection_may_be_cut_at_any_step_of_its_set_up(systems: SystemFactory) -> None:
     with systems() as system, system.running():
         for proxy in system.proxies:

@@ -214,6 +214,9 @@ REMEDIES: dict[str, tuple[Callable[[], BrokerError], str]] = {
         lambda: faults.vhost_not_found(ADDRESS, "crossing", "marvin"),
         "rabbitmqctl add_vhost crossing",
     ),
+    "queue held": (lambda: faults.queue_held(ADDRESS), "stop that program"),
+    "queue in use": (lambda: faults.queue_held(ADDRESS, 33.0), "after 33 s a new queue"),
+    "queue taken": (lambda: faults.queue_taken(ADDRESS, "it was deleted"), "change the password"),
 }
 
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import logging
+
 import pytest
 
-from miros_rabbitmq.amqp.health import Backoff, Watchdog
+from miros_rabbitmq.amqp.health import WARNINGS, Backoff, Outages, Watchdog
+from miros_rabbitmq.exceptions import BrokerUnreachable, QueueTaken
 from miros_rabbitmq.limits import Limits
+from miros_rabbitmq.logs import write_all
 
 LIMITS = Limits(reconnect_min_s=0.1, reconnect_max_s=5.0, refused_retry_s=30.0)
 
@@ -58,6 +62,40 @@ def test_a_refusal_has_its_own_wait_and_does_not_count_as_an_attempt() -> None:
     backoff = Backoff(LIMITS)
     assert [backoff.fail(0.0, refused=True) for _ in range(5)] == [30.0] * 5
     assert backoff.fail(0.0, refused=False) <= 0.1
+
+
+def test_a_queue_that_is_taken_is_tried_again_every_second() -> None:
+    backoff = Backoff(LIMITS)
+    delays = [backoff.fail(0.0, taken=True) for _ in range(20)]
+    assert delays[0] <= 0.1
+    assert all(0.5 <= delay_s <= 1.0 for delay_s in delays[5:])
+
+
+def messages(caplog: pytest.LogCaptureFixture, level: int) -> list[str]:
+    """What was logged at this level since the last call, without the part all lines share."""
+    assert write_all(10)
+    found = [one.getMessage() for one in caplog.records if one.levelno == level]
+    caplog.clear()
+    return [text.removeprefix("the link: ") for text in found]
+
+
+def test_an_outage_is_reported_once_and_a_taken_queue_is_news(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    outages = Outages("the link", WARNINGS)
+    outages.succeed("miros-1, queue q")
+    assert messages(caplog, logging.INFO) == ["connected as miros-1, queue q"]
+    for text in ("gone", "gone", "away"):
+        outages.fail(BrokerUnreachable(text))
+    assert messages(caplog, logging.WARNING) == ["gone; trying again"]
+    for text in ("in use", "in use", "taken"):
+        outages.fail(QueueTaken(text))
+    assert messages(caplog, logging.WARNING) == ["in use; trying again", "taken; trying again"]
+    outages.succeed("miros-2, queue r")
+    assert messages(caplog, logging.WARNING) == ["connected again as miros-2, queue r"]
+    outages.fail(QueueTaken("taken"))
+    assert messages(caplog, logging.WARNING) == ["taken; trying again"]
 
 
 # Which connections count as dead, and which are only slow or have nothing to say.

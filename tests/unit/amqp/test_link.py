@@ -87,6 +87,9 @@ class User:
     def on_ready(self, channel: Any, wire: Wire) -> None:
         raise AssertionError("there is no channel")
 
+    def explain(self, error: Any) -> None:
+        raise AssertionError("there is no channel")
+
     def probe(self, channel: Any) -> None:
         raise AssertionError("there is no channel")
 
