@@ -460,6 +460,22 @@ def test_what_is_too_old_of_an_unknown_sender_leaves_nothing_behind() -> None:
     assert receiving.bodies == ["new"]
 
 
+def test_of_a_sender_that_was_forgotten_nothing_is_taken_again_where_clocks_agree() -> None:
+    for max_age_s, expected in ((300.0, 1), (None, 2)):
+        codec = Codec(KEY, max_age_s=max_age_s, now=lambda: NOW_S)
+        receiving = Receiving(codec, limits=Limits(duplicate_senders=4))
+        now_ms = int(NOW_S * 1000)
+        recorded = FORGER._replace(sent_ms=now_ms - 50_000).events(CODEC, (1, "recorded"))
+        receiving.take(recorded)
+        for number in range(20):  # so many starts make it forgotten
+            other = FORGER._replace(epoch=bytes(15) + bytes((number,)), sent_ms=now_ms - 40_000)
+            receiving.take(other.events(CODEC, (1, "other")))
+        receiving.take(recorded)
+        assert receiving.bodies.count("recorded") == expected
+        young = FORGER._replace(epoch=b"of a new start..", sent_ms=now_ms - 1)
+        assert receiving.take(young.events(CODEC, (1, "new"))) is Outcome.HANDLED
+
+
 # Room.
 
 

@@ -18,6 +18,7 @@ from miros_rabbitmq.wire.keyring import RootKey
 from miros_rabbitmq.wire.message import HEADER_BYTES, Header, join, pack_record, read_records
 from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.record import unpack
+from miros_rabbitmq.wire.sealer import address_bytes
 from tests.wire import Forger, Peer
 
 KEY = base64.urlsafe_b64encode(bytes(range(32)))
@@ -187,6 +188,8 @@ def test_exchange_and_routing_key_cannot_be_shifted_into_each_other() -> None:
     message = Peer(codec, "net.a").message(1, routing_key="b.key")
     assert reason_for(message, opener(network="net.ab"), ".key") is RejectReason.NOT_AUTHENTIC
     assert reason_for(message, opener(network="net."), "ab.key") is RejectReason.NOT_AUTHENTIC
+    addresses = {address_bytes(b"header", "net.ab.key"[:n], "net.ab.key"[n:]) for n in range(11)}
+    assert len(addresses) == 11
 
 
 def test_routing_keys_of_one_epoch_may_alternate(peer: Peer) -> None:
@@ -314,6 +317,16 @@ def test_the_key_of_an_epoch_is_derived_once(derived: list[bytes]) -> None:
         for message in messages:
             one.open(message, ROUTING_KEY)
     assert derived == epochs(5)
+
+
+def test_it_serves_all_routing_keys_of_the_epoch(derived: list[bytes], peer: Peer) -> None:
+    one = opener()
+    keys = ("a.key", "b.key", "a.key", "a.key", "b.key")
+    messages = [(peer.message(ONE, routing_key=key), key) for key in keys]
+    derived.clear()
+    for message, key in messages:
+        one.open(message, key)
+    assert derived == [peer.sealer.epoch]
 
 
 def test_so_many_keys_are_remembered_those_that_were_used_last(derived: list[bytes]) -> None:
