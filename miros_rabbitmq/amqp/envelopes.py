@@ -249,7 +249,12 @@ class EnvelopeTaker:
             return True
         if self._age.is_on:
             is_known = windows.get(key) is not None
-            self._age.check(content.sent_ms, None if is_known else windows.newest_evicted_ms)
+            try:
+                self._age.check(content.sent_ms, None if is_known else windows.newest_evicted_ms)
+            except MessageRejected:
+                if is_known:  # it was rejected, and so is not missing
+                    windows.mark(key, content.sequence, self._age.seen_ms(content.sent_ms))
+                raise
         return False
 
     def _read(self, plain: bytes, content: Content) -> Envelope:
@@ -292,13 +297,13 @@ class EnvelopeTaker:
 
     def _warn_of_gap(self, sender: str, missing: int) -> None:
         if self._may_warn("a gap", _WARN_INTERVAL_S):
-            logger.warning("%s: %d events of %s are missing", self._name, missing, sender)
+            logger.warning("%s: %d events of %r are missing", self._name, missing, sender)
 
     def _warn_of_forgetting(self, sender: str) -> None:
         self._forgotten = self._windows.forgotten
         if self._may_warn("forgetting", _WARN_INTERVAL_S):
             logger.warning(
-                "%s: hardly anything of %s arrives, in too many pieces to remember: %d of its "
+                "%s: hardly anything of %r arrives, in too many pieces to remember: %d of its "
                 "events may be taken twice, if somebody repeats them",
                 self._name,
                 sender,

@@ -11,12 +11,12 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from ..exceptions import BackPressure, PayloadRefused
+from ..exceptions import BackPressure, PayloadRefused, SettingsError
 from ..limits import Limits
 from ..process import Stage, disown_in_child
 from ..urls import check_short_text
 from ..wire.codec import Codec
-from ..wire.envelope import Kind, shape
+from ..wire.envelope import MOST_NAME, Kind, shape
 from ..wire.sealer import Heading, Record, Sealer
 from .link import Role
 from .sender import PublisherStats, Sender, Traffic
@@ -186,7 +186,7 @@ class PikaTopicPublisher(Standalone):
             carry: on ``miros.mesh`` ``(signal name, payload)``, for snoops a text.
         routing_key: the routing key of values that name no other.
         codec: serializes, and has the keys; the consumer needs one with the same key.
-        name: the sender's name, as receivers are told it.
+        name: the sender's name, as receivers are told it; 1 to 255 characters.
         durable: whether messages survive a restart of the broker.
         lossy: for traffic that may be lost but must never wait; see `SimplePikaTopicPublisher`.
         limits: times and sizes.
@@ -196,8 +196,8 @@ class PikaTopicPublisher(Standalone):
             time. Exceptions that it raises are logged.
 
     Raises:
-        SettingsError: the URL is not an AMQP URL, or AMQP does not allow the exchange's name or the
-            routing key.
+        SettingsError: the URL is not an AMQP URL, AMQP does not allow the exchange's name or the
+            routing key, or the sender's name is empty or too long.
     """
 
     def __init__(
@@ -216,6 +216,9 @@ class PikaTopicPublisher(Standalone):
         on_change: Callable[[], object] | None = None,
     ) -> None:
         check_short_text("routing_key", routing_key)
+        if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME:
+            # Otherwise every receiver would reject every value.
+            raise SettingsError(f"name must be a text of 1 to {MOST_NAME} characters, not {name!r}")
         endpoint = endpoint_of(amqp_url, limits, tls)
         life = OwnThread(f"{role} at {endpoint.url.address}", on_change)
         traffic = Traffic(exchange_name, joined=True, durable=durable, lossy=lossy)

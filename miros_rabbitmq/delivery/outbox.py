@@ -1,7 +1,7 @@
 """What a publisher still has to send to one broker, and what that broker has not confirmed yet.
 
-Pure: no I/O, no clock, no thread. The receiver's half of the book-keeping is `inbox`. Together they
-turn *at least once* on the wire into *exactly once, in the order of each sender* at the receiver.
+Pure: no I/O, no clock, no thread. The other half of the book-keeping is `window`, at the receiver.
+Together they turn *at least once* on the wire into *exactly once, in the order of each sender*.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What a message contains, and how it becomes bytes and is read back; no socket, no thread.
 
-`codec` encrypts an `envelope` into a token and checks every token that arrives; `keys` checks the
-encryption keys. `pickling` is the default serializer: before it loads a pickle, `pickle_check`
-looks at every opcode, by the syntax in `opcodes` and the limits in `pickle_cost`; then `unpickler`
-loads it with the classes of `payload_types` only. `json_codec` is for users who want no pickle on
-the wire, and `announcement` has the bodies of notices. This subpackage may import the root's
-modules only. The layers above use `codec.Codec` and its checks of bodies, `envelope.Envelope`,
-`envelope.Identity` and the names of networks, `keys.check_keys`, and the functions of
-`announcement`.
+A `sealer` turns bodies into the records of a message, an `opener` turns a message into what its
+records contain; `message` and `record` have the layouts, `keyring` derives the keys, and `codec`
+has what all of them share. `age` judges when something was sent. `pickling` is the default
+serializer: before it loads a pickle, `pickle_check` looks at every opcode, by the syntax in
+`opcodes` and the limits in `pickle_cost`; then `unpickler` loads it with the classes of
+`payload_types` only. `json_codec` is for users who want no pickle on the wire; `keys` checks the
+keys that users give, and `notice` has what nodes tell each other. This subpackage may import the
+root's modules only.
 """

@@ -69,7 +69,7 @@ def unpack(plain: bytes) -> Content:
         MessageRejected: it was not written by `pack`. As the bytes were authenticated, some node
             with the key has an error, or somebody has stolen the key.
     """
-    padding = plain[-1]
+    padding = plain[-1] if plain else 0
     end = len(plain) - padding
     if not 0 < padding <= BLOCK_BYTES or plain[end:] != _PADDING[BLOCK_BYTES - padding]:
         raise MessageRejected(RejectReason.MALFORMED, "no valid padding")

@@ -109,7 +109,9 @@ class RestrictedUnpickler(pickle.Unpickler):
             return Rebuilder(cls, self.collisions().count)
         found = self._classes.get((module, name))
         if found is None:
-            raise ClassRefused(f"{module}.{name} is not an allowed class")
+            path = f"{module}.{name}"
+            shown = path if path.isprintable() else repr(path)  # it goes into the log
+            raise ClassRefused(f"{shown} is not an allowed class")
         return found
 
     def collisions(self) -> Collisions:

@@ -21,18 +21,33 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from cryptography.fernet import Fernet
-
+from miros_rabbitmq.amqp.envelopes import Admission, EnvelopeTaker
+from miros_rabbitmq.amqp.message_io import Delivery
 from miros_rabbitmq.amqp.parameters import Endpoint, connection_parameters
+from miros_rabbitmq.amqp.sinks import DirectSink
+from miros_rabbitmq.delivery.window import Arrival, Bounds, Window
 from miros_rabbitmq.discovery.arp import ArpEntry, parse_arp_program, parse_proc_net_arp
 from miros_rabbitmq.discovery.hosts_file import HostsFileError, _text_of, parse_hosts
 from miros_rabbitmq.discovery.lan_cache import LanCache
 from miros_rabbitmq.exceptions import MessageRejected, SettingsError
+from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.urls import AmqpUrl, parse_address, redact
 from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling
-from miros_rabbitmq.wire.codec import Codec, is_event_body
-from miros_rabbitmq.wire.envelope import MESH
+from miros_rabbitmq.wire.codec import Codec
+from miros_rabbitmq.wire.envelope import MESH, Envelope, Kind, Purpose
+from miros_rabbitmq.wire.notice import (
+    Notice,
+    NoticeKind,
+    announce_broker,
+    announce_listener,
+    announced_broker,
+    asks,
+    is_listener,
+)
+from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.pickling import RestrictedPickle
+
+from ..wire import Forger
 
 SLOW_S = 2.0
 """An input that takes longer is a finding. No input of these sizes does, even on a busy machine."""
@@ -109,9 +124,10 @@ def guarded() -> Iterator[None]:
 
 
 _KEY = base64.urlsafe_b64encode(bytes(32))
-_encrypt = Fernet(_KEY).encrypt
 _restricted = RestrictedPickle()
-_codec = Codec(MESH, [_KEY], check_body=is_event_body)
+_FORGERS = {purpose: Forger(_KEY, MESH, purpose=purpose) for purpose in Purpose}
+_EVENTS = _FORGERS[Purpose.EVENTS]
+_OWN_EPOCH = b"o" * 16
 
 
 @contextmanager
@@ -128,24 +144,145 @@ def _looking_closely() -> Iterator[None]:
 class _Strict(Codec):
     """Raises a `MemoryError` that the codec takes for a bad message."""
 
-    def decode(self, token: bytes) -> Any:
+    def deserialize(self, plain: bytes) -> Any:
         try:
-            return super().decode(token)
+            return super().deserialize(plain)
         except MessageRejected as error:
             if isinstance(error.__cause__, MemoryError):
                 raise error.__cause__ from None
             raise
 
 
-def envelope(data: bytes) -> None:
-    """The codec rejects any token, and any content that is encrypted with a good key."""
-    strict = _Strict(MESH, [_KEY], check_body=is_event_body)
-    for token in (data, _encrypt(data)):
-        try:
+_strict = _Strict(_KEY)
+
+
+class _Receiver:
+    """Takes messages as the mesh of a node does, and looks at everything that it is handed."""
+
+    def __init__(self) -> None:
+        self.envelopes: list[Envelope] = []
+        self.notices: list[Notice] = []
+        admission = Admission(
+            bindings=[_EVENTS.routing_key], own_epoch=_OWN_EPOCH, on_notice=self.notices.append
+        )
+        sink = DirectSink("fuzz", self.envelopes.append)
+        self.taker = EnvelopeTaker("fuzz", MESH, _strict, sink, Limits(), admission)
+
+    def take(self, message: bytes) -> None:
+        delivery = Delivery(message, _EVENTS.routing_key, MESH, False, 1)
+        with guarded():
+            if not self.taker.refuse_oversize(delivery):
+                self.taker.take(delivery)
+        for envelope in self.envelopes:
+            if not Kind.EVENT.fits(envelope.body) or not 0 < len(envelope.sender) <= 255:
+                raise Found("a chart would get what is no event")
+            repr(envelope)
+        for notice in self.notices:
             with guarded():
-                strict.decode(token)
-        except MessageRejected:
-            pass
+                address = announced_broker(notice)
+                _ = is_listener(notice), asks(notice)
+            if address is not None and not str(address).isprintable():
+                raise Found("a node would connect to an address that cannot be shown")
+
+
+def message(data: bytes) -> None:
+    """No bytes of anybody without the key are taken: as a message, or behind a good header."""
+    opener = Opener(_strict, MESH, most_records=100)
+    receiver = _Receiver()
+    for forger in _FORGERS.values():
+        for whole in (data, forger.header[:2] + data, forger.header + data):
+            try:
+                with guarded():
+                    opener.open(whole, forger.routing_key)
+            except MessageRejected:
+                pass
+            else:
+                raise Found("a message is taken for authentic")
+            receiver.take(whole)
+    if receiver.envelopes or receiver.notices:
+        raise Found("a message that is not authentic is taken")
+
+
+def records(data: bytes) -> None:
+    """Whatever somebody with the key encrypts is an event or a notice, or is rejected.
+
+    The bytes are what a record encrypts, and what it has as its body; they come twice, and the
+    second time nothing is new.
+    """
+    for purpose, forger in _FORGERS.items():
+        kind = Kind.EVENT if purpose is Purpose.EVENTS else NoticeKind.BROKER
+        receiver = _Receiver()
+        whole = forger.message(data, forger.plain(2**40, data, kind))
+        receiver.take(whole)
+        heard = len(receiver.envelopes), len(receiver.notices)
+        receiver.take(whole)
+        if heard != (len(receiver.envelopes), len(receiver.notices)):
+            raise Found("a record is taken twice")
+
+
+_SMALL_BOUNDS = Bounds(most_ranges=4, closed_per_number=3, most_jump=1_000)
+_HIGHEST = 2**63 - 1
+
+
+def window(data: bytes) -> None:
+    """A window takes no number twice unless it says that it has forgotten some, and stays small.
+
+    Each byte is a step up or down from the number before, or a jump that takes the bytes behind it.
+    """
+    judged = Window(_SMALL_BOUNDS)
+    taken: set[int] = set()
+    number, twice, sizes = 1, 0, [judged.size_bytes]
+    for number in _numbers(data):
+        with guarded():
+            arrival = judged.judge(number)
+            if judged.judge(number) is not arrival:
+                raise Found("to judge changes something")
+            if arrival is not Arrival.DUPLICATE:
+                judged.mark(number)
+            after = judged.judge(number)
+            sizes.append(judged.size_bytes)
+        if arrival is not Arrival.DUPLICATE:
+            twice += number in taken
+            taken.add(number)
+        if after is not Arrival.DUPLICATE:
+            raise Found("a number that was marked is not seen")
+        if judged.gaps < 0:
+            raise Found("less than nothing is missing")
+        if twice > judged.forgotten:
+            raise Found("a number is taken twice that was not forgotten")
+    ranges = (max(sizes) - sizes[0]) / _BYTES_OF_RANGE
+    if ranges > _SMALL_BOUNDS.most_ranges:
+        raise Found("it remembers more than it may")
+
+
+def _numbers(data: bytes) -> Iterator[int]:
+    """Numbers from 1 to the highest: mostly near each other, now and then far away."""
+    number, at = 1, 0
+    while at < len(data):
+        step = data[at]
+        at += 1
+        if step >= 0xF0:  # so many bytes of a number
+            size = step - 0xF0
+            number = int.from_bytes(data[at : at + size], "big")
+            at += size
+        elif step >= 0xE0:  # near a power of two
+            number = (1 << 4 * (step - 0xE0)) + number % 16
+        else:
+            number += step - 0x60
+        number = max(1, min(number, _HIGHEST))
+        yield number
+
+
+def _bytes_of_range() -> int:
+    """How much larger a window is for each range."""
+    small, larger = Window(), Window()
+    small.mark(1)
+    for number in (1, 3):
+        larger.mark(number)
+    return larger.size_bytes - small.size_bytes
+
+
+_BYTES_OF_RANGE = _bytes_of_range()
 
 
 def unpickler(data: bytes) -> None:
@@ -231,7 +368,8 @@ def cache_file(data: bytes) -> None:
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
-    target.__name__: target for target in (envelope, unpickler, url, arp, hosts_file, cache_file)
+    target.__name__: target
+    for target in (message, records, window, unpickler, url, arp, hosts_file, cache_file)
 }
 
 _PAYLOADS: tuple[Any, ...] = (
@@ -249,9 +387,41 @@ _PAYLOADS: tuple[Any, ...] = (
 
 def seeds(name: str) -> list[bytes]:
     """Return good inputs for a target to begin with."""
-    pickles = [_restricted.dumps((1, MESH, "me", 5, 1, ("GO", one))) for one in _PAYLOADS]
-    if name == "envelope":
-        return [*pickles, *(_codec.encode("me", 5, 1, ("GO", one)) for one in _PAYLOADS)]
+    pickles = [_restricted.dumps(("GO", one)) for one in _PAYLOADS]
+    if name == "message":
+        # Of another key, as a fuzzer easily repairs what is nearly authentic.
+        stranger = _EVENTS._replace(key=base64.urlsafe_b64encode(b"s" * 32))
+        foreign = [
+            stranger.message(stranger.plain(1, one), stranger.plain(2, one))[len(_EVENTS.header) :]
+            for one in pickles
+        ]
+        return [
+            *foreign,
+            *(_EVENTS.header + one for one in foreign),
+            _EVENTS._replace(epoch=_OWN_EPOCH).header + foreign[0],
+            b"gAAAAABm",
+            b"\xf8\x01",
+            b"\xf8\x03",
+        ]
+    if name == "records":
+        notices = (
+            announce_broker(parse_address("robot.example:5673")),
+            announce_listener(asks=True),
+        )
+        return [
+            *(_EVENTS.plain(number, one) for number, one in enumerate(pickles, 1)),
+            *(_EVENTS.plain(5, notice.body, notice.kind) for notice in notices),
+            *pickles,
+            *(notice.body for notice in notices),
+        ]
+    if name == "window":
+        return [
+            b"\x61" * 20,
+            b"\x61\x61\x5f\x62\x65\x5e\x60\x70\x50",
+            b"\x61\xef\x61\x61\xe1\x61\x61\xf8" + b"\x7f" + b"\xff" * 7 + b"\xe0\x61\x61",
+            b"\x63" * 30 + b"\x5e" * 30,
+            bytes(range(0xE0, 0xF0)) * 3,
+        ]
     if name == "unpickler":
         return [one[2:] for one in pickles] + [
             b"cdatetime\ndate\nC\x04\x07\xea\x0b\x16\x85R.",

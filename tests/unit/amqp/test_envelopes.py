@@ -1,29 +1,37 @@
-"""When a message of envelopes counts as handled, by what becomes of the events in it."""
+"""What becomes of a message of envelopes and of each event in it, and when it is handled."""
 
 from __future__ import annotations
 
+import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 
 from miros_rabbitmq import Limits
-from miros_rabbitmq.amqp.envelopes import EnvelopeTaker
+from miros_rabbitmq.amqp.envelopes import Admission, EnvelopeTaker
 from miros_rabbitmq.amqp.message_io import Delivery
 from miros_rabbitmq.amqp.receiver import Outcome, Ticket
 from miros_rabbitmq.amqp.sinks import DirectSink, WorkerSink
+from miros_rabbitmq.exceptions import MessageRejected, PayloadRefused, RejectReason
 from miros_rabbitmq.wire.codec import Codec
-from miros_rabbitmq.wire.envelope import TOKEN_SEPARATOR, Envelope
+from miros_rabbitmq.wire.envelope import MESH, Envelope, Kind, Purpose
+from miros_rabbitmq.wire.message import FORMAT, HEADER_BYTES, MARK
+from miros_rabbitmq.wire.notice import LISTENER_KEY, Notice
 from tests.helpers import scaled, wait_until
+from tests.wire import Forger, Peer
 
-CODEC = Codec("net", [Fernet.generate_key()])
+NET = "net"
+KEY = Fernet.generate_key()
+CODEC = Codec(KEY)
+FORGER = Forger(KEY, NET)
 
 
 def message(*numbers: int) -> Delivery:
     """A message of envelopes with these numbers."""
-    tokens = [CODEC.encode("sender", 7, number, number) for number in numbers]
-    return Delivery(TOKEN_SEPARATOR.join(tokens), "key", None, False, 1)
+    return FORGER.events(CODEC, *((number, number) for number in numbers))
 
 
 class Callback:
@@ -46,7 +54,7 @@ def callback() -> Callback:
 @pytest.fixture
 def taker(callback: Callback) -> Iterator[EnvelopeTaker]:
     sink = WorkerSink("tested", callback)
-    yield EnvelopeTaker("tested", CODEC, sink, Limits())
+    yield EnvelopeTaker("tested", NET, CODEC, sink, Limits(), Admission(bindings=["#"]))
     callback.may_return.release(100)
     sink.stop(scaled(10))
 
@@ -87,10 +95,507 @@ def test_a_message_that_comes_again_is_handled_with_those_events_that_came_befor
     assert taker.duplicates == 2
 
 
+class Receiving:
+    """A taker whose events are handled at once."""
+
+    def __init__(
+        self,
+        codec: Codec = CODEC,
+        *,
+        network: str = NET,
+        bindings: tuple[str, ...] = ("#",),
+        limits: Limits | None = None,
+        room: Callable[[], int] | None = None,
+        **admission: Any,
+    ) -> None:
+        self.envelopes: list[Envelope] = []
+        sink = DirectSink("at once", self.envelopes.append, room)
+        self.taker = EnvelopeTaker(
+            "tested",
+            network,
+            codec,
+            sink,
+            limits or Limits(),
+            Admission(bindings=bindings, **admission),
+        )
+
+    @property
+    def bodies(self) -> list[Any]:
+        return [envelope.body for envelope in self.envelopes]
+
+    @property
+    def rejected(self) -> dict[RejectReason, int]:
+        return dict(self.taker.rejected)
+
+    def take(self, delivery: Delivery) -> Outcome:
+        outcome = self.taker.take(delivery)
+        assert isinstance(outcome, Outcome)
+        return outcome
+
+
 def test_where_events_are_handled_at_once_so_is_a_message_that_comes_again() -> None:
-    heard: list[int] = []
-    sink = DirectSink("at once", lambda envelope: heard.append(envelope.body))
-    taker = EnvelopeTaker("at once", CODEC, sink, Limits())
-    assert taker.take(message(1)) is Outcome.HANDLED
-    assert taker.take(message(1)) is Outcome.HANDLED
-    assert heard == [1]
+    receiving = Receiving()
+    assert receiving.take(message(1)) is Outcome.HANDLED
+    assert receiving.take(message(1)) is Outcome.HANDLED
+    assert receiving.bodies == [1]
+
+
+def test_an_envelope_has_everything_that_its_receiver_may_know() -> None:
+    receiving = Receiving()
+    forger = FORGER._replace(sender="me", routing_key="to.you", sent_ms=1_234)
+    receiving.take(forger.events(CODEC, (7, "the body")))
+    expected = Envelope(NET, "to.you", "me", forger.epoch, 7, 1_234, "the body")
+    assert receiving.envelopes == [expected]
+
+
+# A whole message.
+
+
+def test_a_message_by_another_exchange_is_rejected() -> None:
+    receiving = Receiving()
+    assert receiving.take(message(1)._replace(exchange="another")) is Outcome.REJECTED
+    assert receiving.rejected == {RejectReason.WRONG_NETWORK: 1}
+    assert receiving.bodies == []
+
+
+def test_a_message_that_our_bindings_do_not_bring_is_rejected_though_it_is_authentic() -> None:
+    """By a header CC or BCC, or somebody else's binding, the original routing key comes with it."""
+    receiving = Receiving(bindings=("robots.*", LISTENER_KEY))
+    for key in ("lamps.one", "robots", "robots.one.arm", ""):
+        other = FORGER._replace(routing_key=key)
+        assert receiving.take(other.events(CODEC, (1, "not for us"))) is Outcome.REJECTED
+    assert receiving.rejected == {RejectReason.MISROUTED: 4}
+    for number, key in enumerate(("robots.one", "robots.two", LISTENER_KEY)):
+        ours = FORGER._replace(routing_key=key)
+        assert receiving.take(ours.events(CODEC, (1, number))) is Outcome.HANDLED
+    assert receiving.bodies == [0, 1, 2]
+
+
+def test_so_it_is_however_many_routing_keys_there_are() -> None:
+    receiving = Receiving(bindings=("ours.*",))
+    for number in [*range(2_000), *range(10)]:
+        for key in (f"ours.{number}", f"others.{number}"):
+            receiving.take(FORGER._replace(routing_key=key).delivery(b""))
+    assert receiving.rejected == {RejectReason.MALFORMED: 2_010, RejectReason.MISROUTED: 2_010}
+
+
+def test_a_captured_message_is_rejected_by_another_routing_key_that_is_ours() -> None:
+    receiving = Receiving()
+    captured = message(1)
+    assert receiving.take(captured._replace(routing_key="another.key")) is Outcome.REJECTED
+    assert receiving.rejected == {RejectReason.NOT_AUTHENTIC: 1}
+    assert receiving.take(captured) is Outcome.HANDLED
+
+
+def test_one_bad_record_makes_the_message_rejected_before_anything_is_handed_over() -> None:
+    receiving = Receiving()
+    good = message(1, 2, 3)
+    bad = good._replace(body=good.body[:-1] + bytes([good.body[-1] ^ 1]))
+    assert receiving.take(bad) is Outcome.REJECTED
+    assert receiving.bodies == []
+    assert receiving.take(good) is Outcome.HANDLED
+    assert receiving.bodies == [1, 2, 3]
+
+
+def test_bytes_that_are_not_authentic_reach_no_deserializer() -> None:
+    calls: list[bytes] = []
+    codec = Codec(KEY, serializer=lambda _: b"plain", deserializer=calls.append)
+    receiving = Receiving(codec)
+    good = FORGER.events(codec, (1, None))
+    for at in range(len(good.body)):
+        flipped = good.body[:at] + bytes([good.body[at] ^ 1]) + good.body[at + 1 :]
+        for bad in (flipped, good.body[:at]):
+            assert receiving.take(good._replace(body=bad)) is Outcome.REJECTED
+    assert calls == []
+    receiving.take(good)
+    assert calls == [b"plain"]
+
+
+def test_own_messages_are_skipped_without_a_look_and_counted_by_their_records() -> None:
+    own = Forger(KEY, NET, epoch=b"o" * 16)
+    receiving = Receiving(own_epoch=own.epoch)
+    whole = own.events(CODEC, (1, "one"), (2, "two"), (3, "three"))
+    spoilt = whole._replace(body=whole.body[:-1] + b"!")
+    for delivery in (whole, spoilt, whole):
+        assert receiving.take(delivery) is Outcome.HANDLED
+    assert (receiving.taker.own, receiving.bodies, receiving.rejected) == (9, [], {})
+    notice = own._replace(purpose=Purpose.NOTICES)
+    assert receiving.take(notice.events(CODEC, (1, "notice"))) is Outcome.HANDLED
+    assert receiving.taker.own == 9, "notices are no events"
+
+
+def test_a_message_too_large_for_any_honest_sender_is_refused() -> None:
+    receiving = Receiving(Codec(KEY, max_bytes=1_000), limits=Limits(batch_bytes=2_000))
+    assert not receiving.taker.refuse_oversize(FORGER.delivery(b"x" * 2_000))
+    assert receiving.taker.refuse_oversize(FORGER.delivery(b"x" * 2_001))
+    assert receiving.rejected == {RejectReason.OVERSIZE: 1}
+
+
+OLDEST = Fernet(Fernet.generate_key()).encrypt(b"of the version before")
+OLDER, NEWER = (bytes((MARK, FORMAT + step)) + bytes(100) for step in (-1, 1))
+
+
+@pytest.mark.parametrize(
+    ("body", "advice"),
+    [
+        (OLDEST, "upgrade the node that sends it"),
+        (OLDER, "upgrade the node that sends it"),
+        (NEWER, "upgrade this node"),
+    ],
+)
+def test_another_format_is_counted_each_time_and_said_once_with_the_side_to_upgrade(
+    body: bytes, advice: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+    receiving = Receiving()
+    for _ in range(5):
+        assert receiving.take(FORGER.delivery(body)) is Outcome.REJECTED
+        now_s[0] += 10_000
+    assert receiving.rejected == {RejectReason.OTHER_FORMAT: 5}
+    assert len(caplog.records) == 1
+    assert advice in caplog.text
+
+
+def test_other_formats_are_each_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    receiving = Receiving()
+    for body in 3 * (OLDEST, OLDER, NEWER):
+        receiving.take(FORGER.delivery(body))
+    assert len(caplog.records) == 3
+
+
+def test_each_reason_is_said_once_a_minute(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+    receiving = Receiving()
+    for expected in (2, 2, 4):
+        for _ in range(10):
+            receiving.take(FORGER.delivery(b"garbage"))
+            receiving.take(message(1)._replace(exchange="another"))
+        assert len(caplog.records) == expected
+        now_s[0] += 59.0 if now_s[0] < 1_059 else 1.0
+
+
+def test_what_another_system_says_to_its_neighbours_is_rejected_and_not_counted() -> None:
+    stranger = Forger(Fernet.generate_key(), NET, LISTENER_KEY, purpose=Purpose.NOTICES)
+    receiving = Receiving(in_passing=(LISTENER_KEY,))
+    assert receiving.take(stranger.events(CODEC, (1, None))) is Outcome.REJECTED
+    assert receiving.rejected == {}
+    assert receiving.take(stranger.delivery(b"garbage")) is Outcome.REJECTED
+    assert receiving.rejected == {RejectReason.MALFORMED: 1}
+
+
+# The records in a message, one by one.
+
+NOW_S = 1_800_000_000.0
+
+
+def mixed(*plains: bytes) -> Delivery:
+    return FORGER.delivery(FORGER.message(*plains))
+
+
+def plain(number: int, body: Any, *, kind: int | None = None, sent_s: float = NOW_S) -> bytes:
+    """What the record of an event encrypts."""
+    forger = FORGER._replace(sent_ms=int(sent_s * 1000))
+    return forger.plain(number, CODEC.serialize(body), kind)
+
+
+def test_each_record_is_judged_on_its_own() -> None:
+    receiving = Receiving(Codec(KEY, max_age_s=300, now=lambda: NOW_S))
+    delivery = mixed(
+        plain(1, "first"),
+        b"no content at all, but encrypted",
+        plain(2, "too old", sent_s=NOW_S - 301),
+        plain(1, "again"),
+        plain(3, "from the future", sent_s=NOW_S + 61),
+        FORGER._replace(sent_ms=int(NOW_S * 1000)).plain(4, b"no pickle"),
+        plain(5, "of another kind", kind=Kind.LINE),
+        plain(6, "last"),
+    )
+    assert receiving.take(delivery) is Outcome.HANDLED
+    assert receiving.bodies == ["first", "last"]
+    assert receiving.taker.duplicates == 1
+    assert receiving.rejected == {
+        RejectReason.MALFORMED: 2,
+        RejectReason.TOO_OLD: 1,
+        RejectReason.CLOCK_SKEW: 1,
+        RejectReason.NOT_DESERIALIZABLE: 1,
+    }
+    assert receiving.taker.gaps == 0, "what was rejected is not missing, too"
+
+
+def test_a_message_whose_records_are_all_rejected_is_rejected() -> None:
+    receiving = Receiving()
+    assert receiving.take(mixed(plain(1, 1, kind=77), plain(2, 2, kind=0))) is Outcome.REJECTED
+    assert receiving.take(mixed(plain(1, 1), plain(2, 2))) is Outcome.HANDLED, "seen before"
+    assert receiving.taker.duplicates == 2
+
+
+def test_what_the_owner_does_not_admit_is_rejected_alone_and_is_not_missing() -> None:
+    def admit(envelope: Envelope) -> None:
+        if envelope.body == "bad":
+            raise MessageRejected(RejectReason.INNER_SIGNAL)
+
+    receiving = Receiving(admit=admit)
+    receiving.take(mixed(plain(1, "good"), plain(2, "bad"), plain(3, "good")))
+    assert receiving.bodies == ["good", "good"]
+    assert receiving.rejected == {RejectReason.INNER_SIGNAL: 1}
+    assert receiving.taker.gaps == 0
+
+
+@pytest.mark.parametrize("body", [None, "line", ("ONE",), (7, None), {"S": 1, "T": 2}], ids=repr)
+def test_a_body_that_its_network_does_not_carry_is_rejected(body: Any) -> None:
+    receiving = Receiving(network=MESH)
+    mesh = Forger(KEY, MESH)
+    assert receiving.take(mesh.events(CODEC, (1, body))) is Outcome.REJECTED
+    assert receiving.rejected == {RejectReason.MALFORMED: 1}
+    assert receiving.take(mesh.events(CODEC, (2, ("SIGNAL", None)))) is Outcome.HANDLED
+
+
+def test_an_event_too_large_for_this_node_is_rejected_alone() -> None:
+    """Its sender has a greater limit, and messages of many events may be larger than one event."""
+    small = Codec(KEY, max_bytes=500)
+    sizes = range(300, 500)
+    sender = Peer(small, NET)
+    largest = max(size for size in sizes if _is_sent(sender, b"x" * size))
+    receiving = Receiving(small)
+    body = b"x" * largest
+    for number, data in enumerate((body, body + b"x" * 16, b"small"), 1):
+        receiving.take(mixed(plain(number, data), plain(number + 10, "another")))
+    assert receiving.bodies == [body, "another", "another", b"small", "another"]
+    assert receiving.rejected == {RejectReason.OVERSIZE: 1}
+
+
+def _is_sent(peer: Peer, body: bytes) -> bool:
+    try:
+        peer.record(body)
+    except PayloadRefused:
+        return False
+    return True
+
+
+def test_skipped_numbers_are_counted_and_said_with_the_senders_name(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receiving = Receiving()
+    receiving.take(message(1, 2, 6))
+    assert receiving.taker.gaps == 3
+    assert "3 events of 'another' are missing" in caplog.text
+    receiving.take(message(4))
+    assert receiving.taker.gaps == 2
+
+
+def test_a_name_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    receiving = Receiving()
+    forger = FORGER._replace(sender="me\nCRITICAL the house is on fire \ud800")
+    receiving.take(forger.events(CODEC, (1, 1), (5, 5)))
+    (line,) = caplog.messages
+    assert line.isprintable()
+
+
+def test_routing_keys_and_epochs_are_numbered_apart() -> None:
+    receiving = Receiving()
+    for forger in (
+        FORGER,
+        FORGER._replace(routing_key="another.key"),
+        FORGER._replace(epoch=b"another epoch..."),
+    ):
+        assert receiving.take(forger.events(CODEC, (5, "new"))) is Outcome.HANDLED
+    assert receiving.bodies == ["new"] * 3
+    assert receiving.taker.gaps == 0
+
+
+def test_the_highest_number_made_up_in_a_senders_name_makes_it_no_less_heard() -> None:
+    peer = Peer(CODEC, NET, "honest")
+    forger = FORGER._replace(epoch=peer.sealer.epoch, sender="honest")
+    receiving = Receiving()
+    receiving.take(peer.delivery(0))
+    for number in (2**63 - 1, 2**62, 2**63 - 2):
+        receiving.take(forger.events(CODEC, (number, "forged")))
+    for number in range(1, 1_000):
+        assert receiving.take(peer.delivery(number)) is Outcome.HANDLED
+    assert [body for body in receiving.bodies if body != "forged"] == list(range(1_000))
+    assert receiving.taker.duplicates == 0
+
+
+def test_the_same_made_up_before_a_senders_first_event_makes_it_no_less_heard() -> None:
+    peer = Peer(CODEC, NET, "honest")
+    forger = FORGER._replace(epoch=peer.sealer.epoch, sender="honest")
+    receiving = Receiving()
+    receiving.take(forger.events(CODEC, (2**63 - 1, "forged")))
+    for number in range(10):
+        receiving.take(peer.delivery(number))
+    assert receiving.bodies == ["forged", *range(10)]
+
+
+# Time, for clocks that agree.
+
+
+def test_what_was_sent_before_this_node_listened_is_rejected_with_an_age_limit_only() -> None:
+    for max_age_s, expected in ((300.0, ["after"]), (None, ["before", "after"])):
+        receiving = Receiving(Codec(KEY, max_age_s=max_age_s, now=lambda: NOW_S))
+        receiving.taker.begin()
+        receiving.take(mixed(plain(1, "before", sent_s=NOW_S - 200)))
+        receiving.take(mixed(plain(2, "after")))
+        assert receiving.bodies == expected
+
+
+@pytest.mark.parametrize("sent_s", [0, 253_402_300_799])
+def test_without_an_age_limit_nothing_is_rejected_for_its_time(sent_s: int) -> None:
+    receiving = Receiving()
+    receiving.taker.begin()
+    receiving.take(mixed(plain(1, "any time", sent_s=sent_s)))
+    assert receiving.bodies == ["any time"]
+
+
+def test_what_is_too_old_of_an_unknown_sender_leaves_nothing_behind() -> None:
+    """Otherwise whoever repeats old messages would push out what is remembered of the living."""
+    receiving = Receiving(Codec(KEY, max_age_s=300, now=lambda: NOW_S))
+    old = plain(5, "old", sent_s=NOW_S - 301)
+    for _ in range(2):
+        assert receiving.take(mixed(old)) is Outcome.REJECTED
+    receiving.take(mixed(plain(5, "new")))
+    assert receiving.bodies == ["new"]
+
+
+def test_of_a_sender_that_was_forgotten_nothing_is_taken_again_where_clocks_agree() -> None:
+    for max_age_s, expected in ((300.0, 1), (None, 2)):
+        codec = Codec(KEY, max_age_s=max_age_s, now=lambda: NOW_S)
+        receiving = Receiving(codec, limits=Limits(duplicate_senders=4))
+        now_ms = int(NOW_S * 1000)
+        recorded = FORGER._replace(sent_ms=now_ms - 50_000).events(CODEC, (1, "recorded"))
+        receiving.take(recorded)
+        for number in range(20):  # so many starts make it forgotten
+            other = FORGER._replace(epoch=bytes(15) + bytes((number,)), sent_ms=now_ms - 40_000)
+            receiving.take(other.events(CODEC, (1, "other")))
+        receiving.take(recorded)
+        assert receiving.bodies.count("recorded") == expected
+        young = FORGER._replace(epoch=b"of a new start..", sent_ms=now_ms - 1)
+        assert receiving.take(young.events(CODEC, (1, "new"))) is Outcome.HANDLED
+
+
+# Room.
+
+
+def test_a_message_taken_in_part_when_the_connection_is_lost_comes_again_exactly_once() -> None:
+    rooms = [2, 0]
+    receiving = Receiving(room=lambda: rooms.pop(0) if rooms else 100)
+    assert receiving.take(message(1, 2, 3, 4)) is Outcome.NO_ROOM
+    assert receiving.bodies == [1, 2]
+    receiving.taker.forget()
+    assert receiving.take(message(1, 2, 3, 4)) is Outcome.HANDLED
+    assert receiving.bodies == [1, 2, 3, 4]
+    assert (receiving.taker.received, receiving.taker.duplicates) == (4, 2)
+    assert receiving.taker.gaps == 0
+
+
+def test_the_rest_of_a_message_is_taken_when_there_is_room_and_then_the_next() -> None:
+    rooms = [0, 1, 0, 0, 1, 0]
+    receiving = Receiving(room=lambda: rooms.pop(0) if rooms else 100)
+    first = message(1, 2, 3)
+    outcomes = [receiving.take(first) for _ in range(5)]
+    assert outcomes == [Outcome.NO_ROOM] * 4 + [Outcome.HANDLED]
+    assert receiving.bodies == [1, 2, 3]
+    assert receiving.take(message(4)) is Outcome.HANDLED
+    assert receiving.bodies == [1, 2, 3, 4]
+
+
+def test_a_message_taken_in_part_is_not_mistaken_for_another_after_a_lost_connection() -> None:
+    """The broker may deliver another message first."""
+    rooms = [1, 0]
+    receiving = Receiving(room=lambda: rooms.pop(0) if rooms else 100)
+    assert receiving.take(message(1, 2)) is Outcome.NO_ROOM
+    receiving.taker.forget()
+    other = FORGER._replace(epoch=b"another epoch...")
+    receiving.take(other.events(CODEC, (1, "another")))
+    receiving.take(message(1, 2))
+    assert receiving.bodies == [1, "another", 2]
+
+
+# Notices.
+
+NOTIFIER = FORGER._replace(purpose=Purpose.NOTICES)
+
+
+def notice(number: int, kind: int, body: bytes = b"") -> bytes:
+    return NOTIFIER.plain(number, body, kind)
+
+
+def notices(*plains: bytes) -> Delivery:
+    return NOTIFIER.delivery(NOTIFIER.message(*plains))
+
+
+def refuse_to_deserialize(_: bytes) -> Any:
+    raise AssertionError("a notice reached a deserializer")
+
+
+def test_each_notice_is_handed_on_once_and_reaches_no_deserializer() -> None:
+    heard: list[Notice] = []
+    codec = Codec(KEY, serializer=bytes, deserializer=refuse_to_deserialize)
+    receiving = Receiving(codec, on_notice=heard.append)
+    first, second = notices(notice(1, 1, b"one")), notices(notice(2, 99, b"\x80\x03N."))
+    for delivery in (first, second, first, second):
+        assert receiving.take(delivery) is Outcome.HANDLED
+    assert heard == [Notice(1, b"one"), Notice(99, b"\x80\x03N.")]
+    assert receiving.taker.received == receiving.taker.duplicates == receiving.taker.gaps == 0
+    assert (receiving.bodies, receiving.rejected) == ([], {})
+
+
+def test_notices_and_events_are_numbered_apart() -> None:
+    heard: list[Notice] = []
+    receiving = Receiving(on_notice=heard.append)
+    receiving.take(notices(notice(1, 1)))
+    receiving.take(message(1))
+    receiving.take(notices(notice(9, 1)))
+    assert (len(heard), receiving.bodies, receiving.taker.gaps) == (2, [1], 0)
+
+
+def test_a_network_without_notices_ignores_them() -> None:
+    receiving = Receiving()
+    assert receiving.take(notices(notice(1, 1))) is Outcome.HANDLED
+    assert (receiving.bodies, receiving.rejected) == ([], {})
+
+
+def test_a_malformed_notice_is_rejected_alone() -> None:
+    heard: list[Notice] = []
+    receiving = Receiving(on_notice=heard.append)
+    assert receiving.take(notices(b"\xff" * 32, notice(1, 1, b"good"))) is Outcome.HANDLED
+    assert heard == [Notice(1, b"good")]
+    assert receiving.rejected == {RejectReason.MALFORMED: 1}
+    assert receiving.take(notices(b"\xff" * 32)) is Outcome.REJECTED
+
+
+def test_a_notice_that_is_too_old_is_rejected() -> None:
+    heard: list[Notice] = []
+    codec = Codec(KEY, max_age_s=300, now=lambda: NOW_S)
+    receiving = Receiving(codec, on_notice=heard.append)
+    old, young = (NOTIFIER._replace(sent_ms=int((NOW_S - age) * 1000)) for age in (301, 1))
+    assert receiving.take(notices(old.plain(1, b"old", 1))) is Outcome.REJECTED
+    assert receiving.take(notices(young.plain(2, b"young", 1))) is Outcome.HANDLED
+    assert heard == [Notice(1, b"young")]
+
+
+def test_a_notice_that_cannot_be_taken_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    heard: list[Notice] = []
+
+    def take(one: Notice) -> None:
+        heard.append(one)
+        raise RuntimeError("no")
+
+    receiving = Receiving(on_notice=take)
+    receiving.take(notices(notice(1, 1), notice(2, 2)))
+    assert len(heard) == 2
+    assert [record.levelno for record in caplog.records] == [logging.ERROR] * 2
+
+
+def test_a_notice_is_no_event_and_an_event_no_notice() -> None:
+    heard: list[Notice] = []
+    receiving = Receiving(on_notice=heard.append)
+    events, notes = message(1), notices(notice(1, 1))
+    for one, other in ((events, notes), (notes, events)):
+        swapped = one.body[:HEADER_BYTES] + other.body[HEADER_BYTES:]
+        assert receiving.take(one._replace(body=swapped)) is Outcome.REJECTED
+    assert (heard, receiving.bodies) == ([], [])
+    assert receiving.rejected == {RejectReason.NOT_AUTHENTIC: 2}

@@ -23,7 +23,8 @@ from miros_rabbitmq.amqp.native import Confirms, Deliveries, NativeTap, Publishi
 from ...helpers import Poison
 
 FRAME_MAX = 4_096
-PROPERTIES = pika.BasicProperties(app_id="someone", delivery_mode=2)
+PROPERTIES = pika.BasicProperties(delivery_mode=2)
+EXCHANGE = "miros.mesh"
 
 
 class Pika(pika.connection.Connection):  # type: ignore[misc]  # pika has no type hints
@@ -92,19 +93,28 @@ def received(sock: socket.socket) -> bytes:
 @pytest.mark.parametrize("mandatory", [True, False])
 def test_it_writes_what_pika_would(sockets: Any, size: int, mandatory: bool) -> None:
     body = bytes(n % 251 for n in range(size))
-    method = pika.spec.Basic.Publish(
-        exchange="miros.mesh", routing_key="some.key", mandatory=mandatory
-    )
+    method = pika.spec.Basic.Publish(exchange=EXCHANGE, routing_key="some.key", mandatory=mandatory)
     expected = Pika().send(7, method, (PROPERTIES, body))
     ours, theirs = sockets
     transport = Transport(ours)
     channel = SimpleNamespace(channel_number=7, connection=over(transport))
-    outbound = Outbound("miros.mesh", "some.key", PROPERTIES)
-    publishing = Publishing(channel, outbound, mandatory=mandatory)
+    publishing = Publishing(channel, Outbound(EXCHANGE, PROPERTIES), mandatory=mandatory)
     for _ in range(2):
-        assert publishing.publish(body)
+        assert publishing.publish("some.key", body)
         assert received(theirs) == expected
     assert not transport.left_to_pika
+
+
+def test_each_message_goes_by_its_own_routing_key_however_many_there_are(sockets: Any) -> None:
+    ours, theirs = sockets
+    transport = Transport(ours)
+    channel = SimpleNamespace(channel_number=7, connection=over(transport))
+    publishing = Publishing(channel, Outbound(EXCHANGE, PROPERTIES), mandatory=True)
+    for number in [*range(1_000), *range(1_000)]:
+        key = f"key.{number}"
+        method = pika.spec.Basic.Publish(exchange=EXCHANGE, routing_key=key, mandatory=True)
+        assert publishing.publish(key, b"body")
+        assert received(theirs) == Pika().send(7, method, (PROPERTIES, b"body"))
 
 
 def test_bytes_that_a_full_socket_does_not_take_are_left_to_pika(sockets: Any) -> None:
@@ -250,12 +260,12 @@ class Fed:
     def _assemble(self, frame_value: Any) -> None:
         message = self._assembler.process(frame_value)
         if message is not None:
-            method, header, body = message
+            method, _header, body = message
             self.seen.append(
                 Delivery(
                     body,
                     method.method.routing_key,
-                    header.properties.app_id,
+                    method.method.exchange,
                     method.method.redelivered,
                     method.method.delivery_tag,
                 )
@@ -271,7 +281,7 @@ class Fed:
 def marshalled(
     delivery: Delivery,
     *,
-    properties: pika.BasicProperties | None = None,
+    properties: pika.BasicProperties = PROPERTIES,
     consumer_tag: str = TAG,
     channel: int = OURS,
     fragment: int = FRAME_MAX,
@@ -281,11 +291,9 @@ def marshalled(
         consumer_tag=consumer_tag,
         delivery_tag=delivery.tag,
         redelivered=delivery.redelivered,
-        exchange="miros.mesh",
+        exchange=delivery.exchange,
         routing_key=delivery.routing_key,
     )
-    if properties is None:
-        properties = pika.BasicProperties(app_id=delivery.sender_id, delivery_mode=2)
     body = delivery.body
     frames = [
         pika.frame.Method(channel, method),
@@ -302,7 +310,7 @@ DELIVERIES = st.builds(
     Delivery,
     st.binary(max_size=40),
     st.text(max_size=12),
-    st.none() | st.text(min_size=1, max_size=12),
+    st.text(max_size=12),
     st.booleans(),
     st.integers(0, 2**64 - 1),
 )
@@ -337,7 +345,7 @@ def test_deliveries_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
         assert taken == len(parts), "pika was not needed"
 
 
-ONE = Delivery(b"one", "a.key", "someone", False, 1)
+ONE = Delivery(b"one", "a.key", EXCHANGE, False, 1)
 
 
 @pytest.mark.parametrize(
@@ -362,20 +370,6 @@ def test_anything_but_a_whole_delivery_to_the_consumer_is_left_to_pika(stream: b
     assert heard == [ONE]
 
 
-@pytest.mark.parametrize("size", [1, 200, 300, 5_000])
-def test_the_sender_is_found_among_any_properties(size: int) -> None:
-    heard: list[Delivery] = []
-    properties = pika.BasicProperties(
-        content_type="text/plain",
-        headers={"x": "y" * size, "n": [1, None]},
-        app_id="someone",
-        expiration="60000",
-    )
-    stream = marshalled(ONE, properties=properties)
-    assert Deliveries(Fed().channel, TAG, heard.append).take(2 * stream) == 2 * len(stream)
-    assert heard == [ONE, ONE]
-
-
 SHORT = st.none() | st.text(max_size=20)
 
 
@@ -398,13 +392,11 @@ SHORT = st.none() | st.text(max_size=20)
         cluster_id=SHORT,
     )
 )
-def test_the_sender_is_the_one_that_pika_finds_in_any_properties(
-    properties: pika.BasicProperties,
-) -> None:
+def test_a_delivery_is_read_whatever_properties_it_has(properties: pika.BasicProperties) -> None:
     heard: list[Delivery] = []
     stream = marshalled(ONE, properties=properties)
-    assert Deliveries(Fed().channel, TAG, heard.append).take(stream) == len(stream)
-    assert heard[0].sender_id == properties.app_id
+    assert Deliveries(Fed().channel, TAG, heard.append).take(2 * stream) == 2 * len(stream)
+    assert heard == [ONE, ONE]
 
 
 @pytest.mark.parametrize("by_pika", [True, False])
@@ -413,7 +405,7 @@ def test_a_header_table_for_which_pika_raises_is_not_read(by_pika: bool) -> None
     connection.tap.shortcut = Deliveries(connection.channel, TAG, connection.seen.append).take
     stream = marshalled(ONE, properties=Poison())
     connection.feed(stream, [1] if by_pika else [])
-    assert connection.seen == [Delivery(ONE.body, ONE.routing_key, None, False, ONE.tag)]
+    assert connection.seen == [ONE]
 
 
 def test_nothing_is_handed_over_once_the_channel_is_closing() -> None:

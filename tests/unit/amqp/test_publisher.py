@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 from miros_rabbitmq.amqp.consumer import SimplePikaTopicConsumer
 from miros_rabbitmq.amqp.publisher import PikaTopicPublisher, SimplePikaTopicPublisher
-from miros_rabbitmq.amqp.sender import Sender, Traffic
+from miros_rabbitmq.amqp.sender import Sender
 from miros_rabbitmq.amqp.sinks import DirectSink
 from miros_rabbitmq.amqp.topology import Queue
 from miros_rabbitmq.exceptions import BackPressure, NetworkStopped, PayloadRefused, SettingsError
@@ -22,13 +22,15 @@ from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.nets.settings import Settings
 from miros_rabbitmq.nets.topic import Hooks, Reactors, TopicNetwork, TopicSpec
 from miros_rabbitmq.wire.codec import Codec
-from miros_rabbitmq.wire.envelope import Identity
+from miros_rabbitmq.wire.envelope import MESH
+from miros_rabbitmq.wire.opener import Opener
+from miros_rabbitmq.wire.record import unpack
 
 from ...helpers import scaled, wait_until
 
 URL = "amqp://user:password@127.0.0.2:5672/%2F"
 EXCHANGE = "test.exchange"
-CODEC = Codec(EXCHANGE, Fernet.generate_key())
+CODEC = Codec(Fernet.generate_key())
 
 
 def simple(**options: Any) -> SimplePikaTopicPublisher:
@@ -43,6 +45,7 @@ class FakeWire:
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.routing_keys: list[str] = []
         self.calls: deque[Callable[[], object]] = deque()
         self._on_ack: Any = None
         self._confirmed = 0
@@ -51,7 +54,8 @@ class FakeWire:
         self._on_ack = on_ack
         return self
 
-    def publish(self, body: bytes) -> bool:
+    def publish(self, routing_key: str, body: bytes) -> bool:
+        self.routing_keys.append(routing_key)
         self.bodies.append(body)
         return True
 
@@ -69,8 +73,7 @@ class FakeWire:
 
 def sender_of(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> Sender:
     """The sender inside a publisher, put into the state of a connected one without a connection."""
-    inner = getattr(publisher, "_publisher", publisher)
-    sender = getattr(inner, "_sender")  # noqa: B009 - and so not read by the type check either
+    sender = getattr(publisher, "_sender")  # noqa: B009 - and so not read by the type check either
     assert isinstance(sender, Sender)
     return sender
 
@@ -131,11 +134,76 @@ def test_names_that_amqp_does_not_allow_are_refused_at_construction(bad: Any) ->
             make(URL, EXCHANGE, bad, **options)
 
 
-def test_an_id_and_a_separator_that_cannot_be_sent_are_refused_at_construction() -> None:
-    with pytest.raises(SettingsError, match="sender_id"):
-        Traffic("exchange", "key", sender_id=5)  # type: ignore[arg-type]
-    with pytest.raises(SettingsError, match="separator is bytes"):
-        simple(separator="\n")
+@pytest.mark.parametrize("bad", [None, "", 5, b"bytes", "n" * 256], ids=str)
+def test_a_sender_name_that_every_receiver_would_reject_is_refused(bad: Any) -> None:
+    with pytest.raises(SettingsError, match="name must be a text of 1 to 255 characters"):
+        PikaTopicPublisher(URL, EXCHANGE, "key", codec=CODEC, name=bad)
+
+
+@pytest.mark.parametrize("bad", ["", 5, b"bytes", "k" * 256], ids=str)
+def test_a_routing_key_that_amqp_does_not_allow_is_refused_and_nothing_is_posted(bad: Any) -> None:
+    for publisher in (simple(), of_values()):
+        with pytest.raises(SettingsError, match="routing_key"):
+            publisher.post_fifo("message", routing_key=bad)
+        assert publisher.stats().waiting == 0
+
+
+def test_a_message_goes_by_the_publishers_routing_key_unless_it_is_given_another() -> None:
+    publisher = simple()
+    for key in ("another", None, "key", "ключ"):
+        publisher.post_fifo("message", routing_key=key)
+    assert connected(publisher).routing_keys == ["another", "key", "key", "ключ"]
+
+
+def test_messages_of_a_simple_publisher_are_never_joined() -> None:
+    publisher = simple()
+    for text in "abc":
+        publisher.post_fifo(text)
+    assert connected(publisher).bodies == [b"a", b"b", b"c"]
+
+
+def opened(wire: FakeWire) -> list[tuple[str, int, Any]]:
+    """The routing keys, numbers and values that were published, in order."""
+    opener = Opener(CODEC, EXCHANGE, most_records=1_000)
+    found = []
+    for key, body in zip(wire.routing_keys, wire.bodies, strict=True):
+        for plain in opener.open(body, key).contents:
+            content = unpack(plain)
+            assert content.sender == "values"
+            found.append((key, content.sequence, CODEC.deserialize(content.body)))
+    return found
+
+
+def test_values_are_numbered_by_routing_key_and_joined_with_their_neighbours() -> None:
+    publisher = of_values()
+    for value, key in enumerate([None, "key", "another", "another", None]):
+        publisher.post_fifo(value, routing_key=key)
+    wire = connected(publisher)
+    assert wire.routing_keys == ["key", "another", "key"]
+    assert opened(wire) == [
+        ("key", 1, 0),
+        ("key", 2, 1),
+        ("another", 1, 2),
+        ("another", 2, 3),
+        ("key", 3, 4),
+    ]
+
+
+def test_a_refused_value_takes_no_number() -> None:
+    publisher = of_values()
+    for good, bad in ((0, object()), (1, print), (2, b"x" * 2**20)):
+        publisher.post_fifo(good)
+        with pytest.raises(PayloadRefused):
+            publisher.post_fifo(bad)
+    assert [number for _, number, _ in opened(connected(publisher))] == [1, 2, 3]
+
+
+def test_a_value_that_the_exchange_does_not_carry_is_refused() -> None:
+    publisher = PikaTopicPublisher(URL, MESH, "key", codec=CODEC, name="values")
+    with pytest.raises(PayloadRefused, match=r"not what miros\.mesh carries: a list of int"):
+        publisher.post_fifo([1])
+    publisher.post_fifo(("SIGNAL", None))
+    assert publisher.stats().waiting == 1
 
 
 def test_threads_that_wait_for_room_wait_at_the_same_time() -> None:
@@ -175,9 +243,9 @@ def test_threads_that_wait_for_room_number_what_they_post_without_a_gap() -> Non
     wait_until(all_were_sent)
     for thread in threads:
         thread.join(scaled(5))
-    envelopes = [CODEC.decode(token) for token in wire.bodies]
-    assert [one.sequence for one in envelopes] == list(range(1, 10))
-    assert {one.body for one in envelopes} == {"the first", *range(8)}
+    sent = opened(wire)
+    assert [number for _, number, _ in sent] == list(range(1, 10))
+    assert {value for _, _, value in sent} == {"the first", *range(8)}
 
 
 def test_a_stop_ends_the_wait_for_room() -> None:
@@ -203,10 +271,10 @@ def test_a_flush_without_a_timeout_has_the_default_timeout() -> None:
     assert simple().flush() is True
     assert simple().flush(None) is True
     key = Fernet.generate_key()
-    spec = TopicSpec("mesh", "key", "key", (key,), Queue(), lossy=False, check_body=bool)
+    spec = TopicSpec("mesh", "key", "key", (key,), Queue(), lossy=False)
     settings = Settings("user", "password", key)
     hooks = Hooks(DirectSink("flushed", print))
-    network = TopicNetwork(spec, settings, Identity.new("flushed"), Reactors.of("flushed"), hooks)
+    network = TopicNetwork(spec, settings, "flushed", Reactors.of("flushed"), hooks)
     assert network.flush(None) is True
 
 
@@ -254,21 +322,21 @@ def test_a_post_to_an_idle_publisher_is_sent_at_once() -> None:
 
 
 def test_unconfirmed_messages_are_sent_again_first_and_confirmed_ones_are_not() -> None:
-    publisher = simple(separator=b",")
+    publisher = simple()
     for text in "abc":
         publisher.post_fifo(text)
     wire = connected(publisher)
-    assert wire.bodies == [b"a,b,c"]
+    assert wire.bodies == [b"a", b"b", b"c"]
     wire.confirm()
     assert publisher.is_flushed
     sender = sender_of(publisher)
     for text in "de":
         publisher.post_fifo(text)
         wire.run()
-    assert wire.bodies[1:] == [b"d", b"e"]
+    assert wire.bodies[3:] == [b"d", b"e"]
     sender.on_lost()
     publisher.post_fifo("f")
-    assert connected(publisher).bodies == [b"d,e,f"]
+    assert connected(publisher).bodies == [b"d", b"e", b"f"]
 
 
 def test_a_confirm_of_a_connection_that_was_given_up_confirms_nothing() -> None:

@@ -18,6 +18,9 @@ URL = AmqpUrl("amqp://user:password@127.0.0.2:5672/%2F")
 class NoTaker:
     """Takes nothing: no message ever comes."""
 
+    def begin(self) -> None:
+        pass
+
     def take(self, delivery: Any) -> Outcome:
         raise AssertionError("there is no message")
 

@@ -13,13 +13,14 @@ import pytest
 
 from miros_rabbitmq.delivery import intake as intake_module
 from miros_rabbitmq.delivery import schedule as schedule_module
-from miros_rabbitmq.delivery.intake import SMALL_TOKEN
 from miros_rabbitmq.delivery.outbox import Batch, Outbox
 from miros_rabbitmq.delivery.schedule import Schedule
 from miros_rabbitmq.exceptions import NetworkStopped
 from miros_rabbitmq.limits import Limits
 
-SMALL = b"x" * SMALL_TOKEN
+from .records import SMALL, record
+
+LARGE = record(SMALL.data + b"large")
 
 
 class NotedLock:
@@ -69,7 +70,7 @@ class Publisher:
             batch = self.outbox.take()
         if batch is not None:
             self.under_way.append(batch)
-            self.sent += batch.tokens
+            self.sent += (one.data for one in batch.records)
         return batch is not None
 
     def look(self, *, everything: bool = False) -> None:
@@ -90,10 +91,10 @@ class Publisher:
         """Have a beat pending, or the window full, after a message of many; one post waits."""
         while True:
             for _ in range(20):
-                self.schedule.post(b"x")
+                self.schedule.post(record(b"x"))
             self.look(everything=True)
-            self.schedule.post(b"x")
-            if not self.schedule.post(b"x"):
+            self.schedule.post(record(b"x"))
+            if not self.schedule.post(record(b"x")):
                 break
 
     def be_looked_at(self) -> None:
@@ -166,7 +167,9 @@ def busy(options: dict[str, Any], beats: int) -> Publisher:
     publisher.be_busy()
     for _ in range(beats):
         publisher.be_looked_at()
-        publisher.schedule.post(b"x")  # opens the intake again, while there is a beat to come
+        publisher.schedule.post(
+            record(b"x")
+        )  # opens the intake again, while there is a beat to come
     return publisher
 
 
@@ -176,13 +179,13 @@ def busy(options: dict[str, Any], beats: int) -> Publisher:
 def test_no_post_is_left_behind_wherever_in_it_a_look_comes(
     options: dict[str, Any], beats: int, look: Callable[[Publisher], None]
 ) -> None:
-    """After the second beat that finds only a few tokens, a publisher stops beating."""
+    """After the second beat that finds only a few records, a publisher stops beating."""
     number = looks = 0
     while True:
         number += 1
         publisher = busy(options, beats)
         with called_at_lines([(number, partial(look, publisher))]) as lines:
-            is_mine = publisher.schedule.post(b"token")
+            is_mine = publisher.schedule.post(record(b"the one"))
         check_that_it_is_not_left_behind(publisher, is_mine=is_mine)
         if lines[0] < number:
             break
@@ -200,8 +203,8 @@ class Post:
 
     def put(self) -> None:
         if not self.publisher.lock.is_held:
-            self.publisher.schedule.post(SMALL + b"large")
-        self.is_in = self.publisher.schedule.intake.put(b"token")
+            self.publisher.schedule.post(LARGE)
+        self.is_in = self.publisher.schedule.intake.put(record(b"the one"))
 
     def ask(self) -> None:
         self.is_open = self.publisher.schedule.intake.is_open
@@ -209,7 +212,7 @@ class Post:
     def end(self) -> bool:
         """What is left to do of it, and whether its thread has to send."""
         if not self.is_in:
-            return self.publisher.schedule.post(b"token")
+            return self.publisher.schedule.post(record(b"the one"))
         if self.is_open is None:
             self.ask()
         if self.is_open:
@@ -238,17 +241,17 @@ def test_no_post_is_left_behind_wherever_in_a_look_it_comes(
 
 
 def check_that_it_is_not_left_behind(publisher: Publisher, *, is_mine: bool) -> None:
-    """The token was sent or some thread is going to send it, and it is there once."""
+    """The record was sent or some thread is going to send it, and it is there once."""
     schedule = publisher.schedule
-    assert b"token" in publisher.sent or is_mine or schedule.is_looked_at
+    assert b"the one" in publisher.sent or is_mine or schedule.is_looked_at
     sent = list(publisher.sent)
-    # The intake is empty if the outbox is: otherwise no look would find its tokens.
+    # The intake is empty if the outbox is: otherwise no look would find its records.
     if publisher.outbox.depth == 0:
         posted = schedule.posted
         schedule.take_in()
         assert schedule.posted == posted
     schedule.take_in()
-    assert (publisher.waiting() + sent).count(b"token") == 1
+    assert (publisher.waiting() + sent).count(b"the one") == 1
 
 
 # What the schedule says, as a table: a state of the publisher, and whose turn it is.
@@ -268,7 +271,7 @@ def woken(publisher: Publisher) -> None:
 
 def window_full(publisher: Publisher) -> None:
     while publisher.outbox.has_window:
-        publisher.schedule.post(b"x")
+        publisher.schedule.post(record(b"x"))
         publisher.send_next()
 
 
@@ -280,20 +283,20 @@ def calm_again(publisher: Publisher) -> None:
     """A beat is to come, but the last messages held few: single posts go at once again."""
     publisher.be_busy()
     for _ in range(2):
-        publisher.schedule.post(b"x")
+        publisher.schedule.post(record(b"x"))
         publisher.send_next()
 
 
 def patient(publisher: Publisher) -> None:
     publisher.schedule.patient = True
-    publisher.schedule.post(b"x")
+    publisher.schedule.post(record(b"x"))
     publisher.look()
 
 
 def nearly_a_message(publisher: Publisher) -> None:
     publisher.be_busy()
     while publisher.outbox.depth < publisher.limits.batch_events - 1:
-        publisher.schedule.post(SMALL + b"large")
+        publisher.schedule.post(LARGE)
 
 
 @pytest.mark.parametrize(
@@ -315,7 +318,7 @@ def test_whose_turn_it_is_after_a_post(
 ) -> None:
     publisher = Publisher()
     state(publisher)
-    assert publisher.schedule.post(b"token") == is_mine
+    assert publisher.schedule.post(record(b"the one")) == is_mine
     assert publisher.schedule.is_looked_at == is_looked_at
 
 
@@ -337,10 +340,10 @@ def test_whether_another_beat_comes(
     publisher = Publisher(patient=is_patient)
     if not calm:
         for _ in range(20):
-            publisher.outbox.post(b"x")
+            publisher.outbox.post(record(b"x"))
         publisher.outbox.take()
     for _ in range(left):
-        publisher.outbox.post(b"x")
+        publisher.outbox.post(record(b"x"))
     delay_s = publisher.schedule.plan(depth, 1.0)
     assert (delay_s is not None) == beats
     slowest_s = publisher.limits.tempo_patient_s if is_patient else publisher.limits.tempo_slow_s
@@ -350,9 +353,9 @@ def test_whether_another_beat_comes(
 def test_no_beat_comes_while_the_window_is_full() -> None:
     publisher = Publisher(limits=Limits(window_messages=1))
     for _ in range(20):
-        publisher.outbox.post(b"x")
+        publisher.outbox.post(record(b"x"))
     publisher.send_next()
-    publisher.outbox.post(b"x")
+    publisher.outbox.post(record(b"x"))
     assert publisher.schedule.plan(20, 1.0) is None
 
 
@@ -363,12 +366,12 @@ def test_posts_pass_without_the_lock_while_a_beat_is_to_come() -> None:
         publisher.schedule.take_in()
         publisher.schedule.has_turn()
     depth = publisher.outbox.depth
-    assert not publisher.schedule.post(b"small")
+    assert not publisher.schedule.post(record(b"small"))
     assert publisher.outbox.depth == depth, "it is in the intake"
-    assert not publisher.schedule.post(SMALL + b"large")
+    assert not publisher.schedule.post(LARGE)
     assert publisher.outbox.depth == depth + 2
     publisher.be_looked_at()
-    assert publisher.sent[-2:] == [b"small", SMALL + b"large"]
+    assert publisher.sent[-2:] == [b"small", LARGE.data]
 
 
 def test_the_post_that_fills_a_message_has_it_sent() -> None:
@@ -377,7 +380,7 @@ def test_the_post_that_fills_a_message_has_it_sent() -> None:
     with publisher.lock:
         publisher.schedule.take_in()
     missing = 100 - publisher.outbox.depth
-    posted = [publisher.schedule.post(b"x") for _ in range(missing)]
+    posted = [publisher.schedule.post(record(b"x")) for _ in range(missing)]
     assert posted == [False] * (missing - 1) + [True]
 
 
@@ -386,25 +389,25 @@ def test_a_full_backlog_is_noticed_before_anything_is_pushed_out(options: dict[s
     publisher = Publisher(limits=Limits(backlog_events=50, **options))
     posted = 0
     while not publisher.outbox.is_full:
-        publisher.schedule.post(b"%d" % posted)
+        publisher.schedule.post(record(b"%d" % posted))
         posted += 1
         if publisher.outbox.has_window and options:
             publisher.look(everything=True)
     assert posted == 50
     assert publisher.schedule.pushed_out == 0
-    publisher.schedule.post(b"one too many")
+    publisher.schedule.post(record(b"one too many"))
     assert publisher.schedule.pushed_out == 1
 
 
-def test_tokens_in_the_intake_are_counted_when_they_are_taken_in() -> None:
+def test_records_in_the_intake_are_counted_when_they_are_taken_in() -> None:
     publisher = Publisher(limits=Limits(window_messages=1))
     publisher.be_busy()
     with publisher.lock:
         publisher.schedule.take_in()
     before = publisher.schedule.posted
-    publisher.schedule.post(b"opens the intake")
+    publisher.schedule.post(record(b"opens the intake"))
     for _ in range(3):
-        assert not publisher.schedule.post(b"token")
+        assert not publisher.schedule.post(record(b"the one"))
     with publisher.lock:
         publisher.schedule.take_in()
     assert publisher.schedule.posted == before + 4
@@ -418,10 +421,10 @@ def test_a_closed_schedule_takes_no_posts() -> None:
         publisher.schedule.take_in()
     posted = publisher.schedule.posted
     with pytest.raises(NetworkStopped, match="was stopped"):
-        publisher.schedule.post(b"token")
+        publisher.schedule.post(record(b"the one"))
     assert publisher.schedule.posted == posted
     publisher.schedule.close("")
-    publisher.schedule.post(b"token")
+    publisher.schedule.post(record(b"the one"))
     assert publisher.schedule.posted == posted + 1
 
 
@@ -429,20 +432,20 @@ def test_a_woken_thread_looks_at_what_is_posted_until_it_runs() -> None:
     publisher = Publisher()
     publisher.schedule.wake_pending = True
     for _ in range(5):
-        assert not publisher.schedule.post(b"token")
+        assert not publisher.schedule.post(record(b"the one"))
     assert publisher.outbox.depth == 1, "the others are in the intake"
     publisher.look()
-    assert publisher.sent == [b"token"] * 5
+    assert publisher.sent == [b"the one"] * 5
 
 
 def test_a_publisher_that_is_no_longer_patient_sends_the_next_post_at_once() -> None:
     publisher = Publisher(patient=True)
     for _ in range(3):
-        publisher.schedule.post(b"x")
+        publisher.schedule.post(record(b"x"))
         publisher.be_looked_at()
-    assert not publisher.schedule.post(b"waits")
+    assert not publisher.schedule.post(record(b"waits"))
     publisher.schedule.patient = False
-    assert publisher.schedule.post(b"token")
+    assert publisher.schedule.post(record(b"the one"))
 
 
 def test_after_a_lost_connection_posts_wait_for_the_next_one() -> None:
@@ -452,21 +455,21 @@ def test_after_a_lost_connection_posts_wait_for_the_next_one() -> None:
     publisher.outbox.connection_lost()
     before = publisher.outbox.depth
     for _ in range(3):
-        assert not publisher.schedule.post(b"token")
+        assert not publisher.schedule.post(record(b"the one"))
     assert publisher.outbox.depth >= before + 3
     publisher.schedule.on_ready()
     publisher.has_beat = False
     publisher.under_way.clear()
     publisher.look(everything=True)
-    assert publisher.sent[-3:] == [b"token"] * 3
+    assert publisher.sent[-3:] == [b"the one"] * 3
 
 
 def test_posts_pass_without_the_lock_while_the_window_is_full() -> None:
     publisher = Publisher(limits=Limits(window_messages=1))
     window_full(publisher)
-    publisher.schedule.post(b"opens the intake")
+    publisher.schedule.post(record(b"opens the intake"))
     depth = publisher.outbox.depth
-    assert not publisher.schedule.post(b"in the intake")
+    assert not publisher.schedule.post(record(b"in the intake"))
     assert publisher.outbox.depth == depth
 
 
@@ -478,4 +481,4 @@ def test_beats_that_find_nothing_end_the_haste() -> None:
     for _ in range(2):
         publisher.be_looked_at()
     assert publisher.outbox.is_calm
-    assert publisher.schedule.post(b"goes at once")
+    assert publisher.schedule.post(record(b"goes at once"))

@@ -23,22 +23,24 @@ from miros_rabbitmq import (
     SimplePikaTopicConsumer,
     SimplePikaTopicPublisher,
 )
+from miros_rabbitmq.amqp.envelopes import Admission, EnvelopeTaker
 from miros_rabbitmq.amqp.link_state import SessionState
 from miros_rabbitmq.amqp.sinks import WorkerSink
 from miros_rabbitmq.chart.fifo import ChartFifo
 from miros_rabbitmq.exceptions import (
-    MessageRejected,
     MirosApiException,
     NetworkStopped,
     PayloadRefused,
     RejectReason,
     SettingsError,
 )
+from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.nets.node import Phase
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, SNOOP_TRACE, Envelope
 from tests.helpers import scaled, wait_until
 from tests.leaks import Holdings
+from tests.wire import Forger
 
 KEY = base64.urlsafe_b64encode(bytes(range(32)))
 OTHER_KEY = base64.urlsafe_b64encode(bytes(32))
@@ -305,35 +307,49 @@ def test_a_forked_child_cannot_use_its_parents_networks() -> None:
 # What is received.
 
 
-def token(body: Any, *, network: str = MESH, key: bytes = KEY) -> bytes:
-    return Codec(network, [key]).encode("another", 1, 1, body)
+def taken(nets: MirosNets, body: Any, *, key: bytes = KEY, network: str = MESH) -> EnvelopeTaker:
+    """Have the node's mesh take a message of another node."""
+    codec = nets.node.mesh.codec
+    admission = Admission(bindings=["#"], admit=nets.node.events.admit)
+    taker = EnvelopeTaker("mesh", MESH, codec, nets.node.events.sink, Limits(), admission)
+    other = Codec(key)
+    message = Forger(key, network).events(other, (1, body))
+    taker.take(message._replace(exchange=MESH))
+    assert isinstance(nets.node.events.sink, WorkerSink)
+    nets.node.events.sink.stop(scaled(5))
+    return taker
 
 
 @pytest.mark.parametrize("name", list(signals)[: signals.highest_inner_signal])
 def test_an_inner_signal_of_miros_is_never_accepted(name: str) -> None:
-    with pytest.raises(MessageRejected) as caught:
-        nets_of().node.mesh.codec.decode(token((name, None)))
-    assert caught.value.reason is RejectReason.INNER_SIGNAL
+    listener = Listener()
+    taker = taken(nets_of(listener), (name, None))
+    assert taker.rejected == {RejectReason.INNER_SIGNAL: 1}
+    assert listener.heard == []
+
+
+@pytest.mark.parametrize("name", ["no\nname", "\x1b[2J", "S" * 256, ""], ids=repr)
+def test_a_signal_with_a_name_that_cannot_be_shown_is_never_accepted(name: str) -> None:
+    taker = taken(nets_of(), (name, None))
+    assert set(taker.rejected) <= {RejectReason.SIGNAL_NAME, RejectReason.MALFORMED}
+    assert taker.received == 0
 
 
 def test_the_mesh_takes_its_own_events_alone() -> None:
-    codec = nets_of().node.mesh.codec
-    assert codec.decode(token(("GOOD", 1))).body == ("GOOD", 1)
-    for bad, reason in (
-        (token(("GOOD", 1), key=OTHER_KEY), RejectReason.NOT_AUTHENTIC),
-        (token(("GOOD", 1), network=SNOOP_TRACE), RejectReason.WRONG_NETWORK),
-        (token("a line"), RejectReason.MALFORMED),
-        (token((7, None)), RejectReason.MALFORMED),
+    assert taken(nets_of(), ("GOOD", 1)).received == 1
+    for taker, reason in (
+        (taken(nets_of(), ("GOOD", 1), key=OTHER_KEY), RejectReason.NOT_AUTHENTIC),
+        (taken(nets_of(), "a line", network=SNOOP_TRACE), RejectReason.NOT_AUTHENTIC),
+        (taken(nets_of(), "a line"), RejectReason.MALFORMED),
+        (taken(nets_of(), (7, None)), RejectReason.MALFORMED),
     ):
-        with pytest.raises(MessageRejected) as caught:
-            codec.decode(bad)
-        assert caught.value.reason is reason
+        assert taker.rejected == {reason: 1}
 
 
 def receive(nets: MirosNets, name: str, payload: Any) -> None:
     """Deliver as if from the network; returns when the callback has returned."""
     events = nets.node.events
-    envelope = Envelope(MESH, "another", 1, 1, (name, payload))
+    envelope = Envelope(MESH, "a.key", "another", bytes(16), 1, 0, (name, payload))
     events.admit(envelope)
     events.sink.put(envelope, None)
     assert isinstance(events.sink, WorkerSink)

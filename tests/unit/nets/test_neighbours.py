@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from miros_rabbitmq.nets.neighbours import Neighbours
 from miros_rabbitmq.urls import Address
-from miros_rabbitmq.wire.announcement import (
+from miros_rabbitmq.wire.notice import (
+    Notice,
+    NoticeKind,
     announce_broker,
     announce_listener,
     asks,
-    is_announcement,
     is_listener,
 )
 
@@ -17,16 +18,15 @@ ASKS, ANSWERS = announce_listener(asks=True), announce_listener(asks=False)
 
 def test_the_announcement_of_a_neighbour_is_one_and_no_other() -> None:
     for announcement in (ASKS, ANSWERS):
-        assert is_announcement(announcement)
         assert is_listener(announcement)
     assert asks(ASKS)
     assert not asks(ANSWERS)
     assert not is_listener(announce_broker(Address("127.0.0.2", 5672)))
 
 
-def test_an_announcement_of_its_kind_alone_does_not_ask() -> None:
-    for body in (["listener"], ("listener", 1), ("listener", "yes"), ("listener", None, True)):
-        assert not asks(body)
+def test_an_announcement_that_does_not_say_so_does_not_ask() -> None:
+    for body in (b"", b"\0", b"yes", b"\0\1"):
+        assert not asks(Notice(NoticeKind.LISTENER, body))
 
 
 def test_nobody_is_there_before_one_was_heard_and_after_three_silences() -> None:

@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, cast
+from typing import cast
 
 from cryptography.fernet import Fernet
 
 from miros_rabbitmq.amqp.sender import Sender
 from miros_rabbitmq.nets.notices import Notices
 from miros_rabbitmq.urls import Address
-from miros_rabbitmq.wire.announcement import (
-    LISTENER_KEY,
-    announce_broker,
-    announce_listener,
-    is_announcement,
-)
 from miros_rabbitmq.wire.codec import Codec
-from miros_rabbitmq.wire.envelope import MESH, NOTICE, Envelope, Identity
+from miros_rabbitmq.wire.envelope import MESH, Purpose
+from miros_rabbitmq.wire.message import join
+from miros_rabbitmq.wire.notice import LISTENER_KEY, Notice, announce_broker, announce_listener
+from miros_rabbitmq.wire.opener import Opener
+from miros_rabbitmq.wire.record import unpack
+from miros_rabbitmq.wire.sealer import Sealer
 
 BROKER = announce_broker(Address("127.0.0.2", 5672))
+TX_KEY = "mesh.key"
 ASKS, ANSWERS = announce_listener(asks=True), announce_listener(asks=False)
 
 
@@ -28,8 +28,6 @@ class FakeSender:
 
     def __init__(self) -> None:
         self.link = self
-        self.traffic = self
-        self.routing_key = "mesh.key"
         self.is_connected = True
         self.patient = True
         self.wakes = 0
@@ -54,39 +52,43 @@ class FakeSender:
 class Node:
     """The notices of a node, and what is around them."""
 
-    def __init__(self, body: Any = None) -> None:
-        self.codec = Codec(MESH, [Fernet.generate_key()], check_notice=is_announcement)
+    def __init__(self, notice: Notice | None = None) -> None:
+        codec = Codec(Fernet.generate_key())
+        self._sealer = Sealer(codec, MESH, "this")
+        self._opener = Opener(codec, MESH, most_records=1)
+        self.is_forked = False
         self.own, self.other = FakeSender(), FakeSender()
-        self.noticed: list[Any] = []
-        identity = Identity.new("this")
-        self.notices = Notices(
-            lambda body: self.codec.encode(identity.name, identity.epoch, NOTICE, body),
-            30.0,
-            lambda: body,
-            lambda envelope: self.noticed.append(envelope.body),
-        )
+        self.noticed: list[Notice] = []
+        self.notices = Notices(self._seal, TX_KEY, 30.0, lambda: notice, self.noticed.append)
         self.notices.own_sender(cast("Sender", self.own))
+
+    def _seal(self, notice: Notice, routing_key: str) -> bytes | None:
+        if self.is_forked:
+            return None
+        draft = self._sealer.seal(notice.kind, notice.body, routing_key, Purpose.NOTICES)
+        record = self._sealer.commit(draft)
+        assert record is not None
+        return join(record.heading.prefix, [record.data])
 
     def connect(self, sender: FakeSender) -> None:
         self.notices.on_connected(cast("Sender", sender))
 
-    def said(self, sender: FakeSender) -> list[tuple[str, Any]]:
-        """The notices that a broker got: keys and bodies."""
+    def said(self, sender: FakeSender) -> list[tuple[str, Notice]]:
+        """The notices that a broker got, and their routing keys."""
         said = []
-        for key, notice in sender.told:
-            envelope = self.codec.decode(notice)
-            assert (envelope.sender, envelope.sequence) == ("this", NOTICE)
-            said.append((key, envelope.body))
+        for key, message in sender.told:
+            header, (plain,) = self._opener.open(message, key)
+            assert header.purpose == Purpose.NOTICES
+            content = unpack(plain)
+            assert content.sender == "this"
+            said.append((key, Notice(content.kind, content.body)))
         return said
-
-    def hear(self, body: Any) -> None:
-        self.notices.take(Envelope(MESH, "another", 1, NOTICE, body))
 
 
 def test_the_brokers_of_others_get_the_owners_notice() -> None:
     node = Node(BROKER)
     node.connect(node.other)
-    assert node.said(node.other) == [("mesh.key", BROKER)]
+    assert node.said(node.other) == [(TX_KEY, BROKER)]
     assert node.said(node.own) == []
 
 
@@ -124,9 +126,9 @@ def test_haste_begins_with_the_first_neighbour_who_is_answered_if_it_asks() -> N
     node.notices.on_hearing(is_hearing=True)
     own.told.clear()
     assert own.patient
-    node.hear(ANSWERS)
+    node.notices.take(ANSWERS)
     assert (own.patient, own.wakes, own.told) == (False, 1, [])
-    node.hear(ASKS)
+    node.notices.take(ASKS)
     assert own.wakes == 2
     assert node.said(own) == [(LISTENER_KEY, ANSWERS)]
     assert not own.patient
@@ -135,6 +137,25 @@ def test_haste_begins_with_the_first_neighbour_who_is_answered_if_it_asks() -> N
 
 def test_the_notices_of_other_nodes_are_handed_on() -> None:
     node = Node()
-    node.hear(BROKER)
+    node.notices.take(BROKER)
     assert node.noticed == [BROKER]
     assert node.own.patient
+
+
+def test_a_child_that_was_forked_meanwhile_sends_no_notice() -> None:
+    node = Node(BROKER)
+    node.is_forked = True
+    node.connect(node.other)
+    node.notices.on_hearing(is_hearing=True)
+    assert node.other.told == node.own.told == []
+
+
+def test_a_kind_of_notice_that_is_not_known_is_ignored_here_and_handed_on() -> None:
+    """A newer version may send it; what the owner does with it is no matter of neighbours."""
+    node = Node()
+    node.notices.on_hearing(is_hearing=True)
+    node.own.told.clear()
+    newer = Notice(99, b"\1")
+    node.notices.take(newer)
+    assert node.noticed == [newer]
+    assert (node.own.patient, node.own.wakes, node.own.told) == (True, 0, [])

@@ -212,8 +212,10 @@ def test_keys_that_change_while_others_send(witness: Witness) -> None:
     threads = [threading.Thread(target=run) for _ in range(4)]
     for thread in threads:
         thread.start()
-    for n in range(300):
-        codec.change_keys([OTHER_KEY, KEY] if n % 2 else [KEY, OTHER_KEY])
+    changes = 0
+    while changes < 300 or len(witness.uses) < 300:
+        codec.change_keys([OTHER_KEY, KEY] if changes % 2 else [KEY, OTHER_KEY])
+        changes += 1
     ended.set()
     for thread in threads:
         thread.join(scaled(30))

@@ -823,3 +823,11 @@ def test_the_check_of_key_hashes_changes_nothing(value: Any) -> None:
         patch.setattr(pickle_cost, "FEW_KEYS", -1)
         patch.setattr(pickle_check, "SMALL_BYTES", 0)
         assert restricted.loads(restricted.dumps(value)) == value
+
+
+@pytest.mark.parametrize("name", ["mo\x1b[2J", "na\rme", "\u202e"], ids=repr)
+def test_a_class_that_is_refused_puts_nothing_unprintable_into_the_log(name: str) -> None:
+    data = b"\x80\x03c" + name.encode() + b"\n" + name.encode() + b"\nN\x85R."
+    with pytest.raises(ClassRefused) as caught:
+        RestrictedPickle().loads(data)
+    assert str(caught.value).isprintable()
