@@ -64,36 +64,74 @@ def address_bytes(header: bytes, exchange: str, routing_key: str) -> bytes:
     return header + bytes((len(name),)) + name + routing_key.encode()
 
 
-class _Seal(NamedTuple):
-    """How the records of one purpose and routing key are encrypted with one key."""
+class _EpochKey(NamedTuple):
+    """The key of an epoch and purpose, and the header of all messages with it."""
 
     keyring: KeyRing
+    prefix: bytes
+    cipher: AESGCM
+
+
+class _Seal(NamedTuple):
+    """How the records of one purpose and routing key are encrypted."""
+
+    key: _EpochKey
     heading: Heading
     address: bytes
-    cipher: AESGCM
 
 
 class _Line:
     """What has one numbering: the records of one purpose and routing key, in one start."""
 
-    __slots__ = ("guess", "numbers", "outer", "seal", "start")
+    __slots__ = ("guess", "numbers", "seal", "stream")
 
-    def __init__(self, start: _Start, outer: itertools.count[int], seal: _Seal) -> None:
-        self.start = start
-        self.outer = outer
+    def __init__(self, stream: _Stream, seal: _Seal) -> None:
+        self.stream = stream
         self.numbers = itertools.count(1)
         self.guess = 1
         """The number that comes next, unless somebody claims one meanwhile."""
         self.seal = seal
 
 
+class _Stream:
+    """The records of one purpose, in one start."""
+
+    def __init__(self, epoch: bytes, purpose: Purpose, network: str, keyring: KeyRing) -> None:
+        self.outer = itertools.count(1)
+        self.lines: dict[str, _Line] = {}
+        self._epoch = epoch
+        self.purpose = purpose
+        self._network = network
+        self._key = self._derive(keyring)
+
+    def line(self, routing_key: str, keyring: KeyRing) -> _Line:
+        """The line of a routing key, to be encrypted with the first of these keys."""
+        line = self.lines.get(routing_key)
+        if line is None:
+            line = self.lines.setdefault(routing_key, _Line(self, self._seal(routing_key, keyring)))
+        if line.seal.key.keyring is not keyring:
+            line.seal = self._seal(routing_key, keyring)
+        return line
+
+    def _seal(self, routing_key: str, keyring: KeyRing) -> _Seal:
+        key = self._key
+        if key.keyring is not keyring:
+            key = self._key = self._derive(keyring)
+        address = address_bytes(key.prefix, self._network, routing_key)
+        return _Seal(key, Heading(routing_key, key.prefix), address)
+
+    def _derive(self, keyring: KeyRing) -> _EpochKey:
+        prefix = Header(self.purpose, keyring.first.id, self._epoch).pack()
+        cipher = keyring.first.cipher(self._epoch, self.purpose, self._network)
+        return _EpochKey(keyring, prefix, cipher)
+
+
 class _Start:
     """An epoch, and everything that is counted in it."""
 
-    def __init__(self, epoch: bytes) -> None:
+    def __init__(self, epoch: bytes, network: str, keyring: KeyRing) -> None:
         self.epoch = epoch
-        self.outer = {purpose: itertools.count(1) for purpose in Purpose}
-        self.lines: dict[tuple[Purpose, str], _Line] = {}
+        self.streams = {purpose: _Stream(epoch, purpose, network, keyring) for purpose in Purpose}
 
 
 class Draft(NamedTuple):
@@ -135,7 +173,7 @@ class Sealer:
         self._name = name_bytes(name)
         self._now = now
         self._random = random
-        self._start = _Start(random(EPOCH_BYTES))
+        self._start = self._new_start()
         disown_in_child(self, Stage.NETWORKS)
 
     @property
@@ -163,14 +201,7 @@ class Sealer:
                 f"is {size:,} bytes encrypted, more than the {self._codec.max_bytes:,} of "
                 "Limits.event_bytes: send less at once, or raise the limit on every node"
             )
-        start = self._start
-        line = start.lines.get((purpose, routing_key))
-        if line is None:
-            seal = self._new_seal(start, self._codec.keyring, purpose, routing_key)
-            new = _Line(start, start.outer[purpose], seal)
-            line = start.lines.setdefault((purpose, routing_key), new)
-        elif line.seal.keyring is not self._codec.keyring:
-            line.seal = self._new_seal(start, self._codec.keyring, purpose, routing_key)
+        line = self._start.streams[purpose].line(routing_key, self._codec.keyring)
         sequence = line.guess
         return Draft(self._encrypt(line, kind, sequence, body), sequence, kind, body, line)
 
@@ -187,28 +218,21 @@ class Sealer:
         record = draft.record
         if sequence != draft.sequence:  # somebody else has claimed that number meanwhile
             record = self._encrypt(line, draft.kind, sequence, draft.body)
-        return record if line.start is self._start else None
+        is_ours = line.stream is self._start.streams[line.stream.purpose]
+        return record if is_ours else None
 
     def _encrypt(self, line: _Line, kind: int, sequence: int, body: bytes) -> Record:
         seal = line.seal
         plain = pack(kind, self._name, max(0, int(self._now() * 1000)), sequence, body)
         # At its end, the outer number no longer fits and raises, so that it never begins anew.
-        nonce = next(line.outer).to_bytes(OUTER_BYTES, "big") + self._random(RANDOM_BYTES)
+        nonce = next(line.stream.outer).to_bytes(OUTER_BYTES, "big") + self._random(RANDOM_BYTES)
         return Record(
-            seal.heading, pack_record(nonce, seal.cipher.encrypt(nonce, plain, seal.address))
+            seal.heading, pack_record(nonce, seal.key.cipher.encrypt(nonce, plain, seal.address))
         )
 
-    def _new_seal(
-        self, start: _Start, keyring: KeyRing, purpose: Purpose, routing_key: str
-    ) -> _Seal:
-        prefix = Header(purpose, keyring.first.id, start.epoch).pack()
-        return _Seal(
-            keyring,
-            Heading(routing_key, prefix),
-            address_bytes(prefix, self._network, routing_key),
-            keyring.first.cipher(start.epoch, purpose, self._network),
-        )
+    def _new_start(self) -> _Start:
+        return _Start(self._random(EPOCH_BYTES), self._network, self._codec.keyring)
 
     def disown(self) -> None:
         """Become another start in a forked child: the parent goes on with the old numbers."""
-        self._start = _Start(self._random(EPOCH_BYTES))
+        self._start = self._new_start()

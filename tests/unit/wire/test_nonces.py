@@ -30,7 +30,7 @@ from miros_rabbitmq.wire.message import join
 from miros_rabbitmq.wire.notice import announce_listener
 from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.record import Content, unpack
-from miros_rabbitmq.wire.sealer import Record, Sealer
+from miros_rabbitmq.wire.sealer import Record, Sealer, _Stream
 from tests.helpers import end_child, scaled
 
 from .witness import Witness, codes_of, interrupted, witness
@@ -38,7 +38,15 @@ from .witness import Witness, codes_of, interrupted, witness
 __all__ = ["witness"]
 
 KEY, OTHER_KEY = Fernet.generate_key(), Fernet.generate_key()
-STEPS = codes_of(Sealer.seal, Sealer.commit, Sealer._encrypt, Sealer._new_seal, RootKey.cipher)
+STEPS = codes_of(
+    Sealer.seal,
+    Sealer.commit,
+    Sealer._encrypt,
+    _Stream.line,
+    _Stream._seal,
+    _Stream._derive,
+    RootKey.cipher,
+)
 NETWORK_STEPS = STEPS | codes_of(TopicNetwork.transmit)
 MOST_STEPS = 2_000
 """More than all of these functions have."""

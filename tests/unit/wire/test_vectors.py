@@ -80,7 +80,7 @@ def test_a_sealer_makes_the_same_bytes(vector: dict[str, Any]) -> None:
         random=lambda size: bytes.fromhex(next(drawn)),
     )
     purpose = Purpose(vector["purpose"])
-    sealer._start.outer[purpose] = itertools.count(vector["records"][0]["outer"])
+    sealer._start.streams[purpose].outer = itertools.count(vector["records"][0]["outer"])
     sent = []
     for one in vector["records"]:
         sealed = sealer.seal(
