@@ -133,10 +133,13 @@ def read_records(message: bytes, most: int) -> list[Sealed]:
 
 
 def count_records(message: bytes) -> int:
-    """Return how many records a message has, without a further check; 0 if it has no records."""
+    """Return how many records a message has, unchecked: no more than it has room for."""
     count, at, end = 0, HEADER_BYTES, len(message) - _LENGTH.size
     while at <= end:
-        at += _LENGTH.size + int(_LENGTH.unpack_from(message, at)[0])
+        size = int(_LENGTH.unpack_from(message, at)[0])
+        if size < _LEAST_RECORD:
+            break  # no record is so short: otherwise zeros would be many records, and take long
+        at += _LENGTH.size + size
         count += 1
     return count
 
