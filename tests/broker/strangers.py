@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import pika
@@ -16,6 +16,7 @@ from miros_rabbitmq import (
     SimplePikaTopicPublisher,
 )
 from miros_rabbitmq.wire.envelope import MESH
+from miros_rabbitmq.wire.message import Header, read_header, read_records
 
 from ..helpers import scaled
 from .charts import Chart
@@ -57,6 +58,16 @@ def tap(broker: LocalBroker, exchange: str = MESH, key: str = "#") -> Iterator[l
         yield seen
     finally:
         assert consumer.stop_thread()
+
+
+def check_nonces(seen: Iterable[Delivery]) -> None:
+    """No two records have the same key and nonce, unless one is the other, sent again."""
+    known: dict[tuple[str, Header, bytes], bytes] = {}
+    for message in seen:
+        header = read_header(message.body)
+        for record in read_records(message.body, 1_000_000):
+            used = (message.exchange, header, record.nonce)
+            assert known.setdefault(used, record.ciphertext) == record.ciphertext
 
 
 @contextlib.contextmanager

@@ -135,6 +135,13 @@ def test_a_captured_message_on_another_exchange_is_not_authentic(scene: Scene) -
     assert trace.received == 0
 
 
+def test_a_captured_line_of_a_snoop_is_no_event(scene: Scene) -> None:
+    with tap(scene.broker, SNOOP_TRACE) as lines, attacker(scene.broker, "blue.one") as send:
+        scene.blue.snoop_scribble("a remark")
+        send(wait_until(lambda: lines)[0].body)
+        scene.wait_for(RejectReason.NOT_AUTHENTIC, 1)
+
+
 @pytest.mark.parametrize("header", ["CC", "BCC"])
 def test_a_captured_message_with_a_further_address_is_misrouted(scene: Scene, header: str) -> None:
     """By such a header a message comes with the routing key that it had at first."""

@@ -36,14 +36,14 @@ from miros_rabbitmq.faults import PERMISSIONS
 from miros_rabbitmq.nets import signal_names
 from miros_rabbitmq.urls import amqp_url
 from miros_rabbitmq.wire.envelope import SNOOP_SPY, SNOOP_TRACE, Kind, Purpose
-from miros_rabbitmq.wire.message import HEADER_BYTES, join
+from miros_rabbitmq.wire.message import HEADER_BYTES, join, read_header
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, running
 from .fakes import Fakes, closed_port, start_frame
 from .forging import Forger
-from .strangers import attacker, rejected, tap
+from .strangers import attacker, check_nonces, rejected, tap
 
 KEY, OTHER_KEY = Fernet.generate_key(), Fernet.generate_key()
 
@@ -240,7 +240,7 @@ def test_keys_are_rotated_on_a_running_mesh_and_no_event_is_lost(
             if n != m
         )
 
-    with running(*charts, peers=1):
+    with running(*charts, peers=1), tap(broker_a) as seen:
         threads = [threading.Thread(target=transmit, args=(n,)) for n in range(3)]
         for thread in threads:
             thread.start()
@@ -258,6 +258,8 @@ def test_keys_are_rotated_on_a_running_mesh_and_no_event_is_lost(
         for chart in charts:
             assert rejected(chart) == {}
             assert chart.nets.stats().mesh.gaps == 0
+        check_nonces(list(seen))
+        assert len({read_header(message.body).key_id for message in seen}) == 2
         stranger = Forger(KEY, "rotation").message(("OLD_KEY", 1))
         with attacker(broker_a, "rotation") as send:
             send(stranger)
