@@ -133,13 +133,16 @@ def read_records(message: bytes, most: int) -> list[Sealed]:
 
 
 def count_records(message: bytes) -> int:
-    """Return how many records a message has, unchecked: no more than it has room for."""
-    count, at, end = 0, HEADER_BYTES, len(message) - _LENGTH.size
-    while at <= end:
-        size = int(_LENGTH.unpack_from(message, at)[0])
-        if size < _LEAST_RECORD:
-            break  # no record is so short: otherwise zeros would be many records, and take long
+    """Return how many records a message has, as far as its lengths are possible ones.
+
+    Anybody may send us such a message, so this takes no longer than for an honest one of that size.
+    """
+    count, at, end = 0, HEADER_BYTES, len(message)
+    while at + _LENGTH.size <= end:
+        (size,) = _LENGTH.unpack_from(message, at)
         at += _LENGTH.size + size
+        if size < _LEAST_RECORD or at > end:
+            break
         count += 1
     return count
 
