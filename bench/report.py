@@ -17,6 +17,7 @@ ORDER = (
     "start",
     "peers",
     "trace",
+    "sizes",
     "pid",
     "breakdown",
 )
@@ -30,6 +31,7 @@ TITLES = {
     "start": "Start",
     "peers": "Peers",
     "trace": "Trace",
+    "sizes": "Bytes of an event",
 }
 """Measurements of the main table."""
 

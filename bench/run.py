@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import breakdown, costs, plots, report, tempo, traffic
+from . import breakdown, costs, plots, report, sizes, tempo, traffic
 from .figure import Result, Size
 from .stage import ROOT, machine, open_stage, open_wide
 
@@ -24,6 +24,7 @@ PAIR: dict[str, Callable[[Any, Size], Result]] = {
     "trace": costs.trace,
     "pid": tempo.pid,
     "breakdown": breakdown.breakdown,
+    "sizes": sizes.sizes,
 }
 """Measurements on two nodes."""
 

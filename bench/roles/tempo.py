@@ -16,11 +16,16 @@ from miros_rabbitmq.amqp.link import Role
 from miros_rabbitmq.amqp.parameters import Endpoint
 from miros_rabbitmq.amqp.reactor import Reactor
 from miros_rabbitmq.amqp.sender import Sender, Traffic
-from miros_rabbitmq.wire.envelope import TOKEN_SEPARATOR
+from miros_rabbitmq.wire.sealer import Heading, Record
 
 from .talk import hear, play, say
 
-FILLING = b"x" * 200
+HEADING = Heading("tempo", b"h" * 23)
+"""As long as the header of a message of events."""
+
+FILLING = b"x" * 79
+TIME_BYTES = 17
+RECORD_BYTES = TIME_BYTES + len(FILLING)
 """With a time in front, the size of an encrypted event with a small payload."""
 
 CONFIRMED_S = 20.0
@@ -49,9 +54,9 @@ def receive_timed(url: str, exchange: str, **_: Any) -> None:
         latencies: list[float] = []
         batches = []
         for arrived_s, body in taken:
-            tokens = body.split(TOKEN_SEPARATOR)
-            batches.append((arrived_s, len(tokens)))
-            latencies += [arrived_s - float(token.partition(b" ")[0]) for token in tokens]
+            begins = range(len(HEADING.prefix), len(body), RECORD_BYTES)
+            batches.append((arrived_s, len(begins)))
+            latencies += [arrived_s - float(body[at : at + TIME_BYTES]) for at in begins]
         say({"latencies": latencies, "batches": batches})
     consumer.stop_thread()
     say({})
@@ -73,13 +78,13 @@ def _post(publisher: Sender, events: int, rate: float) -> None:
             delay_s = began_s + number / rate - time.monotonic()
             if delay_s > 0:
                 time.sleep(delay_s)
-        token = b"%.6f %b" % (time.monotonic(), FILLING)
-        assert publisher.post_in_order(token, time.monotonic() + CONFIRMED_S)
+        record = Record(HEADING, b"%*.6f%b" % (TIME_BYTES, time.monotonic(), FILLING))
+        assert publisher.post_in_order(record, time.monotonic() + CONFIRMED_S)
 
 
 def _publisher(url: str, exchange: str, snoop: bool, limits: Limits) -> Sender:
     """A publisher like that of the mesh, or like that of a snoop."""
-    traffic = Traffic(exchange, "tempo", separator=TOKEN_SEPARATOR, lossy=snoop, patient=snoop)
+    traffic = Traffic(exchange, joined=True, lossy=snoop, patient=snoop)
     endpoint = Endpoint(AmqpUrl(url), limits)
     publisher = Sender(endpoint, Role("tempo"), traffic, Reactor("tempo publisher"))
     publisher.start()

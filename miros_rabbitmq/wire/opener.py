@@ -90,8 +90,10 @@ class Opener:
             known.address = address_bytes(prefix, self._network, routing_key)
             known.routing_key = routing_key
         contents = _decrypt(known.cipher, records, known.address)
-        if contents is None:  # of another key that has the same id, or not authentic
-            return self._open_unknown(message, routing_key, keyring)
+        if contents is None:
+            if len(keyring.with_id(known.header.key_id)) > 1:  # it may be of another of these
+                return self._open_unknown(message, routing_key, keyring)
+            raise _not_authentic()
         self._known.move_to_end(prefix)
         return Opened(known.header, contents)
 
@@ -117,14 +119,18 @@ class Opener:
                 if len(self._known) > self._most_ciphers:
                     self._known.popitem(last=False)
                 return Opened(header, contents)
-        raise MessageRejected(
-            RejectReason.NOT_AUTHENTIC,
-            "it was made up or changed on its way, or captured and sent again to another exchange "
-            "or with another routing key",
-        )
+        raise _not_authentic()
 
 
 _PURPOSES = frozenset(Purpose)
+
+
+def _not_authentic() -> MessageRejected:
+    return MessageRejected(
+        RejectReason.NOT_AUTHENTIC,
+        "it was made up or changed on its way, or captured and sent again to another exchange or "
+        "with another routing key",
+    )
 
 
 def _decrypt(cipher: AESGCM, records: list[Sealed], address: bytes) -> list[bytes] | None:

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import itertools
 import os
-import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -154,7 +153,7 @@ class Sealer:
         codec: has the keys, and says how large a message may be.
         network: the exchange.
         name: the sender's name; travels encrypted.
-        now: the wall clock, in seconds since 1970.
+        now: the wall clock, in seconds since 1970; default is that of the codec.
         random: returns so many random bytes; another is only for reproducible examples.
     """
 
@@ -164,14 +163,14 @@ class Sealer:
         network: str,
         name: str,
         *,
-        now: Callable[[], float] = time.time,
+        now: Callable[[], float] | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
         self.name = name
         self._codec = codec
         self._network = network
         self._name = name_bytes(name)
-        self._now = now
+        self._now = now or codec.now
         self._random = random
         self._start = self._new_start()
         disown_in_child(self, Stage.NETWORKS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import re
 import threading
 import time
@@ -47,8 +48,13 @@ from miros_rabbitmq.amqp.sender import Sender, Traffic
 from miros_rabbitmq.amqp.standalone import Standalone
 from miros_rabbitmq.logs import must_not_wait
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
+from miros_rabbitmq.wire.envelope import MESH
+from miros_rabbitmq.wire.message import count_records
+from miros_rabbitmq.wire.sealer import Heading, Record
 
 from ..helpers import Poison, scaled, wait_until
+from .forging import Forger
+from .strangers import tap
 
 EXCHANGE = "test.exchange"
 
@@ -85,7 +91,7 @@ def test_bytes_and_text_arrive_in_order_each_as_a_message_of_its_own(broker_a: L
 
 
 def test_values_arrive_as_they_were_and_are_encrypted_on_the_way(broker_a: LocalBroker) -> None:
-    codec = Codec(EXCHANGE, [Fernet.generate_key()])
+    codec = Codec(Fernet.generate_key())
     heard: list[Envelope] = []
     wire: list[Delivery] = []
     tap = SimplePikaTopicConsumer(broker_a.url(), EXCHANGE, "#", on_message=wire.append)
@@ -99,15 +105,33 @@ def test_values_arrive_as_they_were_and_are_encrypted_on_the_way(broker_a: Local
         with pytest.raises(PayloadRefused):
             publisher.post_fifo(object())
         publisher.post_fifo("last")
-        wait_until(lambda: len(heard) == 4 and sum(b.body.count(b"\n") + 1 for b in wire) == 4)
+        wait_until(lambda: len(heard) == 4 and sum(count_records(one.body) for one in wire) == 4)
     assert [one.body for one in heard] == ["secret", {"t": (1, 2)}, 3, "last"]
     assert [one.sequence for one in heard] == [1, 2, 3, 4]
     assert {one.sender for one in heard} == {"thermo"}
     assert not any(word in one.body for one in wire for word in (b"secret", b"thermo"))
 
 
+def test_an_event_is_small_on_the_wire_alone_and_in_a_batch(broker_a: LocalBroker) -> None:
+    """Compared with 204 bytes, and 205 in a batch, that it had as a Fernet token."""
+    publisher = PikaTopicPublisher(
+        broker_a.url(), MESH, "sizes", codec=Codec(Fernet.generate_key()), name="chart"
+    )
+    event = ("SIGNAL", "x" * 20)
+    for _ in range(100):
+        publisher.post_fifo(event)
+    with tap(broker_a, key="sizes") as seen, running(publisher):
+        wait_until(lambda: len(seen) == 1)
+        publisher.post_fifo(event)
+        wait_until(lambda: len(seen) == 2)
+    batch, alone = (one.body for one in seen)
+    assert (count_records(batch), count_records(alone)) == (100, 1)
+    assert len(alone) <= 0.7 * 204
+    assert len(batch) / 100 <= 0.6 * 205
+
+
 def test_values_posted_from_many_threads_keep_each_threads_order(broker_a: LocalBroker) -> None:
-    codec = Codec(EXCHANGE, [Fernet.generate_key()])
+    codec = Codec(Fernet.generate_key())
     heard: list[Envelope] = []
     consumer = PikaTopicConsumer(
         broker_a.url(), EXCHANGE, "many", codec=codec, on_message=heard.append
@@ -133,17 +157,29 @@ def test_values_posted_from_many_threads_keep_each_threads_order(broker_a: Local
         assert mine == list(range(200))
 
 
-def test_a_post_in_the_middle_of_a_post_has_a_number_of_its_own(broker_a: LocalBroker) -> None:
-    """As of the handler of a signal."""
+@pytest.mark.parametrize("where", ["serializer", "clock"])
+def test_a_post_in_the_middle_of_a_post_has_a_number_of_its_own(
+    broker_a: LocalBroker, where: str
+) -> None:
+    """As of the handler of a signal, before the number is claimed, or between guess and claim."""
     heard: list[Envelope] = []
+    pending = ["between"]
 
-    def interrupted(value: Any) -> bytes:
-        if value[-1] == "first" and not publisher.stats().waiting:
-            publisher.post_fifo("between")
+    def interrupt(at: str) -> None:
+        if at == where and pending:
+            publisher.post_fifo(pending.pop())
+
+    def serializer(value: Any) -> bytes:
+        interrupt("serializer")
         return json_serializer(value)
 
-    pair: dict[str, Any] = {"serializer": interrupted, "deserializer": json_deserializer}
-    codec = Codec(EXCHANGE, [Fernet.generate_key()], **pair)
+    def now() -> float:
+        interrupt("clock")
+        return time.time()
+
+    codec = Codec(
+        Fernet.generate_key(), serializer=serializer, deserializer=json_deserializer, now=now
+    )
     publisher = PikaTopicPublisher(broker_a.url(), EXCHANGE, "amid", codec=codec, name="amid")
     consumer = PikaTopicConsumer(
         broker_a.url(), EXCHANGE, "amid", codec=codec, on_message=heard.append
@@ -209,7 +245,9 @@ def test_a_slow_callback_holds_messages_back_and_loses_none(broker_a: LocalBroke
 def test_a_message_that_is_too_large_is_rejected_without_waiting_for_room(
     broker_a: LocalBroker,
 ) -> None:
-    codec = Codec(EXCHANGE, Fernet.generate_key(), max_bytes=1_000)
+    key = Fernet.generate_key()
+    codec = Codec(key, max_bytes=1_000)
+    sender = Forger(key, "large", network=EXCHANGE)
     heard: list[Envelope] = []
     may_go_on = threading.Event()
 
@@ -228,7 +266,7 @@ def test_a_message_that_is_too_large_is_rejected_without_waiting_for_room(
     publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "large")
     with running(consumer, publisher):
         for number in (1, 2):
-            publisher.post_fifo(codec.encode("a", 1, number, "small"))
+            publisher.post_fifo(sender.message("small", number))
             publisher.post_fifo(b"x" * 1_001)
         rejected = RejectReason.OVERSIZE
         wait_until(lambda: consumer.stats().rejected.get(rejected) == 2)
@@ -236,7 +274,7 @@ def test_a_message_that_is_too_large_is_rejected_without_waiting_for_room(
         may_go_on.set()
         wait_for_count(2, heard)
         # A message rejected between two that are acknowledged together does not come again.
-        publisher.post_fifo(codec.encode("a", 1, 3, "small"))
+        publisher.post_fifo(sender.message("small", 3))
         wait_for_count(3, heard)
         assert consumer.stats().messages == 5
 
@@ -289,24 +327,25 @@ def test_patient_traffic_goes_out_once_a_beat_or_when_it_fills_a_message(
     consumer = SimplePikaTopicConsumer(
         broker_a.url(), EXCHANGE, "later", on_message=lambda delivery: bodies.append(delivery.body)
     )
-    traffic = Traffic(EXCHANGE, "later", separator=b",", patient=True)
+    traffic = Traffic(EXCHANGE, joined=True, patient=True)
+    heading = Heading("later", b"head:")
     endpoint = Endpoint(AmqpUrl(broker_a.url()), ONE_BEAT)
     sender = Sender(endpoint, Role("patient"), traffic, Reactor("patient"))
 
     def post(text: str) -> None:
-        if sender.enqueue(text.encode()):
+        if sender.enqueue(Record(heading, text.encode())):
             sender.attend()
 
     with running(consumer):
         sender.start()
         assert sender.link.wait_until_ready(scaled(5))
         post("first")
-        wait_until(lambda: bodies == [b"first"])
+        wait_until(lambda: bodies == [b"head:first"])
         for text in "abc":
             post(text)
         assert sender.stats().waiting == 3
         assert sender.flush(scaled(5))
-        wait_until(lambda: bodies[1:] == [b"a,b,c"])
+        wait_until(lambda: bodies[1:] == [b"head:abc"])
         for _ in range(ONE_BEAT.batch_events):
             post("x")
         wait_until(lambda: len(bodies) == 3)
@@ -316,47 +355,67 @@ def test_patient_traffic_goes_out_once_a_beat_or_when_it_fills_a_message(
 
 
 def test_a_flood_is_sent_in_few_messages_and_arrives_in_order(broker_a: LocalBroker) -> None:
-    bodies: list[bytes] = []
-    consumer = SimplePikaTopicConsumer(
-        broker_a.url(), EXCHANGE, "flood", on_message=lambda delivery: bodies.append(delivery.body)
+    codec = Codec(Fernet.generate_key())
+    heard: list[int] = []
+    consumer = PikaTopicConsumer(
+        broker_a.url(),
+        EXCHANGE,
+        "flood",
+        codec=codec,
+        on_message=lambda one: heard.append(one.body),
     )
-    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "flood", separator=b",")
+    publisher = PikaTopicPublisher(broker_a.url(), EXCHANGE, "flood", codec=codec, name="flood")
     with running(consumer, publisher):
         for number in range(5_000):
-            publisher.post_fifo(str(number))
+            publisher.post_fifo(number)
         assert publisher.flush(scaled(20))
-        wait_until(lambda: b",".join(bodies).count(b",") == 4_999)
+        wait_until(lambda: len(heard) == 5_000)
         assert publisher.stats().messages < 2_500
-    assert [int(text) for text in b",".join(bodies).split(b",")] == list(range(5_000))
+    assert heard == list(range(5_000))
 
 
+@pytest.mark.parametrize("joined", [False, True], ids=["bytes", "values"])
 def test_several_threads_post_to_one_publisher_and_nothing_is_lost_or_out_of_order(
-    broker_a: LocalBroker,
+    broker_a: LocalBroker, joined: bool
 ) -> None:
     """This holds whether one of them or the publisher's own thread writes to the socket."""
-    bodies: list[bytes] = []
-    consumer = SimplePikaTopicConsumer(
-        broker_a.url(), EXCHANGE, "many", on_message=lambda delivery: bodies.append(delivery.body)
-    )
-    publisher = SimplePikaTopicPublisher(broker_a.url(), EXCHANGE, "many", separator=b",")
+    heard: list[tuple[int, int]] = []
+    codec = Codec(Fernet.generate_key())
+    url, key = broker_a.url(), "several"
+    consumer: Standalone
+    if joined:
+        values = PikaTopicPublisher(url, EXCHANGE, key, codec=codec, name="several")
+        consumer = PikaTopicConsumer(
+            url, EXCHANGE, key, codec=codec, on_message=lambda one: heard.append(one.body)
+        )
+        publisher: PikaTopicPublisher | SimplePikaTopicPublisher = values
+    else:
+        texts = SimplePikaTopicPublisher(url, EXCHANGE, key)
+        consumer = SimplePikaTopicConsumer(
+            url, EXCHANGE, key, on_message=lambda one: heard.append(json.loads(one.body))
+        )
+        publisher = texts
 
     def post(thread: int) -> None:
         for number in range(1_000):
-            publisher.post_fifo(f"{thread}:{number}")
+            value = (thread, number)
+            if joined:
+                values.post_fifo(value)
+            else:
+                texts.post_fifo(json.dumps(value))
             if number % 50 == 0:
                 time.sleep(0.001)  # so that some find it idle
 
     with running(consumer, publisher):
         threads = [threading.Thread(target=post, args=(n,)) for n in range(4)]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join()
+        for one in threads:
+            one.start()
+        for one in threads:
+            one.join()
         assert publisher.flush(scaled(20))
-        wait_until(lambda: b",".join(bodies).count(b",") == 3_999)
-    posts = [text.split(b":") for text in b",".join(bodies).split(b",")]
+        wait_for_count(4_000, heard)
     for n in range(4):
-        assert [int(number) for thread, number in posts if int(thread) == n] == list(range(1_000))
+        assert [number for thread, number in heard if thread == n] == list(range(1_000))
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, TimeoutError, AttributeError])
@@ -383,9 +442,10 @@ def test_an_exception_in_the_middle_of_a_send_costs_a_connection_and_no_event(
         assert publisher.flush(scaled(5))
         send = native.Publishing.publish
 
-        def interrupt(self: native.Publishing, body: bytes) -> bool:
+        def interrupt(self: native.Publishing, routing_key: str, body: bytes) -> bool:
             if must_not_wait() or interrupted.is_set():
-                return send(self, body)  # it was busy with the connection, and took this one over
+                # It was busy with the connection, and took this one over.
+                return send(self, routing_key, body)
             interrupted.set()
             raise error
 

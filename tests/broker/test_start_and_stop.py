@@ -340,7 +340,7 @@ def test_the_handler_of_a_signal_may_stop_a_chart_or_transmit_in_the_middle_of_a
     handlers = list[Callable[[], object]]()
 
     def interrupted(value: Any) -> bytes:
-        if handlers and value[-1] == ("NEWS", None):
+        if handlers and value == ("NEWS", None):
             handlers.pop()()
         return json_serializer(value)
 

@@ -124,9 +124,9 @@ def test_a_slow_and_thin_link_loses_nothing_and_is_not_taken_for_a_dead_one(
         connections = thin.connections, slow.connections
         thin.slow_down(bytes_a_second=200_000)
         slow.slow_down(delay_s=0.3)
-        # Some 500 KB, which take longer than a silent connection may stay silent.
+        # Some 600 KB, which take longer than a silent connection may stay silent.
         began_s = time.monotonic()
-        system.talkers[1].send(2_000)
+        system.talkers[1].send(5_000)
         wait_until(system.ledger.is_settled, 60, system.describe)
         assert time.monotonic() - began_s > 2
         assert (thin.connections, slow.connections) == connections

@@ -36,6 +36,8 @@ from miros_rabbitmq.amqp.reactor import READ, Reactor
 from miros_rabbitmq.amqp.sender import Sender, Traffic
 from miros_rabbitmq.logs import write_all
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
+from miros_rabbitmq.wire.sealer import Heading
+from miros_rabbitmq.wire.sealer import Record as WireRecord
 
 from ..broker.certificates import make
 from ..broker.charts import Record, arguments_for, listening, make_active_object, running
@@ -241,6 +243,8 @@ def all_have_failed(links: list[Link], failed: set[Link]) -> bool:
 
 # On one reactor, without charts.
 
+HEADING = Heading("a.key", b"")
+
 
 class Senders:
     """Senders that share one reactor, and end with the test."""
@@ -253,7 +257,7 @@ class Senders:
         self, url: AmqpUrl, limits: Limits | None = None, tls: ssl.SSLContext | None = None
     ) -> Sender:
         endpoint = Endpoint(url, limits or Limits(heartbeat_s=1), tls)
-        sender = Sender(endpoint, Role("sender"), Traffic("isolation.test", "a.key"), self.reactor)
+        sender = Sender(endpoint, Role("sender"), Traffic("isolation.test"), self.reactor)
         self.made.append(sender)
         return sender
 
@@ -281,7 +285,9 @@ def senders() -> Iterator[Senders]:
 def post(sender: Sender, count: int = 20) -> None:
     """Post, and wait for the confirms."""
     for number in range(count):
-        assert sender.post_in_order(b"%d" % number, time.monotonic() + scaled(5))
+        assert sender.post_in_order(
+            WireRecord(HEADING, b"%d" % number), time.monotonic() + scaled(5)
+        )
     assert sender.flush(scaled(5))
 
 
@@ -445,7 +451,7 @@ def test_a_caller_that_is_held_up_within_a_link_holds_up_that_link_alone(
     caller.start()
     try:
         assert inside.wait(scaled(5))
-        victim.enqueue(b"waits")
+        victim.enqueue(WireRecord(HEADING, b"waits"))
         victim.attend()  # returns at once
         began_s = time.monotonic()
         while time.monotonic() - began_s < 2.5:  # longer than two heartbeats
