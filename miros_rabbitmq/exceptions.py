@@ -102,6 +102,7 @@ class RejectReason(enum.Enum):
     OTHER_FORMAT = "of another format"
     MALFORMED = "not laid out like one of ours"
     NOT_AUTHENTIC = "not authenticated by a key of ours"
+    GIVEN_UP = "in a gap that was closed, because there were too many"
     TOO_OLD = "older than max_age_s"
     CLOCK_SKEW = "from the future: a clock is wrong"
     NOT_DESERIALIZABLE = "refused by the deserializer"

@@ -21,6 +21,7 @@ import enum
 import functools
 import logging
 import os
+import signal
 import threading
 import time
 import weakref
@@ -110,7 +111,26 @@ def _attempt(step: Callable[[], object], member: object, what: str) -> None:
         logger.exception("%r could not be %s", member, what)
 
 
-def _disown_all() -> None:
+_signals: set[signal.Signals] | set[int] = set()
+"""Which signals the forking thread had blocked before."""
+
+
+def _before_fork() -> None:
+    # Ctrl-C in a terminal goes to the child, too, and so may any signal. It must not come before
+    # the child has forgotten what belongs to the parent, neither as an exception nor as a handler.
+    global _signals
+    _lock.acquire()
+    if hasattr(signal, "pthread_sigmask"):
+        _signals = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+
+
+def _after_fork_in_parent() -> None:
+    blocked = _signals
+    _lock.release()
+    _set_signals(blocked)
+
+
+def _after_fork_in_child() -> None:
     global _lock
     _lock = threading.RLock()
     for ending in _ending.values():
@@ -118,6 +138,12 @@ def _disown_all() -> None:
     for stage in reversed(Stage):
         for member in list(_forkable[stage]):
             _attempt(member.disown, member, "disowned")
+    _set_signals(_signals)
+
+
+def _set_signals(blocked: set[signal.Signals] | set[int]) -> None:
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
 
 atexit.register(end_all)
@@ -125,7 +151,7 @@ if hasattr(os, "register_at_fork"):  # not on Windows, where nothing forks
     # A fork waits until other threads have finished their changes of the registries, so that the
     # child gets a consistent copy.
     os.register_at_fork(
-        before=lambda: _lock.acquire(),
-        after_in_parent=lambda: _lock.release(),
-        after_in_child=_disown_all,
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
     )

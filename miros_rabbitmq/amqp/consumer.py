@@ -167,7 +167,7 @@ def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
         taker.own,
         taker.duplicates,
         taker.gaps,
-        dict(taker.rejected),
+        taker.rejected,
         receiver.link.connection_name,
         receiver.queue_name,
     )

@@ -8,12 +8,12 @@ not authentic reach no deserializer.
 from __future__ import annotations
 
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ..delivery.window import Arrival, Windows
+from ..delivery.window import Arrival, Bounds
 from ..exceptions import MessageRejected, RejectReason
 from ..limits import Limits
 from ..logs import RelayedLogger
@@ -22,26 +22,27 @@ from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose
 from ..wire.message import HEADER_BYTES, RECORD_OVERHEAD, count_records, epoch_of, purpose_of
 from ..wire.notice import Notice
-from ..wire.opener import Opened, Opener
+from ..wire.opener import Opened, Opener, UnknownKey
 from ..wire.record import Content, unpack
+from .bindings import Bindings
+from .freshness import Freshness, Key
 from .message_io import Delivery
 from .receiver import Outcome, Ticket
+from .rejections import Rejections
 from .sinks import SharedTicket, Sink
-from .topic_pattern import TopicPattern
 
 logger = RelayedLogger(__name__)
 
-_MOST_RECORDS = 4_096
-"""The most records in one message; many times the default of ``Limits.batch_events``."""
-
-_MOST_ROUTING_KEYS = 1_024
-"""The most routing keys for which is remembered whether they are ours."""
+_MOST_RECORDS = 2_048
+"""The most records in one message: many more than the default of ``Limits.batch_bytes`` has room
+for."""
 
 _MOST_NOTICE_BYTES = 1024 * 1024
 """The most memory for what is remembered of notices."""
 
-_WARN_INTERVAL_S = 60.0
-"""Each reason for rejecting messages is logged as a warning at most once in this time."""
+_NOTICE_BOUNDS = Bounds(most_ranges=8)
+"""What is remembered of each sender of notices. Each broker gets some of them, so a receiver sees
+gaps all the time; and a notice that is repeated does little harm."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +50,20 @@ class Admission:
     """Which envelopes are taken.
 
     Args:
-        bindings: the patterns with which the queue is bound. A message may come by a routing key
-            that matches none of them: by a header ``CC`` or ``BCC``, or by a binding that somebody
-            else has made. It is rejected.
-        own_epoch: the epoch of the node's own envelopes, which are skipped.
+        bindings: the patterns with which the queue is bound.
+        notice_bindings: further patterns, for notices. Messages by these routing keys that are
+            encrypted with the key of another system are not counted as rejected.
+        own_epochs: the epochs of the node's own envelopes, which are skipped.
         admit: called with each new envelope; raises `MessageRejected` to reject it.
         on_notice: called with each new notice; without it, notices are ignored. Both callbacks are
             called in the reactor's thread and return at once.
-        in_passing: routing keys of messages that are not counted as rejected when they are
-            encrypted with another key.
     """
 
     bindings: Sequence[str]
-    own_epoch: bytes | None = None
+    notice_bindings: Sequence[str] = ()
+    own_epochs: frozenset[bytes] = frozenset()
     admit: Callable[[Envelope], object] | None = None
     on_notice: Callable[[Notice], object] | None = None
-    in_passing: tuple[str, ...] = ()
 
 
 class EnvelopeTaker:
@@ -91,31 +90,30 @@ class EnvelopeTaker:
         self.received = 0
         """Envelopes that went to the sink."""
         self.own = 0
-        """Envelopes of the own node that were skipped."""
+        """Envelopes of the own node that were skipped. Their epoch is in clear and nothing of them
+        is checked, so somebody who has the broker's password can raise this number."""
         self.duplicates = 0
         """Envelopes that came again and were skipped."""
-        self.rejected: Counter[RejectReason] = Counter()
         self._name = name
         self._network = network
         self._kind = Kind.on(network)
         self._codec = codec
         self._sink = sink
         self._admission = admission
-        self._patterns = [TopicPattern(pattern) for pattern in admission.bindings]
-        self._routing_keys: dict[str, bool] = {}
+        self._bindings = Bindings(network, admission.bindings, admission.notice_bindings)
         self._opener = Opener(codec, network, max(_MOST_RECORDS, limits.batch_events))
-        most_windows = max(2, limits.duplicate_senders)
-        self._windows = Windows(most_windows, limits.duplicate_bytes)
-        self._notice_windows = Windows(most_windows, _MOST_NOTICE_BYTES)
-        self._forgotten = 0
         self._age = AgeCheck(codec.max_age_s, codec.now)
+        senders = limits.duplicate_senders
+        self._events = Freshness(self._age, senders, limits.duplicate_bytes)
+        self._notices = Freshness(self._age, senders, _MOST_NOTICE_BYTES, _NOTICE_BOUNDS)
+        self._forgotten = 0
+        self._rejections = Rejections(name)
         self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
-        self._warned_s: dict[str, float] = {}
-        # Of the message that is being taken: the contents that remain, their window, how many were
-        # valid, how many went to the sink, whether some had come before, and the ticket of these.
+        # Of the message that is being taken: the contents that remain, where they come from, how
+        # many were valid, how many went to the sink, whether some had come before, and the ticket.
         self._contents: deque[bytes] | None = None
-        self._window: tuple[bytes, str] = (b"", "")
+        self._key: Key = (b"", "")
         self._taken = self._handed = 0
         self._has_duplicates = False
         self._ticket: SharedTicket | None = None
@@ -123,7 +121,12 @@ class EnvelopeTaker:
     @property
     def gaps(self) -> int:
         """Envelopes that were skipped and have not come since."""
-        return self._windows.gaps
+        return self._events.gaps
+
+    @property
+    def rejected(self) -> dict[RejectReason, int]:
+        """Messages and envelopes that were rejected, by reason; a copy."""
+        return dict(self._rejections.counts)
 
     def begin(self) -> None:
         """Note that the queue exists: what comes now was sent after this, or is a repetition."""
@@ -134,28 +137,28 @@ class EnvelopeTaker:
         if len(delivery.body) <= self._max_bytes:
             return False
         size = f"{len(delivery.body):,} bytes in one message"
-        self._count_rejected(MessageRejected(RejectReason.OVERSIZE, size))
+        self._rejections.count(MessageRejected(RejectReason.OVERSIZE, size))
         return True
 
     def take(self, delivery: Delivery) -> Outcome | Ticket:
         """Take the envelopes of a message, as far as there is room."""
         contents = self._contents
         if contents is None:
-            if self._is_own(delivery.body):
-                return Outcome.HANDLED
             try:
                 opened = self._open(delivery)
             except MessageRejected as error:
-                is_foreign = error.reason is RejectReason.NOT_AUTHENTIC
-                if not (is_foreign and delivery.routing_key in self._admission.in_passing):
-                    self._count_rejected(error)
+                is_for_all = delivery.routing_key in self._admission.notice_bindings
+                if not (is_for_all and isinstance(error, UnknownKey)):
+                    self._rejections.count(error)
                 return Outcome.REJECTED
+            if opened is None:
+                return Outcome.HANDLED
             self._taken = self._handed = 0
             if opened.header.purpose == Purpose.NOTICES:
                 self._take_notices(opened, delivery.routing_key)
                 return Outcome.HANDLED if self._taken else Outcome.REJECTED
             contents = self._contents = deque(opened.contents)
-            self._window = opened.header.epoch, delivery.routing_key
+            self._key = opened.header.epoch, delivery.routing_key
             self._has_duplicates = False
             self._ticket = self._sink.begin()
         while contents:
@@ -187,75 +190,52 @@ class EnvelopeTaker:
 
     # A whole message.
 
-    def _is_own(self, message: bytes) -> bool:
-        """Count a message of the own node, which is skipped."""
-        own_epoch = self._admission.own_epoch
-        if own_epoch is None or epoch_of(message) != own_epoch:
-            return False
-        if purpose_of(message) == Purpose.EVENTS:
-            self.own += count_records(message)
-        return True
-
-    def _open(self, delivery: Delivery) -> Opened:
-        if delivery.exchange != self._network:
-            raise MessageRejected(RejectReason.WRONG_NETWORK, f"{delivery.exchange[:40]!r}")
-        routing_key = delivery.routing_key
-        is_ours = self._routing_keys.get(routing_key)
-        if is_ours is None:
-            is_ours = any(pattern.matches(routing_key) for pattern in self._patterns)
-            if len(self._routing_keys) >= _MOST_ROUTING_KEYS:
-                self._routing_keys.clear()
-            self._routing_keys[routing_key] = is_ours
-        if not is_ours:
-            raise MessageRejected(
-                RejectReason.MISROUTED,
-                f"{routing_key[:40]!r}, by a header CC or BCC, or a binding that is not ours",
-            )
-        return self._opener.open(delivery.body, routing_key)
+    def _open(self, delivery: Delivery) -> Opened | None:
+        """Decrypt a message; returns `None` for one of the own node, which is skipped."""
+        message = delivery.body
+        purpose = purpose_of(message)
+        self._bindings.check(delivery, purpose)
+        if epoch_of(message) in self._admission.own_epochs:
+            if purpose == Purpose.EVENTS:
+                self.own += count_records(message)
+            return None
+        return self._opener.open(message, delivery.routing_key)
 
     # The records in it. Each is judged on its own.
 
     def _take_content(self, plain: bytes) -> None:
         try:
             content = unpack(plain)
-            if self._is_repeated(self._windows, self._window, content):
+            arrival = self._events.judge(self._key, content)
+            if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
                 self._taken += 1
-                self.duplicates += 1
                 self._has_duplicates = True
+                self._skip(arrival, content)
                 return
             # From here on it counts as seen: if it is rejected, it is not missing, too.
-            sent_ms = self._age.seen_ms(content.sent_ms)
-            missing = self._windows.mark(self._window, content.sequence, sent_ms)
+            missing = self._events.mark(self._key, content)
             if missing:
-                self._warn_of_gap(content.sender, missing)
-            if self._windows.forgotten != self._forgotten:
+                self._rejections.warn("gap", f"{missing} events of {content.sender!r} are missing")
+            if self._events.forgotten != self._forgotten:
                 self._warn_of_forgetting(content.sender)
             envelope = self._read(plain, content)
         except MessageRejected as error:
-            self._count_rejected(error)
+            self._rejections.count(error)
             return
         self._taken += 1
         self.received += 1
         self._handed += 1
         self._sink.put(envelope, self._ticket)
 
-    def _is_repeated(self, windows: Windows, key: tuple[bytes, str], content: Content) -> bool:
-        """Tell whether a record has come before.
-
-        Raises:
-            MessageRejected: it is too old.
-        """
-        if windows.judge(key, content.sequence) is Arrival.DUPLICATE:
-            return True
-        if self._age.is_on:
-            is_known = windows.get(key) is not None
-            try:
-                self._age.check(content.sent_ms, None if is_known else windows.newest_evicted_ms)
-            except MessageRejected:
-                if is_known:  # it was rejected, and so is not missing
-                    windows.mark(key, content.sequence, self._age.seen_ms(content.sent_ms))
-                raise
-        return False
+    def _skip(self, arrival: Arrival, content: Content) -> None:
+        if arrival is Arrival.DUPLICATE:
+            self.duplicates += 1
+            return
+        raise MessageRejected(
+            RejectReason.GIVEN_UP,
+            f"{content.sender!r} has lost events at too many places, or somebody makes up numbers "
+            "in its name",
+        )
 
     def _read(self, plain: bytes, content: Content) -> Envelope:
         """Restore and check a body."""
@@ -268,7 +248,7 @@ class EnvelopeTaker:
             raise MessageRejected(
                 RejectReason.MALFORMED, "the body does not belong on this network"
             )
-        network, (epoch, routing_key) = self._network, self._window
+        network, (epoch, routing_key) = self._network, self._key
         _, sender, sent_ms, sequence, _ = content
         envelope = Envelope(network, routing_key, sender, epoch, sequence, sent_ms, body)
         if self._admission.admit is not None:
@@ -280,48 +260,24 @@ class EnvelopeTaker:
         for plain in opened.contents:
             try:
                 content = unpack(plain)
-                is_repeated = self._is_repeated(self._notice_windows, key, content)
+                arrival = self._notices.judge(key, content)
             except MessageRejected as error:
-                self._count_rejected(error)
+                self._rejections.count(error)
                 continue
             self._taken += 1
-            if is_repeated or self._admission.on_notice is None:
+            is_new = arrival is Arrival.NEW or arrival is Arrival.LATE
+            if not is_new or self._admission.on_notice is None:
                 continue
-            self._notice_windows.mark(key, content.sequence, self._age.seen_ms(content.sent_ms))
+            self._notices.mark(key, content)
             try:
                 self._admission.on_notice(Notice(content.kind, content.body))
             except Exception:
                 logger.exception("%s: a notice could not be taken", self._name)
 
-    # The log.
-
-    def _warn_of_gap(self, sender: str, missing: int) -> None:
-        if self._may_warn("a gap", _WARN_INTERVAL_S):
-            logger.warning("%s: %d events of %r are missing", self._name, missing, sender)
-
     def _warn_of_forgetting(self, sender: str) -> None:
-        self._forgotten = self._windows.forgotten
-        if self._may_warn("forgetting", _WARN_INTERVAL_S):
-            logger.warning(
-                "%s: hardly anything of %r arrives, in too many pieces to remember: %d of its "
-                "events may be taken twice, if somebody repeats them",
-                self._name,
-                sender,
-                self._forgotten,
-            )
-
-    def _count_rejected(self, error: MessageRejected) -> None:
-        self.rejected[error.reason] += 1
-        if error.reason is RejectReason.OTHER_FORMAT:
-            may_warn = self._may_warn(str(error), float("inf"))  # there are few such texts
-        else:
-            may_warn = self._may_warn(error.reason.value, _WARN_INTERVAL_S)
-        if may_warn:
-            logger.warning("%s: rejected a message that is %s", self._name, error)
-
-    def _may_warn(self, of: str, interval_s: float) -> bool:
-        now_s = time.monotonic()
-        if now_s - self._warned_s.get(of, -interval_s) < interval_s:
-            return False
-        self._warned_s[of] = now_s
-        return True
+        self._forgotten = self._events.forgotten
+        self._rejections.warn(
+            "forgetting",
+            f"hardly anything of {sender!r} arrives, in too many pieces to remember: "
+            f"{self._forgotten} of its events may be taken twice, if somebody repeats them",
+        )

@@ -7,12 +7,12 @@ them within a bound.
 All members of a system share one key, so an authenticated number may come from two kinds of enemy:
 
 - Who has no key, such as a hostile broker, can withhold, reorder and repeat what honest senders
-  sent. Against it, no number is taken twice.
-- Who has the key can make up any epoch and any number. Against it, an honest sender is never made
-  unheard: a made-up jump of the number leaves the numbers below it receivable, for good, and each
-  made-up message costs the honest sender at most `Bounds.closed_per_number` numbers.
+  sent. Against it, no number is taken twice, up to a bound that takes great losses to reach.
+- Who has the key can make up any epoch and any number. Against it, made-up jumps of the number
+  leave the numbers below receivable, for good. Only when they are more than a window can hold,
+  each further event costs the honest sender at most `Bounds.closed_per_number` numbers.
 
-And whatever an honest sender loses, what arrives of it with a new number is taken.
+And whatever an honest sender loses, what arrives of it above all that was seen is taken.
 
 Pure: no I/O, no clock, no thread, and no lock: the owner locks. Give it authenticated numbers only,
 from 1 to 2**63 - 1.
@@ -37,15 +37,16 @@ class Arrival(enum.Enum):
 
     NEW = "above everything seen"
     LATE = "below something seen, and not seen itself"
-    DUPLICATE = "seen before, or given up"
+    DUPLICATE = "seen before"
+    GIVEN_UP = "in a range of which some was given up: seen before, or not"
 
 
 class Bounds(NamedTuple):
     """How much a window remembers. The defaults are right; tests use smaller ones."""
 
-    most_ranges: int = 256
+    most_ranges: int = 4_096
     """The most ranges of a window, at least 2."""
-    closed_per_number: int = 1_000
+    closed_per_number: int = 64
     """For each number that came, a range holds at most so many that were given up."""
     most_jump: int = 2**32
     """A jump that skips more than this is made up, and what it skips does not count as missing."""
@@ -66,22 +67,23 @@ class Window:
        can only lie below a range that somebody made up. So each hole is paid for by the range
        right above it: a hole is closable if that range and the hole together hold at most
        `Bounds.closed_per_number` numbers given up for each that really came. Numbers given up
-       earlier stay on the account of the range, or two messages could close a thousand numbers,
-       count as a thousand, and then close a million. To make an honest sender lose g numbers,
-       somebody has to send g / 1,000 messages.
+       earlier stay on the account of the range, or two events could close a hundred numbers, count
+       as a hundred, and then close ten thousand. To make an honest sender lose g numbers, somebody
+       has to send g / 64 made-up events, besides those that fill the window. (To send the g
+       numbers themselves has the same effect, and is the price of one key for all.)
 
        Those go first whose ranges were touched least recently, and as many as free a quarter of
        the ranges: so the search is paid by many openings, and the recent holes, into which
        something may still come late, stay open.
 
-    2. If no hole is closable, it *forgets* a range: of the half touched least recently, the one
-       that holds the fewest numbers. That is the one case in which numbers may be taken again;
-       `forgotten` counts them. It takes more than 255 holes with fewer than one number in a
-       thousand around them. Somebody without the key brings this about only by withholding
-       hundreds of thousands of events and letting almost none through. Somebody with the key does
-       it with 256 messages, but needs no repeats. The newcomer is never the one, nor is anything
-       recent, which the sender may send again when its connection is lost; and an honest range of
-       many numbers stands against any number of made-up jumps.
+    2. If no hole is closable, it *forgets* ranges: of the half touched least recently, those that
+       hold the fewest numbers, a sixteenth of all. That is the one case in which numbers may be
+       taken again; `forgotten` counts them. It takes more than 4,095 holes with fewer than one
+       number in 64 around them. Somebody without the key brings this about only by withholding
+       some 260,000 events and letting almost none through. Somebody with the key does it with 4,096
+       events, but needs no repeats. The newcomer is never among them, nor is anything recent, which
+       the sender may send again when its connection is lost; and an honest range of many numbers
+       stands against any number of made-up jumps.
 
     It cannot be had without that case: an honest sender with great losses and a few made-up jumps
     look the same, and to refuse exactly what came takes memory for each jump.
@@ -138,7 +140,9 @@ class Window:
         if at < 0:
             return Arrival.LATE if lows else Arrival.NEW
         if number <= (self._next - 1 if at == self._at else self._highs[at]):
-            return Arrival.DUPLICATE
+            # Where the range grows fast, both sides of this are behind by the same.
+            is_whole = self._highs[at] - lows[at] + 1 == self._marks[at]
+            return Arrival.DUPLICATE if is_whole else Arrival.GIVEN_UP
         return Arrival.NEW if at == len(lows) - 1 else Arrival.LATE
 
     def mark(self, number: int) -> int:
@@ -248,11 +252,12 @@ class Window:
             # To close one hole leaves all others as closable as they were, or more so.
             holes.sort(key=lambda at: max(touched[at - 1], touched[at]))
             surplus = len(touched) - (most - most // 4)
-            for at in sorted(holes[:surplus], reverse=True):
-                self._join(at)
+            self._join_all(set(holes[:surplus]))
         else:
             by_touch = sorted(range(len(touched)), key=touched.__getitem__)
-            self._forget(min(by_touch[: len(by_touch) // 2], key=self._marks.__getitem__))
+            idle = sorted(by_touch[: len(by_touch) // 2], key=self._marks.__getitem__)
+            for at in sorted(idle[: max(1, most // 16)], reverse=True):
+                self._forget(at)
 
     def _closable_holes(self) -> list[int]:
         """The ranges that can pay for the hole below them."""
@@ -266,6 +271,18 @@ class Window:
             )
             if high - high_below <= marks * most_for_each
         ]
+
+    def _join_all(self, holes: set[int]) -> None:
+        """Close many holes in one go, each named by the range above it."""
+        firsts = [at for at in range(len(self._lows)) if at not in holes]
+        groups = list(zip(firsts, [*firsts[1:], len(self._lows)], strict=True))
+        marks, touched = self._marks, self._touched
+        # In place, as others have the same arrays in hand.
+        self._lows[:] = array("q", [self._lows[first] for first in firsts])
+        self._highs[:] = array("q", [self._highs[end - 1] for _, end in groups])
+        self._missing[:] = array("q", [self._missing[first] for first in firsts])
+        marks[:] = array("q", [sum(marks[first:end]) for first, end in groups])
+        touched[:] = array("q", [max(touched[first:end]) for first, end in groups])
 
     def _join(self, at: int) -> None:
         """Make one range of a range and the one below it. What is missing there stays counted."""
@@ -310,8 +327,8 @@ class Windows:
 
     The window being marked is never evicted, also if it is larger than the bound by itself.
 
-    Keys are hashable values of the caller, such as tuples of epoch, purpose and routing key. Hand
-    in equal keys in a row where possible: that is the fast path.
+    Keys are hashable values of the caller. If they are tuples, the first item is the epoch. Hand in
+    equal keys in a row where possible: that is the fast path.
 
     Args:
         most_windows: the most windows, at least 2.
@@ -338,6 +355,8 @@ class Windows:
         self._probation: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._established: OrderedDict[Hashable, _Kept] = OrderedDict()
         self._established_bytes = 0
+        # How many windows each epoch has.
+        self._epochs: dict[Hashable, int] = {}
         # The window marked last. If it is established by its count, it is among the established.
         self._latest_key: Hashable = object()
         self._latest = _Kept(0, Window(bounds), established_after)
@@ -359,6 +378,10 @@ class Windows:
 
     def __len__(self) -> int:
         return len(self._probation) + len(self._established)
+
+    def knows(self, epoch: Hashable) -> bool:
+        """Tell whether there is a window of an epoch, for any routing key."""
+        return epoch in self._epochs
 
     def get(self, key: Hashable) -> Window | None:
         """The window of a key, to look at: marking goes through `mark`."""
@@ -404,6 +427,8 @@ class Windows:
                 kept = _Kept(_size_of_key(key), window, self._established_after)
                 self._probation[key] = kept
                 self.size_bytes += kept.size_bytes
+                epoch = _epoch_of(key)
+                self._epochs[epoch] = self._epochs.get(epoch, 0) + 1
             elif kept.wanted:
                 self._probation.move_to_end(key)
             else:
@@ -458,6 +483,10 @@ class Windows:
         if key == self._latest_key:
             return False
         kept = segment.pop(key)
+        epoch = _epoch_of(key)
+        self._epochs[epoch] -= 1
+        if not self._epochs[epoch]:
+            del self._epochs[epoch]
         self.size_bytes -= kept.size_bytes
         if segment is self._established:
             self._established_bytes -= kept.size_bytes
@@ -492,7 +521,11 @@ class _Kept:
         self.forgotten = 0
 
 
-_BYTES_OF_ENTRY = 400  # measured as above: what is noted of a window, and its place in the order
+_BYTES_OF_ENTRY = 550  # measured as above: what is noted of a window, and its place in the order
+
+
+def _epoch_of(key: Hashable) -> Hashable:
+    return key[0] if isinstance(key, tuple) else key
 
 
 def _size_of_key(key: Hashable) -> int:

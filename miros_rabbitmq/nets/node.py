@@ -289,7 +289,9 @@ class Node:
             self._peer_callbacks.put if self.settings.on_peers_changed is not None else None,
         )
 
-    def _make_networks(self) -> tuple[TopicNetwork, Snoops]:
+    def _make_networks(
+        self, former_epochs: frozenset[bytes] = frozenset()
+    ) -> tuple[TopicNetwork, Snoops]:
         """Make the networks of a new sender; none of them is open yet."""
         settings = self.settings
         spec = TopicSpec(
@@ -308,7 +310,7 @@ class Node:
             notice=self._announcement,
             on_notice=self._hear if settings.accept_unknown_peers else None,
         )
-        mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks)
+        mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
         return mesh, Snoops(settings, self.name, self._reactors, self.terminal, self._teller)
 
     def _announcement(self) -> Notice | None:
@@ -325,7 +327,10 @@ class Node:
     def _renew(self) -> None:
         """Become a new sender: a second start begins a new epoch."""
         before = self.snoops
-        self.mesh, self.snoops = self._make_networks()
+        # What this process has sent itself stays its own; what its parent sends does not.
+        is_same_process = self.pid == os.getpid()
+        former_epochs = self.mesh.epochs if is_same_process else frozenset[bytes]()
+        self.mesh, self.snoops = self._make_networks(former_epochs)
         for snoop, former in zip(self.snoops, before, strict=True):
             snoop.continue_as(former)
         self._final = None

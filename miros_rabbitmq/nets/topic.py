@@ -114,6 +114,7 @@ class TopicNetwork:
         name: the name of the chart.
         reactors: the I/O threads of the node.
         hooks: what to call back.
+        former_epochs: those of earlier starts of this node in this process.
     """
 
     def __init__(
@@ -123,6 +124,7 @@ class TopicNetwork:
         name: str,
         reactors: Reactors,
         hooks: Hooks,
+        former_epochs: frozenset[bytes] = frozenset(),
     ) -> None:
         self.spec = spec
         self.codec = Codec(
@@ -140,6 +142,7 @@ class TopicNetwork:
         self._kind = Kind.on(spec.name)
         # Numbers and encrypts what this start of the chart sends, and nothing else.
         self._sealer = Sealer(self.codec, spec.name, name)
+        self._own_epochs = former_epochs | {self._sealer.epoch}
         self._reactors = reactors
         self._hooks = hooks
         self._taker: EnvelopeTaker | None = None
@@ -165,6 +168,11 @@ class TopicNetwork:
         self._is_ending = False
 
     @property
+    def epochs(self) -> frozenset[bytes]:
+        """The epochs of this node on this network in this process, to hand to the next start."""
+        return self._own_epochs
+
+    @property
     def senders(self) -> dict[Address, Sender]:
         """The sender to each broker; a copy."""
         return dict(self._senders)
@@ -174,11 +182,11 @@ class TopicNetwork:
         spec, notices, hooks = self.spec, self._notices, self._hooks
         further_keys = (LISTENER_KEY,) if notices is not None else ()
         admission = Admission(
-            bindings=(spec.rx_key, *further_keys),
-            own_epoch=self._sealer.epoch,
+            bindings=(spec.rx_key,),
+            notice_bindings=further_keys,
+            own_epochs=self._own_epochs,
             admit=hooks.admit,
             on_notice=notices.take if notices is not None else None,
-            in_passing=further_keys,
         )
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(

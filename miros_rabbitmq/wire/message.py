@@ -154,10 +154,12 @@ def _other_format(message: bytes) -> MessageRejected:
             "it is of an older version of miros-rabbitmq: upgrade the node that sends it",
         )
     if message[:1] == _BEGIN[:1] and len(message) > 1:
-        version = message[1]
-        which = "this node" if version > FORMAT else "the node that sends it"
+        # The number itself is not told: it is not authentic, and each text is logged once.
+        age, which = (
+            ("newer", "this node") if message[1] > FORMAT else ("older", "the node that sends it")
+        )
         return MessageRejected(
             RejectReason.OTHER_FORMAT,
-            f"it is of format {version}, and this node reads format {FORMAT}: upgrade {which}",
+            f"it is of a format {age} than {FORMAT}, which this node reads: upgrade {which}",
         )
     return MessageRejected(RejectReason.MALFORMED, "it does not begin like one of our messages")

@@ -24,6 +24,17 @@ _MOST_CIPHERS = 1_024
 """The most epochs whose keys are remembered, at some 2.5 KB each. A further one costs 3 us."""
 
 
+class UnknownKey(MessageRejected):
+    """A message is encrypted with a key that is not ours, probably by another system."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            RejectReason.NOT_AUTHENTIC,
+            "its key is not one of this node's: give every node of a system the same key, and each "
+            "system a virtual host of its own",
+        )
+
+
 class Opened(NamedTuple):
     """An authentic message."""
 
@@ -74,6 +85,7 @@ class Opener:
             routing_key: by which it came.
 
         Raises:
+            UnknownKey: it was encrypted with none of our keys.
             MessageRejected: it is of another format, or malformed, or at least one record was not
                 made by somebody with a key of ours for this exchange and routing key.
         """
@@ -104,11 +116,7 @@ class Opener:
         records = read_records(message, self._most_records)
         roots = keyring.with_id(header.key_id)
         if not roots:
-            raise MessageRejected(
-                RejectReason.NOT_AUTHENTIC,
-                "its key is not one of this node's: give every node of a system the same key, and "
-                "each system a virtual host of its own",
-            )
+            raise UnknownKey
         prefix = message[:HEADER_BYTES]
         address = address_bytes(prefix, self._network, routing_key)
         for root in roots:

@@ -7,7 +7,9 @@ with the same key and nonce, because
 - the key follows from the epoch (`keyring`), and events and notices have different keys;
 - the outer number, which is a part of the nonce, is claimed before a record is encrypted, and never
   again in this epoch, whatever happens to the record. To claim is to call ``next`` on a counter,
-  which is one step for Python: no thread and no handler of a signal can come in between;
+  which is one step for a Python with a global interpreter lock: no thread and no handler of a
+  signal can come in between;
+- a start belongs to one process: a child that finds itself with its parent's draws another;
 - for two clones of a running machine, which have the same epoch and numbers, the other part of the
   nonce is drawn at random for each record.
 
@@ -21,7 +23,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -129,6 +131,7 @@ class _Start:
     """An epoch, and everything that is counted in it."""
 
     def __init__(self, epoch: bytes, network: str, keyring: KeyRing) -> None:
+        self.pid = os.getpid()
         self.epoch = epoch
         self.streams = {purpose: _Stream(epoch, purpose, network, keyring) for purpose in Purpose}
 
@@ -200,7 +203,10 @@ class Sealer:
                 f"is {size:,} bytes encrypted, more than the {self._codec.max_bytes:,} of "
                 "Limits.event_bytes: send less at once, or raise the limit on every node"
             )
-        line = self._start.streams[purpose].line(routing_key, self._codec.keyring)
+        start = self._start
+        if start.pid != os.getpid():  # a fork whose hooks have not run, or were interrupted
+            start = self._start = self._new_start()
+        line = start.streams[purpose].line(routing_key, self._codec.keyring)
         sequence = line.guess
         return Draft(self._encrypt(line, kind, sequence, body), sequence, kind, body, line)
 
@@ -217,7 +223,8 @@ class Sealer:
         record = draft.record
         if sequence != draft.sequence:  # somebody else has claimed that number meanwhile
             record = self._encrypt(line, draft.kind, sequence, draft.body)
-        is_ours = line.stream is self._start.streams[line.stream.purpose]
+        start = self._start
+        is_ours = line.stream is start.streams[line.stream.purpose] and start.pid == os.getpid()
         return record if is_ours else None
 
     def _encrypt(self, line: _Line, kind: int, sequence: int, body: bytes) -> Record:
@@ -231,6 +238,10 @@ class Sealer:
 
     def _new_start(self) -> _Start:
         return _Start(self._random(EPOCH_BYTES), self._network, self._codec.keyring)
+
+    def __reduce__(self) -> NoReturn:
+        """Refuse to be copied: a copy would go on with the same numbers."""
+        raise TypeError("a Sealer cannot be copied: make another for each publisher")
 
     def disown(self) -> None:
         """Become another start in a forked child: the parent goes on with the old numbers."""

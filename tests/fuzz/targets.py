@@ -163,7 +163,9 @@ class _Receiver:
         self.envelopes: list[Envelope] = []
         self.notices: list[Notice] = []
         admission = Admission(
-            bindings=[_EVENTS.routing_key], own_epoch=_OWN_EPOCH, on_notice=self.notices.append
+            bindings=[_EVENTS.routing_key],
+            own_epochs=frozenset({_OWN_EPOCH}),
+            on_notice=self.notices.append,
         )
         sink = DirectSink("fuzz", self.envelopes.append)
         self.taker = EnvelopeTaker("fuzz", MESH, _strict, sink, Limits(), admission)
@@ -221,6 +223,7 @@ def records(data: bytes) -> None:
 
 
 _SMALL_BOUNDS = Bounds(most_ranges=4, closed_per_number=3, most_jump=1_000)
+_REFUSED = (Arrival.DUPLICATE, Arrival.GIVEN_UP)
 _HIGHEST = 2**63 - 1
 
 
@@ -237,14 +240,14 @@ def window(data: bytes) -> None:
             arrival = judged.judge(number)
             if judged.judge(number) is not arrival:
                 raise Found("to judge changes something")
-            if arrival is not Arrival.DUPLICATE:
+            if arrival not in _REFUSED:
                 judged.mark(number)
             after = judged.judge(number)
             sizes.append(judged.size_bytes)
-        if arrival is not Arrival.DUPLICATE:
+        if arrival not in _REFUSED:
             twice += number in taken
             taken.add(number)
-        if after is not Arrival.DUPLICATE:
+        if after not in _REFUSED:
             raise Found("a number that was marked is not seen")
         if judged.gaps < 0:
             raise Found("less than nothing is missing")

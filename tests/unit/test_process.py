@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import signal
 import subprocess
 import sys
 import textwrap
@@ -285,6 +286,32 @@ def test_a_member_that_cannot_be_disowned_does_not_keep_others_from_it(
     for stage in Stage:
         register(Member(stage.name, notes, "disown"), stage)
     assert in_child(lambda: len(notes) == len(Stage)) == 0
+
+
+class Interrupted(Member):
+    """Is sent a signal while it forgets what belongs to the parent."""
+
+    def disown(self) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        super().disown()
+
+
+@forks
+def test_ctrl_c_comes_to_a_child_only_when_everything_is_disowned(
+    register: Callable[[Member, Stage], Member],
+) -> None:
+    """A terminal sends it to the child, too. Neither an exception nor a handler may come before."""
+    notes: list[str] = []
+    for stage in Stage:
+        register(Interrupted(stage.name, notes), stage)
+    former = signal.signal(signal.SIGINT, lambda *_: notes.append("Ctrl-C"))
+    try:
+        disowned = [f"disown {stage.name}" for stage in reversed(Stage)]
+        assert in_child(lambda: notes == [*disowned, "Ctrl-C"]) == 0
+        os.kill(os.getpid(), signal.SIGINT)
+        assert notes == ["Ctrl-C"], "the parent gets its signals as before"
+    finally:
+        signal.signal(signal.SIGINT, former)
 
 
 @forks

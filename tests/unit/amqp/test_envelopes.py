@@ -213,7 +213,7 @@ def test_bytes_that_are_not_authentic_reach_no_deserializer() -> None:
 
 def test_own_messages_are_skipped_without_a_look_and_counted_by_their_records() -> None:
     own = Forger(KEY, NET, epoch=b"o" * 16)
-    receiving = Receiving(own_epoch=own.epoch)
+    receiving = Receiving(own_epochs=frozenset({own.epoch}))
     whole = own.events(CODEC, (1, "one"), (2, "two"), (3, "three"))
     spoilt = whole._replace(body=whole.body[:-1] + b"!")
     for delivery in (whole, spoilt, whole):
@@ -280,11 +280,55 @@ def test_each_reason_is_said_once_a_minute(
 
 def test_what_another_system_says_to_its_neighbours_is_rejected_and_not_counted() -> None:
     stranger = Forger(Fernet.generate_key(), NET, LISTENER_KEY, purpose=Purpose.NOTICES)
-    receiving = Receiving(in_passing=(LISTENER_KEY,))
+    receiving = Receiving(bindings=("robots.*",), notice_bindings=(LISTENER_KEY,))
     assert receiving.take(stranger.events(CODEC, (1, None))) is Outcome.REJECTED
     assert receiving.rejected == {}
     assert receiving.take(stranger.delivery(b"garbage")) is Outcome.REJECTED
     assert receiving.rejected == {RejectReason.MALFORMED: 1}
+    ours = Forger(KEY, NET, LISTENER_KEY, purpose=Purpose.NOTICES)
+    spoilt = ours.events(CODEC, (1, None))
+    spoilt = spoilt._replace(body=spoilt.body[:-1] + bytes((spoilt.body[-1] ^ 1,)))
+    assert receiving.take(spoilt) is Outcome.REJECTED
+    assert receiving.rejected[RejectReason.NOT_AUTHENTIC] == 1, "somebody changed one of ours"
+
+
+def test_events_do_not_come_by_the_way_of_notices() -> None:
+    receiving = Receiving(bindings=("robots.*",), notice_bindings=(LISTENER_KEY,))
+    event = Forger(KEY, NET, LISTENER_KEY)
+    assert receiving.take(event.events(CODEC, (1, "for all"))) is Outcome.REJECTED
+    assert (receiving.bodies, receiving.rejected) == ([], {RejectReason.MISROUTED: 1})
+
+
+def test_a_routing_key_that_is_not_text_is_not_taken_for_another() -> None:
+    """Bytes that are no UTF-8 would all become the same character."""
+    receiving = Receiving()
+    unreadable = Forger(KEY, NET, "alpha.\ufffd")
+    assert receiving.take(unreadable.events(CODEC, (1, None))) is Outcome.REJECTED
+    assert receiving.rejected == {RejectReason.MISROUTED: 1}
+
+
+def test_a_receiver_skips_what_earlier_starts_of_its_own_node_have_sent() -> None:
+    former = Forger(KEY, NET, epoch=b"f" * 16)
+    receiving = Receiving(own_epochs=frozenset({b"o" * 16, former.epoch}))
+    assert receiving.take(former.events(CODEC, (1, "an old order"))) is Outcome.HANDLED
+    assert (receiving.taker.own, receiving.bodies) == (1, [])
+
+
+def test_what_falls_into_a_gap_that_was_closed_is_told_apart_from_repetitions(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Somebody with the key fills what is remembered of another chart with jumps."""
+    receiving = Receiving()
+    receiving.take(FORGER.events(CODEC, *((number, "honest") for number in range(1, 11))))
+    jumps = range(75, 75 + 65 * 5_000, 65)
+    for first in range(0, len(jumps), 500):
+        receiving.take(FORGER.events(CODEC, *((n, None) for n in jumps[first : first + 500])))
+    receiving.take(FORGER.events(CODEC, *((number, "honest") for number in range(11, 75))))
+    honest = receiving.bodies.count("honest")
+    assert receiving.rejected == {RejectReason.GIVEN_UP: 74 - honest}
+    assert 10 <= honest < 74
+    assert receiving.taker.duplicates == 0
+    assert "somebody makes up numbers in its name" in caplog.text
 
 
 # The records in a message, one by one.

@@ -34,9 +34,8 @@ def clocks() -> Clocks:
     return Clocks()
 
 
-def verdict(age: AgeCheck, sent_s: float, forgotten_s: float | None = None) -> RejectReason | None:
+def verdict(age: AgeCheck, sent_s: float, forgotten_ms: int = 0) -> RejectReason | None:
     """Why something that was sent then is refused; `None` if it is not."""
-    forgotten_ms = None if forgotten_s is None else int(forgotten_s * 1000)
     try:
         age.check(int(sent_s * 1000), forgotten_ms)
     except MessageRejected as error:
@@ -82,10 +81,10 @@ def test_the_error_says_how_old_it_is_and_what_may_have_happened(clocks: Clocks)
 @given(
     sent_ms=st.sampled_from([0, int(YEAR_9999_S * 1000), 2**64 - 1]) | st.integers(0, 2**64 - 1),
     wall_s=st.sampled_from([0.0, -1e9, YEAR_9999_S]) | st.floats(-1e9, 1e12),
-    forgotten_ms=st.none() | st.integers(0, 2**64 - 1),
+    forgotten_ms=st.integers(0, 2**64 - 1),
 )
 def test_without_a_greatest_age_nothing_is_ever_refused(
-    sent_ms: int, wall_s: float, forgotten_ms: int | None
+    sent_ms: int, wall_s: float, forgotten_ms: int
 ) -> None:
     """A machine without a clock boots in 1970, and others may believe that it is the year 9999."""
     age = AgeCheck(None, lambda: wall_s)
@@ -102,13 +101,21 @@ def test_what_was_sent_before_the_node_listened_is_refused_less_the_skew(clocks:
     age = clocks.check(300)
     clocks.pass_time(1_000)
     age.begin()
-    assert verdict(age, clocks.wall_s - 60) is None
-    assert verdict(age, clocks.wall_s - 61) is TOO_OLD
+    assert verdict(age, clocks.wall_s - 6) is None, "a tenth of a minute"
+    assert verdict(age, clocks.wall_s - 6.1) is TOO_OLD
     clocks.pass_time(100)
-    assert verdict(age, clocks.wall_s - 160) is None
-    assert verdict(age, clocks.wall_s - 161) is TOO_OLD
-    with pytest.raises(MessageRejected, match=r"200 s before this node began to listen"):
+    assert verdict(age, clocks.wall_s - 106) is None
+    assert verdict(age, clocks.wall_s - 106.1) is TOO_OLD
+    with pytest.raises(MessageRejected, match=r"200\.0 s before this node began to listen"):
         age.check(int((clocks.wall_s - 300) * 1000))
+
+
+def test_a_short_greatest_age_also_ends_what_was_recorded_before_the_start(clocks: Clocks) -> None:
+    age = clocks.check(30)
+    clocks.pass_time(1_000)
+    age.begin()
+    assert verdict(age, clocks.wall_s - 3) is None
+    assert verdict(age, clocks.wall_s - 20) is TOO_OLD
 
 
 def test_only_the_first_beginning_counts(clocks: Clocks) -> None:
@@ -131,7 +138,7 @@ def test_a_clock_that_is_set_later_changes_nothing_for_what_is_sent_after(
     clocks.wall_s += jump_s
     for _ in range(3):
         assert verdict(age, clocks.wall_s) is None
-        assert verdict(age, clocks.wall_s - 60) is None
+        assert verdict(age, clocks.wall_s - 6) is None
         assert verdict(age, clocks.wall_s + 60) is None
         clocks.pass_time(500)
     assert verdict(age, clocks.wall_s - 300) is None
@@ -145,22 +152,31 @@ def test_of_an_unknown_sender_nothing_is_taken_that_may_be_of_a_forgotten_one(
     clocks: Clocks,
 ) -> None:
     age = clocks.check(300)
-    assert verdict(age, NOW_S - 10, forgotten_s=NOW_S - 5) is TOO_OLD
-    assert verdict(age, NOW_S - 5, forgotten_s=NOW_S - 5) is TOO_OLD
-    assert verdict(age, NOW_S - 4, forgotten_s=NOW_S - 5) is None
-    assert verdict(age, NOW_S - 10, forgotten_s=None) is None, "a sender that is known"
-    assert verdict(age, NOW_S - 10, forgotten_s=0) is None, "none was forgotten"
+    forgotten_ms = age.steady_ms(int(NOW_S * 1000) - 5_000)
+    assert verdict(age, NOW_S - 10, forgotten_ms) is TOO_OLD
+    assert verdict(age, NOW_S - 5, forgotten_ms) is TOO_OLD
+    assert verdict(age, NOW_S - 4, forgotten_ms) is None
+    assert verdict(age, NOW_S - 10) is None, "a sender that is known, or none was forgotten"
 
 
 def test_a_forgotten_sender_from_the_future_makes_nobody_else_unheard(clocks: Clocks) -> None:
     age = clocks.check(300)
-    for ahead_s in (30, 10**9):
-        assert verdict(age, clocks.wall_s + 0.001, forgotten_s=NOW_S + ahead_s) is None
-    clocks.pass_time(100)
-    assert verdict(age, clocks.wall_s, forgotten_s=NOW_S + 30) is None
+    for ahead_ms in (30_000, 10**12):
+        forgotten_ms = age.steady_ms(int(NOW_S * 1000) + ahead_ms)
+        clocks.pass_time(1)
+        assert verdict(age, clocks.wall_s, forgotten_ms) is None
 
 
-def test_what_is_remembered_of_a_time_is_no_later_than_now(clocks: Clocks) -> None:
-    now_ms = int(NOW_S * 1000)
-    assert clocks.check(300).seen_ms(now_ms + 30_000) == now_ms
-    assert clocks.check(300).seen_ms(now_ms - 30_000) == now_ms - 30_000
+@pytest.mark.parametrize("jump_s", [-1e9, -3_600, 3_600, 1e9])
+def test_a_clock_that_is_set_makes_no_new_sender_unheard(clocks: Clocks, jump_s: float) -> None:
+    """All clocks were wrong, senders were forgotten, and then all clocks are set."""
+    age = clocks.check(300)
+    forgotten_ms = age.steady_ms(int(clocks.wall_s * 1000))
+    clocks.wall_s += jump_s
+    clocks.pass_time(1)
+    assert verdict(age, clocks.wall_s, forgotten_ms) is None
+    assert verdict(age, clocks.wall_s - 2, forgotten_ms) is TOO_OLD, "it may be a repetition"
+
+
+def test_without_a_greatest_age_no_time_is_remembered(clocks: Clocks) -> None:
+    assert AgeCheck(None, lambda: clocks.wall_s).steady_ms(5) == 0

@@ -6,7 +6,9 @@ Two records with the same key and nonce would give the authentication key away t
 
 from __future__ import annotations
 
+import copy
 import os
+import pickle
 import signal
 import threading
 from collections.abc import Callable
@@ -386,3 +388,24 @@ def test_a_fork_at_any_step_sends_nothing_with_the_keys_of_the_parent() -> None:
         is_of_another_start = not said.startswith(record.heading.prefix)
         assert is_of_another_start or said == record.heading.prefix + record.data
     assert is_over
+
+
+def test_a_child_whose_hooks_have_not_run_is_another_start_all_the_same(
+    witness: Witness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """C code may fork without them, and a fork may come in the middle of the constructor."""
+    one = sealer()
+    record = send(one)
+    draft = one.seal(Kind.EVENT, b"body", "key")
+    monkeypatch.setattr(os, "getpid", lambda: -1)
+    assert one.commit(draft) is None
+    child_record = send(one)
+    assert child_record.heading.prefix != record.heading.prefix
+    assert numbers([child_record]) == [1]
+    witness.check(at_least=3)
+
+
+def test_a_copy_would_go_on_with_the_same_numbers() -> None:
+    for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
+        with pytest.raises(TypeError, match="cannot be copied"):
+            duplicate(sealer())

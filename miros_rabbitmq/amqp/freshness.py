@@ -1,0 +1,65 @@
+"""Whether a record is new: neither a repetition of one that was taken, nor too old to be taken."""
+
+from __future__ import annotations
+
+from ..delivery.window import BOUNDS, Arrival, Bounds, Windows
+from ..exceptions import MessageRejected
+from ..wire.age import AgeCheck
+from ..wire.record import Content
+
+Key = tuple[bytes, str]
+"""The epoch and the routing key of a message."""
+
+
+class Freshness:
+    """What a receiver remembers of the records of one purpose. For one thread.
+
+    Args:
+        age: judges when something was sent.
+        most_senders: the most epochs and routing keys that are remembered.
+        most_bytes: the most memory for them.
+        bounds: how much is remembered of each.
+    """
+
+    def __init__(
+        self, age: AgeCheck, most_senders: int, most_bytes: int, bounds: Bounds = BOUNDS
+    ) -> None:
+        self._age = age
+        self._windows = Windows(max(2, most_senders), most_bytes, bounds=bounds)
+
+    @property
+    def gaps(self) -> int:
+        """Records that were skipped and have not come since."""
+        return self._windows.gaps
+
+    @property
+    def forgotten(self) -> int:
+        """Records that may be taken again, because there was no room to remember them."""
+        return self._windows.forgotten
+
+    def judge(self, key: Key, content: Content) -> Arrival:
+        """Say whether a record has come before, or was given up.
+
+        Raises:
+            MessageRejected: it is too old, or from the future.
+        """
+        windows = self._windows
+        arrival = windows.judge(key, content.sequence)
+        if self._age.is_on and arrival in (Arrival.NEW, Arrival.LATE):
+            is_known = windows.knows(key[0])
+            try:
+                self._age.check(content.sent_ms, 0 if is_known else windows.newest_evicted_ms)
+            except MessageRejected:
+                if is_known:  # it was rejected, and so is not missing
+                    self.mark(key, content)
+                raise
+        return arrival
+
+    def mark(self, key: Key, content: Content) -> int:
+        """Note a record as taken, or as rejected for what is in it.
+
+        Returns:
+            how many records are missing that were not missing before.
+        """
+        sent_ms = self._age.steady_ms(content.sent_ms)
+        return self._windows.mark(key, content.sequence, sent_ms)
