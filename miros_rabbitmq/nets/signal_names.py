@@ -11,10 +11,8 @@ import sys
 from miros import signals
 
 from ..exceptions import MessageRejected, RejectReason
+from ..wire.envelope import MOST_NAME
 from . import registry
-
-MAX_NAME = 255
-"""The most characters of a signal's name."""
 
 INNER_SIGNALS = frozenset(list(signals)[: signals.highest_inner_signal])
 """The signals by which miros drives a chart: never sent, and never accepted from the network."""
@@ -30,7 +28,7 @@ def check_name(name: str) -> None:
     """
     if name in INNER_SIGNALS:
         raise MessageRejected(RejectReason.INNER_SIGNAL, name)
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+    if not 0 < len(name) <= MOST_NAME or not name.isprintable():
         raise MessageRejected(RejectReason.SIGNAL_NAME)
 
 
