@@ -179,8 +179,8 @@ class PikaTopicPublisher(Standalone):
     """Publishes any value: serializes, numbers and encrypts it first.
 
     Its counterpart is `PikaTopicConsumer`. Every method may be called from any thread. What is sent
-    by each routing key is numbered, which takes about 0.7 KB for each until the publisher is gone: do
-    not put the time or a serial number into routing keys.
+    by a routing key is numbered, which takes half a kilobyte for each until the publisher is gone:
+    do not put the time or a serial number into routing keys.
 
     Args:
         amqp_url: the broker.

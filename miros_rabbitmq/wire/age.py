@@ -15,10 +15,10 @@ from ..exceptions import MessageRejected, RejectReason
 _MOST_SKEW_S = 60.0
 """How far two clocks may differ, but never by more than ``max_age_s``."""
 
-_BEFORE_LISTENING = 0.1
-"""The part of that difference that is granted to what was sent before the node listened. It is
-smaller, because everything between this and now is what somebody may have recorded; and a clock
-that differs by more costs only the first moments after a start."""
+_BEFORE_LISTENING = 0.25
+"""The part of ``max_age_s`` that is granted to what was sent before the node listened, up to
+`_MOST_SKEW_S`. It is less than the whole, because what was sent then may have been recorded; and a
+clock that differs by more costs only the first moments after a start."""
 
 _ZERO_MS = 10**15
 """Added to times of the steady clock, so that none of them is below zero."""
@@ -50,6 +50,7 @@ class AgeCheck:
         self.is_on = max_age_s is not None
         self._max_age_s = max_age_s or 0.0
         self._skew_s = min(_MOST_SKEW_S, self._max_age_s)
+        self._before_s = min(_MOST_SKEW_S, self._max_age_s * _BEFORE_LISTENING)
         self._now = now
         self._steady = steady
         # By the clock that never jumps, so that a wall clock that is set later changes nothing.
@@ -97,7 +98,7 @@ class AgeCheck:
             )
         if self._began_s is not None:
             early_s = age_s - (self._steady() - self._began_s)
-            if early_s > self._skew_s * _BEFORE_LISTENING:
+            if early_s > self._before_s:
                 raise MessageRejected(
                     RejectReason.TOO_OLD,
                     f"it was sent {early_s:,.1f} s before this node began to listen, or the "

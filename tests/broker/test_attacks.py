@@ -361,7 +361,8 @@ def test_a_message_that_is_made_to_be_expensive_costs_little_and_holds_nobody_up
         honest = [payload for _, payload in one.report().heard]
     assert honest == list(range(20))
     print(f"{kind}: {cost_ms:.3f} ms for a message of {len(body):,} bytes")
-    assert cost_ms < scaled(10)
+    # In format 1, 4 KB of line ends took 21 ms. What is measured here is a third of this bound.
+    assert cost_ms < scaled(5 + len(body) / 10_000)
 
 
 # Time.
@@ -390,8 +391,10 @@ def test_a_restarted_chart_takes_recorded_messages_once_and_none_if_an_age_is_se
         assert heard.payloads("OLD") == (["its own", "another's"] if max_age_s is None else [])
 
 
-def test_a_chart_that_is_restarted_takes_what_it_said_itself_once(broker_a: LocalBroker) -> None:
-    """Without an age. In the same start it takes none of it."""
+def test_what_a_chart_said_itself_it_takes_only_in_another_program_and_once(
+    broker_a: LocalBroker,
+) -> None:
+    """Without an age. In the same program it knows its earlier starts."""
     arguments = arguments_for(broker_a, key=KEY, tx_routing_key="itself")
     robot, heard = make_active_object("robot", **arguments)
     with tap(broker_a, key="itself") as seen, attacker(broker_a, "itself") as send:
@@ -403,9 +406,15 @@ def test_a_chart_that_is_restarted_takes_what_it_said_itself_once(broker_a: Loca
             send(*captured)
             wait_until(lambda: robot.nets.stats().mesh.own >= own + 3)
         assert heard.heard == []
-        with running(robot):
+        for _ in range(2):
+            with running(robot):
+                send(*captured)
+                wait_until(lambda: robot.nets.stats().mesh.own == 3)
+        assert heard.heard == []
+        other, heard = make_active_object("robot", **arguments)  # as after a restart of its program
+        with running(other):
             send(*captured, *captured)
-            wait_until(lambda: robot.nets.stats().mesh.duplicates == 3)
+            wait_until(lambda: other.nets.stats().mesh.duplicates == 3)
     assert heard.payloads("ORDER") == [0, 1, 2]
 
 
