@@ -66,6 +66,23 @@ class Admission:
     on_notice: Callable[[Notice], object] | None = None
 
 
+class _Message:
+    """A message of which some envelopes were taken, and others are still to come."""
+
+    __slots__ = ("contents", "handed", "has_duplicates", "key", "taken", "ticket")
+
+    def __init__(self, opened: Opened, routing_key: str, ticket: SharedTicket | None) -> None:
+        self.contents = deque(opened.contents)
+        self.key: Key = (opened.header.epoch, routing_key)
+        self.ticket = ticket
+        self.taken = 0
+        """How many were valid."""
+        self.handed = 0
+        """How many of these went to the sink."""
+        self.has_duplicates = False
+        """Whether some had come before."""
+
+
 class EnvelopeTaker:
     """The `Taker` of a receiver of envelopes. Other threads may only read the counters.
 
@@ -110,13 +127,7 @@ class EnvelopeTaker:
         self._rejections = Rejections(name)
         self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
-        # Of the message that is being taken: the contents that remain, where they come from, how
-        # many were valid, how many went to the sink, whether some had come before, and the ticket.
-        self._contents: deque[bytes] | None = None
-        self._key: Key = (b"", "")
-        self._taken = self._handed = 0
-        self._has_duplicates = False
-        self._ticket: SharedTicket | None = None
+        self._message: _Message | None = None
 
     @property
     def gaps(self) -> int:
@@ -142,8 +153,8 @@ class EnvelopeTaker:
 
     def take(self, delivery: Delivery) -> Outcome | Ticket:
         """Take the envelopes of a message, as far as there is room."""
-        contents = self._contents
-        if contents is None:
+        message = self._message
+        if message is None:
             try:
                 opened = self._open(delivery)
             except MessageRejected as error:
@@ -153,32 +164,29 @@ class EnvelopeTaker:
                 return Outcome.REJECTED
             if opened is None:
                 return Outcome.HANDLED
-            self._taken = self._handed = 0
             if opened.header.purpose == Purpose.NOTICES:
-                self._take_notices(opened, delivery.routing_key)
-                return Outcome.HANDLED if self._taken else Outcome.REJECTED
-            contents = self._contents = deque(opened.contents)
-            self._key = opened.header.epoch, delivery.routing_key
-            self._has_duplicates = False
-            self._ticket = self._sink.begin()
+                return self._take_notices(opened, delivery.routing_key)
+            message = _Message(opened, delivery.routing_key, self._sink.begin())
+            self._message = message
+        contents = message.contents
         while contents:
             room = self._sink.room()
             if room <= 0:
                 return Outcome.NO_ROOM
             for _ in range(min(room, len(contents))):
-                self._take_content(contents.popleft())
-        self._contents = None
-        ticket, self._ticket = self._ticket, None
-        if not self._taken:
+                self._take_content(contents.popleft(), message)
+        self._message = None
+        ticket = message.ticket
+        if not message.taken:
             return Outcome.REJECTED
         if ticket is not None:
-            if self._has_duplicates:
+            if message.has_duplicates:
                 # They may still be being handled, since the connection by which they came first
                 # was lost before that was acknowledged.
                 self._sink.follow(ticket)
             ticket.give_back()
             return ticket
-        if self._handed > 1:
+        if message.handed > 1:
             # Give way: the chart's thread, which was woken, gets the interpreter only when this
             # thread waits. After one event that is soon; after many, only after the next message.
             time.sleep(0)
@@ -186,7 +194,7 @@ class EnvelopeTaker:
 
     def forget(self) -> None:
         """Forget the message that was taken in part: it comes again, whole."""
-        self._contents = self._ticket = None
+        self._message = None
 
     # A whole message.
 
@@ -203,29 +211,29 @@ class EnvelopeTaker:
 
     # The records in it. Each is judged on its own.
 
-    def _take_content(self, plain: bytes) -> None:
+    def _take_content(self, plain: bytes, message: _Message) -> None:
         try:
             content = unpack(plain)
-            arrival = self._events.judge(self._key, content)
+            arrival = self._events.judge(message.key, content)
             if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
-                self._taken += 1
-                self._has_duplicates = True
+                message.taken += 1
+                message.has_duplicates = True
                 self._skip(arrival, content)
                 return
             # From here on it counts as seen: if it is rejected, it is not missing, too.
-            missing = self._events.mark(self._key, content)
+            missing = self._events.mark(message.key, content)
             if missing:
                 self._rejections.warn("gap", f"{missing} events of {content.sender!r} are missing")
             if self._events.forgotten != self._forgotten:
                 self._warn_of_forgetting(content.sender)
-            envelope = self._read(plain, content)
+            envelope = self._read(plain, content, message.key)
         except MessageRejected as error:
             self._rejections.count(error)
             return
-        self._taken += 1
         self.received += 1
-        self._handed += 1
-        self._sink.put(envelope, self._ticket)
+        message.taken += 1
+        message.handed += 1
+        self._sink.put(envelope, message.ticket)
 
     def _skip(self, arrival: Arrival, content: Content) -> None:
         if arrival is Arrival.DUPLICATE:
@@ -237,7 +245,7 @@ class EnvelopeTaker:
             "in its name",
         )
 
-    def _read(self, plain: bytes, content: Content) -> Envelope:
+    def _read(self, plain: bytes, content: Content, key: Key) -> Envelope:
         """Restore and check a body."""
         if len(plain) > self._most_content:
             raise MessageRejected(RejectReason.OVERSIZE, f"an event of {len(plain):,} bytes")
@@ -248,14 +256,15 @@ class EnvelopeTaker:
             raise MessageRejected(
                 RejectReason.MALFORMED, "the body does not belong on this network"
             )
-        network, (epoch, routing_key) = self._network, self._key
+        network, (epoch, routing_key) = self._network, key
         _, sender, sent_ms, sequence, _ = content
         envelope = Envelope(network, routing_key, sender, epoch, sequence, sent_ms, body)
         if self._admission.admit is not None:
             self._admission.admit(envelope)
         return envelope
 
-    def _take_notices(self, opened: Opened, routing_key: str) -> None:
+    def _take_notices(self, opened: Opened, routing_key: str) -> Outcome:
+        outcome = Outcome.REJECTED
         key = opened.header.epoch, routing_key
         for plain in opened.contents:
             try:
@@ -264,7 +273,7 @@ class EnvelopeTaker:
             except MessageRejected as error:
                 self._rejections.count(error)
                 continue
-            self._taken += 1
+            outcome = Outcome.HANDLED
             is_new = arrival is Arrival.NEW or arrival is Arrival.LATE
             if not is_new or self._admission.on_notice is None:
                 continue
@@ -273,6 +282,7 @@ class EnvelopeTaker:
                 self._admission.on_notice(Notice(content.kind, content.body))
             except Exception:
                 logger.exception("%s: a notice could not be taken", self._name)
+        return outcome
 
     def _warn_of_forgetting(self, sender: str) -> None:
         self._forgotten = self._events.forgotten
