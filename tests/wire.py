@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from miros_rabbitmq.amqp.message_io import Delivery
 from miros_rabbitmq.wire.codec import Codec
@@ -12,6 +15,11 @@ from miros_rabbitmq.wire.keyring import RootKey
 from miros_rabbitmq.wire.message import NONCE_BYTES, Header, join, pack_record
 from miros_rabbitmq.wire.record import name_bytes, pack
 from miros_rabbitmq.wire.sealer import Sealer, address_bytes
+
+
+@functools.lru_cache(maxsize=16)
+def _cipher(key: bytes, epoch: bytes, purpose: Purpose, network: str) -> AESGCM:
+    return RootKey(key).cipher(epoch, purpose, network)
 
 
 class Forger(NamedTuple):
@@ -39,7 +47,7 @@ class Forger(NamedTuple):
     def seal(self, plain: bytes, outer: int = 1) -> bytes:
         """A record that encrypts any bytes."""
         nonce = outer.to_bytes(NONCE_BYTES, "big")
-        cipher = RootKey(self.key).cipher(self.epoch, Purpose(self.purpose), self.network)
+        cipher = _cipher(self.key, self.epoch, Purpose(self.purpose), self.network)
         address = address_bytes(self.header, self.network, self.routing_key)
         return pack_record(nonce, cipher.encrypt(nonce, plain, address))
 

@@ -6,12 +6,11 @@ import os
 import time
 from typing import Any
 
-from miros_rabbitmq.wire.envelope import MESH, Kind, Purpose
-from miros_rabbitmq.wire.keyring import RootKey
-from miros_rabbitmq.wire.message import EPOCH_BYTES, NONCE_BYTES, Header, join, pack_record
+from miros_rabbitmq.wire.envelope import MESH, Purpose
+from miros_rabbitmq.wire.message import EPOCH_BYTES, NONCE_BYTES, join
 from miros_rabbitmq.wire.pickling import RestrictedPickle
-from miros_rabbitmq.wire.record import name_bytes, pack
-from miros_rabbitmq.wire.sealer import address_bytes
+
+from .. import wire
 
 
 class Forger:
@@ -36,19 +35,13 @@ class Forger:
         epoch: bytes | None = None,
         purpose: Purpose = Purpose.EVENTS,
     ) -> None:
-        root = RootKey(key)
         self.epoch = os.urandom(EPOCH_BYTES) if epoch is None else epoch
-        self._name = name_bytes(name)
-        self._kind = Kind.on(network)
-        self._header = Header(purpose, root.id, self.epoch).pack()
-        self._address = address_bytes(self._header, network, routing_key)
-        self._cipher = root.cipher(self.epoch, purpose, network)
+        self._bare = wire.Forger(key, network, routing_key, self.epoch, purpose, name)
         self._serialize = RestrictedPickle().dumps
 
     def seal(self, plain: bytes) -> bytes:
         """Encrypt any content, as one record."""
-        nonce = os.urandom(NONCE_BYTES)
-        return pack_record(nonce, self._cipher.encrypt(nonce, plain, self._address))
+        return self._bare.seal(plain, int.from_bytes(os.urandom(NONCE_BYTES), "big"))
 
     def record(
         self, body: Any, sequence: int, *, sent_s: float | None = None, kind: int | None = None
@@ -56,12 +49,11 @@ class Forger:
         """Encrypt a body; bytes are taken for one that is serialized already."""
         data = body if isinstance(body, bytes) else self._serialize(body)
         sent_ms = int((time.time() if sent_s is None else sent_s) * 1000)
-        kind = self._kind if kind is None else kind
-        return self.seal(pack(kind, self._name, sent_ms, sequence, data))
+        return self.seal(self._bare._replace(sent_ms=sent_ms).plain(sequence, data, kind))
 
     def join(self, *records: bytes) -> bytes:
         """Return a message of these records."""
-        return join(self._header, records)
+        return join(self._bare.header, records)
 
     def message(self, body: Any, sequence: int = 1, **more: Any) -> bytes:
         """Return a message with one record; see `record`."""
