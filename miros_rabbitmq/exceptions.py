@@ -103,7 +103,7 @@ class RejectReason(enum.Enum):
     MALFORMED = "not laid out like one of ours"
     NOT_AUTHENTIC = "not authenticated by a key of ours"
     GIVEN_UP = "in a gap that was closed, because there were too many"
-    TOO_OLD = "older than max_age_s"
+    TOO_OLD = "too old for max_age_s"
     CLOCK_SKEW = "from the future: a clock is wrong"
     NOT_DESERIALIZABLE = "refused by the deserializer"
     INNER_SIGNAL = "an inner signal of miros"
@@ -117,11 +117,13 @@ class MessageRejected(MirosRabbitMQError):
     Args:
         reason: the check that refused them.
         detail: what that check found; never a part of the plain text.
+        cause: tells apart what may be behind the same reason, if that matters for a warning.
     """
 
-    def __init__(self, reason: RejectReason, detail: str = "") -> None:
+    def __init__(self, reason: RejectReason, detail: str = "", cause: str = "") -> None:
         super().__init__(f"{reason.value}: {detail}" if detail else reason.value)
         self.reason = reason
+        self.cause = cause
 
 
 class LocalBrokerError(MirosRabbitMQError):

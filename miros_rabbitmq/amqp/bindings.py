@@ -67,8 +67,7 @@ class Bindings:
         if not is_ours:
             raise MessageRejected(
                 RejectReason.MISROUTED,
-                f"{delivery.routing_key[:_LONGEST_SHOWN]!r}, by a header CC or BCC, or by a "
-                "binding that is not ours",
+                "it came by a header CC or BCC, or by a binding that is not ours",
             )
 
     def _matches(self, purpose: int, routing_key: str) -> bool:

@@ -17,7 +17,7 @@ from .link import Role
 from .message_io import Delivery
 from .receiver import ConsumerStats, Outcome, Receiver, Source, Ticket
 from .sinks import WorkerSink
-from .standalone import OwnThread, Standalone, endpoint_of
+from .standalone import OwnThread, Standalone, check_codec, endpoint_of
 from .topology import Queue
 
 
@@ -138,6 +138,7 @@ class PikaTopicConsumer(Standalone):
         role: str = "miros consumer",
         on_change: Callable[[], object] | None = None,
     ) -> None:
+        check_codec(codec)
         endpoint = endpoint_of(amqp_url, limits, tls)
         name = f"{role} at {endpoint.url.address}"
         sink = WorkerSink(f"messages of {name}", on_message)

@@ -148,7 +148,7 @@ class EnvelopeTaker:
         if len(delivery.body) <= self._max_bytes:
             return False
         size = f"{len(delivery.body):,} bytes in one message"
-        self._rejections.count(MessageRejected(RejectReason.OVERSIZE, size))
+        self._rejections.count(MessageRejected(RejectReason.OVERSIZE, size), _by(delivery))
         return True
 
     def take(self, delivery: Delivery) -> Outcome | Ticket:
@@ -160,7 +160,7 @@ class EnvelopeTaker:
             except MessageRejected as error:
                 is_for_all = delivery.routing_key in self._admission.notice_bindings
                 if not (is_for_all and isinstance(error, UnknownKey)):
-                    self._rejections.count(error)
+                    self._rejections.count(error, _by(delivery))
                 return Outcome.REJECTED
             if opened is None:
                 return Outcome.HANDLED
@@ -212,6 +212,7 @@ class EnvelopeTaker:
     # The records in it. Each is judged on its own.
 
     def _take_content(self, plain: bytes, message: _Message) -> None:
+        content = None
         try:
             content = unpack(plain)
             arrival = self._events.judge(message.key, content)
@@ -228,7 +229,7 @@ class EnvelopeTaker:
                 self._warn_of_forgetting(content.sender)
             envelope = self._read(plain, content, message.key)
         except MessageRejected as error:
-            self._rejections.count(error)
+            self._rejections.count(error, _of("an event", content, message.key[1]))
             return
         self.received += 1
         message.taken += 1
@@ -267,11 +268,12 @@ class EnvelopeTaker:
         outcome = Outcome.REJECTED
         key = opened.header.epoch, routing_key
         for plain in opened.contents:
+            content = None
             try:
                 content = unpack(plain)
                 arrival = self._notices.judge(key, content)
             except MessageRejected as error:
-                self._rejections.count(error)
+                self._rejections.count(error, _of("a notice", content, routing_key))
                 continue
             outcome = Outcome.HANDLED
             is_new = arrival is Arrival.NEW or arrival is Arrival.LATE
@@ -291,3 +293,18 @@ class EnvelopeTaker:
             f"hardly anything of {sender!r} arrives, in too many pieces to remember: "
             f"{self._forgotten} of its events may be taken twice, if somebody repeats them",
         )
+
+
+_MOST_SHOWN = 80
+"""The most characters of a name or routing key of others in a line of the log."""
+
+
+def _by(delivery: Delivery) -> str:
+    """Name a message of which nothing is authentic, for the log."""
+    return f"a message by the routing key {delivery.routing_key[:_MOST_SHOWN]!r}"
+
+
+def _of(what: str, content: Content | None, routing_key: str) -> str:
+    """Name something authentic, for the log."""
+    sender = f" of {content.sender[:_MOST_SHOWN]!r}" if content is not None else ""
+    return f"{what}{sender} by the routing key {routing_key[:_MOST_SHOWN]!r}"

@@ -20,7 +20,7 @@ from ..wire.envelope import MOST_NAME, Kind, shape
 from ..wire.sealer import Heading, Record, Sealer
 from .link import Role
 from .sender import PublisherStats, Sender, Traffic
-from .standalone import OwnThread, Standalone, endpoint_of
+from .standalone import OwnThread, Standalone, check_codec, endpoint_of
 
 _DEFAULT_TIMEOUT_S = 10.0
 """Default timeout when the caller gives none; the same as for ``transmit``."""
@@ -218,6 +218,7 @@ class PikaTopicPublisher(Standalone):
         on_change: Callable[[], object] | None = None,
     ) -> None:
         check_short_text("routing_key", routing_key)
+        check_codec(codec)
         if not isinstance(name, str) or not 0 < len(name) <= MOST_NAME:
             # Otherwise every receiver would reject every value.
             raise SettingsError(f"name must be a text of 1 to {MOST_NAME} characters, not {name!r}")
@@ -254,7 +255,10 @@ class PikaTopicPublisher(Standalone):
         else:
             check_short_text("routing_key", routing_key)
         if not self._kind.fits(message):
-            raise PayloadRefused(f"is not what {self.exchange_name} carries: {shape(message)}")
+            raise PayloadRefused(
+                f"the value is {shape(message)}, and {self.exchange_name} carries "
+                f"{self._kind.wanted}"
+            )
         plain = self._codec.serialize(message)
         sender, sealer = self._sender, self._sealer
         deadline_s = _deadline_s(timeout)

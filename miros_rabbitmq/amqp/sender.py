@@ -45,7 +45,7 @@ _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
 
 
 class PublisherStats(NamedTuple):
-    """The counters of one publisher; all count events, not AMQP messages."""
+    """The counters of one publisher; all but ``messages`` count events."""
 
     state: SessionState
     waiting: int

@@ -10,11 +10,12 @@ import time
 from collections import deque
 from collections.abc import Callable
 
-from ..exceptions import BrokerError
+from ..exceptions import BrokerError, MirosApiException
 from ..limits import Limits
 from ..logs import RelayedLogger, write_all
 from ..process import Stage, end_with_program, stay
 from ..urls import Address, AmqpUrl
+from ..wire.codec import Codec
 from ..worker import Worker
 from .link import Link
 from .link_state import SessionState
@@ -222,3 +223,16 @@ class Standalone:
 def endpoint_of(amqp_url: str, limits: Limits | None, tls: ssl.SSLContext | None) -> Endpoint:
     """The endpoint that the arguments of a public publisher or consumer describe."""
     return Endpoint(AmqpUrl(amqp_url), limits or Limits(), tls)
+
+
+def check_codec(codec: object) -> None:
+    """Check an argument of a public publisher or consumer.
+
+    Raises:
+        MirosApiException: it is not a codec.
+    """
+    if not isinstance(codec, Codec):
+        raise MirosApiException(
+            f"codec is a {type(codec).__name__}: make a miros_rabbitmq.Codec of the key, as in "
+            "codec=Codec(key)"
+        )

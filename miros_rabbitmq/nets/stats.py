@@ -48,6 +48,10 @@ class NetworkStats:
     queue: str = ""
     """The name of this node's queue there, which says nothing of the chart."""
 
+    keys: tuple[str, ...] = ()
+    """The ids of the encryption keys: the first encrypts, all decrypt. Nodes of one system have the
+    same."""
+
     @classmethod
     def closed(cls) -> NetworkStats:
         """The counters of a network that is not open."""

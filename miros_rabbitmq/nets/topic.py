@@ -306,7 +306,9 @@ class TopicNetwork:
         """
         key = self.spec.tx_key if routing_key is None else routing_key
         if not self._kind.fits(body):
-            raise PayloadRefused(f"is not what {self.spec.name} carries: {shape(body)}")
+            raise PayloadRefused(
+                f"is {shape(body)}, and {self.spec.name} carries {self._kind.wanted}"
+            )
         plain = self.codec.serialize(body)
         deadline_s = time.monotonic() + timeout
         while True:
@@ -347,6 +349,14 @@ class TopicNetwork:
     def change_keys(self, keys: tuple[bytes, ...]) -> None:
         """Encrypt and decrypt with other keys, from the next envelope on."""
         self.codec.change_keys(keys)
+        self._tell_keys()
+
+    def _tell_keys(self) -> None:
+        first, *others = self.codec.keyring.ids
+        also = f", and understands also {', '.join(others)}" if others else ""
+        logger.info(
+            "%s of %s: encrypts with the key of id %s%s", self.spec.name, self._name, first, also
+        )
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until every broker that was ever reached has confirmed everything.
@@ -425,6 +435,7 @@ class TopicNetwork:
             rejected=dict(consumer.rejected) if consumer else {},
             brokers=brokers,
             consumer=consumer.state if consumer else SessionState.NEW,
+            keys=self.codec.keyring.ids,
             consumer_fault=str((receiver and receiver.link.fault) or ""),
             consumer_connection=consumer.connection if consumer else "",
             queue=consumer.queue if consumer else "",

@@ -101,12 +101,14 @@ class AgeCheck:
             if early_s > self._before_s:
                 raise MessageRejected(
                     RejectReason.TOO_OLD,
-                    f"it was sent {early_s:,.1f} s before this node began to listen, or the "
-                    "sender's clock is behind",
+                    f"it was sent {early_s:,.1f} s before this node began to listen, where "
+                    f"{self._before_s:g} s are granted, or the sender's clock is behind",
+                    "before the start",
                 )
         if forgotten_ms and self.steady_ms(sent_ms) <= forgotten_ms:
             raise MessageRejected(
                 RejectReason.TOO_OLD,
                 "it is of a sender that is not known here, and may be a repetition from one that "
                 "was forgotten",
+                "forgotten",
             )

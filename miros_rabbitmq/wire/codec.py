@@ -98,7 +98,7 @@ class Codec:
             return self._deserialize(plain)
         except Exception as error:
             # Only the type of a foreign error is told: its text may quote what was decrypted.
-            detail = type(error).__name__
+            detail = f"{type(error).__name__}: has its sender another serializer than this node?"
             if isinstance(error, (ClassRefused, OpcodeRefused)):
                 detail = str(error)
             raise MessageRejected(RejectReason.NOT_DESERIALIZABLE, detail) from error

@@ -41,6 +41,13 @@ class Kind(enum.IntEnum):
         """Return the kind that travels on a network."""
         return _KINDS.get(network, cls.VALUE)
 
+    @property
+    def wanted(self) -> str:
+        """What a body of this kind has to be, in words."""
+        if self is Kind.EVENT:
+            return f"(signal name of 1 to {MOST_NAME} characters, payload)"
+        return "any value" if self is Kind.VALUE else "a text"
+
     def fits(self, body: Any) -> bool:
         """Tell whether a body is of this kind, by its type and shape."""
         if self is Kind.EVENT:

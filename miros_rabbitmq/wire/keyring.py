@@ -69,6 +69,11 @@ class KeyRing:
         for root in roots:
             self._by_id[root.id] = (*self._by_id.get(root.id, ()), root)
 
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """The ids of the keys in hexadecimal, that of the first one first."""
+        return tuple(key_id.hex() for key_id in self._by_id)
+
     def with_id(self, key_id: bytes) -> tuple[RootKey, ...]:
         """Return the keys with an id: none, or one, and by a rare chance more."""
         return self._by_id.get(key_id, ())

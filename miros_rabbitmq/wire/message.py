@@ -151,15 +151,15 @@ def _other_format(message: bytes) -> MessageRejected:
     if message.startswith(_FERNET):
         return MessageRejected(
             RejectReason.OTHER_FORMAT,
-            "it is of an older version of miros-rabbitmq: upgrade the node that sends it",
+            "it comes from an older version of miros-rabbitmq: upgrade the node that sends it",
+            "Fernet",
         )
     if message[:1] == _BEGIN[:1] and len(message) > 1:
-        # The number itself is not told: it is not authentic, and each text is logged once.
-        age, which = (
-            ("newer", "this node") if message[1] > FORMAT else ("older", "the node that sends it")
-        )
+        is_newer = message[1] > FORMAT
+        upgrade = "this node" if is_newer else "the node that sends it"
         return MessageRejected(
             RejectReason.OTHER_FORMAT,
-            f"it is of a format {age} than {FORMAT}, which this node reads: upgrade {which}",
+            f"it has format {message[1]}, and this node reads format {FORMAT}: upgrade {upgrade}",
+            "newer" if is_newer else "older",
         )
     return MessageRejected(RejectReason.MALFORMED, "it does not begin like one of our messages")

@@ -8,6 +8,7 @@ memory, and only so many, so that nobody with a key can.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from cryptography.exceptions import InvalidTag
@@ -25,13 +26,20 @@ _MOST_CIPHERS = 1_024
 
 
 class UnknownKey(MessageRejected):
-    """A message is encrypted with a key that is not ours, probably by another system."""
+    """A message is encrypted with a key that is not ours, perhaps by another system.
 
-    def __init__(self) -> None:
+    Args:
+        key_id: the id of its key.
+        ours: the ids of our keys.
+    """
+
+    def __init__(self, key_id: bytes, ours: Sequence[str]) -> None:
         super().__init__(
             RejectReason.NOT_AUTHENTIC,
-            "its key is not one of this node's: give every node of a system the same key, and each "
-            "system a virtual host of its own",
+            f"its key has the id {key_id.hex()}, and this node has {', '.join(ours)}: give every "
+            "node of a system the same keys (while keys are changed, the new one to all before any "
+            "sends with it), and each system a virtual host of its own",
+            "unknown key",
         )
 
 
@@ -116,7 +124,7 @@ class Opener:
         records = read_records(message, self._most_records)
         roots = keyring.with_id(header.key_id)
         if not roots:
-            raise UnknownKey
+            raise UnknownKey(header.key_id, keyring.ids)
         prefix = message[:HEADER_BYTES]
         address = address_bytes(prefix, self._network, routing_key)
         for root in roots:
@@ -138,6 +146,7 @@ def _not_authentic() -> MessageRejected:
         RejectReason.NOT_AUTHENTIC,
         "it was made up or changed on its way, or captured and sent again to another exchange or "
         "with another routing key",
+        "changed",
     )
 
 

@@ -129,7 +129,9 @@ def check_opcodes(
         if (shares is None or _shares_of(data) <= shares) and _match_small(data):
             return _OBJECTS_TOO
     if not data.startswith(HEAD):
-        raise OpcodeRefused("not a pickle of protocol 3")
+        raise OpcodeRefused(
+            "not a pickle of protocol 3: has its sender another serializer than this node?"
+        )
     walk = Walk(data, registered)
     try:
         walk.run()

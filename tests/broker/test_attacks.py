@@ -415,6 +415,7 @@ def test_what_a_chart_said_itself_it_takes_only_in_another_program_and_once(
         with running(other):
             send(*captured, *captured)
             wait_until(lambda: other.nets.stats().mesh.duplicates == 3)
+            heard.wait_for(3)
     assert heard.payloads("ORDER") == [0, 1, 2]
 
 
