@@ -94,7 +94,7 @@ def throughput(stage: Stage, size: Size) -> Result:
                 rates["alone"].append(size.events / (report["ended"] - report["began"]))
     rate = {kind: middle(taken) for kind, taken in rates.items()}
     figures = [
-        _beside_raw("throughput", KINDS[kind], rate, kind, "events/s", at_least=1.2)
+        _beside_raw("throughput", KINDS[kind], rate, kind, "events/s", at_least=2.0)
         for kind in KINDS
     ]
     return Result(figures, {"events_per_s": rate})
