@@ -132,12 +132,11 @@ class Standalone:
     """The life of a public publisher or consumer: what all of them have in common.
 
     Args:
-        life: starts and stops it; shared with the wrapped object, if there is one.
+        life: starts and stops it.
     """
 
     def __init__(self, life: OwnThread) -> None:
-        self.life = life
-        """Starts and stops this object; for an object that wraps it."""
+        self._life = life
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.address} {self.state.value}>"
@@ -145,37 +144,37 @@ class Standalone:
     @property
     def url(self) -> AmqpUrl:
         """The broker's URL."""
-        return self.life.link.endpoint.url
+        return self._life.link.endpoint.url
 
     @property
     def address(self) -> Address:
         """The broker's host and port."""
-        return self.life.link.address
+        return self._life.link.address
 
     @property
     def limits(self) -> Limits:
         """Times and sizes."""
-        return self.life.link.endpoint.limits
+        return self._life.link.endpoint.limits
 
     @property
     def state(self) -> SessionState:
         """Where the connection stands."""
-        return self.life.link.state
+        return self._life.link.state
 
     @property
     def is_connected(self) -> bool:
         """Whether it has a channel that is set up."""
-        return self.life.link.is_connected
+        return self._life.link.is_connected
 
     @property
     def is_stopping(self) -> bool:
         """Whether it was asked to stop and not started again."""
-        return self.life.link.is_stopping
+        return self._life.link.is_stopping
 
     @property
     def fault(self) -> BrokerError | None:
         """Why it is not connected; `None` while it is, or before the first attempt has ended."""
-        return self.life.link.fault
+        return self._life.link.fault
 
     def start_thread(self) -> None:
         """Start the thread, which connects; does nothing where it runs already.
@@ -186,7 +185,7 @@ class Standalone:
             MirosApiException: it has not ended in this time.
             RuntimeError: no thread can be started.
         """
-        self.life.start()
+        self._life.start()
 
     def stop(self, timeout: float | None = None) -> None:
         """Ask the thread to close the connection and end; returns at once.
@@ -194,7 +193,7 @@ class Standalone:
         Args:
             timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
         """
-        self.life.stop(timeout)
+        self._life.stop(timeout)
 
     def stop_thread(self, timeout: float | None = None) -> bool:
         """`stop`, and wait until the thread has ended and callbacks have returned.
@@ -206,7 +205,7 @@ class Standalone:
         Returns:
             whether the thread has ended.
         """
-        return self.life.stop_and_wait(timeout)
+        return self._life.stop_and_wait(timeout)
 
     def wait_until_ready(self, timeout: float) -> bool:
         """Wait until the broker is connected or refuses us, or until a stop.
@@ -217,7 +216,7 @@ class Standalone:
         Returns:
             whether it is connected.
         """
-        return self.life.link.wait_until_ready(timeout)
+        return self._life.link.wait_until_ready(timeout)
 
 
 def endpoint_of(amqp_url: str, limits: Limits | None, tls: ssl.SSLContext | None) -> Endpoint:
