@@ -114,6 +114,7 @@ class EnvelopeTaker:
         self._name = name
         self._network = network
         self._kind = Kind.on(network)
+        self._fits = self._kind.fits
         self._codec = codec
         self._sink = sink
         self._admission = admission
@@ -215,18 +216,15 @@ class EnvelopeTaker:
         content = None
         try:
             content = unpack(plain)
-            arrival = self._events.judge(message.key, content)
+            # It counts as seen from here on: if it is rejected, it is not missing, too.
+            arrival, missing = self._events.take(message.key, content)
             if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
                 message.taken += 1
                 message.has_duplicates = True
                 self._skip(arrival, content)
                 return
-            # From here on it counts as seen: if it is rejected, it is not missing, too.
-            missing = self._events.mark(message.key, content)
-            if missing:
-                self._rejections.warn("gap", f"{missing} events of {content.sender!r} are missing")
-            if self._events.forgotten != self._forgotten:
-                self._warn_of_forgetting(content.sender)
+            if missing or self._events.forgotten != self._forgotten:
+                self._warn_of_losses(content.sender, missing)
             envelope = self._read(plain, content, message.key)
         except MessageRejected as error:
             self._rejections.count(error, _of("an event", content, message.key[1]))
@@ -253,7 +251,7 @@ class EnvelopeTaker:
         if content.kind != self._kind:
             raise MessageRejected(RejectReason.MALFORMED, f"its kind is {content.kind}")
         body: Any = self._codec.deserialize(content.body)
-        if not self._kind.fits(body):
+        if not self._fits(body):
             raise MessageRejected(
                 RejectReason.MALFORMED, "the body does not belong on this network"
             )
@@ -271,7 +269,7 @@ class EnvelopeTaker:
             content = None
             try:
                 content = unpack(plain)
-                arrival = self._notices.judge(key, content)
+                arrival, _ = self._notices.take(key, content)
             except MessageRejected as error:
                 self._rejections.count(error, _of("a notice", content, routing_key))
                 continue
@@ -279,20 +277,22 @@ class EnvelopeTaker:
             is_new = arrival is Arrival.NEW or arrival is Arrival.LATE
             if not is_new or self._admission.on_notice is None:
                 continue
-            self._notices.mark(key, content)
             try:
                 self._admission.on_notice(Notice(content.kind, content.body))
             except Exception:
                 logger.exception("%s: a notice could not be taken", self._name)
         return outcome
 
-    def _warn_of_forgetting(self, sender: str) -> None:
-        self._forgotten = self._events.forgotten
-        self._rejections.warn(
-            "forgetting",
-            f"hardly anything of {sender!r} arrives, in too many pieces to remember: "
-            f"{self._forgotten} of its events may be taken twice, if somebody repeats them",
-        )
+    def _warn_of_losses(self, sender: str, missing: int) -> None:
+        if missing:
+            self._rejections.warn("gap", f"{missing} events of {sender!r} are missing")
+        if self._events.forgotten != self._forgotten:
+            self._forgotten = self._events.forgotten
+            self._rejections.warn(
+                "forgetting",
+                f"hardly anything of {sender!r} arrives, in too many pieces to remember: "
+                f"{self._forgotten} of its events may be taken twice, if somebody repeats them",
+            )
 
 
 _MOST_SHOWN = 80

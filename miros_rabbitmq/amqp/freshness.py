@@ -37,29 +37,27 @@ class Freshness:
         """Records that may be taken again, because there was no room to remember them."""
         return self._windows.forgotten
 
-    def judge(self, key: Key, content: Content) -> Arrival:
-        """Say whether a record has come before, or was given up.
+    def take(self, key: Key, content: Content) -> tuple[Arrival, int]:
+        """Say whether a record has come before, or was given up; from now on it has come.
+
+        Returns:
+            what it is, and how many records are missing that were not missing before.
 
         Raises:
             MessageRejected: it is too old, or from the future.
         """
-        windows = self._windows
-        arrival = windows.judge(key, content.sequence)
-        if self._age.is_on and arrival in (Arrival.NEW, Arrival.LATE):
+        windows, sequence = self._windows, content.sequence
+        arrival = windows.judge(key, sequence)
+        if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
+            return arrival, 0
+        sent_ms = 0
+        if self._age.is_on:
+            sent_ms = self._age.steady_ms(content.sent_ms)
             is_known = windows.knows(key[0])
             try:
                 self._age.check(content.sent_ms, 0 if is_known else windows.newest_evicted_ms)
             except MessageRejected:
                 if is_known:  # it was rejected, and so is not missing
-                    self.mark(key, content)
+                    windows.mark(key, sequence, sent_ms)
                 raise
-        return arrival
-
-    def mark(self, key: Key, content: Content) -> int:
-        """Note a record as taken, or as rejected for what is in it.
-
-        Returns:
-            how many records are missing that were not missing before.
-        """
-        sent_ms = self._age.steady_ms(content.sent_ms)
-        return self._windows.mark(key, content.sequence, sent_ms)
+        return arrival, windows.mark(key, sequence, sent_ms)

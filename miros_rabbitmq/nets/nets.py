@@ -109,6 +109,7 @@ class MirosNets:
         settings = settings_from(taken(locals()), older)
         name = miros_object.name
         sink: Sink
+        self._admitted: set[str] = set()
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
         if settings.on_mesh_rx is not None:
             sink = WorkerSink(f"on_mesh_rx of {name}", self._receive)
@@ -203,8 +204,12 @@ class MirosNets:
 
     def _admit(self, envelope: Envelope) -> None:
         """Register the signal of an event; reject the event if that may not be, or is too much."""
-        check_name(envelope.body[0])
-        admit_name(envelope.body[0], self.settings.limits.remote_signals)
+        name = envelope.body[0]
+        if name not in self._admitted:
+            check_name(name)
+            admit_name(name, self.settings.limits.remote_signals)
+            # No more than there are signals, which keep their names until the process ends.
+            self._admitted.add(name)
 
     # Keys.
 

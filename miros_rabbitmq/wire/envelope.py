@@ -6,6 +6,7 @@ Everything here is immutable. `sealer` turns a body into bytes, `opener` turns b
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 MESH = "miros.mesh"
@@ -48,16 +49,26 @@ class Kind(enum.IntEnum):
             return f"(signal name of 1 to {MOST_NAME} characters, payload)"
         return "any value" if self is Kind.VALUE else "a text"
 
-    def fits(self, body: Any) -> bool:
-        """Tell whether a body is of this kind, by its type and shape."""
-        if self is Kind.EVENT:
-            return (
-                type(body) in (tuple, list)
-                and len(body) == 2
-                and type(body[0]) is str
-                and 0 < len(body[0]) <= MOST_NAME
-            )
-        return self is Kind.VALUE or type(body) is str
+    @property
+    def fits(self) -> Callable[[Any], bool]:
+        """The function that tells whether a body is of this kind, by its type and shape."""
+        return _FITS[self]
+
+
+def _is_event(body: Any) -> bool:
+    return (
+        type(body) in (tuple, list)
+        and len(body) == 2
+        and type(body[0]) is str
+        and 0 < len(body[0]) <= MOST_NAME
+    )
+
+
+_FITS: dict[Kind, Callable[[Any], bool]] = {
+    Kind.EVENT: _is_event,
+    Kind.LINE: lambda body: type(body) is str,
+    Kind.VALUE: lambda _: True,
+}
 
 
 def shape(body: Any) -> str:

@@ -62,11 +62,8 @@ class Header(NamedTuple):
         return _HEADER.pack(MARK, FORMAT, *self)
 
 
-class Sealed(NamedTuple):
-    """An encrypted record."""
-
-    nonce: bytes
-    ciphertext: bytes
+Sealed = tuple[bytes, bytes]
+"""An encrypted record: its nonce and its ciphertext."""
 
 
 def pack_record(nonce: bytes, ciphertext: bytes) -> bytes:
@@ -125,7 +122,7 @@ def read_records(message: bytes, most: int) -> list[Sealed]:
         if len(records) == most:
             raise MessageRejected(RejectReason.OVERSIZE, f"more than {most:,} records in a message")
         nonce_end = at + NONCE_BYTES
-        records.append(Sealed(message[at:nonce_end], message[nonce_end : at + size]))
+        records.append((message[at:nonce_end], message[nonce_end : at + size]))
         at += size
     if not records:
         raise MessageRejected(RejectReason.MALFORMED, "it has no record")

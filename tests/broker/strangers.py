@@ -65,9 +65,9 @@ def check_nonces(seen: Iterable[Delivery]) -> None:
     known: dict[tuple[str, Header, bytes], bytes] = {}
     for message in seen:
         header = read_header(message.body)
-        for record in read_records(message.body, 1_000_000):
-            used = (message.exchange, header, record.nonce)
-            assert known.setdefault(used, record.ciphertext) == record.ciphertext
+        for nonce, ciphertext in read_records(message.body, 1_000_000):
+            used = (message.exchange, header, nonce)
+            assert known.setdefault(used, ciphertext) == ciphertext
 
 
 @contextlib.contextmanager

@@ -99,10 +99,12 @@ def interrupted(
     def on_call(frame: FrameType, _event: str, _: Any) -> Any:
         if called or frame.f_code not in codes:
             return None
+        frame.f_trace = on_step  # before the next line: Python 3.13 looks for it there
         frame.f_trace_opcodes = True
         return on_step
 
     former = sys.gettrace()
+    sys._getframe().f_trace_opcodes = True  # before `settrace`: Python 3.12 looks for any frame
     sys.settrace(on_call)
     try:
         yield called
