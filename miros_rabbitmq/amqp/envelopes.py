@@ -44,6 +44,9 @@ _NOTICE_BOUNDS = Bounds(most_ranges=8)
 """What is remembered of each sender of notices. Each broker gets some of them, so a receiver sees
 gaps all the time; and a notice that is repeated does little harm."""
 
+_MOST_SHOWN = 80
+"""The most characters of a name or routing key of others in a line of the log."""
+
 
 @dataclass(frozen=True)
 class Admission:
@@ -221,7 +224,13 @@ class EnvelopeTaker:
             if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
                 message.taken += 1
                 message.has_duplicates = True
-                self._skip(arrival, content)
+                if arrival is Arrival.GIVEN_UP:
+                    raise MessageRejected(
+                        RejectReason.GIVEN_UP,
+                        "its sender has lost events at too many places, or somebody makes up "
+                        "numbers in its name",
+                    )
+                self.duplicates += 1
                 return
             if missing or self._events.forgotten != self._forgotten:
                 self._warn_of_losses(content.sender, missing)
@@ -233,16 +242,6 @@ class EnvelopeTaker:
         message.taken += 1
         message.handed += 1
         self._sink.put(envelope, message.ticket)
-
-    def _skip(self, arrival: Arrival, content: Content) -> None:
-        if arrival is Arrival.DUPLICATE:
-            self.duplicates += 1
-            return
-        raise MessageRejected(
-            RejectReason.GIVEN_UP,
-            f"{content.sender!r} has lost events at too many places, or somebody makes up numbers "
-            "in its name",
-        )
 
     def _read(self, plain: bytes, content: Content, key: Key) -> Envelope:
         """Restore and check a body."""
@@ -293,10 +292,6 @@ class EnvelopeTaker:
                 f"hardly anything of {sender!r} arrives, in too many pieces to remember: "
                 f"{self._forgotten} of its events may be taken twice, if somebody repeats them",
             )
-
-
-_MOST_SHOWN = 80
-"""The most characters of a name or routing key of others in a line of the log."""
 
 
 def _by(delivery: Delivery) -> str:

@@ -82,8 +82,9 @@ def epoch_of(message: bytes) -> bytes | None:
 
 
 def purpose_of(message: bytes) -> int:
-    """Return the purpose that a message of this format claims, unchecked; 0 for none."""
-    return message[_PURPOSE_AT] if len(message) > _PURPOSE_AT else 0
+    """Return the purpose that a message claims, unchecked; 0 if it is not of this format."""
+    has_one = message.startswith(_BEGIN) and len(message) > _PURPOSE_AT
+    return message[_PURPOSE_AT] if has_one else 0
 
 
 def read_header(message: bytes) -> Header:

@@ -169,7 +169,6 @@ class Sealer:
         now: Callable[[], float] | None = None,
         random: Callable[[int], bytes] = os.urandom,
     ) -> None:
-        self.name = name
         self._codec = codec
         self._network = network
         self._name = name_bytes(name)
