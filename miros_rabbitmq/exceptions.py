@@ -86,7 +86,7 @@ class PayloadRefused(TransmitError):
 
 
 class BackPressure(TransmitError, TimeoutError):
-    """A connected broker took nothing from a full backlog within ``transmit_timeout``."""
+    """The backlog for healthy brokers, or for all, was full for ``transmit_timeout``."""
 
 
 class NetworkStopped(TransmitError):

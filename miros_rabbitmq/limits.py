@@ -29,7 +29,18 @@ class Limits:
     """Wait between two attempts at a broker that refuses our user, password or vhost."""
     absent_after_s: float = 5.0
     """How long a lost broker still counts as connected: a full backlog makes ``transmit`` wait,
-    and ``stop`` waits for its return. Longer than a reconnect, and than most restarts."""
+    and ``stop`` waits for its return. Longer than a reconnect, and than most restarts. A broker
+    that is connected and confirms nothing for this time counts as absent, too."""
+    slow_after_s: float = 5.0
+    """A broker for which events wait for so long may be called slow: nobody waits for it then.
+    Longer than a disk takes to write what was collected."""
+    slow_events: int = 1_000
+    """A broker is slow only if it takes less than so many events a second, and less than
+    ``slow_bytes``: a small machine that writes each message to an SD card takes more."""
+    slow_bytes: int = 100_000
+    """The same in bytes a second: about a megabit, less than any network that is meant for this."""
+    behind_after_s: float = 2.0
+    """A broker for which events wait for so long is called behind, as an early warning."""
     stop_timeout_s: float = 5.0
     """How long ``stop()`` flushes and closes politely before it cuts what is left."""
 

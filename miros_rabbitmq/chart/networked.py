@@ -171,6 +171,7 @@ class NetworkedChart:
         durable: bool = True,
         start_timeout: float = 5.0,
         transmit_timeout: float = 10.0,
+        on_full: str = "drop",
         rescan_interval: float = 60.0,
         forget_after: float = 600.0,
         time_out_in_minutes: float = 30.0,
@@ -308,7 +309,8 @@ class NetworkedChart:
         Raises:
             MirosApiException: the argument is not an event.
             PayloadRefused: the event cannot be serialized, or its receivers would refuse it.
-            BackPressure: a connected broker took nothing for ``transmit_timeout``.
+            BackPressure: for ``transmit_timeout``, the backlog for healthy brokers, or for all of
+                them, was full: transmit less.
             NetworkStopped: the chart was not started, or was stopped.
         """
         self.nets.transmit(event)

@@ -17,7 +17,7 @@ from .intake import SMALL_RECORD, Heading, Record
 class DropReason(enum.Enum):
     """Why an event was dropped after it was accepted for sending, or after it came in."""
 
-    BACKLOG = "the backlog for an absent broker was full"
+    BACKLOG = "the backlog for a broker that is absent, or slower than the others, was full"
     CONNECTION = "a connection was lost or a queue full (snoops, which never wait)"
     REFUSED = "the broker refused it again and again (basic.nack)"
     STOPPED = "it was not confirmed when the node stopped"
@@ -82,6 +82,8 @@ class Outbox:
         self._bytes = 0
         self._unconfirmed_events = 0
         self._unconfirmed_bytes = 0
+        self.confirmed_bytes = 0
+        """Of all records that the broker has settled since the beginning."""
         self.is_full = False
         """It holds as much as it may. Computed at each change, because posts ask for it often."""
         self.fills_message = False
@@ -96,6 +98,12 @@ class Outbox:
     def unconfirmed(self) -> int:
         """Records sent and not yet confirmed."""
         return self._unconfirmed_events
+
+    @property
+    def fill(self) -> float:
+        """How full it is, 0 to 1; a little above if the last record exceeds the limit of bytes."""
+        events, size = self._held()
+        return max(events / self._max_events, size / self._max_bytes)
 
     @property
     def is_empty(self) -> bool:
@@ -244,8 +252,10 @@ class Outbox:
         return len(self._waiting), self._bytes
 
     def _forget(self, records: Sequence[Record]) -> int:
+        size = _size(records)
         self._unconfirmed_events -= len(records)
-        self._unconfirmed_bytes -= _size(records)
+        self._unconfirmed_bytes -= size
+        self.confirmed_bytes += size
         return len(records)
 
 

@@ -96,6 +96,7 @@ class MirosNets:
         durable: bool = True,
         start_timeout: float = 5.0,
         transmit_timeout: float = 10.0,
+        on_full: str = "drop",
         rescan_interval: float = 60.0,
         forget_after: float = 600.0,
         time_out_in_minutes: float = 30.0,
@@ -175,13 +176,15 @@ class MirosNets:
         """Send an event to every chart whose pattern matches this node's ``tx_routing_key``.
 
         Returns when the event is serialized, encrypted and in the backlog of every broker's
-        publisher. If the backlog of a connected broker is full, this waits, for at most
-        ``transmit_timeout``.
+        publisher. If the backlog for a broker is full, this waits, for at most
+        ``transmit_timeout``. It does not wait for a broker that is absent, confirms nothing or is
+        slower than the others: its oldest events are dropped and counted.
 
         Raises:
             MirosApiException: ``event`` is not a miros ``Event``.
             PayloadRefused: it cannot be serialized, or its receivers would refuse it.
-            BackPressure: a connected broker took nothing for ``transmit_timeout``.
+            BackPressure: for ``transmit_timeout``, the backlog for healthy brokers, or for all of
+                them, was full: transmit less.
             NetworkStopped: the networks do not run, or belong to the parent process.
         """
         if not isinstance(event, Event):

@@ -308,6 +308,7 @@ class Node:
             admit=self.events.admit,
             on_change=self._notice_change,
             notice=self._announcement,
+            on_lag=self._hold_snoops,
             on_notice=self._hear if settings.accept_unknown_peers else None,
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
@@ -369,9 +370,15 @@ class Node:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)
 
+    def _hold_snoops(self, address: Address, lags: bool) -> None:
+        """Leave the way to a broker to events while these have to wait."""
+        for snoop in self.snoops:
+            snoop.hold(address, held=lags)
+
     def _connected_brokers(self) -> set[Address]:
+        """Those that can be reached and confirm what they get."""
         senders = self.mesh.senders.items()
-        return {address for address, sender in senders if sender.is_connected}
+        return {at for at, sender in senders if sender.is_connected and not sender.is_stalled}
 
     def _notice_change(self) -> None:
         with self._peers_changed:

@@ -71,6 +71,9 @@ _DURATIONS = {
 }
 
 
+_ON_FULL = ("drop", "wait")
+
+
 class OlderSpellings(TypedDict, total=False):
     """Keywords of older documentation, which the networked classes take as well."""
 
@@ -123,8 +126,10 @@ class Settings:
             write them to disk for that.
         start_timeout: how many seconds ``start_at`` waits for the own broker and for the first
             search.
-        transmit_timeout: how many seconds ``transmit`` waits for a connected broker whose backlog
-            is full.
+        transmit_timeout: how many seconds ``transmit`` waits for brokers whose backlog is full.
+        on_full: what happens when the backlog for a broker is full that is slower than the others:
+            ``"drop"`` drops its oldest events, which are counted; ``"wait"`` makes ``transmit``
+            wait, and so holds up the others.
         rescan_interval: seconds between two searches for brokers; 0 searches once.
         forget_after: seconds after which a broker that is gone is given up, and the events that
             wait for it are dropped. Choose more than a reboot or an update takes. 0, and a
@@ -165,6 +170,7 @@ class Settings:
     durable: bool = field(default=True, kw_only=True)
     start_timeout: float = field(default=5.0, kw_only=True)
     transmit_timeout: float = field(default=10.0, kw_only=True)
+    on_full: str = field(default="drop", kw_only=True)
     rescan_interval: float = field(default=60.0, kw_only=True)
     forget_after: float = field(default=600.0, kw_only=True)
     time_out_in_minutes: float = field(default=30.0, kw_only=True)
@@ -229,6 +235,8 @@ class Settings:
         if any(not isinstance(item, type) for item in classes):
             raise SettingsError("allowed_classes must be a list of classes: put even one into [ ]")
         self._settle("allowed_classes", classes)
+        if self.on_full not in _ON_FULL:
+            raise SettingsError(f"on_full must be 'drop' or 'wait', not {self.on_full!r}")
         if not isinstance(self.durable, bool):
             raise SettingsError(f"durable must be True or False, not {self.durable!r}")
         if not isinstance(self.limits, Limits):

@@ -185,6 +185,12 @@ class Snoop:
         if self._network is not None:
             self._network.remove_broker(address)
 
+    def hold(self, address: Address, *, held: bool) -> None:
+        """Send a broker nothing while events wait for it. In the senders' thread."""
+        network = self._network
+        if network is not None:
+            network.hold(address, held=held)
+
     def tell(self, texts: Callable[[], Iterable[str]], *, colour: bool = True) -> None:
         """Have lines of the chart itself shown and sent soon, by the teller's thread.
 

@@ -86,6 +86,7 @@ def test_three_arguments_are_enough_and_the_others_have_these_defaults() -> None
         "durable": True,
         "start_timeout": 5.0,
         "transmit_timeout": 10.0,
+        "on_full": "drop",
         "rescan_interval": 60.0,
         "forget_after": 600.0,
         "time_out_in_minutes": 30.0,
