@@ -23,6 +23,7 @@ from ..amqp.sinks import Sink
 from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..logs import RelayedLogger
+from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..urls import Address, AmqpUrl
 from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose, shape
@@ -94,6 +95,7 @@ class Hooks:
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
         on_notice: called with each notice of another node, except those of neighbours.
+        report: takes the problems of delivery that the network's parts notice.
     """
 
     sink: Sink
@@ -101,6 +103,7 @@ class Hooks:
     on_change: Callable[[], object] | None = None
     notice: Callable[[], Notice | None] | None = None
     on_notice: Callable[[Notice], object] | None = None
+    report: Report = report_to_nobody
 
 
 class TopicNetwork:
@@ -236,6 +239,7 @@ class TopicNetwork:
                 traffic,
                 self._reactors.tx,
                 lambda: self._on_sender_state(sender),
+                self._hooks.report,
             )
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
@@ -268,6 +272,16 @@ class TopicNetwork:
             )
             self._former_drops.update(last.drops)
             self._former_drops[DropReason.FORGOTTEN] += left
+        if left and not self.spec.lossy:
+            self._hooks.report(
+                DeliveryProblem(
+                    ProblemKind.DROPPED,
+                    str(address),
+                    f"{sender.link.name}: events were dropped: {DropReason.FORGOTTEN.value}",
+                    network=self.spec.name,
+                    events=left,
+                )
+            )
         return left
 
     def _on_sender_state(self, sender: Sender) -> None:
