@@ -26,10 +26,12 @@ from ..delivery.slowness import Base, Condition, Drain, Look, drain_between
 from ..exceptions import BrokerError
 from ..limits import Limits
 from ..logs import RelayedLogger
+from ..problems import Report, report_to_nobody
 from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
 from ..wire.message import count_records
 from ..wire.sealer import Record
+from .drops import DropReports
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Outbound, Publishing, Wire
@@ -146,6 +148,7 @@ class Sender:
         reactor: drives its connection.
         on_state: called when the state has changed, in the thread that changed it. It must return
             at once and must not raise.
+        report: takes the problems that the sender notices.
     """
 
     def __init__(
@@ -155,11 +158,13 @@ class Sender:
         traffic: Traffic,
         reactor: Reactor,
         on_state: Callable[[], object] | None = None,
+        report: Report = report_to_nobody,
     ) -> None:
         self.traffic = traffic
         self.link = Link(endpoint, role, self, reactor)
         self._limits = endpoint.limits
         self._tell_state = on_state
+        self._report = report
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
@@ -179,6 +184,9 @@ class Sender:
         )
         self._tally = _Tally()
         self._drops: Counter[DropReason] = Counter()
+        self._drop_reports = DropReports(
+            self.link.name, str(self.address), self.traffic.exchange, self._report
+        )
         self._was_ready = False
         self._condition, self._oldest_s = Condition.KEEPING_UP, 0.0
         # Nobody waits for room.
@@ -614,6 +622,7 @@ class Sender:
             self._is_first_attempt = False
             self._absent_at_s = math.inf
             dropped, self._tally.dropped_in_burst = self._tally.dropped_in_burst, 0
+            self._drop_reports.tell()
         if dropped and not traffic.lossy:
             logger.warning("%s: %d events were dropped meanwhile", self.link.name, dropped)
         self._send(everything=True)
@@ -639,6 +648,8 @@ class Sender:
             self._schedule.close(self._why_closed())
             if link.state is not SessionState.READY:
                 self._schedule.is_ready = False
+            if link.is_stopping:
+                self._drop_reports.tell()
             self._changed.notify_all()
         if self._tell_state is not None:
             self._tell_state()
@@ -703,6 +714,8 @@ class Sender:
     def _note_drop(self, reason: DropReason, events: int) -> None:
         """Count dropped events, and log the first of a burst. Called with the lock."""
         self._drops[reason] += events
+        if not self.traffic.lossy:
+            self._drop_reports.note(reason, events)
         if not (self._tally.dropped_in_burst or self.traffic.lossy or self._yields):
             logger.warning("%s: from now on events are dropped: %s", self.link.name, reason.value)
         self._tally.dropped_in_burst += events

@@ -21,6 +21,7 @@ from miros import signals
 from miros.activeobject import LockingDeque
 
 from .. import process
+from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +44,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
             remote events, and has asked for room before. If local posts have filled the FIFO in
             between, its few events go in all the same. Called only when the FIFO is full, and with
             its lock held, so it must answer at once and post nothing.
+        report: told of each event that is refused, with the lock held.
     """
 
     def __init__(
@@ -52,6 +54,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         *,
         timeout_s: float = 10.0,
         must_not_wait: Callable[[], bool] = lambda: False,
+        report: Report = report_to_nobody,
     ) -> None:
         # miros's constructor would make the bounded deque and queue that this class replaces.
         self.deque: deque[Any] = deque()
@@ -59,6 +62,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         self._name = name
         self._timeout_s = timeout_s
         self._must_not_wait = must_not_wait
+        self._report = report
         self._is_overflowing = False
         self.dropped = 0
         """Events that were refused because the FIFO was full."""
@@ -171,6 +175,14 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
                 self._name,
                 self._capacity,
             )
+        self._report(
+            DeliveryProblem(
+                ProblemKind.DROPPED,
+                self._name,
+                f"the FIFO of {self._name} is full with {self._capacity} events: posts are dropped",
+                events=1,
+            )
+        )
         return False
 
     def _wait_for_place(self) -> bool:

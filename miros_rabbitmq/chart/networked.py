@@ -34,6 +34,7 @@ from ..nets.settings import (
     MeshCallback,
     OlderSpellings,
     PeersCallback,
+    ProblemCallback,
     SnoopCallback,
     documented,
     taken,
@@ -167,6 +168,7 @@ class NetworkedChart:
         on_trace_rx: SnoopCallback | None = None,
         on_spy_rx: SnoopCallback | None = None,
         on_peers_changed: PeersCallback | None = None,
+        on_delivery_problem: ProblemCallback | None = None,
         tls: ssl.SSLContext | None = None,
         durable: bool = True,
         start_timeout: float = 5.0,
@@ -198,6 +200,7 @@ class NetworkedChart:
             name,
             timeout_s=limits.fifo_timeout_s,
             must_not_wait=must_not_wait,
+            report=nets.node.problems.report,
         )
         self.queue = self.locking_deque = fifo
         may_run = self.activeobject_task_event

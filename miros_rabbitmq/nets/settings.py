@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ..exceptions import SettingsError
 from ..limits import Limits
+from ..problems import DeliveryProblem
 from ..urls import (
     DEFAULT_PORT,
     DEFAULT_TLS_PORT,
@@ -51,6 +52,7 @@ DEFAULT_LIMITS = Limits()
 MeshCallback = Callable[["Event"], None]
 SnoopCallback = Callable[[str, str], None]
 PeersCallback = Callable[["PeersChanged"], None]
+ProblemCallback = Callable[[DeliveryProblem], None]
 
 _KEYWORD_ALIASES = {
     "mesh_encyption_key": "mesh_encryption_key",
@@ -119,6 +121,8 @@ class Settings:
             Default: the line is printed.
         on_peers_changed: called with a `PeersChanged` after brokers were added or given up, in a
             thread of its own. Default: nothing is called.
+        on_delivery_problem: called with a `DeliveryProblem` when events are late, missing, dropped
+            or rejected, and when that ends; in a thread of its own. Default: nothing is called.
         tls: an ``ssl.SSLContext`` that encrypts the connections; without it, only the events are
             encrypted. Default: what ``RABBIT_TLS_CAFILE`` and its companions in the environment
             describe, if they are set.
@@ -166,6 +170,7 @@ class Settings:
     on_trace_rx: SnoopCallback | None = field(default=None, kw_only=True)
     on_spy_rx: SnoopCallback | None = field(default=None, kw_only=True)
     on_peers_changed: PeersCallback | None = field(default=None, kw_only=True)
+    on_delivery_problem: ProblemCallback | None = field(default=None, kw_only=True)
     tls: ssl.SSLContext | None = field(default=None, kw_only=True)
     durable: bool = field(default=True, kw_only=True)
     start_timeout: float = field(default=5.0, kw_only=True)
@@ -216,6 +221,7 @@ class Settings:
             "on_trace_rx",
             "on_spy_rx",
             "on_peers_changed",
+            "on_delivery_problem",
         ):
             value = getattr(self, name)
             if value is not None and not callable(value):

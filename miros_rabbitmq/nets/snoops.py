@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
 from ..exceptions import NetworkStopped, TransmitError
+from ..problems import Report, report_to_nobody
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope
 from .lines import (
@@ -74,6 +75,7 @@ class Snoop:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        report: takes the problems that the networks notice.
     """
 
     def __init__(
@@ -84,6 +86,7 @@ class Snoop:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        report: Report = report_to_nobody,
     ) -> None:
         self.enabled = False
         self.colour = True
@@ -95,6 +98,7 @@ class Snoop:
         self._reactors = reactors
         self._terminal = terminal
         self._teller = teller
+        self._report = report
         self.sink: Sink
         """Takes the lines of others."""
         callback = kind.callback
@@ -130,7 +134,11 @@ class Snoop:
             return
         # A new sender each time: its lines are numbered from 1 again.
         network = TopicNetwork(
-            self._spec, self._settings, self._name, self._reactors, Hooks(self.sink)
+            self._spec,
+            self._settings,
+            self._name,
+            self._reactors,
+            Hooks(self.sink, report=self._report),
         )
         network.start_receiver(own_url)
         for url in urls:
@@ -256,6 +264,7 @@ class Snoops:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        report: takes the problems that the networks notice.
     """
 
     def __init__(
@@ -265,6 +274,7 @@ class Snoops:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        report: Report = report_to_nobody,
     ) -> None:
         self._name = name
         self._terminal = terminal
@@ -279,6 +289,7 @@ class Snoops:
             reactors,
             terminal,
             teller,
+            report,
         )
         self.spy = Snoop(
             SnoopKind(
@@ -291,6 +302,7 @@ class Snoops:
             reactors,
             terminal,
             teller,
+            report,
         )
 
     def __iter__(self) -> Iterator[Snoop]:

@@ -23,7 +23,7 @@ from ..amqp.sinks import Sink
 from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..logs import RelayedLogger
-from ..problems import Report, report_to_nobody
+from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..urls import Address, AmqpUrl
 from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose, shape
@@ -256,6 +256,7 @@ class TopicNetwork:
                 traffic,
                 self._reactors.tx,
                 lambda: self._on_sender_state(sender),
+                self._hooks.report,
             )
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
@@ -290,6 +291,16 @@ class TopicNetwork:
             )
             self._former_drops.update(last.drops)
             self._former_drops[DropReason.FORGOTTEN] += left
+        if left and not self.spec.lossy:
+            self._hooks.report(
+                DeliveryProblem(
+                    ProblemKind.DROPPED,
+                    str(address),
+                    f"{sender.link.name}: events were dropped: {DropReason.FORGOTTEN.value}",
+                    network=self.spec.name,
+                    events=left,
+                )
+            )
         return left
 
     def _on_sender_state(self, sender: Sender) -> None:

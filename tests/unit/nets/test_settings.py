@@ -82,6 +82,7 @@ def test_three_arguments_are_enough_and_the_others_have_these_defaults() -> None
         "on_trace_rx": None,
         "on_spy_rx": None,
         "on_peers_changed": None,
+        "on_delivery_problem": None,
         "tls": None,
         "durable": True,
         "start_timeout": 5.0,
