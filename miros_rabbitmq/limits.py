@@ -100,6 +100,11 @@ class Limits:
     fifo_remote_events: int = 250
     """Remote events enter a chart's FIFO only while it holds fewer events than this; the rest of
     the FIFO is kept for local posts."""
+    fifo_remote_bytes: int = 8 * 1024 * 1024
+    """Remote events enter only while the large ones in the FIFO (of more than 1 KiB) take less
+    memory than this; a larger one enters when there is no other. Events that wait for a callback,
+    such as ``on_mesh_rx``, have the same limit. A receiver holds what it has no room for, up to
+    ``prefetch_messages`` times ``event_bytes``; the rest waits at the broker."""
     fifo_events: int = 10_000
     """The most events that a chart's FIFO holds; when it is full, a post from another thread
     waits."""

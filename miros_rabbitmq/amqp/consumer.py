@@ -70,7 +70,8 @@ class SimplePikaTopicConsumer(Standalone):
     ) -> None:
         endpoint = endpoint_of(amqp_url, limits, tls)
         name = f"{role} at {endpoint.url.address}"
-        sink = WorkerSink(f"messages of {name}", on_message)
+        most_bytes = endpoint.limits.fifo_remote_bytes
+        sink = WorkerSink(f"messages of {name}", on_message, most_bytes=most_bytes)
         life = OwnThread(name, on_change)
         source = Source(exchange_name, routing_key, queue or Queue())
         self._taker = _MessageTaker(sink)
@@ -141,7 +142,8 @@ class PikaTopicConsumer(Standalone):
         check_codec(codec)
         endpoint = endpoint_of(amqp_url, limits, tls)
         name = f"{role} at {endpoint.url.address}"
-        sink = WorkerSink(f"messages of {name}", on_message)
+        most_bytes = endpoint.limits.fifo_remote_bytes
+        sink = WorkerSink(f"messages of {name}", on_message, most_bytes=most_bytes)
         life = OwnThread(name, on_change)
         source = Source(exchange_name, routing_key, queue or Queue())
         admission = Admission(bindings=(routing_key,))
@@ -194,7 +196,7 @@ class _MessageTaker:
             return Outcome.NO_ROOM
         ticket = self._sink.begin()
         self.received += 1
-        self._sink.put(delivery, ticket)
+        self._sink.put(delivery, ticket, len(delivery.body))
         ticket.give_back()
         return ticket
 

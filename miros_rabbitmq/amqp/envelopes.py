@@ -20,6 +20,7 @@ from ..logs import RelayedLogger
 from ..wire.age import AgeCheck
 from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose
+from ..wire.memory import SMALL_BYTES, memory_of
 from ..wire.message import HEADER_BYTES, RECORD_OVERHEAD, count_records, epoch_of, purpose_of
 from ..wire.notice import Notice
 from ..wire.opener import Opened, Opener, UnknownKey
@@ -131,6 +132,7 @@ class EnvelopeTaker:
         self._rejections = Rejections(name)
         self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
+        self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
 
     @property
@@ -178,7 +180,10 @@ class EnvelopeTaker:
             if room <= 0:
                 return Outcome.NO_ROOM
             for _ in range(min(room, len(contents))):
-                self._take_content(contents.popleft(), message)
+                plain = contents.popleft()
+                self._take_content(plain, message)
+                if len(plain) > SMALL_BYTES:
+                    break  # it counts in bytes, too: ask again how much room there is
         self._message = None
         ticket = message.ticket
         if not message.taken:
@@ -241,12 +246,13 @@ class EnvelopeTaker:
         self.received += 1
         message.taken += 1
         message.handed += 1
-        self._sink.put(envelope, message.ticket)
+        self._sink.put(envelope, message.ticket, envelope.memory)
 
     def _read(self, plain: bytes, content: Content, key: Key) -> Envelope:
         """Restore and check a body."""
-        if len(plain) > self._most_content:
-            raise MessageRejected(RejectReason.OVERSIZE, f"an event of {len(plain):,} bytes")
+        size = len(plain)
+        if size > self._most_content:
+            raise MessageRejected(RejectReason.OVERSIZE, f"an event of {size:,} bytes")
         if content.kind != self._kind:
             raise MessageRejected(RejectReason.MALFORMED, f"its kind is {content.kind}")
         body: Any = self._codec.deserialize(content.body)
@@ -257,6 +263,9 @@ class EnvelopeTaker:
         network, (epoch, routing_key) = self._network, key
         _, sender, sent_ms, sequence, _ = content
         envelope = Envelope(network, routing_key, sender, epoch, sequence, sent_ms, body)
+        if size > SMALL_BYTES:
+            memory = max(size, memory_of(body, self._most_memory))
+            envelope = envelope._replace(memory=memory)
         if self._admission.admit is not None:
             self._admission.admit(envelope)
         return envelope

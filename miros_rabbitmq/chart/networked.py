@@ -97,7 +97,10 @@ class ChartParts:
         """How many remote events fit into the FIFO now. Called in the consumers' thread."""
         if not self.life.has_thread:
             return 0  # before the first state is entered, and after the end
-        return self.nets.settings.limits.fifo_remote_events - len(self.fifo)
+        limits = self.nets.settings.limits
+        if self.fifo.large_bytes() >= limits.fifo_remote_bytes:
+            return 0
+        return limits.fifo_remote_events - len(self.fifo)
 
     def cancel_timers(self) -> None:
         """Stop all timers of this chart; several threads may do so at once."""

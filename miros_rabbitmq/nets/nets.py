@@ -24,6 +24,7 @@ from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
 from ..wire.keys import Keys
 from . import registry
+from .large_event import LargeEvent
 from .node import Events, Node
 from .settings import (
     DEFAULT_LIMITS,
@@ -114,12 +115,13 @@ class MirosNets:
         sink: Sink
         self._admitted: set[str] = set()
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
+        most_bytes = limits.fifo_remote_bytes
         if settings.on_mesh_rx is not None:
-            sink = WorkerSink(f"on_mesh_rx of {name}", self._receive)
+            sink = WorkerSink(f"on_mesh_rx of {name}", self._receive, most_bytes=most_bytes)
         elif direct:
             sink = DirectSink(f"events for {name}", self._receive, room)
         else:
-            sink = WorkerSink(f"events for {name}", self._receive, room)
+            sink = WorkerSink(f"events for {name}", self._receive, room, most_bytes)
         self.node = Node(name, settings, Events(sink, self._admit, lambda: _dropped(miros_object)))
         """The networks and their life. For this package only."""
 
@@ -205,7 +207,10 @@ class MirosNets:
         """Hand an event from the network to the chart, in the thread of the sink."""
         name, payload = envelope.body
         # `_admit` has registered it. miros compares names by identity when it cancels.
-        self._deliver(Event(signal=sys.intern(name), payload=payload))
+        event = Event(signal=sys.intern(name), payload=payload)
+        if envelope.memory:
+            event = LargeEvent(event, envelope.memory)
+        self._deliver(event)
 
     def _admit(self, envelope: Envelope) -> None:
         """Register the signal of an event; reject the event if that may not be, or is too much."""

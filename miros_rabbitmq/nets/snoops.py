@@ -42,6 +42,11 @@ _FLUSH_S = 1.0
 short wait saves nearly all of them."""
 
 
+_MOST_SHOWN = 4_096
+"""The most characters of a line of others that are shown: thousands of lines may wait for a
+terminal that is slow."""
+
+
 class Layout(Protocol):
     """Lays a line out for a terminal."""
 
@@ -107,7 +112,9 @@ class Snoop:
         else:
             thread = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {name}"
             self.sink = WorkerSink(
-                thread, lambda envelope: callback(envelope.sender, envelope.body)
+                thread,
+                lambda envelope: callback(envelope.sender, envelope.body),
+                most_bytes=settings.limits.fifo_remote_bytes,
             )
         self._untold = 0
         self._network: TopicNetwork | None = None
@@ -245,7 +252,10 @@ class Snoop:
         return self._last if network is None else self._stats_of(network)
 
     def _show_other(self, envelope: Envelope) -> None:
-        self._show(envelope.body, envelope.sender, own=False, colour=True)
+        text = envelope.body
+        if len(text) > _MOST_SHOWN:
+            text = f"{text[:_MOST_SHOWN]} ... ({len(text) - _MOST_SHOWN:,} characters more)"
+        self._show(text, envelope.sender, own=False, colour=True)
 
     def _show(self, text: str, name: str, *, own: bool, colour: bool) -> None:
         layout = self._layout

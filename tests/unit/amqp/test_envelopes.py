@@ -106,9 +106,10 @@ class Receiving:
         bindings: tuple[str, ...] = ("#",),
         limits: Limits | None = None,
         room: Callable[[], int] | None = None,
+        envelopes: list[Envelope] | None = None,
         **admission: Any,
     ) -> None:
-        self.envelopes: list[Envelope] = []
+        self.envelopes = [] if envelopes is None else envelopes
         sink = DirectSink("at once", self.envelopes.append, room)
         self.taker = EnvelopeTaker(
             "tested",
@@ -146,6 +147,36 @@ def test_an_envelope_has_everything_that_its_receiver_may_know() -> None:
     receiving.take(forger.events(CODEC, (7, "the body")))
     expected = Envelope(NET, "to.you", "me", forger.epoch, 7, 1_234, "the body")
     assert receiving.envelopes == [expected]
+
+
+def test_after_a_large_event_it_asks_again_for_room() -> None:
+    held = 0
+
+    def room() -> int:
+        return 100 if held < 10_000 else 0
+
+    bodies = ["small", "a" * 6_000, "b" * 6_000, "c" * 6_000, "small"]
+    several = FORGER.events(CODEC, *enumerate(bodies, start=1))
+
+    class Holding(list[Envelope]):
+        def append(self, envelope: Envelope) -> None:
+            nonlocal held
+            held += envelope.memory
+            super().append(envelope)
+
+    receiving = Receiving(room=room, envelopes=Holding())
+    assert receiving.take(several) is Outcome.NO_ROOM
+    assert [len(body) for body in receiving.bodies] == [5, 6_000, 6_000]
+    held = 0
+    assert receiving.take(several) is Outcome.HANDLED
+    assert receiving.bodies == bodies
+    assert [envelope.memory > 6_000 for envelope in receiving.envelopes] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 # A whole message.
