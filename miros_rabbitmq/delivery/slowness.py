@@ -14,8 +14,8 @@ sender is too fast; it drops if that one broker is sick. `Slowness` tells the tw
   another broker. All three matter. Where all are behind alike, the sender is too fast, or its own
   uplink is thin; a flood is no sickness while the broker takes a thousand events a second; and
   what takes little is fine while nothing waits. The own broker is no measure for the others, as no
-  network lies between. A slow broker has recovered when nothing has waited longer than a fifth of
-  ``slow_after_s`` for ``slow_after_s``.
+  network lies between. A slow broker has recovered when for ``slow_after_s`` nothing has waited
+  longer than a fifth of that, and its backlog was less than a quarter full.
 - A broker is **behind** if its oldest event has waited for ``behind_after_s``, or its backlog is a
   quarter full. This is an early warning and changes nothing.
 
@@ -210,7 +210,8 @@ class Course:
         limits = self._limits
         is_steady = look.is_ready and self.silent_s < _PAUSE_SHARE * limits.absent_after_s
         self._steady_since_s = _since(self._steady_since_s, now_s, holds=is_steady)
-        is_fresh = self.oldest_s < _FRESH_SHARE * limits.slow_after_s
+        # A backlog of which the oldest are dropped all the time is fresh, too.
+        is_fresh = self.oldest_s < _FRESH_SHARE * limits.slow_after_s and look.fill < _QUARTER
         self._fresh_since_s = _since(self._fresh_since_s, now_s, holds=is_fresh)
         is_late = bool(look.connection) and self.oldest_s >= limits.behind_after_s
         if is_late or look.fill >= _QUARTER:
