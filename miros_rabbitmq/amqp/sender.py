@@ -20,6 +20,7 @@ import pika.channel
 import pika.exceptions
 import pika.spec
 
+from ..delivery.allowance import Allowance
 from ..delivery.outbox import DropReason, Outbox
 from ..delivery.schedule import Schedule
 from ..delivery.slowness import Base, Condition, Drain, Look, drain_between
@@ -119,6 +120,9 @@ class Traffic:
             window=limits.window_messages * (1 if self.joined else limits.batch_events),
             batch_events=limits.batch_events if self.joined else 1,
             batch_bytes=limits.batch_bytes,
+            allowance=Allowance(
+                max(limits.window_messages, 2) * limits.batch_bytes, time.monotonic
+            ),
             resend=not self.lossy,
         )
 
