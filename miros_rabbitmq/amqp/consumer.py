@@ -151,7 +151,13 @@ class PikaTopicConsumer(Standalone):
         self._receiver = Receiver(
             endpoint, Role(role), source, self._taker, life.reactor, life.note_change
         )
-        life.own(self._receiver.link, sink.stop)
+        self._taker.use_timer(self._receiver.link.call_later)
+
+        def stop_callbacks(timeout: float) -> None:
+            self._taker.end()
+            sink.stop(timeout)
+
+        life.own(self._receiver.link, stop_callbacks)
         super().__init__(life)
         self.exchange_name = exchange_name
         self.routing_key = routing_key
@@ -173,6 +179,7 @@ def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
         taker.rejected,
         receiver.link.connection_name,
         receiver.queue_name,
+        taker.unread,
     )
 
 

@@ -313,10 +313,15 @@ def test_whatever_happens_a_closed_window_means_that_a_confirm_is_to_come(
     )
     tags: list[int] = []
     sizes: dict[int, int] = {}
+
+    def forget() -> object:
+        tags.clear()
+        return None
+
     acts: dict[str, Callable[[int], object]] = {
         "confirm": lambda number: tags and box.confirm(tags.pop(number % len(tags))),
-        "all": lambda _: (box.confirm(max(tags, default=0), multiple=True), tags.clear()),
-        "lost": lambda _: (box.connection_lost(), tags.clear()),
+        "all": lambda _: (box.confirm(max(tags, default=0), multiple=True), forget()),
+        "lost": lambda _: (box.connection_lost(), forget()),
         "post": lambda number: box.post(record(b"x" * number)),
     }
     for act, number, step_s in steps:
