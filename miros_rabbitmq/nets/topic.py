@@ -30,10 +30,10 @@ from ..wire.envelope import Envelope, Kind, Purpose, shape
 from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
 from ..wire.sealer import Sealer
+from .broker_watch import BrokerWatch
 from .notices import Notices
 from .settings import Settings
 from .stats import DropReason, NetworkStats
-from .watch import BrokerWatch
 
 logger = RelayedLogger(__name__)
 
@@ -174,9 +174,9 @@ class TopicNetwork:
         self._transmitted = 0
         self._is_ending = False
         # Whoever may be lossy never waits, and needs no watch.
-        self._watch: BrokerWatch | None = None
+        self._broker_watch: BrokerWatch | None = None
         if not spec.lossy:
-            self._watch = BrokerWatch(
+            self._broker_watch = BrokerWatch(
                 f"{spec.name} of {name}",
                 settings.limits,
                 reactors.tx,
@@ -260,8 +260,8 @@ class TopicNetwork:
             )
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
-            if self._watch is not None:
-                self._watch.start()
+            if self._broker_watch is not None:
+                self._broker_watch.start()
             sender.start()
             # The newest first, and so the own broker last: senders are woken in this order, and
             # copies with the longest way should leave first.
@@ -363,7 +363,7 @@ class TopicNetwork:
                     break
             # Wait without the lock, so that nobody waits for the lock; then look again with it.
             has_waited_enough = not self._wait_for_room(deadline_s, timeout)
-        watch = self._watch
+        watch = self._broker_watch
         if watch is not None and not watch.is_on:
             watch.wake()
         # This thread sends to the first, which is the farthest, and the reactor to the others. So
@@ -403,7 +403,7 @@ class TopicNetwork:
 
         One sick broker must not make ``transmit`` raise.
         """
-        watch = self._watch
+        watch = self._broker_watch
         if watch is None or self._settings.on_full == "wait":
             return False
         others = [sender for at, sender in senders.items() if at not in full]
@@ -468,8 +468,8 @@ class TopicNetwork:
         Args:
             timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
         """
-        if self._watch is not None:
-            self._watch.stop()
+        if self._broker_watch is not None:
+            self._broker_watch.stop()
         links = [sender.link for sender in self.senders.values()]
         if self.receiver is not None:
             links.append(self.receiver.link)

@@ -12,8 +12,8 @@ from miros_rabbitmq.amqp.reactor import Reactor
 from miros_rabbitmq.delivery.slowness import Condition, Drain, Look
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.logs import write_all
-from miros_rabbitmq.nets import watch as module
-from miros_rabbitmq.nets.watch import BrokerWatch
+from miros_rabbitmq.nets import broker_watch as module
+from miros_rabbitmq.nets.broker_watch import BrokerWatch
 from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
 from miros_rabbitmq.urls import Address
 
