@@ -173,6 +173,7 @@ def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
         taker.rejected,
         receiver.link.connection_name,
         receiver.queue_name,
+        receiver.queue_messages,
     )
 
 

@@ -17,7 +17,7 @@ from ..amqp.link import Role
 from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
 from ..amqp.reactor import Reactor
-from ..amqp.receiver import Receiver, Source
+from ..amqp.receiver import Receiver, Source, Watch
 from ..amqp.sender import Sender, Traffic
 from ..amqp.sinks import Sink
 from ..amqp.topology import Queue
@@ -94,6 +94,7 @@ class Hooks:
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
         on_notice: called with each notice of another node, except those of neighbours.
+        watch: watches whether the sink takes the envelopes.
     """
 
     sink: Sink
@@ -101,6 +102,7 @@ class Hooks:
     on_change: Callable[[], object] | None = None
     notice: Callable[[], Notice | None] | None = None
     on_notice: Callable[[Notice], object] | None = None
+    watch: Watch | None = None
 
 
 class TopicNetwork:
@@ -205,6 +207,7 @@ class TopicNetwork:
             self._taker,
             self._reactors.rx,
             self._on_receiver_state,
+            hooks.watch,
         )
         self.receiver.link.start()
         return self.receiver
@@ -439,6 +442,7 @@ class TopicNetwork:
             consumer_fault=str((receiver and receiver.link.fault) or ""),
             consumer_connection=consumer.connection if consumer else "",
             queue=consumer.queue if consumer else "",
+            queue_messages=consumer.queue_messages if consumer else 0,
         )
 
 
