@@ -225,8 +225,9 @@ def test_a_delivery_that_took_too_long_for_rabbitmq_is_worded_as_that_and_nothin
     hanging: Hanging, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    config = {"consumer_timeout": "4000", "channel_tick_interval": "1000"}
-    with LocalBroker("127.0.0.61", config=config) as broker:
+    with LocalBroker("127.0.0.61", config={"consumer_timeout": "4000"}) as broker:
+        # A channel looks once a minute; rabbitmq.conf has no name for that.
+        broker.ctl("eval", "application:set_env(rabbit, channel_tick_interval, 1000).")
         network = arguments_for(broker, key=KEY, limits=LIMITS)
         heard: list[Any] = []
 
