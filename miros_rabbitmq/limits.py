@@ -105,6 +105,9 @@ class Limits:
     memory than this; a larger one enters when there is no other. Events that wait for a callback,
     such as ``on_mesh_rx``, have the same limit. A receiver holds what it has no room for, up to
     ``prefetch_messages`` times ``event_bytes``; the rest waits at the broker."""
+    stuck_after_s: float = 5.0
+    """A handler or callback that has not returned for so long, while events wait for it, is said to
+    be stuck: longer than most handlers that are slow on purpose."""
     fifo_events: int = 10_000
     """The most events that a chart's FIFO holds; when it is full, a post from another thread
     waits."""
