@@ -15,7 +15,7 @@
     │   └── ClosedByBroker     it has closed the connection, and said why
     ├── TransmitError          an event was not accepted for sending; no broker gets it
     │   ├── PayloadRefused     it cannot be serialized, is too large, or would be refused there
-    │   ├── BackPressure       a connected broker took nothing for too long (a TimeoutError)
+    │   ├── BackPressure       the sender is too fast for its brokers (a TimeoutError)
     │   └── NetworkStopped     the network is not started yet, is stopped, or is the parent's
     ├── MessageRejected        received bytes are not a message for us; carries ``reason``
     └── LocalBrokerError       a private RabbitMQ node could not be started or controlled
