@@ -54,6 +54,11 @@ def no_answer(address: Address, detail: str) -> BrokerUnreachable:
     )
 
 
+def message_refused(address: Address, detail: str) -> BrokerUnreachable:
+    """The broker has closed the channel, or the connection, because of a message."""
+    return BrokerUnreachable(f"{address} refused a message ({detail})", str(address))
+
+
 def not_rabbitmq(address: Address, detail: str) -> BrokerUnreachable:
     """Something other than RabbitMQ answers."""
     return BrokerUnreachable(
