@@ -41,6 +41,7 @@ from .nets.nets import MirosNets
 from .nets.settings import DEFAULT_ROUTING_KEY, Settings
 from .nets.stats import DropReason, NetsStats, NetworkStats
 from .nets.tls import tls_from_environment
+from .problems import DeliveryProblem, ProblemKind
 from .urls import Address, AmqpUrl
 from .wire.codec import Codec
 from .wire.envelope import Envelope
@@ -56,6 +57,7 @@ __all__ = [
     "BrokerUnreachable",
     "Codec",
     "Delivery",
+    "DeliveryProblem",
     "DropReason",
     "Envelope",
     "Limits",
@@ -81,6 +83,7 @@ __all__ = [
     "PikaTopicPublisher",
     "ProbeOutcome",
     "ProbeResult",
+    "ProblemKind",
     "PublisherStats",
     "Queue",
     "QueueTaken",

@@ -86,7 +86,7 @@ class PayloadRefused(TransmitError):
 
 
 class BackPressure(TransmitError, TimeoutError):
-    """A connected broker took nothing from a full backlog within ``transmit_timeout``."""
+    """The backlog for healthy brokers, or for all, was full for ``transmit_timeout``."""
 
 
 class NetworkStopped(TransmitError):
@@ -103,6 +103,7 @@ class RejectReason(enum.Enum):
     MALFORMED = "not laid out like one of ours"
     NOT_AUTHENTIC = "not authenticated by a key of ours"
     GIVEN_UP = "in a gap that was closed, because there were too many"
+    LATE = "behind events of its sender that were handed over before"
     TOO_OLD = "too old for max_age_s"
     CLOCK_SKEW = "from the future: a clock is wrong"
     NOT_DESERIALIZABLE = "refused by the deserializer"

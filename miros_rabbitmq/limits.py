@@ -29,7 +29,18 @@ class Limits:
     """Wait between two attempts at a broker that refuses our user, password or vhost."""
     absent_after_s: float = 5.0
     """How long a lost broker still counts as connected: a full backlog makes ``transmit`` wait,
-    and ``stop`` waits for its return. Longer than a reconnect, and than most restarts."""
+    and ``stop`` waits for its return. Longer than a reconnect, and than most restarts. A broker
+    that is connected and confirms nothing for this time counts as absent, too."""
+    slow_after_s: float = 5.0
+    """A broker for which events wait for so long may be called slow: nobody waits for it then.
+    Longer than a disk takes to write what was collected."""
+    slow_events: int = 1_000
+    """A broker is slow only if it takes less than so many events a second, and less than
+    ``slow_bytes``: a small machine that writes each message to an SD card takes more."""
+    slow_bytes: int = 100_000
+    """The same in bytes a second: about a megabit, less than any network that is meant for this."""
+    behind_after_s: float = 2.0
+    """A broker for which events wait for so long is called behind, as an early warning."""
     stop_timeout_s: float = 5.0
     """How long ``stop()`` flushes and closes politely before it cuts what is left."""
 
@@ -89,6 +100,11 @@ class Limits:
     fifo_remote_events: int = 250
     """Remote events enter a chart's FIFO only while it holds fewer events than this; the rest of
     the FIFO is kept for local posts."""
+    fifo_remote_bytes: int = 8 * 1024 * 1024
+    """Remote events enter only while the large ones in the FIFO (of more than 1 KiB) take less
+    memory than this; a larger one enters when there is no other. Events that wait for a callback,
+    such as ``on_mesh_rx``, have the same limit. A receiver holds what it has no room for, up to
+    ``prefetch_messages`` times ``event_bytes``; the rest waits at the broker."""
     fifo_events: int = 10_000
     """The most events that a chart's FIFO holds; when it is full, a post from another thread
     waits."""

@@ -140,6 +140,7 @@ class Worker(Generic[T]):
                 return 0
         with self._changed:
             left = len(self._items) + len(self._running)
+            self._done += len(self._items)  # the thread counts those that it was handling
             self._items.clear()
             self._running.clear()
         return left

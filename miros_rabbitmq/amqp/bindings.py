@@ -70,6 +70,10 @@ class Bindings:
                 "it came by a header CC or BCC, or by a binding that is not ours",
             )
 
+    def are_for_events(self, routing_key: str) -> bool:
+        """Tell whether they bring the events that are sent by a routing key."""
+        return self._matches(Purpose.EVENTS, routing_key)
+
     def _matches(self, purpose: int, routing_key: str) -> bool:
         # What has no known purpose is judged like a notice, and rejected later for its real fault.
         is_event = purpose == Purpose.EVENTS

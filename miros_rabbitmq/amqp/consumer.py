@@ -70,7 +70,8 @@ class SimplePikaTopicConsumer(Standalone):
     ) -> None:
         endpoint = endpoint_of(amqp_url, limits, tls)
         name = f"{role} at {endpoint.url.address}"
-        sink = WorkerSink(f"messages of {name}", on_message)
+        most_bytes = endpoint.limits.fifo_remote_bytes
+        sink = WorkerSink(f"messages of {name}", on_message, most_bytes=most_bytes)
         life = OwnThread(name, on_change)
         source = Source(exchange_name, routing_key, queue or Queue())
         self._taker = _MessageTaker(sink)
@@ -141,7 +142,8 @@ class PikaTopicConsumer(Standalone):
         check_codec(codec)
         endpoint = endpoint_of(amqp_url, limits, tls)
         name = f"{role} at {endpoint.url.address}"
-        sink = WorkerSink(f"messages of {name}", on_message)
+        most_bytes = endpoint.limits.fifo_remote_bytes
+        sink = WorkerSink(f"messages of {name}", on_message, most_bytes=most_bytes)
         life = OwnThread(name, on_change)
         source = Source(exchange_name, routing_key, queue or Queue())
         admission = Admission(bindings=(routing_key,))
@@ -149,7 +151,13 @@ class PikaTopicConsumer(Standalone):
         self._receiver = Receiver(
             endpoint, Role(role), source, self._taker, life.reactor, life.note_change
         )
-        life.own(self._receiver.link, sink.stop)
+        self._taker.use_timer(self._receiver.link.call_later)
+
+        def stop_callbacks(timeout: float) -> None:
+            self._taker.end()
+            sink.stop(timeout)
+
+        life.own(self._receiver.link, stop_callbacks)
         super().__init__(life)
         self.exchange_name = exchange_name
         self.routing_key = routing_key
@@ -171,6 +179,7 @@ def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
         taker.rejected,
         receiver.link.connection_name,
         receiver.queue_name,
+        taker.unread,
     )
 
 
@@ -194,7 +203,7 @@ class _MessageTaker:
             return Outcome.NO_ROOM
         ticket = self._sink.begin()
         self.received += 1
-        self._sink.put(delivery, ticket)
+        self._sink.put(delivery, ticket, len(delivery.body))
         ticket.give_back()
         return ticket
 

@@ -17,18 +17,21 @@ from ..delivery.window import Arrival, Bounds
 from ..exceptions import MessageRejected, RejectReason
 from ..limits import Limits
 from ..logs import RelayedLogger
+from ..problems import ProblemKind, Report, report_to_nobody
 from ..wire.age import AgeCheck
 from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose
+from ..wire.memory import SMALL_BYTES, memory_of
 from ..wire.message import HEADER_BYTES, RECORD_OVERHEAD, count_records, epoch_of, purpose_of
-from ..wire.notice import Notice
+from ..wire.notice import Notice, NoticeKind, told_numbers
 from ..wire.opener import Opened, Opener, UnknownKey
 from ..wire.record import Content, unpack
 from .bindings import Bindings
 from .freshness import Freshness, Key
 from .message_io import Delivery
+from .paced_log import CallLater, PacedLog
 from .receiver import Outcome, Ticket
-from .rejections import Rejections
+from .rejections import Rejections, Unread
 from .sinks import SharedTicket, Sink
 
 logger = RelayedLogger(__name__)
@@ -58,8 +61,11 @@ class Admission:
             encrypted with the key of another system are not counted as rejected.
         own_epochs: the epochs of the node's own envelopes, which are skipped.
         admit: called with each new envelope; raises `MessageRejected` to reject it.
-        on_notice: called with each new notice; without it, notices are ignored. Both callbacks are
-            called in the reactor's thread and return at once.
+        on_notice: called with each new notice; without it, notices are ignored.
+        on_wrong_clock: called with the epoch of a sender and by how many ms its clock is ahead of
+            ours, for each event and notice that is rejected for it. All three callbacks are called
+            in the reactor's thread and return at once.
+        report: is told of events that are missing, and of those that are rejected.
     """
 
     bindings: Sequence[str]
@@ -67,12 +73,14 @@ class Admission:
     own_epochs: frozenset[bytes] = frozenset()
     admit: Callable[[Envelope], object] | None = None
     on_notice: Callable[[Notice], object] | None = None
+    on_wrong_clock: Callable[[bytes, int], object] | None = None
+    report: Report = report_to_nobody
 
 
 class _Message:
     """A message of which some envelopes were taken, and others are still to come."""
 
-    __slots__ = ("contents", "handed", "has_duplicates", "key", "taken", "ticket")
+    __slots__ = ("contents", "handed", "has_duplicates", "key", "newest", "taken", "ticket")
 
     def __init__(self, opened: Opened, routing_key: str, ticket: SharedTicket | None) -> None:
         self.contents = deque(opened.contents)
@@ -82,6 +90,8 @@ class _Message:
         """How many were valid."""
         self.handed = 0
         """How many of these went to the sink."""
+        self.newest = 0
+        """The number of the last one that did."""
         self.has_duplicates = False
         """Whether some had come before."""
 
@@ -128,15 +138,26 @@ class EnvelopeTaker:
         self._events = Freshness(self._age, senders, limits.duplicate_bytes)
         self._notices = Freshness(self._age, senders, _MOST_NOTICE_BYTES, _NOTICE_BOUNDS)
         self._forgotten = 0
-        self._rejections = Rejections(name)
+        self._log = PacedLog(name, network, admission.report)
+        self._rejections = Rejections(self._log)
+        self._unread = Unread()
         self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
+        self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
 
     @property
     def gaps(self) -> int:
-        """Envelopes that were skipped and have not come since."""
-        return self._events.gaps
+        """Envelopes that were skipped and have not come since, or came too late; without those
+        that are `unread`."""
+        return max(0, self._events.gaps - self._unread.explained)
+
+    @property
+    def unread(self) -> int:
+        """Envelopes that are missing because as many of the same start and routing key were
+        rejected unread. Their epoch was in clear, so somebody who has the broker's password can
+        make a loss look like this."""
+        return self._unread.explained
 
     @property
     def rejected(self) -> dict[RejectReason, int]:
@@ -147,12 +168,20 @@ class EnvelopeTaker:
         """Note that the queue exists: what comes now was sent after this, or is a repetition."""
         self._age.begin()
 
+    def use_timer(self, call_later: CallLater) -> None:
+        """Have warnings that were held back said later, by a timer of the receiver's thread."""
+        self._log.use_timer(call_later)
+
+    def end(self) -> None:
+        """Say what was not said yet, once the receiver has ended."""
+        self._log.say_rest()
+
     def refuse_oversize(self, delivery: Delivery) -> bool:
         """Refuse a message that is larger than any that our publishers make."""
         if len(delivery.body) <= self._max_bytes:
             return False
         size = f"{len(delivery.body):,} bytes in one message"
-        self._rejections.count(MessageRejected(RejectReason.OVERSIZE, size), _by(delivery))
+        self._reject_unread(MessageRejected(RejectReason.OVERSIZE, size), delivery)
         return True
 
     def take(self, delivery: Delivery) -> Outcome | Ticket:
@@ -164,7 +193,7 @@ class EnvelopeTaker:
             except MessageRejected as error:
                 is_for_all = delivery.routing_key in self._admission.notice_bindings
                 if not (is_for_all and isinstance(error, UnknownKey)):
-                    self._rejections.count(error, _by(delivery))
+                    self._reject_unread(error, delivery)
                 return Outcome.REJECTED
             if opened is None:
                 return Outcome.HANDLED
@@ -178,8 +207,13 @@ class EnvelopeTaker:
             if room <= 0:
                 return Outcome.NO_ROOM
             for _ in range(min(room, len(contents))):
-                self._take_content(contents.popleft(), message)
+                plain = contents.popleft()
+                self._take_content(plain, message)
+                if len(plain) > SMALL_BYTES:
+                    break  # it counts in bytes, too: ask again how much room there is
         self._message = None
+        if self._unread and message.handed:
+            self._unread.forget(message.key, message.newest)
         ticket = message.ticket
         if not message.taken:
             return Outcome.REJECTED
@@ -221,32 +255,86 @@ class EnvelopeTaker:
             content = unpack(plain)
             # It counts as seen from here on: if it is rejected, it is not missing, too.
             arrival, missing = self._events.take(message.key, content)
-            if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
-                message.taken += 1
-                message.has_duplicates = True
-                if arrival is Arrival.GIVEN_UP:
-                    raise MessageRejected(
-                        RejectReason.GIVEN_UP,
-                        "its sender has lost events at too many places, or somebody makes up "
-                        "numbers in its name",
-                    )
-                self.duplicates += 1
-                return
             if missing or self._events.forgotten != self._forgotten:
-                self._warn_of_losses(content.sender, missing)
+                self._warn_of_losses(content.sender, message.key, missing)
+            if arrival is not Arrival.NEW and not self._is_in_order(arrival, content, message):
+                return
             envelope = self._read(plain, content, message.key)
         except MessageRejected as error:
-            self._rejections.count(error, _of("an event", content, message.key[1]))
+            self._reject(error, content, message.key)
             return
         self.received += 1
         message.taken += 1
         message.handed += 1
-        self._sink.put(envelope, message.ticket)
+        message.newest = content.sequence
+        self._sink.put(envelope, message.ticket, envelope.memory)
+
+    def _is_in_order(self, arrival: Arrival, content: Content, message: _Message) -> bool:
+        """Tell whether to take an event that is not the newest of its sender.
+
+        Raises:
+            MessageRejected: it is not, and it is no repetition.
+        """
+        if arrival is Arrival.BELOW:
+            self._log.say_once(
+                ProblemKind.GAP,
+                message.key,
+                content.sender,
+                f"events of {content.sender[:_MOST_SHOWN]!r} come from below a jump of its "
+                "numbers, and are taken in order: somebody makes up numbers in its name, or it has "
+                "lost many events on one way, and the events from behind the jump came too early",
+            )
+            return True
+        message.taken += 1
+        message.has_duplicates = True
+        if arrival is Arrival.LATE:
+            raise MessageRejected(
+                RejectReason.LATE,
+                "it came by another way than those, such as another node of a cluster, or somebody "
+                "has held it back",
+            )
+        if arrival is Arrival.GIVEN_UP:
+            raise MessageRejected(
+                RejectReason.GIVEN_UP,
+                "its sender has lost events at too many places, or somebody makes up numbers in "
+                "its name",
+            )
+        self.duplicates += 1
+        return False
+
+    def _reject(self, error: MessageRejected, content: Content | None, key: Key) -> None:
+        """Count an event that is rejected, and so is not missing."""
+        self._rejections.count(
+            error, _of("an event", content, key[1]), content.sender if content else ""
+        )
+        if content is None:
+            self._unread.note(key, 1)
+        elif error.reason in _FOR_ITS_TIME:
+            if not self._events.knows(key[0]):
+                self._unread.note(key, 1, content.sequence)
+            elif self._events.missing_at_rejected:
+                self._warn_of_losses(content.sender, key, self._events.missing_at_rejected)
+            self._note_clock(error, content, key[0])
+
+    def _reject_unread(self, error: MessageRejected, delivery: Delivery) -> None:
+        """Count a message of which nothing is authentic."""
+        self._rejections.count(error, _by(delivery))
+        message = delivery.body
+        epoch = epoch_of(message)
+        if error.reason in _UNREAD and epoch and purpose_of(message) == Purpose.EVENTS:
+            self._unread.note((epoch, delivery.routing_key), count_records(message))
+
+    def _note_clock(self, error: MessageRejected, content: Content, epoch: bytes) -> None:
+        # What was sent before we listened, or is of a forgotten sender, says little of its clock.
+        if self._admission.on_wrong_clock is not None and not error.cause:
+            ahead_ms = content.sent_ms - int(self._codec.now() * 1000)
+            self._admission.on_wrong_clock(epoch, ahead_ms)
 
     def _read(self, plain: bytes, content: Content, key: Key) -> Envelope:
         """Restore and check a body."""
-        if len(plain) > self._most_content:
-            raise MessageRejected(RejectReason.OVERSIZE, f"an event of {len(plain):,} bytes")
+        size = len(plain)
+        if size > self._most_content:
+            raise MessageRejected(RejectReason.OVERSIZE, f"an event of {size:,} bytes")
         if content.kind != self._kind:
             raise MessageRejected(RejectReason.MALFORMED, f"its kind is {content.kind}")
         body: Any = self._codec.deserialize(content.body)
@@ -257,24 +345,38 @@ class EnvelopeTaker:
         network, (epoch, routing_key) = self._network, key
         _, sender, sent_ms, sequence, _ = content
         envelope = Envelope(network, routing_key, sender, epoch, sequence, sent_ms, body)
+        if size > SMALL_BYTES:
+            memory = max(size, memory_of(body, self._most_memory))
+            envelope = envelope._replace(memory=memory)
         if self._admission.admit is not None:
             self._admission.admit(envelope)
         return envelope
 
     def _take_notices(self, opened: Opened, routing_key: str) -> Outcome:
         outcome = Outcome.REJECTED
-        key = opened.header.epoch, routing_key
+        epoch = opened.header.epoch
+        key = epoch, routing_key
         for plain in opened.contents:
             content = None
             try:
                 content = unpack(plain)
-                arrival, _ = self._notices.take(key, content)
+                if content.kind == NoticeKind.CLOCK:
+                    # It says that the clocks differ, so its time says nothing.
+                    arrival = self._notices.take_at_any_time(key, content)
+                else:
+                    arrival, _ = self._notices.take(key, content)
             except MessageRejected as error:
-                self._rejections.count(error, _of("a notice", content, routing_key))
+                sender = content.sender if content else ""
+                self._rejections.count(error, _of("a notice", content, routing_key), sender)
+                if content is not None and error.reason in _FOR_ITS_TIME:
+                    self._note_clock(error, content, epoch)
                 continue
             outcome = Outcome.HANDLED
-            is_new = arrival is Arrival.NEW or arrival is Arrival.LATE
-            if not is_new or self._admission.on_notice is None:
+            if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
+                continue
+            if content.kind == NoticeKind.NUMBERS:
+                self._hear_numbers(content, epoch)
+            if self._admission.on_notice is None:
                 continue
             try:
                 self._admission.on_notice(Notice(content.kind, content.body))
@@ -282,16 +384,59 @@ class EnvelopeTaker:
                 logger.exception("%s: a notice could not be taken", self._name)
         return outcome
 
-    def _warn_of_losses(self, sender: str, missing: int) -> None:
+    def _hear_numbers(self, content: Content, epoch: bytes) -> None:
+        """Count what its sender has sent, as it says, and what has not come here."""
+        for routing_key, last in told_numbers(Notice(content.kind, content.body)):
+            if self._bindings.are_for_events(routing_key):
+                key = epoch, routing_key
+                missing = self._events.tell(key, last)
+                if missing:
+                    self._warn_of_losses(content.sender, key, missing)
+
+    def _warn_of_losses(self, sender: str, key: Key, missing: int) -> None:
         if missing:
-            self._rejections.warn("gap", f"{missing} events of {sender!r} are missing")
+            unread = self._unread.explain(key, missing) if self._unread else 0
+            if missing > unread:
+                self._log.say(ProblemKind.GAP, (key[0], sender), sender, _missing, missing - unread)
+            if unread:
+                about = "unread", key[0], sender
+                self._log.say(ProblemKind.REJECTED, about, sender, _rejected_unread, unread)
         if self._events.forgotten != self._forgotten:
+            newly = self._events.forgotten - self._forgotten
             self._forgotten = self._events.forgotten
-            self._rejections.warn(
-                "forgetting",
-                f"hardly anything of {sender!r} arrives, in too many pieces to remember: "
-                f"{self._forgotten} of its events may be taken twice, if somebody repeats them",
-            )
+            self._log.say(ProblemKind.GAP, "forgotten", sender, _forgotten, newly)
+
+
+_FOR_ITS_TIME = frozenset({RejectReason.TOO_OLD, RejectReason.CLOCK_SKEW})
+
+_UNREAD = frozenset({RejectReason.NOT_AUTHENTIC, RejectReason.OVERSIZE})
+"""For these, an event is rejected before its number is known."""
+
+
+def _missing(events: int, whom: str, is_more: bool) -> str:
+    more = " more" if is_more else ""
+    return f"{_count(events, more)} of {whom} {'is' if events == 1 else 'are'} missing"
+
+
+def _rejected_unread(events: int, whom: str, is_more: bool) -> str:
+    more = " more" if is_more else ""
+    are = "is" if events == 1 else "are"
+    return (
+        f"{_count(events, more)} of {whom} {are} missing, and as many of the same start were "
+        "rejected here before they could be read, for example because no key of ours opens them: "
+        "they were not lost on the way, unless somebody imitates that"
+    )
+
+
+def _forgotten(events: int, whom: str, _is_more: bool) -> str:
+    return (
+        f"hardly anything of {whom} arrives, in too many pieces to remember: {events} of its "
+        "events may be taken twice, if somebody repeats them"
+    )
+
+
+def _count(events: int, more: str) -> str:
+    return f"{events}{more} event{'' if events == 1 else 's'}"
 
 
 def _by(delivery: Delivery) -> str:

@@ -26,10 +26,12 @@ class Freshness:
     ) -> None:
         self._age = age
         self._windows = Windows(max(2, most_senders), most_bytes, bounds=bounds)
+        self.missing_at_rejected = 0
+        """How many records the last one that `take` rejected has shown to be missing."""
 
     @property
     def gaps(self) -> int:
-        """Records that were skipped and have not come since."""
+        """Records that were skipped and have not come since, or came too late."""
         return self._windows.gaps
 
     @property
@@ -37,8 +39,14 @@ class Freshness:
         """Records that may be taken again, because there was no room to remember them."""
         return self._windows.forgotten
 
+    def tell(self, key: Key, last: int) -> int:
+        """Note what a sender says of its last number; returns how many are missing newly."""
+        return self._windows.tell(key, last)
+
     def take(self, key: Key, content: Content) -> tuple[Arrival, int]:
-        """Say whether a record has come before, or was given up; from now on it has come.
+        """Say what a record is; from now on it has come.
+
+        A late one counts as handed over to nobody: if it was missing, it stays so.
 
         Returns:
             what it is, and how many records are missing that were not missing before.
@@ -57,7 +65,20 @@ class Freshness:
             try:
                 self._age.check(content.sent_ms, 0 if is_known else windows.newest_evicted_ms)
             except MessageRejected:
+                self.missing_at_rejected = 0
                 if is_known:  # it was rejected, and so is not missing
-                    windows.mark(key, sequence, sent_ms)
+                    self.missing_at_rejected = windows.mark(key, sequence, sent_ms)
                 raise
+        if arrival is Arrival.LATE:
+            return arrival, windows.refuse(key, sequence, sent_ms)
         return arrival, windows.mark(key, sequence, sent_ms)
+
+    def take_at_any_time(self, key: Key, content: Content) -> Arrival:
+        """Do the same whenever it was sent, for what does no harm when it is repeated."""
+        arrival = self._windows.judge(key, content.sequence)
+        self._windows.mark(key, content.sequence, 0)
+        return arrival
+
+    def knows(self, epoch: bytes) -> bool:
+        """Tell whether anything of an epoch was taken, and is not forgotten."""
+        return self._windows.knows(epoch)

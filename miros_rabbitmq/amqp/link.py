@@ -287,6 +287,16 @@ class Link:
         return self._wire
 
     @property
+    def blocked_reason(self) -> str:
+        """Why the broker lets nobody publish, in its words; empty while it does."""
+        return self._blocked_reason or ""
+
+    @property
+    def bytes_unsent(self) -> int:
+        """Bytes to send that have not reached the other host; see `Services.bytes_unsent`."""
+        return self._services.bytes_unsent if self._services is not None else 0
+
+    @property
     def open_channel(self) -> pika.channel.Channel | None:
         """The channel, while it is open."""
         channel = self._channel

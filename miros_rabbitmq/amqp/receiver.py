@@ -60,13 +60,15 @@ class ConsumerStats(NamedTuple):
     duplicates: int
     """Came again and were skipped."""
     gaps: int
-    """Were sent by somebody and never came."""
+    """Were sent by somebody and never came, or came too late to be in order."""
     rejected: Mapping[RejectReason, int]
     """Received and rejected, by reason."""
     connection: str = ""
     """The name of the connection at the broker; empty while there is none."""
     queue: str = ""
     """The name of the queue at the broker; empty before it is known."""
+    unread: int = 0
+    """Missing, and not among the ``gaps``: as many of the same start were rejected unread."""
 
 
 class Outcome(enum.Enum):

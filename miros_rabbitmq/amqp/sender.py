@@ -20,15 +20,19 @@ import pika.channel
 import pika.exceptions
 import pika.spec
 
+from ..delivery.allowance import Allowance
 from ..delivery.outbox import DropReason, Outbox
 from ..delivery.schedule import Schedule
+from ..delivery.slowness import Base, Condition, Drain, Look, drain_between
 from ..exceptions import BrokerError
 from ..limits import Limits
 from ..logs import RelayedLogger
+from ..problems import Report, report_to_nobody
 from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
 from ..wire.message import count_records
 from ..wire.sealer import Record
+from .drops import DropReports
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Outbound, Publishing, Wire
@@ -68,6 +72,11 @@ class PublisherStats(NamedTuple):
     """Why it is not connected; empty while it is connected."""
     connection: str = ""
     """The name of the connection at the broker; empty while there is none."""
+    condition: Condition = Condition.KEEPING_UP
+    """How the broker keeps up with what a chart sends."""
+    oldest_s: float = 0.0
+    """For how long the oldest event has waited to be confirmed, in seconds, at the last look: about
+    twice a second while a chart sends."""
 
 
 @dataclass(frozen=True)
@@ -111,6 +120,9 @@ class Traffic:
             window=limits.window_messages * (1 if self.joined else limits.batch_events),
             batch_events=limits.batch_events if self.joined else 1,
             batch_bytes=limits.batch_bytes,
+            allowance=Allowance(
+                max(limits.window_messages, 2) * limits.batch_bytes, time.monotonic
+            ),
             resend=not self.lossy,
         )
 
@@ -140,6 +152,7 @@ class Sender:
         reactor: drives its connection.
         on_state: called when the state has changed, in the thread that changed it. It must return
             at once and must not raise.
+        report: takes the problems that the sender notices.
     """
 
     def __init__(
@@ -149,11 +162,13 @@ class Sender:
         traffic: Traffic,
         reactor: Reactor,
         on_state: Callable[[], object] | None = None,
+        report: Report = report_to_nobody,
     ) -> None:
         self.traffic = traffic
         self.link = Link(endpoint, role, self, reactor)
         self._limits = endpoint.limits
         self._tell_state = on_state
+        self._report = report
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
@@ -173,7 +188,15 @@ class Sender:
         )
         self._tally = _Tally()
         self._drops: Counter[DropReason] = Counter()
+        self._drop_reports = DropReports(
+            self.link.name, str(self.address), self.traffic.exchange, self._report
+        )
         self._was_ready = False
+        self._condition, self._oldest_s = Condition.KEEPING_UP, 0.0
+        # Nobody waits for room.
+        self._yields = False
+        # What is posted stays here for now.
+        self._is_held = False
         # The broker was not reached yet, but the first attempt has not ended either.
         self._is_first_attempt = False
         # When a broker that does not come back counts as absent, by the monotonic clock.
@@ -275,15 +298,21 @@ class Sender:
     def is_absent(self) -> bool:
         """Whether the broker was never reached, is lost for ``absent_after_s``, or refuses us.
 
-        A broker that was lost only just now is expected back, and treated like a connected one.
+        A broker that was lost only just now is expected back, and treated like a connected one. One
+        that is connected and confirms nothing is treated like an absent one.
         """
-        return time.monotonic() >= self._absent_at_s
+        return self.is_stalled or time.monotonic() >= self._absent_at_s
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the broker confirms nothing, as its owner has found (see `judge`)."""
+        return self._condition is Condition.STALLED
 
     @property
     def has_room(self) -> bool:
         """Whether a post would not have to wait."""
         # The intake need not be counted: it leaves room for at least one more record.
-        return self.traffic.lossy or not self._outbox.is_full or self.is_absent
+        return self.traffic.lossy or not self._outbox.is_full or self._yields or self.is_absent
 
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.
@@ -381,6 +410,71 @@ class Sender:
         """How many of the posted records are confirmed or given up."""
         return self._schedule.posted - self._outbox.depth - self._outbox.unconfirmed
 
+    # How the broker keeps up, which its owner judges beside others.
+
+    def look(self) -> Look:
+        """Show what is needed to judge how the broker keeps up. In the reactor's thread."""
+        link = self.link
+        with self._changed:
+            self._schedule.take_in()
+            posted, settled = self._schedule.posted, self._settled
+            return Look(
+                connection=link.connection_name if link.is_connected else "",
+                is_ready=link.state is SessionState.READY,
+                posted=posted,
+                settled=settled,
+                confirmed=self._tally.confirmed + self._drops[DropReason.REFUSED],
+                confirmed_bytes=self._outbox.confirmed_bytes,
+                unsent_bytes=link.bytes_unsent if posted > settled else 0,
+                fill=self._outbox.fill,
+            )
+
+    def drain_since(self, base: Base, now_s: float) -> Drain:
+        """What the broker has taken a second since a look."""
+        with self._lock:
+            confirmed = self._tally.confirmed + self._drops[DropReason.REFUSED]
+            return drain_between(base, now_s, confirmed, self._outbox.confirmed_bytes)
+
+    def judge(self, condition: Condition, oldest_s: float, *, yields: bool) -> None:
+        """Note how the broker keeps up.
+
+        Args:
+            condition: its condition.
+            oldest_s: for how long the oldest event has waited.
+            yields: whether nobody waits for room: a full outbox drops its oldest.
+        """
+        self._oldest_s = oldest_s
+        if condition is self._condition and yields == self._yields:
+            return
+        with self._changed:
+            self._condition, self._yields = condition, yields
+            self._changed.notify_all()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits and everything sent is confirmed."""
+        return self._outbox.is_empty
+
+    @property
+    def dropped(self) -> int:
+        """Events that were given up, for any reason."""
+        with self._lock:
+            return self._drops.total()
+
+    def hold(self, *, held: bool) -> None:
+        """Keep what is posted until further notice, or no longer. In the reactor's thread."""
+        if held is self._is_held:
+            return
+        self._is_held = held
+        if held:
+            with self._lock:
+                self._schedule.on_lost()
+            self._stop_beating()
+        elif self._publishing is not None:
+            with self._lock:
+                self._schedule.on_ready()
+            self._send(everything=True)
+
     def stats(self) -> PublisherStats:
         """The counters, all of the same moment."""
         with self._changed:
@@ -399,6 +493,8 @@ class Sender:
                 dict(self._drops),
                 str(self.link.fault or ""),
                 self.link.connection_name,
+                self._condition,
+                self._oldest_s,
             )
 
     # The link's lane: the reactor's thread, or one that is inside `Link.run_here`.
@@ -524,11 +620,13 @@ class Sender:
         self._publishing = wire.publishing(channel, outbound, self._on_ack)
         self._writes_here = wire.writes_from_any_thread
         with self._changed:
-            self._schedule.on_ready()
+            if not self._is_held:
+                self._schedule.on_ready()
             self._was_ready = True
             self._is_first_attempt = False
             self._absent_at_s = math.inf
             dropped, self._tally.dropped_in_burst = self._tally.dropped_in_burst, 0
+            self._drop_reports.tell()
         if dropped and not traffic.lossy:
             logger.warning("%s: %d events were dropped meanwhile", self.link.name, dropped)
         self._send(everything=True)
@@ -554,6 +652,8 @@ class Sender:
             self._schedule.close(self._why_closed())
             if link.state is not SessionState.READY:
                 self._schedule.is_ready = False
+            if link.is_stopping:
+                self._drop_reports.tell()
             self._changed.notify_all()
         if self._tell_state is not None:
             self._tell_state()
@@ -618,7 +718,9 @@ class Sender:
     def _note_drop(self, reason: DropReason, events: int) -> None:
         """Count dropped events, and log the first of a burst. Called with the lock."""
         self._drops[reason] += events
-        if not self._tally.dropped_in_burst and not self.traffic.lossy:
+        if not self.traffic.lossy:
+            self._drop_reports.note(reason, events)
+        if not (self._tally.dropped_in_burst or self.traffic.lossy or self._yields):
             logger.warning("%s: from now on events are dropped: %s", self.link.name, reason.value)
         self._tally.dropped_in_burst += events
 

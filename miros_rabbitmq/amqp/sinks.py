@@ -9,8 +9,9 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
+from ..limits import Limits
 from ..logs import RelayedLogger
 from ..worker import Worker
 from .receiver import Ticket
@@ -21,8 +22,18 @@ _MOST_WAITING = 512
 """The most events that wait for a callback in its worker: as many as one message holds. Others wait
 in messages that are not acknowledged, and then at the broker."""
 
+DEFAULT_MOST_BYTES = Limits().fifo_remote_bytes
+
 _NOTHING = object()
 """Stands in a queue for the ticket of a message alone."""
+
+
+class _Item(NamedTuple):
+    """What waits for a callback."""
+
+    event: Any
+    ticket: SharedTicket | None
+    number: int
 
 
 class Sink(Protocol):
@@ -34,8 +45,14 @@ class Sink(Protocol):
     def begin(self) -> SharedTicket | None:
         """Begin a message; returns `None` if each event of it is handled when `put` returns."""
 
-    def put(self, event: Any, ticket: SharedTicket | None) -> None:
-        """Take an event of a message."""
+    def put(self, event: Any, ticket: SharedTicket | None, memory: int = 0) -> None:
+        """Take an event of a message.
+
+        Args:
+            event: what to take.
+            ticket: that of its message.
+            memory: how many bytes of memory it takes; 0 for a small one, which only counts as one.
+        """
 
     def follow(self, ticket: SharedTicket) -> None:
         """Have a message wait until every event that was put before it is handled."""
@@ -88,7 +105,7 @@ class DirectSink:
     def begin(self) -> None:
         """Return no ticket: events are handled when `put` returns."""
 
-    def put(self, event: Any, ticket: SharedTicket | None) -> None:
+    def put(self, event: Any, ticket: SharedTicket | None, memory: int = 0) -> None:
         """Call back."""
         _call(self._name, self._callback, event)
 
@@ -103,6 +120,7 @@ class WorkerSink:
         name: of the thread.
         callback: takes an event, in its own time.
         room: how many events it can take now; default any number.
+        most_bytes: no further event is taken while large ones that wait take this much memory.
     """
 
     def __init__(
@@ -110,27 +128,36 @@ class WorkerSink:
         name: str,
         callback: Callable[[Any], object],
         room: Callable[[], int] | None = None,
+        most_bytes: int = DEFAULT_MOST_BYTES,
     ) -> None:
         self._name = name
         self._callback = callback
         self._callback_room = room or _any_number
-        self._worker: Worker[tuple[Any, SharedTicket | None]] = Worker(
-            name, self._handle, max_items=2 * _MOST_WAITING
-        )
+        self._most_bytes = most_bytes
+        self._worker: Worker[_Item] = Worker(name, self._handle, max_items=2 * _MOST_WAITING)
+        # What each large event that waits or is being handled takes, by the number of its put.
+        self._large: dict[int, int] = {}
+        self._put = 0
 
     def room(self) -> int:
         """How many events it can take now."""
+        # The list is made in one step, while the worker's thread may change the mapping.
+        if self._large and sum(list(self._large.values())) >= self._most_bytes:
+            return 0
         return min(_MOST_WAITING, self._callback_room()) - self._worker.unhandled
 
     def begin(self) -> SharedTicket:
         """Begin a message."""
         return SharedTicket()
 
-    def put(self, event: Any, ticket: SharedTicket | None) -> None:
+    def put(self, event: Any, ticket: SharedTicket | None, memory: int = 0) -> None:
         """Make the worker call back."""
         if ticket is not None:
             ticket.add()
-        self._worker.put((event, ticket))
+        self._put += 1
+        if memory:
+            self._large[self._put] = memory
+        self._worker.put(_Item(event, ticket, self._put))
 
     def follow(self, ticket: SharedTicket) -> None:
         """Have a message wait until every event that was put before it is handled."""
@@ -143,6 +170,7 @@ class WorkerSink:
         """
         left = self._worker.stop(timeout)
         if left:
+            self._large.clear()
             logger.warning(
                 "%s: stopped while a callback was running; %d more received before were not handed "
                 "over",
@@ -150,11 +178,13 @@ class WorkerSink:
                 left,
             )
 
-    def _handle(self, items: deque[tuple[Any, SharedTicket | None]], _dropped: int) -> None:
+    def _handle(self, items: deque[_Item], _dropped: int) -> None:
         while items:
-            event, ticket = items.popleft()
+            event, ticket, number = items.popleft()
             if event is not _NOTHING:
                 _call(self._name, self._callback, event)
+            if self._large:
+                self._large.pop(number, None)
             if ticket is not None:
                 ticket.give_back()
 

@@ -21,6 +21,8 @@ from miros import signals
 from miros.activeobject import LockingDeque
 
 from .. import process
+from ..nets.large_event import LargeEvent
+from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 
 logger = logging.getLogger(__name__)
 
@@ -43,6 +45,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
             remote events, and has asked for room before. If local posts have filled the FIFO in
             between, its few events go in all the same. Called only when the FIFO is full, and with
             its lock held, so it must answer at once and post nothing.
+        report: told of each event that is refused, with the lock held.
     """
 
     def __init__(
@@ -52,6 +55,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         *,
         timeout_s: float = 10.0,
         must_not_wait: Callable[[], bool] = lambda: False,
+        report: Report = report_to_nobody,
     ) -> None:
         # miros's constructor would make the bounded deque and queue that this class replaces.
         self.deque: deque[Any] = deque()
@@ -59,7 +63,9 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         self._name = name
         self._timeout_s = timeout_s
         self._must_not_wait = must_not_wait
+        self._report = report
         self._is_overflowing = False
+        self._has_large = False
         self.dropped = 0
         """Events that were refused because the FIFO was full."""
         self._forget_threads()
@@ -93,13 +99,30 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         """Put an event behind the others."""
         with self._lock:
             if self._has_place_for(item):
+                if type(item) is LargeEvent:
+                    self._has_large = True
                 self.deque.append(item)
                 self._wake_ups.put(None)
+
+    def large_bytes(self) -> int:
+        """How many bytes of memory the large events take that have come from the network.
+
+        They are counted anew each time: so nothing has to be noted when one is taken out.
+        """
+        if not self._has_large:
+            return 0
+        self._has_large = False  # before the look: another thread may append one meanwhile
+        sizes = [item.memory for item in self.deque.copy() if type(item) is LargeEvent]
+        if sizes:
+            self._has_large = True
+        return sum(sizes)
 
     def appendleft(self, item: Any) -> None:
         """Put an event before the others."""
         with self._lock:
             if self._has_place_for(item):
+                if type(item) is LargeEvent:
+                    self._has_large = True
                 self.deque.appendleft(item)
                 self._wake_ups.put(None)
 
@@ -171,6 +194,14 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
                 self._name,
                 self._capacity,
             )
+        self._report(
+            DeliveryProblem(
+                ProblemKind.DROPPED,
+                self._name,
+                f"the FIFO of {self._name} is full with {self._capacity} events: posts are dropped",
+                events=1,
+            )
+        )
         return False
 
     def _wait_for_place(self) -> bool:

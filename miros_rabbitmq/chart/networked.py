@@ -34,6 +34,7 @@ from ..nets.settings import (
     MeshCallback,
     OlderSpellings,
     PeersCallback,
+    ProblemCallback,
     SnoopCallback,
     documented,
     taken,
@@ -96,7 +97,10 @@ class ChartParts:
         """How many remote events fit into the FIFO now. Called in the consumers' thread."""
         if not self.life.has_thread:
             return 0  # before the first state is entered, and after the end
-        return self.nets.settings.limits.fifo_remote_events - len(self.fifo)
+        limits = self.nets.settings.limits
+        if self.fifo.large_bytes() >= limits.fifo_remote_bytes:
+            return 0
+        return limits.fifo_remote_events - len(self.fifo)
 
     def cancel_timers(self) -> None:
         """Stop all timers of this chart; several threads may do so at once."""
@@ -167,10 +171,12 @@ class NetworkedChart:
         on_trace_rx: SnoopCallback | None = None,
         on_spy_rx: SnoopCallback | None = None,
         on_peers_changed: PeersCallback | None = None,
+        on_delivery_problem: ProblemCallback | None = None,
         tls: ssl.SSLContext | None = None,
         durable: bool = True,
         start_timeout: float = 5.0,
         transmit_timeout: float = 10.0,
+        on_full: str = "drop",
         rescan_interval: float = 60.0,
         forget_after: float = 600.0,
         time_out_in_minutes: float = 30.0,
@@ -197,6 +203,7 @@ class NetworkedChart:
             name,
             timeout_s=limits.fifo_timeout_s,
             must_not_wait=must_not_wait,
+            report=nets.node.problems.report,
         )
         self.queue = self.locking_deque = fifo
         may_run = self.activeobject_task_event
@@ -308,7 +315,8 @@ class NetworkedChart:
         Raises:
             MirosApiException: the argument is not an event.
             PayloadRefused: the event cannot be serialized, or its receivers would refuse it.
-            BackPressure: a connected broker took nothing for ``transmit_timeout``.
+            BackPressure: for ``transmit_timeout``, the backlog for healthy brokers, or for all of
+                them, was full: transmit less.
             NetworkStopped: the chart was not started, or was stopped.
         """
         self.nets.transmit(event)

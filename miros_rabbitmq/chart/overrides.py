@@ -71,7 +71,10 @@ OLDER_CALLBACKS = {
 }
 """Methods that older releases called, and the arguments that have taken their place."""
 
-CALLBACKS = ("on_mesh_rx", "on_trace_rx", "on_spy_rx", "on_peers_changed")
+CALLBACKS = (
+    *("on_mesh_rx", "on_trace_rx", "on_spy_rx"),
+    *("on_peers_changed", "on_delivery_problem"),
+)
 """Arguments that take a function. A method of such a name is not called by itself."""
 
 _warned: weakref.WeakKeyDictionary[type, set[str]] = weakref.WeakKeyDictionary()

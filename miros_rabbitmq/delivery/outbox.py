@@ -7,17 +7,19 @@ Together they turn *at least once* on the wire into *exactly once, in the order 
 from __future__ import annotations
 
 import enum
+import sys
 from collections import OrderedDict, deque
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from .allowance import Allowance
 from .intake import SMALL_RECORD, Heading, Record
 
 
 class DropReason(enum.Enum):
     """Why an event was dropped after it was accepted for sending, or after it came in."""
 
-    BACKLOG = "the backlog for an absent broker was full"
+    BACKLOG = "the backlog for a broker that is absent, or slower than the others, was full"
     CONNECTION = "a connection was lost or a queue full (snoops, which never wait)"
     REFUSED = "the broker refused it again and again (basic.nack)"
     STOPPED = "it was not confirmed when the node stopped"
@@ -55,6 +57,8 @@ class Outbox:
         window: the most messages that are sent and not yet confirmed.
         batch_events: the most records in one message.
         batch_bytes: the most bytes in one message; a larger record goes alone.
+        allowance: the most bytes that are sent and not yet confirmed. Each message takes at most
+            half of it; one larger record may exceed it. Without it, there is no such limit.
         resend: whether records that were unconfirmed when the connection was lost are sent again.
             Otherwise they are dropped, for traffic that may be lost but must never wait.
     """
@@ -67,6 +71,7 @@ class Outbox:
         window: int,
         batch_events: int,
         batch_bytes: int,
+        allowance: Allowance | None = None,
         resend: bool = True,
     ) -> None:
         self._max_events = max_events
@@ -74,6 +79,7 @@ class Outbox:
         self._window = window
         self._batch_events = batch_events
         self._batch_bytes = batch_bytes
+        self._allowance = allowance
         self._resend = resend
         self._waiting: deque[Record] = deque()
         self._unconfirmed: OrderedDict[int, tuple[Record, ...]] = OrderedDict()
@@ -82,10 +88,15 @@ class Outbox:
         self._bytes = 0
         self._unconfirmed_events = 0
         self._unconfirmed_bytes = 0
+        self.confirmed_bytes = 0
+        """Of all records that the broker has settled since the beginning."""
         self.is_full = False
         """It holds as much as it may. Computed at each change, because posts ask for it often."""
         self.fills_message = False
         """What waits fills a message, so that waiting longer would save nothing."""
+        self.has_window = True
+        """One more message may go under way. If not, some are: a confirm will open the window."""
+        self._set_window()
 
     @property
     def depth(self) -> int:
@@ -98,14 +109,15 @@ class Outbox:
         return self._unconfirmed_events
 
     @property
+    def fill(self) -> float:
+        """How full it is, 0 to 1; a little above if the last record exceeds the limit of bytes."""
+        events, size = self._held()
+        return max(events / self._max_events, size / self._max_bytes)
+
+    @property
     def is_empty(self) -> bool:
         """Nothing waits and everything sent is confirmed."""
         return not self._waiting and not self._unconfirmed
-
-    @property
-    def has_window(self) -> bool:
-        """One more message may go under way."""
-        return len(self._unconfirmed) < self._window
 
     @property
     def is_calm(self) -> bool:
@@ -128,7 +140,7 @@ class Outbox:
     def room_in_message(self) -> int:
         """How many more small records may wait without filling a message."""
         events = self._batch_events - len(self._waiting)
-        return min(events, (self._batch_bytes - self._bytes) // SMALL_RECORD) - 1
+        return min(events, (self._message_bytes - self._bytes) // SMALL_RECORD) - 1
 
     def post_all(self, records: Sequence[Record]) -> None:
         """Put records behind the others; the caller has made sure that there is room for them."""
@@ -157,13 +169,13 @@ class Outbox:
 
     def take(self) -> Batch | None:
         """Take the next message to send, unless nothing waits or the window is full."""
-        if not self._waiting or len(self._unconfirmed) >= self._window:
-            return None
         waiting = self._waiting
+        if not waiting or not self._has_window_still():
+            return None
         first = waiting.popleft()
         heading, records = first.heading, [first]
         moved = len(first.data)
-        room = self._batch_bytes - len(heading.prefix)
+        room = self._message_bytes - len(heading.prefix)
         while (
             waiting
             and len(records) < self._batch_events
@@ -180,8 +192,21 @@ class Outbox:
         self._next_tag += 1
         self._unconfirmed[batch.tag] = batch.records
         self._unconfirmed_events += len(records)
+        if self._allowance is not None:
+            self._allowance.note_sent(batch.tag, self._unconfirmed_bytes)
+        self._set_window()
         self._measure()
         return batch
+
+    def _has_window_still(self) -> bool:
+        """Whether one more message may go now: time has passed since the window was set."""
+        if self._allowance is not None:
+            if not self._unconfirmed:
+                if self._allowance.note_rest():
+                    self._set_window()
+            elif self._allowance.is_overdue:
+                self.has_window = False
+        return self.has_window
 
     def note_silence(self) -> None:
         """Note that a beat found nothing to send."""
@@ -206,6 +231,9 @@ class Outbox:
                 confirmed += self._forget(self._unconfirmed.popitem(last=False)[1])
         else:
             confirmed = self._forget(self._unconfirmed.pop(tag, ()))
+        if self._allowance is not None:
+            self._allowance.note_confirmed(tag, multiple=multiple)
+        self._set_window()
         self._measure()
         return confirmed
 
@@ -225,12 +253,26 @@ class Outbox:
         self._unconfirmed.clear()
         self._unconfirmed_events = self._unconfirmed_bytes = 0
         self._next_tag = 1
+        if self._allowance is not None:
+            self._allowance.begin_anew()
+        self._set_window()
         self._measure()
         return dropped
 
+    def _set_window(self) -> None:
+        """Set what depends on the messages that are under way."""
+        allowed = self._allowance.bytes if self._allowance is not None else sys.maxsize
+        # Half of it at most, so that the link has another message to carry when one is confirmed.
+        half = allowed >> 1
+        self._message_bytes = size = min(self._batch_bytes, half)
+        under_way = len(self._unconfirmed)
+        self.has_window = not under_way or (
+            under_way < self._window and self._unconfirmed_bytes + size <= allowed
+        )
+
     def _measure(self) -> None:
         waiting = len(self._waiting)
-        self.fills_message = waiting >= self._batch_events or self._bytes >= self._batch_bytes
+        self.fills_message = waiting >= self._batch_events or self._bytes >= self._message_bytes
         events, size = self._held()
         self.is_full = events >= self._max_events or size >= self._max_bytes
 
@@ -244,8 +286,10 @@ class Outbox:
         return len(self._waiting), self._bytes
 
     def _forget(self, records: Sequence[Record]) -> int:
+        size = _size(records)
         self._unconfirmed_events -= len(records)
-        self._unconfirmed_bytes -= _size(records)
+        self._unconfirmed_bytes -= size
+        self.confirmed_bytes += size
         return len(records)
 
 

@@ -9,10 +9,14 @@ All members of a system share one key, so an authenticated number may come from 
 - Who has no key, such as a hostile broker, can withhold, reorder and repeat what honest senders
   sent. Against it, no number is taken twice, up to a bound that takes great losses to reach.
 - Who has the key can make up any epoch and any number. Against it, made-up jumps of the number
-  leave the numbers below receivable, for good. Only when they are more than a window can hold,
-  each further event costs the honest sender at most `Bounds.closed_per_number` numbers.
+  leave the numbers below receivable, for good: each made-up event costs the honest sender at most
+  `Bounds.closed_per_number` numbers.
 
 And whatever an honest sender loses, what arrives of it above all that was seen is taken.
+
+What is taken is in order. A number below one that came before is *late*, and is refused: its sender
+has passed it, so to take it would be out of order. Only if what came above it is a jump that nobody
+has to believe, it is taken: see `Window`.
 
 Pure: no I/O, no clock, no thread, and no lock: the owner locks. Give it authenticated numbers only,
 from 1 to 2**63 - 1.
@@ -28,6 +32,9 @@ from collections import OrderedDict
 from collections.abc import Hashable
 from typing import NamedTuple
 
+_MOST_TOLD = 1_024
+"""So many last numbers are remembered of senders of which nothing else was heard."""
+
 HIGHEST = 2**63 - 1
 """The highest number that a sender may use."""
 
@@ -36,7 +43,8 @@ class Arrival(enum.Enum):
     """What a number says about the event that bears it."""
 
     NEW = "above everything seen"
-    LATE = "below something seen, and not seen itself"
+    LATE = "below something seen, which its sender has reached: too late to be in order"
+    BELOW = "below something seen, which its sender has hardly reached: a jump that was made up"
     DUPLICATE = "seen before"
     GIVEN_UP = "in a range of which some was given up: seen before, or not"
 
@@ -47,7 +55,8 @@ class Bounds(NamedTuple):
     most_ranges: int = 4_096
     """The most ranges of a window, at least 2."""
     closed_per_number: int = 64
-    """For each number that came, a range holds at most so many that were given up."""
+    """For each number that came, a range holds at most so many that were given up. For as many,
+    it is believed that their sender has passed them."""
     most_jump: int = 2**32
     """A jump that skips more than this is made up, and what it skips does not count as missing."""
 
@@ -89,17 +98,30 @@ class Window:
     look the same, and to refuse exactly what came takes memory for each jump.
 
     The numbers below the lowest range are never closed: the first number heard may be made up.
+
+    The same account tells what is *late*. A hole is believed to be passed, and what comes of it is
+    late, if the numbers that came right above it are at least one for each
+    `Bounds.closed_per_number` that they skip: of those from the hole up to the end of one of the
+    next ranges. Otherwise the range above is a jump that may be made up, and what comes below is
+    taken, in order of its own range. What counts is how wide the hole was when it was opened: an
+    honest sender that approaches a jump from below makes the hole smaller, and not the jump more
+    believable. Below the lowest range, where no hole was opened, the distance of the number counts.
+    So, to have g numbers of an honest sender refused, somebody has to send g / 64 made-up events.
+    The price: if an honest sender loses more than 64 numbers in a row on one way, and they come by
+    another, slower one, these are taken out of order until enough has come above them.
     """
 
     __slots__ = (
         "_at",
         "_bounds",
+        "_floors",
         "_highs",
         "_lows",
         "_marks",
         "_missing",
         "_next",
         "_stop",
+        "_told",
         "_touched",
         "_verdict",
         "changes",
@@ -107,7 +129,7 @@ class Window:
         "gaps",
     )
 
-    def __init__(self, bounds: Bounds = BOUNDS) -> None:
+    def __init__(self, bounds: Bounds = BOUNDS, told: int = 0) -> None:
         if bounds.most_ranges < 2:
             raise ValueError("a window needs 2 ranges or more")
         self._bounds = bounds
@@ -117,7 +139,11 @@ class Window:
         self._highs = array("q")
         self._marks = array("q")  # numbers that came; the rest of the range was given up
         self._missing = array("q")  # of the hole below: so many, its lowest, are counted as gaps
+        self._floors = array("q")  # where the hole below began when the range was opened
         self._touched = array("q")  # by which change
+        # The highest number that the sender says it has sent. Those above the highest seen, up to
+        # this one, are counted as gaps; before the first number came, this is the baseline.
+        self._told = told
         # The range touched last grows by `_next` alone, as long as that stays below `_stop`: its
         # entries in `_highs` and `_marks` follow when another way is taken.
         self._at = -1
@@ -129,7 +155,8 @@ class Window:
         self.forgotten = 0
         """Numbers that came and may be taken again, because the window had no room for them."""
         self.gaps = 0
-        """Numbers that were skipped between the lowest and the highest seen, and have not come."""
+        """Numbers that were skipped between the lowest and the highest seen or told, and have not
+        come, or came too late."""
 
     def judge(self, number: int) -> Arrival:
         """Say whether a number is new. Changes nothing."""
@@ -138,12 +165,12 @@ class Window:
         lows = self._lows
         at = bisect_right(lows, number) - 1
         if at < 0:
-            return Arrival.LATE if lows else Arrival.NEW
+            return self._below(0, number) if lows else Arrival.NEW
         if number <= (self._next - 1 if at == self._at else self._highs[at]):
             # Where the range grows fast, both sides of this are behind by the same.
             is_whole = self._highs[at] - lows[at] + 1 == self._marks[at]
             return Arrival.DUPLICATE if is_whole else Arrival.GIVEN_UP
-        return Arrival.NEW if at == len(lows) - 1 else Arrival.LATE
+        return Arrival.NEW if at == len(lows) - 1 else self._below(at + 1, self._floors[at + 1])
 
     def mark(self, number: int) -> int:
         """Note a number as seen; one that is already seen changes nothing.
@@ -155,6 +182,39 @@ class Window:
             self._next = number + 1
             return 0
         return self._mark_elsewhere(number)
+
+    def refuse(self, number: int) -> int:
+        """Note a number as seen that is not handed over. If it is missing, it stays so.
+
+        Returns:
+            as `mark` does.
+        """
+        gaps = self.gaps
+        newly = self.mark(number)
+        self.gaps = max(self.gaps, gaps)
+        return newly
+
+    def tell(self, last: int) -> int:
+        """Note that the sender has sent all numbers up to this one, as it says.
+
+        Those above the highest seen are missing, until they come. They may still come: nothing
+        above them was taken.
+
+        Returns:
+            How many numbers are missing that were not missing before.
+        """
+        self._catch_up()
+        known = max(self._told, self._highs[-1] if self._highs else 0)
+        newly = last - known
+        if not 0 < newly <= self._bounds.most_jump:
+            return 0
+        self.changes += 1
+        self._told = last
+        if not self._highs:
+            return 0
+        self.gaps += newly
+        self._turn_to(self._at)
+        return newly
 
     @property
     def size_bytes(self) -> int:
@@ -169,8 +229,11 @@ class Window:
         has_below, has_above = below >= 0, above < len(lows)
         if has_below and number <= highs[below]:
             return 0
+        floor = highs[below] + 1 if has_below else number
         self.changes += 1
         missing_below, missing_above, newly = self._split_hole(number, below)
+        if not lows:
+            self._told = 0  # it was where counting began
         if has_above:
             self._missing[above] = missing_above
         if has_below and number == highs[below] + 1:
@@ -184,6 +247,7 @@ class Window:
             lows[at] = number
             marks[at] += 1
             self._missing[at] = missing_below
+            self._floors[at] = min(self._floors[at], floor)
         else:
             at = above
             lows.insert(at, number)
@@ -191,6 +255,10 @@ class Window:
             marks.insert(at, 1)
             self._missing.insert(at, missing_below)
             self._touched.insert(at, 0)
+            self._floors.insert(at, floor)
+            if has_above and not has_below:
+                # It was the lowest, and now has a hole below it.
+                self._floors[at + 1] = min(self._floors[at + 1], number + 1)
         self._touched[at] = self.changes
         # The newcomer is in already: it splits the hole it came into, instead of being closed in.
         if len(lows) > self._bounds.most_ranges:
@@ -212,12 +280,32 @@ class Window:
         self._at = at
         self._next = self._highs[at] + 1
         if at == len(self._lows) - 1:
-            self._stop = HIGHEST + 1
+            # What was told has to be counted when it comes.
+            self._stop = HIGHEST + 1 if self._told < self._next else 0
             self._verdict = Arrival.NEW
         else:
             # What fills a gap has to be counted, and what meets the range above joins it.
             self._stop = 0 if self._missing[at + 1] else self._lows[at + 1] - 1
-            self._verdict = Arrival.LATE
+            self._verdict = self._below(at + 1, self._floors[at + 1])
+
+    def _below(self, above: int, floor: int) -> Arrival:
+        """Say what a number is that is below a range, and not seen.
+
+        Args:
+            above: the range.
+            floor: where the hole between them begins, or began.
+        """
+        most_for_each = self._bounds.closed_per_number + 1
+        came = 0
+        for at in range(above, min(above + _MOST_BELIEVED, len(self._lows))):
+            came += self._marks[at]
+            high = self._highs[at]
+            if at == self._at:
+                came += self._next - 1 - high
+                high = self._next - 1
+            if high - floor < came * most_for_each:
+                return Arrival.LATE
+        return Arrival.BELOW
 
     def _split_hole(self, number: int, below: int) -> tuple[int, int, int]:
         """Count what a number leaves missing of the hole above the range `below`.
@@ -231,10 +319,15 @@ class Window:
             How many numbers are missing below this one, how many above, and how many of these are
             so newly.
         """
-        if below < 0:
+        has_above = below + 1 < len(self._lows)
+        if below >= 0:
+            floor = self._highs[below] + 1
+        elif not has_above and 0 < self._told < number:
+            floor = self._told + 1
+        else:
             return 0, 0, 0
-        skipped = number - self._highs[below] - 1
-        counted = self._missing[below + 1] if below + 1 < len(self._lows) else 0
+        skipped = number - floor
+        counted = self._missing[below + 1] if has_above else max(0, self._told + 1 - floor)
         if skipped < counted:
             self.gaps -= 1
             return skipped, counted - skipped - 1, 0
@@ -281,6 +374,7 @@ class Window:
         self._lows[:] = array("q", [self._lows[first] for first in firsts])
         self._highs[:] = array("q", [self._highs[end - 1] for _, end in groups])
         self._missing[:] = array("q", [self._missing[first] for first in firsts])
+        self._floors[:] = array("q", [self._floors[first] for first in firsts])
         marks[:] = array("q", [sum(marks[first:end]) for first, end in groups])
         touched[:] = array("q", [max(touched[first:end]) for first, end in groups])
 
@@ -295,22 +389,35 @@ class Window:
         self.forgotten += self._marks[at]
         if at == len(self._lows) - 1:
             # What is above the highest number is not missing, and counts when the next one comes.
-            self.gaps -= self._missing[at]
-        elif at > 0:
-            self._missing[at + 1] += self._missing[at]
+            self.gaps -= self._missing[at] + max(0, self._told - self._highs[at])
+            self._told = 0
+        else:
+            self._floors[at + 1] = min(self._floors[at], self._floors[at + 1])
+            if at > 0:
+                self._missing[at + 1] += self._missing[at]
         # What is missing above the lowest range stays counted for good: `_split_hole` takes nothing
         # away below the lowest one.
         self._drop(at)
 
     def _drop(self, at: int) -> None:
-        for entries in (self._lows, self._highs, self._marks, self._missing, self._touched):
+        for entries in (
+            self._lows,
+            self._highs,
+            self._marks,
+            self._missing,
+            self._touched,
+            self._floors,
+        ):
             del entries[at]
 
 
-# Measured with tracemalloc on CPython 3.10 to 3.13, and rounded up: the object, five arrays with
+_MOST_BELIEVED = 64
+"""So many ranges above a hole are looked at, to tell whether their sender has passed it."""
+
+# Measured with tracemalloc on CPython 3.10 to 3.13, and rounded up: the object, six arrays with
 # what they hold in reserve, and the numbers that the object itself refers to.
-_BYTES_OF_WINDOW = 1_000
-_BYTES_OF_RANGE = 44
+_BYTES_OF_WINDOW = 1_100
+_BYTES_OF_RANGE = 53
 
 
 class Windows:
@@ -357,6 +464,8 @@ class Windows:
         self._established_bytes = 0
         # How many windows each epoch has.
         self._epochs: dict[Hashable, int] = {}
+        # What was told of those that have no window, so that they do not count as known.
+        self._told: OrderedDict[Hashable, int] = OrderedDict()
         # The window marked last. If it is established by its count, it is among the established.
         self._latest_key: Hashable = object()
         self._latest = _Kept(0, Window(bounds), established_after)
@@ -415,6 +524,35 @@ class Windows:
             self._account(key, kept)
         return newly
 
+    def refuse(self, key: Hashable, number: int, sent_ms: int) -> int:
+        """Do the same for a number that is not handed over. If it is missing, it stays so."""
+        kept = self._latest if key == self._latest_key else self._turn_to(key)
+        kept.newest_ms = max(kept.newest_ms, sent_ms)
+        newly = kept.window.refuse(number)
+        self._account(key, kept)
+        return newly
+
+    def tell(self, key: Hashable, last: int) -> int:
+        """Note that a sender has sent the numbers up to this one, as it says itself.
+
+        Where nothing was heard of it, this is only where counting begins, and no window is made.
+
+        Returns:
+            How many numbers are missing that were not missing before.
+        """
+        kept = self._established.get(key) or self._probation.get(key)
+        if kept:
+            newly = kept.window.tell(last)
+            self._count(kept)
+            return newly
+        before = self._told.pop(key, last)
+        if len(self._told) >= _MOST_TOLD:
+            self._told.popitem(last=False)
+        newly = last - before if 0 < last - before <= self._bounds.most_jump else 0
+        self._told[key] = max(last, before)
+        self.gaps += newly
+        return newly
+
     def _turn_to(self, key: Hashable) -> _Kept:
         """The window of a key, which from here on is the one marked last."""
         kept = self._established.get(key)
@@ -423,7 +561,7 @@ class Windows:
         else:
             kept = self._probation.get(key)
             if not kept:
-                window = Window(self._bounds)
+                window = Window(self._bounds, self._told.pop(key, 0))
                 kept = _Kept(_size_of_key(key), window, self._established_after)
                 self._probation[key] = kept
                 self.size_bytes += kept.size_bytes
@@ -440,11 +578,7 @@ class Windows:
     def _account(self, key: Hashable, kept: _Kept) -> None:
         """Follow what marking changed in the window marked last, and keep within the bounds."""
         window = kept.window
-        kept.changes = window.changes
-        self.gaps += window.gaps - kept.gaps
-        kept.gaps = window.gaps
-        self.forgotten += window.forgotten - kept.forgotten
-        kept.forgotten = window.forgotten
+        self._count(kept)
         size_bytes = kept.key_bytes + window.size_bytes
         grown = size_bytes - kept.size_bytes
         kept.size_bytes = size_bytes
@@ -459,6 +593,14 @@ class Windows:
         while len(self) > self._most_windows or self.size_bytes > self._most_bytes:
             if not (self._evict(self._probation) or self._evict(self._established)):
                 break
+
+    def _count(self, kept: _Kept) -> None:
+        window = kept.window
+        kept.changes = window.changes
+        self.gaps += window.gaps - kept.gaps
+        kept.gaps = window.gaps
+        self.forgotten += window.forgotten - kept.forgotten
+        kept.forgotten = window.forgotten
 
     def _establish(self, key: Hashable, kept: _Kept) -> None:
         del self._probation[key]

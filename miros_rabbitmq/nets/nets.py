@@ -24,6 +24,7 @@ from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
 from ..wire.keys import Keys
 from . import registry
+from .large_event import LargeEvent
 from .node import Events, Node
 from .settings import (
     DEFAULT_LIMITS,
@@ -31,6 +32,7 @@ from .settings import (
     MeshCallback,
     OlderSpellings,
     PeersCallback,
+    ProblemCallback,
     Settings,
     SnoopCallback,
     documented,
@@ -92,10 +94,12 @@ class MirosNets:
         on_trace_rx: SnoopCallback | None = None,
         on_spy_rx: SnoopCallback | None = None,
         on_peers_changed: PeersCallback | None = None,
+        on_delivery_problem: ProblemCallback | None = None,
         tls: ssl.SSLContext | None = None,
         durable: bool = True,
         start_timeout: float = 5.0,
         transmit_timeout: float = 10.0,
+        on_full: str = "drop",
         rescan_interval: float = 60.0,
         forget_after: float = 600.0,
         time_out_in_minutes: float = 30.0,
@@ -111,12 +115,13 @@ class MirosNets:
         sink: Sink
         self._admitted: set[str] = set()
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
+        most_bytes = limits.fifo_remote_bytes
         if settings.on_mesh_rx is not None:
-            sink = WorkerSink(f"on_mesh_rx of {name}", self._receive)
+            sink = WorkerSink(f"on_mesh_rx of {name}", self._receive, most_bytes=most_bytes)
         elif direct:
             sink = DirectSink(f"events for {name}", self._receive, room)
         else:
-            sink = WorkerSink(f"events for {name}", self._receive, room)
+            sink = WorkerSink(f"events for {name}", self._receive, room, most_bytes)
         self.node = Node(name, settings, Events(sink, self._admit, lambda: _dropped(miros_object)))
         """The networks and their life. For this package only."""
 
@@ -175,13 +180,15 @@ class MirosNets:
         """Send an event to every chart whose pattern matches this node's ``tx_routing_key``.
 
         Returns when the event is serialized, encrypted and in the backlog of every broker's
-        publisher. If the backlog of a connected broker is full, this waits, for at most
-        ``transmit_timeout``.
+        publisher. If the backlog for a broker is full, this waits, for at most
+        ``transmit_timeout``. It does not wait for a broker that is absent, confirms nothing or is
+        slower than the others: its oldest events are dropped and counted.
 
         Raises:
             MirosApiException: ``event`` is not a miros ``Event``.
             PayloadRefused: it cannot be serialized, or its receivers would refuse it.
-            BackPressure: a connected broker took nothing for ``transmit_timeout``.
+            BackPressure: for ``transmit_timeout``, the backlog for healthy brokers, or for all of
+                them, was full: transmit less.
             NetworkStopped: the networks do not run, or belong to the parent process.
         """
         if not isinstance(event, Event):
@@ -200,7 +207,10 @@ class MirosNets:
         """Hand an event from the network to the chart, in the thread of the sink."""
         name, payload = envelope.body
         # `_admit` has registered it. miros compares names by identity when it cancels.
-        self._deliver(Event(signal=sys.intern(name), payload=payload))
+        event = Event(signal=sys.intern(name), payload=payload)
+        if envelope.memory:
+            event = LargeEvent(event, envelope.memory)
+        self._deliver(event)
 
     def _admit(self, envelope: Envelope) -> None:
         """Register the signal of an event; reject the event if that may not be, or is too much."""

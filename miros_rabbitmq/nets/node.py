@@ -23,11 +23,13 @@ from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
 from ..logs import write_all
+from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import MESH, Envelope
 from ..wire.notice import Notice, announce_broker, announced_broker
 from ..worker import Worker
+from .problem_hub import ProblemHub
 from .settings import Settings
 from .snoops import Snoops
 from .stats import DropReason, NetsStats
@@ -95,6 +97,8 @@ class Node:
         self._peer_callbacks: Worker[PeersChanged] = Worker(
             f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
         )
+        self.problems = ProblemHub(name, settings.on_delivery_problem)
+        """Tells the user what is reported to it, while the node runs."""
         self._make_locks()
         self.membership = self._make_membership()
         self.mesh, self.snoops = self._make_networks()
@@ -137,6 +141,7 @@ class Node:
             own_url = self.membership.scout.this.url
             self.pid = os.getpid()
             self._members = [own_url]
+            self.problems.open()
             mesh, snoops = self.mesh, self.snoops
             receiver = mesh.start_receiver(own_url)
             mesh.add_broker(own_url)
@@ -230,6 +235,7 @@ class Node:
                 sink.stop(_rest_s(goodbye_s))
         self._peer_callbacks.stop(_rest_s(goodbye_s))
         self._final = self._count(undelivered=self._report_undelivered())
+        self.problems.close(_rest_s(goodbye_s))
 
     def ask_to_end(self) -> None:
         """Take nothing more from the network, and send what waits, because the program ends."""
@@ -308,10 +314,15 @@ class Node:
             admit=self.events.admit,
             on_change=self._notice_change,
             notice=self._announcement,
+            on_lag=self._hold_snoops,
             on_notice=self._hear if settings.accept_unknown_peers else None,
+            report=self.problems.report,
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
-        return mesh, Snoops(settings, self.name, self._reactors, self.terminal, self._teller)
+        snoops = Snoops(
+            settings, self.name, self._reactors, self.terminal, self._teller, self.problems.report
+        )
+        return mesh, snoops
 
     def _announcement(self) -> Notice | None:
         """The notice that tells other nodes which broker is this node's own; `None` for none."""
@@ -369,9 +380,15 @@ class Node:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)
 
+    def _hold_snoops(self, address: Address, lags: bool) -> None:
+        """Leave the way to a broker to events while these have to wait."""
+        for snoop in self.snoops:
+            snoop.hold(address, held=lags)
+
     def _connected_brokers(self) -> set[Address]:
+        """Those that can be reached and confirm what they get."""
         senders = self.mesh.senders.items()
-        return {address for address, sender in senders if sender.is_connected}
+        return {at for at, sender in senders if sender.is_connected and not sender.is_stalled}
 
     def _notice_change(self) -> None:
         with self._peers_changed:
@@ -409,6 +426,15 @@ class Node:
                     left,
                     "s were" if left > 1 else " was",
                     at,
+                )
+                self.problems.report(
+                    DeliveryProblem(
+                        ProblemKind.DROPPED,
+                        str(at),
+                        f"{sender.link.name}: events may be lost: {DropReason.STOPPED.value}",
+                        network=MESH,
+                        events=left,
+                    )
                 )
         return undelivered
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ..exceptions import SettingsError
 from ..limits import Limits
+from ..problems import DeliveryProblem
 from ..urls import (
     DEFAULT_PORT,
     DEFAULT_TLS_PORT,
@@ -51,6 +52,7 @@ DEFAULT_LIMITS = Limits()
 MeshCallback = Callable[["Event"], None]
 SnoopCallback = Callable[[str, str], None]
 PeersCallback = Callable[["PeersChanged"], None]
+ProblemCallback = Callable[[DeliveryProblem], None]
 
 _KEYWORD_ALIASES = {
     "mesh_encyption_key": "mesh_encryption_key",
@@ -69,6 +71,9 @@ _DURATIONS = {
     "forget_after": "seconds",
     "time_out_in_minutes": "minutes",
 }
+
+
+_ON_FULL = ("drop", "wait")
 
 
 class OlderSpellings(TypedDict, total=False):
@@ -116,6 +121,8 @@ class Settings:
             Default: the line is printed.
         on_peers_changed: called with a `PeersChanged` after brokers were added or given up, in a
             thread of its own. Default: nothing is called.
+        on_delivery_problem: called with a `DeliveryProblem` when events are late, missing, dropped
+            or rejected, and when that ends; in a thread of its own. Default: nothing is called.
         tls: an ``ssl.SSLContext`` that encrypts the connections; without it, only the events are
             encrypted. Default: what ``RABBIT_TLS_CAFILE`` and its companions in the environment
             describe, if they are set.
@@ -123,8 +130,10 @@ class Settings:
             write them to disk for that.
         start_timeout: how many seconds ``start_at`` waits for the own broker and for the first
             search.
-        transmit_timeout: how many seconds ``transmit`` waits for a connected broker whose backlog
-            is full.
+        transmit_timeout: how many seconds ``transmit`` waits for brokers whose backlog is full.
+        on_full: what happens when the backlog for a broker is full that is slower than the others:
+            ``"drop"`` drops its oldest events, which are counted; ``"wait"`` makes ``transmit``
+            wait, and so holds up the others.
         rescan_interval: seconds between two searches for brokers; 0 searches once.
         forget_after: seconds after which a broker that is gone is given up, and the events that
             wait for it are dropped. Choose more than a reboot or an update takes. 0, and a
@@ -161,10 +170,12 @@ class Settings:
     on_trace_rx: SnoopCallback | None = field(default=None, kw_only=True)
     on_spy_rx: SnoopCallback | None = field(default=None, kw_only=True)
     on_peers_changed: PeersCallback | None = field(default=None, kw_only=True)
+    on_delivery_problem: ProblemCallback | None = field(default=None, kw_only=True)
     tls: ssl.SSLContext | None = field(default=None, kw_only=True)
     durable: bool = field(default=True, kw_only=True)
     start_timeout: float = field(default=5.0, kw_only=True)
     transmit_timeout: float = field(default=10.0, kw_only=True)
+    on_full: str = field(default="drop", kw_only=True)
     rescan_interval: float = field(default=60.0, kw_only=True)
     forget_after: float = field(default=600.0, kw_only=True)
     time_out_in_minutes: float = field(default=30.0, kw_only=True)
@@ -210,6 +221,7 @@ class Settings:
             "on_trace_rx",
             "on_spy_rx",
             "on_peers_changed",
+            "on_delivery_problem",
         ):
             value = getattr(self, name)
             if value is not None and not callable(value):
@@ -229,6 +241,8 @@ class Settings:
         if any(not isinstance(item, type) for item in classes):
             raise SettingsError("allowed_classes must be a list of classes: put even one into [ ]")
         self._settle("allowed_classes", classes)
+        if self.on_full not in _ON_FULL:
+            raise SettingsError(f"on_full must be 'drop' or 'wait', not {self.on_full!r}")
         if not isinstance(self.durable, bool):
             raise SettingsError(f"durable must be True or False, not {self.durable!r}")
         if not isinstance(self.limits, Limits):

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
 from ..exceptions import NetworkStopped, TransmitError
+from ..problems import Report, report_to_nobody
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope
 from .lines import (
@@ -39,6 +40,11 @@ logger = logging.getLogger(__name__)
 _FLUSH_S = 1.0
 """How long a snoop that is disabled waits for its last lines to go out. They may be lost, but a
 short wait saves nearly all of them."""
+
+
+_MOST_SHOWN = 4_096
+"""The most characters of a line of others that are shown: thousands of lines may wait for a
+terminal that is slow."""
 
 
 class Layout(Protocol):
@@ -74,6 +80,7 @@ class Snoop:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        report: takes the problems that the networks notice.
     """
 
     def __init__(
@@ -84,6 +91,7 @@ class Snoop:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        report: Report = report_to_nobody,
     ) -> None:
         self.enabled = False
         self.colour = True
@@ -95,6 +103,7 @@ class Snoop:
         self._reactors = reactors
         self._terminal = terminal
         self._teller = teller
+        self._report = report
         self.sink: Sink
         """Takes the lines of others."""
         callback = kind.callback
@@ -103,7 +112,9 @@ class Snoop:
         else:
             thread = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {name}"
             self.sink = WorkerSink(
-                thread, lambda envelope: callback(envelope.sender, envelope.body)
+                thread,
+                lambda envelope: callback(envelope.sender, envelope.body),
+                most_bytes=settings.limits.fifo_remote_bytes,
             )
         self._untold = 0
         self._network: TopicNetwork | None = None
@@ -130,7 +141,11 @@ class Snoop:
             return
         # A new sender each time: its lines are numbered from 1 again.
         network = TopicNetwork(
-            self._spec, self._settings, self._name, self._reactors, Hooks(self.sink)
+            self._spec,
+            self._settings,
+            self._name,
+            self._reactors,
+            Hooks(self.sink, report=self._report),
         )
         network.start_receiver(own_url)
         for url in urls:
@@ -185,6 +200,12 @@ class Snoop:
         if self._network is not None:
             self._network.remove_broker(address)
 
+    def hold(self, address: Address, *, held: bool) -> None:
+        """Send a broker nothing while events wait for it. In the senders' thread."""
+        network = self._network
+        if network is not None:
+            network.hold(address, held=held)
+
     def tell(self, texts: Callable[[], Iterable[str]], *, colour: bool = True) -> None:
         """Have lines of the chart itself shown and sent soon, by the teller's thread.
 
@@ -231,7 +252,10 @@ class Snoop:
         return self._last if network is None else self._stats_of(network)
 
     def _show_other(self, envelope: Envelope) -> None:
-        self._show(envelope.body, envelope.sender, own=False, colour=True)
+        text = envelope.body
+        if len(text) > _MOST_SHOWN:
+            text = f"{text[:_MOST_SHOWN]} ... ({len(text) - _MOST_SHOWN:,} characters more)"
+        self._show(text, envelope.sender, own=False, colour=True)
 
     def _show(self, text: str, name: str, *, own: bool, colour: bool) -> None:
         layout = self._layout
@@ -250,6 +274,7 @@ class Snoops:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        report: takes the problems that the networks notice.
     """
 
     def __init__(
@@ -259,6 +284,7 @@ class Snoops:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        report: Report = report_to_nobody,
     ) -> None:
         self._name = name
         self._terminal = terminal
@@ -273,6 +299,7 @@ class Snoops:
             reactors,
             terminal,
             teller,
+            report,
         )
         self.spy = Snoop(
             SnoopKind(
@@ -285,6 +312,7 @@ class Snoops:
             reactors,
             terminal,
             teller,
+            report,
         )
 
     def __iter__(self) -> Iterator[Snoop]:

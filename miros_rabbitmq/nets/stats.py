@@ -32,7 +32,7 @@ class NetworkStats:
     duplicates: int
     """Came again and were skipped."""
     gaps: int
-    """Were sent by somebody and never came."""
+    """Were sent by somebody and never came, or came too late to be in order."""
     dropped: Mapping[DropReason, int]
     """Given up, by reason. An event that is given up for several brokers counts once for each."""
     rejected: Mapping[RejectReason, int]
@@ -51,6 +51,9 @@ class NetworkStats:
     keys: tuple[str, ...] = ()
     """The ids of the encryption keys: the first encrypts, all decrypt. Nodes of one system have the
     same."""
+    unread: int = 0
+    """Missing, and not among the ``gaps``: as many of the same start were rejected unread, for
+    example because no key of this node opens them."""
 
     @classmethod
     def closed(cls) -> NetworkStats:

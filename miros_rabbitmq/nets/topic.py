@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -23,12 +23,14 @@ from ..amqp.sinks import Sink
 from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..logs import RelayedLogger
+from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..urls import Address, AmqpUrl
 from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose, shape
 from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
 from ..wire.sealer import Sealer
+from .broker_watch import BrokerWatch
 from .notices import Notices
 from .settings import Settings
 from .stats import DropReason, NetworkStats
@@ -94,6 +96,9 @@ class Hooks:
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
         on_notice: called with each notice of another node, except those of neighbours.
+        on_lag: called with a broker and whether events have waited for it for more than a second:
+            about twice a second while they have, and once when they have no longer.
+        report: takes problems of delivery.
     """
 
     sink: Sink
@@ -101,6 +106,8 @@ class Hooks:
     on_change: Callable[[], object] | None = None
     notice: Callable[[], Notice | None] | None = None
     on_notice: Callable[[Notice], object] | None = None
+    on_lag: Callable[[Address, bool], object] | None = None
+    report: Report = report_to_nobody
 
 
 class TopicNetwork:
@@ -166,6 +173,19 @@ class TopicNetwork:
         self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
         self._is_ending = False
+        # Whoever may be lossy never waits, and needs no watch.
+        self._broker_watch: BrokerWatch | None = None
+        if not spec.lossy:
+            self._broker_watch = BrokerWatch(
+                f"{spec.name} of {name}",
+                settings.limits,
+                reactors.tx,
+                lambda: self._senders,
+                lambda: None if self.receiver is None else self.receiver.address,
+                waits=settings.on_full == "wait",
+                report=hooks.report,
+                on_lag=hooks.on_lag or _ignore,
+            )
 
     @property
     def epochs(self) -> frozenset[bytes]:
@@ -236,9 +256,12 @@ class TopicNetwork:
                 traffic,
                 self._reactors.tx,
                 lambda: self._on_sender_state(sender),
+                self._hooks.report,
             )
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
+            if self._broker_watch is not None:
+                self._broker_watch.start()
             sender.start()
             # The newest first, and so the own broker last: senders are woken in this order, and
             # copies with the longest way should leave first.
@@ -268,6 +291,16 @@ class TopicNetwork:
             )
             self._former_drops.update(last.drops)
             self._former_drops[DropReason.FORGOTTEN] += left
+        if left and not self.spec.lossy:
+            self._hooks.report(
+                DeliveryProblem(
+                    ProblemKind.DROPPED,
+                    str(address),
+                    f"{sender.link.name}: events were dropped: {DropReason.FORGOTTEN.value}",
+                    network=self.spec.name,
+                    events=left,
+                )
+            )
         return left
 
     def _on_sender_state(self, sender: Sender) -> None:
@@ -301,7 +334,8 @@ class TopicNetwork:
 
         Raises:
             PayloadRefused: it cannot be serialized, or is too large.
-            BackPressure: a broker's backlog had no room in time; nothing was sent to any broker.
+            BackPressure: the backlogs of healthy brokers, or of all, had no room in time; nothing
+                was sent to any broker.
             NetworkStopped: the network takes nothing more.
         """
         key = self.spec.tx_key if routing_key is None else routing_key
@@ -311,12 +345,13 @@ class TopicNetwork:
             )
         plain = self.codec.serialize(body)
         deadline_s = time.monotonic() + timeout
+        has_waited_enough = False
         while True:
             with self._order:
                 if self._is_ending:
                     raise NetworkStopped(f"{self._name} was stopped")
                 senders = self._senders.values()
-                if all(sender.has_room for sender in senders):
+                if has_waited_enough or all(sender.has_room for sender in senders):
                     draft = self._sealer.seal(self._kind, plain, key)
                     if self._is_ending:
                         continue  # the handler of a signal came in between
@@ -327,7 +362,10 @@ class TopicNetwork:
                     to_attend = [one for one in senders if one.enqueue(record)]
                     break
             # Wait without the lock, so that nobody waits for the lock; then look again with it.
-            self._wait_for_room(deadline_s, timeout)
+            has_waited_enough = not self._wait_for_room(deadline_s, timeout)
+        watch = self._broker_watch
+        if watch is not None and not watch.is_on:
+            watch.wake()
         # This thread sends to the first, which is the farthest, and the reactor to the others. So
         # the time that this thread spends hardly grows with the number of brokers.
         if to_attend:
@@ -338,13 +376,46 @@ class TopicNetwork:
         for sender in self._senders.values():
             sender.wake()
 
-    def _wait_for_room(self, deadline_s: float, timeout: float) -> None:
-        for sender in self._senders.values():
-            if not sender.wait_for_room(deadline_s):
-                raise BackPressure(
-                    f"the broker at {sender.address} has had a full backlog for {timeout} s: "
-                    "transmit less, or raise transmit_timeout or Limits.backlog_events"
-                )
+    def _wait_for_room(self, deadline_s: float, timeout: float) -> bool:
+        """Wait until every broker that is waited for has room.
+
+        Returns:
+            whether they have; False if time is up and the oldest events of a sick one may go.
+
+        Raises:
+            BackPressure: time is up, and the sender is too fast.
+        """
+        if all(sender.wait_for_room(deadline_s) for sender in self._senders.values()):
+            return True
+        senders = self._senders
+        full = {at: sender for at, sender in senders.items() if not sender.has_room}
+        if not full or self._may_push_out(full, senders):
+            return False
+        raise BackPressure(
+            f"the backlog for {', '.join(map(str, full))} has been full for {timeout} s: transmit "
+            "less, or raise transmit_timeout or Limits.backlog_events"
+        )
+
+    def _may_push_out(
+        self, full: Mapping[Address, Sender], senders: Mapping[Address, Sender]
+    ) -> bool:
+        """Tell whether full backlogs are those of sick brokers, while others take events.
+
+        One sick broker must not make ``transmit`` raise.
+        """
+        watch = self._broker_watch
+        if watch is None or self._settings.on_full == "wait":
+            return False
+        others = [sender for at, sender in senders.items() if at not in full]
+        return any(other.is_connected and not other.is_absent for other in others) and all(
+            watch.is_sluggish(at, sender) for at, sender in full.items()
+        )
+
+    def hold(self, address: Address, *, held: bool) -> None:
+        """Send a broker nothing until further notice, or again. In the senders' thread."""
+        sender = self._senders.get(address)
+        if sender is not None:
+            sender.hold(held=held)
 
     def change_keys(self, keys: tuple[bytes, ...]) -> None:
         """Encrypt and decrypt with other keys, from the next envelope on."""
@@ -397,6 +468,8 @@ class TopicNetwork:
         Args:
             timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
         """
+        if self._broker_watch is not None:
+            self._broker_watch.stop()
         links = [sender.link for sender in self.senders.values()]
         if self.receiver is not None:
             links.append(self.receiver.link)
@@ -444,6 +517,10 @@ class TopicNetwork:
 
 _CUT_S = 1.0
 """How long a connection may take to end after it is cut: the reactor has others to serve, too."""
+
+
+def _ignore(*_: object) -> None:
+    """Do nothing with a lag that nobody wants to hear of."""
 
 
 def _nothing() -> None:

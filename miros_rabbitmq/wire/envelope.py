@@ -98,3 +98,5 @@ class Envelope(NamedTuple):
     """When it was sent, in milliseconds since 1970, by the sender's clock."""
     body: Any
     """``(signal name, payload)``, a snoop line, or a value."""
+    memory: int = 0
+    """About how many bytes of memory a large body takes; 0 if it is small (see `memory`)."""

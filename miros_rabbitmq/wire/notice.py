@@ -1,29 +1,44 @@
-"""Notices: how a node tells others which broker is its own, and that it listens.
+"""Notices: what a node tells others of its broker, its numbers, their clocks and its chart.
 
 A notice travels on the mesh, encrypted and numbered like an event, but with keys and numbers of its
 own (`envelope.Purpose`), without a serializer, and it never reaches a chart. Its body has a fixed
 layout for each kind; a receiver ignores kinds that it does not know, as a newer version may send
 them. A receiver takes nothing but an address from a notice, and logs in there with its own user and
-password. Every function here is pure and may be called from any thread.
+password; all else is only counted and logged. Every function here is pure and may be called from
+any thread.
 """
 
 from __future__ import annotations
 
 import enum
+import struct
+from collections.abc import Iterable
 from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
 from ..exceptions import SettingsError
 from ..urls import Address, parse_address
+from .message import EPOCH_BYTES
 
 LISTENER_KEY = "miros.listener"
-"""The routing key of `NoticeKind.LISTENER`. Every mesh queue is bound with it, so neighbours learn
-of each other whichever routing keys they use for events."""
+"""The routing key of all notices but `NoticeKind.BROKER`. Every mesh queue is bound with it, so it
+reaches charts whichever routing keys they use for events."""
 
 _LONGEST_ADDRESS = 253 + 6
 """A DNS name, a colon, and a port."""
 
 _ASKS, _TELLS = b"\1", b"\0"
+
+MOST_NUMBERS = 64
+"""The most routing keys of which a notice tells the last number."""
+
+_NUMBER = struct.Struct(">Q")
+_CLOCK = struct.Struct(f">{EPOCH_BYTES}sq")
+_TROUBLE = struct.Struct(">II")
+
+_HIGHEST = 2**63 - 1
+_MOST = 2**32 - 1
+_LONGEST_TEXT = 255
 
 
 class NoticeKind(enum.IntEnum):
@@ -35,6 +50,13 @@ class NoticeKind(enum.IntEnum):
     """That the sender listens; sent to its own broker only. A chart that receives it there has a
     neighbour: a chart that listens at the same broker. The body is one byte: 1 if the sender wants
     an answer, otherwise 0."""
+    NUMBERS = 3
+    """What the sender has sent: for each of some routing keys, the number of its last event that
+    this broker has confirmed, or that was given up for it."""
+    CLOCK = 4
+    """That the events of a sender are rejected, because its clock differs."""
+    TROUBLE = 5
+    """That the sender's chart is stuck."""
 
 
 class Notice(NamedTuple):
@@ -83,3 +105,114 @@ def announced_broker(notice: Notice) -> Address | None:
     except AddressValueError:
         return address
     return None if ip.is_unspecified or ip.is_multicast or ip.is_reserved else address
+
+
+def tell_numbers(numbers: Iterable[tuple[str, int]]) -> Notice:
+    """Return the notice that tells the last number by each routing key, for `MOST_NUMBERS`."""
+    body = b"".join(
+        _text(routing_key) + _NUMBER.pack(last)
+        for routing_key, last in list(numbers)[:MOST_NUMBERS]
+    )
+    return Notice(NoticeKind.NUMBERS, body)
+
+
+def told_numbers(notice: Notice) -> list[tuple[str, int]]:
+    """Return the routing keys and last numbers that a notice tells; none if it makes no sense."""
+    if notice.kind != NoticeKind.NUMBERS:
+        return []
+    numbers: list[tuple[str, int]] = []
+    body, at = notice.body, 0
+    while at < len(body):
+        routing_key, at = _read_text(body, at)
+        end = at + _NUMBER.size
+        if routing_key is None or end > len(body) or len(numbers) == MOST_NUMBERS:
+            return []
+        (last,) = _NUMBER.unpack_from(body, at)
+        if not 0 < last <= _HIGHEST:
+            return []
+        numbers.append((routing_key, last))
+        at = end
+    return numbers
+
+
+class WrongClock(NamedTuple):
+    """Whose clock differs from that of a receiver, and by how much."""
+
+    epoch: bytes
+    """The start of the sender whose events are rejected."""
+    ahead_ms: int
+    """By how many ms its clock is ahead of the receiver's; below 0 if it is behind, or if its
+    events were under way for so long."""
+
+
+def tell_clock(wrong: WrongClock) -> Notice:
+    """Return the notice that tells a sender that its clock differs."""
+    ahead_ms = max(-_HIGHEST, min(_HIGHEST, wrong.ahead_ms))
+    return Notice(NoticeKind.CLOCK, _CLOCK.pack(wrong.epoch, ahead_ms))
+
+
+def told_clock(notice: Notice) -> WrongClock | None:
+    """Return what a notice says of a clock; `None` if it says nothing of any."""
+    if notice.kind != NoticeKind.CLOCK or len(notice.body) != _CLOCK.size:
+        return None
+    return WrongClock(*_CLOCK.unpack(notice.body))
+
+
+class Trouble(NamedTuple):
+    """A chart that does not return from a handler."""
+
+    chart: str
+    state: str
+    """The state whose handler it is in; empty if that is not known."""
+    seconds: int
+    """For how long it has been in there."""
+    depth: int
+    """How many events wait in the queue for it."""
+
+
+def tell_trouble(trouble: Trouble) -> Notice:
+    """Return the notice that tells others that this node's chart is stuck.
+
+    Names are cut to 255 bytes, and what is not printable in them is replaced.
+    """
+    numbers = (max(0, min(_MOST, number)) for number in (trouble.seconds, trouble.depth))
+    names = (_text(_printable(name)) for name in (trouble.chart, trouble.state))
+    return Notice(NoticeKind.TROUBLE, _TROUBLE.pack(*numbers) + b"".join(names))
+
+
+def told_trouble(notice: Notice) -> Trouble | None:
+    """Return what a notice says of a stuck chart; `None` if it says nothing of any, or nonsense."""
+    body = notice.body
+    if notice.kind != NoticeKind.TROUBLE or len(body) < _TROUBLE.size:
+        return None
+    seconds, depth = _TROUBLE.unpack_from(body)
+    chart, at = _read_text(body, _TROUBLE.size)
+    state, end = _read_text(body, at)
+    if chart is None or state is None or end != len(body):
+        return None
+    if not (chart.isprintable() and state.isprintable()):
+        return None
+    return Trouble(chart, state, seconds, depth)
+
+
+def _printable(text: str) -> str:
+    return "".join(one if one.isprintable() else "?" for one in text[:_LONGEST_TEXT])
+
+
+def _text(text: str) -> bytes:
+    """The bytes of a text: its length in one byte, and up to 255 bytes of whole characters."""
+    data = text.encode()[:_LONGEST_TEXT].decode(errors="ignore").encode()
+    return bytes((len(data),)) + data
+
+
+def _read_text(body: bytes, at: int) -> tuple[str | None, int]:
+    """Read a text, and say where it ends; `None` if there is none."""
+    if at >= len(body):
+        return None, at
+    end = at + 1 + body[at]
+    if end > len(body):
+        return None, end
+    try:
+        return body[at + 1 : end].decode(), end
+    except UnicodeDecodeError:
+        return None, end

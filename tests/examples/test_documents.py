@@ -149,7 +149,9 @@ def test_the_python_in_how_it_works_runs(
     )
 
 
-@pytest.mark.parametrize("document", ["docs/discovery.rst", "docs/security.rst"])
+@pytest.mark.parametrize(
+    "document", ["docs/delivery.rst", "docs/discovery.rst", "docs/security.rst"]
+)
 def test_the_python_in_the_other_pages_runs(document: str, as_if_there: dict[str, Any]) -> None:
     kind = miros_rabbitmq.NetworkedActiveObject
     run(document, {**as_if_there, "NetworkedActiveObject": kind})
@@ -190,7 +192,7 @@ def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
     # What stands in for None, () or a sentinel.
     assert told["tx_routing_key"] == DEFAULT_ROUTING_KEY
     assert told["rabbit_port"] == str(DEFAULT_PORT)
-    for name in ("allowed_classes", "on_peers_changed", "tls", "max_age_s"):
+    for name in ("allowed_classes", "on_peers_changed", "on_delivery_problem", "tls", "max_age_s"):
         assert told[name] == "none"
 
 

@@ -177,7 +177,7 @@ def test_a_chart_that_waits_in_transmit_still_has_its_events_taken_from_the_brok
     systems: SystemFactory,
 ) -> None:
     """The consumer fills its FIFO; when the wait is over, nothing is missing."""
-    limits = Limits(backlog_events=50, window_messages=1)
+    limits = Limits(backlog_events=50, window_messages=1, absent_after_s=60.0)
     waiting = threading.Event()
     refused: list[BackPressure] = []
 
@@ -193,7 +193,7 @@ def test_a_chart_that_waits_in_transmit_still_has_its_events_taken_from_the_brok
                 except BackPressure as error:
                     refused.append(error)
 
-    with systems(limits=limits, transmit_timeout=1.0) as system:
+    with systems(limits=limits, transmit_timeout=1.0, on_full="wait") as system:
         relay, source = system.charts
         record = relay.record = Relay()
         with system.running(talking=False):

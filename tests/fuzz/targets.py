@@ -223,7 +223,8 @@ def records(data: bytes) -> None:
 
 
 _SMALL_BOUNDS = Bounds(most_ranges=4, closed_per_number=3, most_jump=1_000)
-_REFUSED = (Arrival.DUPLICATE, Arrival.GIVEN_UP)
+_TAKEN = (Arrival.NEW, Arrival.BELOW)
+_SEEN = (Arrival.DUPLICATE, Arrival.GIVEN_UP)
 _HIGHEST = 2**63 - 1
 
 
@@ -240,14 +241,16 @@ def window(data: bytes) -> None:
             arrival = judged.judge(number)
             if judged.judge(number) is not arrival:
                 raise Found("to judge changes something")
-            if arrival not in _REFUSED:
+            if arrival in _TAKEN:
                 judged.mark(number)
+            elif arrival is Arrival.LATE:
+                judged.refuse(number)
             after = judged.judge(number)
             sizes.append(judged.size_bytes)
-        if arrival not in _REFUSED:
+        if arrival in _TAKEN:
             twice += number in taken
             taken.add(number)
-        if after not in _REFUSED:
+        if after not in _SEEN:
             raise Found("a number that was marked is not seen")
         if judged.gaps < 0:
             raise Found("less than nothing is missing")

@@ -16,10 +16,17 @@ from miros_rabbitmq.amqp.message_io import Delivery
 from miros_rabbitmq.amqp.receiver import Outcome, Ticket
 from miros_rabbitmq.amqp.sinks import DirectSink, WorkerSink
 from miros_rabbitmq.exceptions import MessageRejected, PayloadRefused, RejectReason
+from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, Envelope, Kind, Purpose
 from miros_rabbitmq.wire.message import FORMAT, HEADER_BYTES, MARK
-from miros_rabbitmq.wire.notice import LISTENER_KEY, Notice
+from miros_rabbitmq.wire.notice import (
+    LISTENER_KEY,
+    Notice,
+    WrongClock,
+    tell_clock,
+    tell_numbers,
+)
 from tests.helpers import scaled, wait_until
 from tests.wire import Forger, Peer
 
@@ -27,6 +34,7 @@ NET = "net"
 KEY = Fernet.generate_key()
 CODEC = Codec(KEY)
 FORGER = Forger(KEY, NET)
+NOW_S = 1_800_000_000.0
 
 
 def message(*numbers: int) -> Delivery:
@@ -106,9 +114,10 @@ class Receiving:
         bindings: tuple[str, ...] = ("#",),
         limits: Limits | None = None,
         room: Callable[[], int] | None = None,
+        envelopes: list[Envelope] | None = None,
         **admission: Any,
     ) -> None:
-        self.envelopes: list[Envelope] = []
+        self.envelopes = [] if envelopes is None else envelopes
         sink = DirectSink("at once", self.envelopes.append, room)
         self.taker = EnvelopeTaker(
             "tested",
@@ -146,6 +155,36 @@ def test_an_envelope_has_everything_that_its_receiver_may_know() -> None:
     receiving.take(forger.events(CODEC, (7, "the body")))
     expected = Envelope(NET, "to.you", "me", forger.epoch, 7, 1_234, "the body")
     assert receiving.envelopes == [expected]
+
+
+def test_after_a_large_event_it_asks_again_for_room() -> None:
+    held = 0
+
+    def room() -> int:
+        return 100 if held < 10_000 else 0
+
+    bodies = ["small", "a" * 6_000, "b" * 6_000, "c" * 6_000, "small"]
+    several = FORGER.events(CODEC, *enumerate(bodies, start=1))
+
+    class Holding(list[Envelope]):
+        def append(self, envelope: Envelope) -> None:
+            nonlocal held
+            held += envelope.memory
+            super().append(envelope)
+
+    receiving = Receiving(room=room, envelopes=Holding())
+    assert receiving.take(several) is Outcome.NO_ROOM
+    assert [len(body) for body in receiving.bodies] == [5, 6_000, 6_000]
+    held = 0
+    assert receiving.take(several) is Outcome.HANDLED
+    assert receiving.bodies == bodies
+    assert [envelope.memory > 6_000 for envelope in receiving.envelopes] == [
+        False,
+        True,
+        True,
+        True,
+        False,
+    ]
 
 
 # A whole message.
@@ -333,8 +372,6 @@ def test_what_falls_into_a_gap_that_was_closed_is_told_apart_from_repetitions(
 
 # The records in a message, one by one.
 
-NOW_S = 1_800_000_000.0
-
 
 def mixed(*plains: bytes) -> Delivery:
     return FORGER.delivery(FORGER.message(*plains))
@@ -407,7 +444,7 @@ def test_an_event_too_large_for_this_node_is_rejected_alone() -> None:
     receiving = Receiving(small)
     body = b"x" * largest
     for number, data in enumerate((body, body + b"x" * 16, b"small"), 1):
-        receiving.take(mixed(plain(number, data), plain(number + 10, "another")))
+        receiving.take(mixed(plain(2 * number, data), plain(2 * number + 1, "another")))
     assert receiving.bodies == [body, "another", "another", b"small", "another"]
     assert receiving.rejected == {RejectReason.OVERSIZE: 1}
 
@@ -427,8 +464,229 @@ def test_skipped_numbers_are_counted_and_said_with_the_senders_name(
     receiving.take(message(1, 2, 6))
     assert receiving.taker.gaps == 3
     assert "3 events of 'another' are missing" in caplog.text
-    receiving.take(message(4))
-    assert receiving.taker.gaps == 2
+
+
+def test_an_event_behind_others_that_were_handed_over_is_late_and_stays_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As from another node of a cluster, by a way on which nothing was lost."""
+    problems: list[DeliveryProblem] = []
+    receiving = Receiving(report=problems.append)
+    receiving.take(message(1, 2, 6))
+    assert receiving.take(message(3, 4)) is Outcome.HANDLED
+    assert receiving.take(message(3, 4, 5, 6, 7)) is Outcome.HANDLED
+    assert receiving.bodies == [1, 2, 6, 7]
+    assert receiving.taker.gaps == 3
+    assert receiving.rejected == {RejectReason.LATE: 3}
+    assert receiving.taker.duplicates == 3
+    assert "behind events of its sender that were handed over before" in caplog.text
+    kinds = [(one.kind, one.subject, one.network, one.events) for one in problems]
+    assert kinds == [
+        (ProblemKind.GAP, "another", NET, 3),
+        (ProblemKind.REJECTED, "another", NET, 1),
+    ]
+    receiving.taker.end()
+    assert problems[-1].events == 2
+
+
+def test_an_event_below_a_jump_that_is_made_up_is_taken_and_that_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receiving = Receiving()
+    receiving.take(message(1, 1_000))
+    caplog.clear()
+    for number in range(2, 50):
+        receiving.take(message(number))
+    assert receiving.bodies == [1, 1_000, *range(2, 50)]
+    assert receiving.rejected == {}
+    (line,) = caplog.messages
+    assert "from below a jump of its numbers" in line
+
+
+def test_each_sender_that_misses_events_is_named_and_the_tail_of_a_burst_is_said_later(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = [1_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now_s[0])
+    later: list[tuple[float, Callable[[], object]]] = []
+    problems: list[DeliveryProblem] = []
+    receiving = Receiving(report=problems.append)
+    receiving.taker.use_timer(lambda delay_s, callback: later.append((delay_s, callback)))
+    one, other = FORGER._replace(sender="one"), FORGER._replace(sender="other", epoch=b"o" * 16)
+    for forger in (one, other):
+        receiving.take(forger.events(CODEC, (1, None), (3, None)))
+        now_s[0] += 10
+        receiving.take(forger.events(CODEC, (4_803, None)))
+    assert [line.partition(": ")[2] for line in caplog.messages] == [
+        "1 event of 'one' is missing",
+        "1 event of 'other' is missing",
+    ]
+    caplog.clear()
+    assert [delay_s for delay_s, _ in later] == [50.0], "one timer for all"
+    now_s[0] += 40
+    later.pop()[1]()
+    now_s[0] += later[-1][0]
+    later.pop()[1]()
+    assert later == []
+    assert [line.partition(": ")[2] for line in caplog.messages] == [
+        "4799 more events of 'one' are missing",
+        "4799 more events of 'other' are missing",
+    ]
+    assert sum(problem.events for problem in problems) == receiving.taker.gaps == 9_600
+
+
+# What is rejected is not missing.
+
+
+@pytest.mark.parametrize("sent_s", [NOW_S - 400, NOW_S + 400])
+def test_what_is_rejected_for_its_time_is_not_missing_whether_its_sender_was_known_or_not(
+    sent_s: float,
+) -> None:
+    for known in (True, False):
+        receiving = Receiving(Codec(KEY, max_age_s=300, now=lambda: NOW_S))
+        if known:
+            receiving.take(mixed(plain(1, "before")))
+        for number in range(2, 302):
+            receiving.take(mixed(plain(number, "wrong", sent_s=sent_s)))
+        receiving.take(mixed(plain(302, "after")))
+        assert sum(receiving.rejected.values()) == 300
+        assert (receiving.taker.gaps, receiving.taker.unread) == (0, 0)
+        # Nor if what was rejected comes before what is taken, in two ways.
+    receiving = Receiving(Codec(KEY, max_age_s=300, now=lambda: NOW_S))
+    receiving.take(mixed(plain(5, "wrong", sent_s=sent_s)))
+    for number in (3, 4, 6):
+        receiving.take(mixed(plain(number, "good")))
+    assert (receiving.taker.gaps, receiving.taker.unread) == (0, 1)
+
+
+def test_what_an_event_that_is_rejected_for_its_time_has_skipped_is_missing_and_said(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receiving = Receiving(Codec(KEY, max_age_s=300, now=lambda: NOW_S))
+    receiving.take(mixed(plain(1, "good")))
+    receiving.take(mixed(plain(5, "wrong", sent_s=NOW_S - 400)))
+    receiving.take(mixed(plain(6, "wrong", sent_s=NOW_S - 400)))
+    assert receiving.taker.gaps == 3
+    assert caplog.text.count("3 events of 'another' are missing") == 1
+
+
+def test_what_no_key_has_opened_is_told_apart_from_what_was_lost(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    codec = Codec(KEY)
+    problems: list[DeliveryProblem] = []
+    receiving = Receiving(codec, report=problems.append)
+    receiving.take(message(1))
+    codec.change_keys([Fernet.generate_key()])
+    receiving.take(message(*range(2, 202)))
+    receiving.take(message(*range(202, 302)))
+    assert receiving.rejected == {RejectReason.NOT_AUTHENTIC: 2}
+    codec.change_keys([KEY])
+    receiving.take(message(305))  # and three more were lost
+    assert (receiving.taker.gaps, receiving.taker.unread) == (3, 300)
+    assert "3 events of 'another' are missing\n" in caplog.text
+    assert "300 events of 'another' are missing, and as many of the same start" in caplog.text
+    assert [(one.kind, one.events) for one in problems][-2:] == [
+        (ProblemKind.GAP, 3),
+        (ProblemKind.REJECTED, 300),
+    ]
+    receiving.take(message(307))
+    assert (receiving.taker.gaps, receiving.taker.unread) == (4, 300)
+
+
+def test_so_are_messages_that_are_too_large_and_records_that_cannot_be_read() -> None:
+    receiving = Receiving(Codec(KEY, max_bytes=1_000), limits=Limits(batch_bytes=2_000))
+    receiving.take(message(1))
+    assert receiving.taker.refuse_oversize(message(*range(2, 52)))
+    receiving.take(mixed(b"no content at all, but encrypted"))
+    receiving.take(message(53))
+    assert (receiving.taker.gaps, receiving.taker.unread) == (0, 51)
+
+
+def test_somebody_without_a_key_hides_no_loss_by_messages_before_an_event_that_comes() -> None:
+    receiving = Receiving()
+    receiving.take(message(1))
+    whole = message(*range(100))
+    receiving.take(whole._replace(body=whole.body[:-1] + b"!"))
+    receiving.take(message(2))
+    receiving.take(message(10))
+    assert (receiving.taker.gaps, receiving.taker.unread) == (7, 0)
+
+
+# What senders tell of their numbers.
+
+
+def numbers(number: int, *told: tuple[str, int], sent_s: float = 0.0) -> Delivery:
+    notifier = FORGER._replace(
+        purpose=Purpose.NOTICES, routing_key=LISTENER_KEY, sent_ms=int(sent_s * 1000)
+    )
+    kind, body = tell_numbers(told)
+    return notifier.delivery(notifier.message(notifier.plain(number, body, kind)))
+
+
+def test_a_tail_that_was_lost_is_missing_when_its_sender_tells_its_last_number(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    heard: list[Notice] = []
+    receiving = Receiving(
+        bindings=("a.*",), notice_bindings=(LISTENER_KEY,), on_notice=heard.append
+    )
+    receiving.take(message(1, 2))
+    told = numbers(1, ("a.key", 52), ("others.key", 99), ("a.new", 7))
+    assert receiving.take(told) is Outcome.HANDLED
+    assert receiving.taker.gaps == 50
+    assert "50 events of 'another' are missing" in caplog.text
+    assert len(heard) == 1, "it is handed on like any other"
+    receiving.take(told)
+    receiving.take(numbers(2, ("a.key", 52), ("others.key", 199), ("a.new", 7)))
+    receiving.take(message(53))
+    receiving.take(FORGER._replace(routing_key="a.new").events(CODEC, (8, None)))
+    assert receiving.taker.gaps == 50
+    assert receiving.taker.received == 4
+
+
+def test_made_up_last_numbers_cost_no_event() -> None:
+    receiving = Receiving(notice_bindings=(LISTENER_KEY,))
+    receiving.take(message(1))
+    for number, last in enumerate((2**63 - 1, 2**31, 100), 1):
+        receiving.take(numbers(number, ("a.key", last), ("never.heard", last)))
+    receiving.take(message(*range(2, 200)))
+    receiving.take(FORGER._replace(routing_key="never.heard").events(CODEC, (1, 1), (2, 2)))
+    assert receiving.bodies == [*range(1, 200), 1, 2]
+
+
+# A wrong clock.
+
+
+def test_whose_clock_is_wrong_is_told_with_its_epoch_and_by_how_much() -> None:
+    told: list[tuple[bytes, int]] = []
+    receiving = Receiving(
+        Codec(KEY, max_age_s=300, now=lambda: NOW_S),
+        on_wrong_clock=lambda epoch, ahead_ms: told.append((epoch, ahead_ms)),
+    )
+    receiving.taker.begin()
+    receiving.take(mixed(plain(1, "ahead", sent_s=NOW_S + 312)))
+    receiving.take(mixed(plain(2, "behind", sent_s=NOW_S - 301.5)))
+    receiving.take(mixed(plain(3, "before the start", sent_s=NOW_S - 200)))
+    notifier = NOTIFIER._replace(sent_ms=int(NOW_S * 1000) + 70_000)
+    receiving.take(notices(notifier.plain(1, b"", 1)))
+    assert told == [
+        (FORGER.epoch, 312_000),
+        (FORGER.epoch, -301_500),
+        (FORGER.epoch, 70_000),
+    ]
+
+
+def test_a_notice_of_a_wrong_clock_is_heard_whatever_the_clocks_say() -> None:
+    heard: list[Notice] = []
+    codec = Codec(KEY, max_age_s=300, now=lambda: NOW_S)
+    receiving = Receiving(codec, on_notice=heard.append)
+    receiving.taker.begin()
+    notice = tell_clock(WrongClock(b"e" * 16, 400_000))
+    old = NOTIFIER._replace(sent_ms=int((NOW_S - 400) * 1000)).plain(1, notice.body, notice.kind)
+    assert receiving.take(notices(old)) is Outcome.HANDLED
+    assert receiving.take(notices(old)) is Outcome.HANDLED
+    assert heard == [notice], "once"
 
 
 def test_a_name_cannot_forge_a_line_of_the_log(caplog: pytest.LogCaptureFixture) -> None:

@@ -18,6 +18,7 @@ from miros import ActiveObject, Event, return_status, signals, spy_on
 from miros.activeobject import LockingDeque
 
 from miros_rabbitmq.chart.fifo import ChartFifo
+from miros_rabbitmq.nets.large_event import LargeEvent
 from tests.helpers import end_child, scaled, wait_until
 
 STOP = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
@@ -83,6 +84,32 @@ def test_it_has_every_attribute_of_the_class_of_miros() -> None:
     for name in vars(LockingDeque):
         if not name.startswith("_") and name != "len":
             assert name in vars(ChartFifo), name
+
+
+# Bytes.
+
+
+def test_it_knows_the_memory_of_the_large_events_in_it() -> None:
+    queue = fifo()
+    queue.append(event())
+    assert queue.large_bytes() == 0
+    queue.append(LargeEvent(event("a"), 5_000))
+    queue.appendleft(LargeEvent(event("b"), 300))
+    assert queue.large_bytes() == 5_300
+    assert queue.popleft().payload == "b"
+    assert queue.large_bytes() == 5_000
+    queue.clear()
+    assert queue.large_bytes() == 0
+    queue.append(LargeEvent(event("c"), 70))
+    assert queue.large_bytes() == 70
+
+
+def test_a_large_event_is_like_the_event_that_it_was() -> None:
+    was = event([1, 2], "LARGE_FIFO_TEST")
+    large = LargeEvent(was, 5_000)
+    assert isinstance(large, Event)
+    assert (large.signal, large.signal_name, large.payload) == (was.signal, was.signal_name, [1, 2])
+    assert str(large) == str(was)
 
 
 # Waiting.

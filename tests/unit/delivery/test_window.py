@@ -8,24 +8,28 @@ import tracemalloc
 from collections.abc import Iterable, Iterator
 
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from miros_rabbitmq.delivery.window import HIGHEST, Arrival, Bounds, Window, Windows
 
-REFUSED = (Arrival.DUPLICATE, Arrival.GIVEN_UP)
+SEEN = (Arrival.DUPLICATE, Arrival.GIVEN_UP)
+TAKEN = (Arrival.NEW, Arrival.BELOW)
 
 SMALL = Bounds(most_ranges=4, closed_per_number=3, most_jump=50)
 
 
 def receive(window: Window, numbers: Iterable[int]) -> list[int]:
-    """Mark what is no duplicate, as a receiver does, and return it."""
+    """Take what may be handed over, as a receiver does, and return it."""
     taken = []
     for number in numbers:
-        if window.judge(number) not in REFUSED:
+        arrival = window.judge(number)
+        if arrival in TAKEN:
             window.mark(number)
             taken.append(number)
+        elif arrival is Arrival.LATE:
+            window.refuse(number)
     return taken
 
 
@@ -37,7 +41,7 @@ def window_of(*numbers: int, bounds: Bounds = SMALL) -> Window:
 
 
 def unseen(window: Window, numbers: Iterable[int]) -> list[int]:
-    return [number for number in numbers if window.judge(number) not in REFUSED]
+    return [number for number in numbers if window.judge(number) not in SEEN]
 
 
 # What a number is.
@@ -153,7 +157,7 @@ def test_what_is_closed_or_below_a_forgotten_range_stays_counted() -> None:
 
 def test_when_a_range_is_forgotten_the_holes_around_it_stay_counted_as_one() -> None:
     window = window_of(1, 2, 3, 20, 40, 60, 80)
-    assert (window.judge(20), window.gaps) == (Arrival.LATE, 16 + 19 + 19 + 19)
+    assert (window.judge(20), window.gaps) == (Arrival.BELOW, 16 + 19 + 19 + 19)
     assert window.mark(39) == 0
     assert window.gaps == 73
     window.mark(4)
@@ -183,11 +187,11 @@ def test_a_range_pays_for_the_hole_below_it_only() -> None:
     # from 6 to 19 is below four, which is enough for twelve.
     window.mark(60)
     window.mark(80)
-    assert window.judge(24) is Arrival.LATE
-    assert window.judge(6) is Arrival.LATE
+    assert window.judge(24) is Arrival.BELOW
+    assert window.judge(6) is Arrival.BELOW
     window = window_of(1, 2, 3, 4, 5, 18, 19, 20, 21, 40, 60, 80)
     assert window.judge(6) is Arrival.GIVEN_UP
-    assert window.judge(24) is Arrival.LATE
+    assert window.judge(24) is Arrival.BELOW
 
 
 def test_numbers_that_were_given_up_pay_for_nothing() -> None:
@@ -225,10 +229,10 @@ def test_a_recent_range_is_not_forgotten_though_it_holds_fewer_numbers() -> None
 def test_the_newcomer_is_never_forgotten_nor_closed_in() -> None:
     window = Window(SMALL)
     for number in (10**6, 1, 2, 3, 5_000, 700, 90_000, 50, 60_000, 40, 30, 10**9, 20_000):
-        assert window.judge(number) not in REFUSED
+        assert window.judge(number) not in SEEN
         window.mark(number)
         assert window.judge(number) is Arrival.DUPLICATE
-        assert window.judge(number + 1) not in REFUSED
+        assert window.judge(number + 1) not in SEEN
 
 
 # Honest senders.
@@ -332,14 +336,218 @@ def test_attack_giant_holes_between_every_two_honest_events() -> None:
     assert receive(window, range(1, 2_000)) == []
 
 
-def test_attack_as_many_jumps_as_a_window_holds_cost_nothing() -> None:
-    for jumps in (range(10**6, 10**9, 10**6), range(165, 10**9, 65)):
-        window = window_of(*range(1, 101), bounds=Bounds())
-        made_up = list(jumps)[:4_095]
-        receive(window, made_up)
-        taken = set(made_up)
-        numbers = [number for number in range(101, 300_000) if number not in taken]
+@pytest.mark.parametrize("step", [65, 66, 1_000, 10**6])
+def test_attack_as_many_jumps_as_a_window_holds_cost_nothing_unless_they_are_dense(
+    step: int,
+) -> None:
+    window = window_of(*range(1, 101), bounds=Bounds())
+    made_up = list(range(100 + step, 10**10, step))[:4_095]
+    receive(window, made_up)
+    taken = set(made_up)
+    numbers = [number for number in range(101, 300_000) if number not in taken]
+    refused = len(numbers) - len(receive(window, numbers))
+    assert refused == (64 * len(made_up) if step == 65 else 0)
+
+
+def test_attack_a_jump_that_an_honest_sender_approaches_becomes_no_more_believable() -> None:
+    for jump in (166, 1_000):
+        window = window_of(*range(1, 101), jump, bounds=Bounds())
+        numbers = [*range(101, jump), *range(jump + 1, jump + 50)]
         assert receive(window, numbers) == numbers
+        assert receive(window, range(1, jump + 50)) == []
+
+
+def test_attack_a_jump_of_64_costs_those_64_at_most() -> None:
+    window = window_of(*range(1, 101), 165, bounds=Bounds())
+    assert receive(window, range(101, 300)) == list(range(166, 300))
+    assert window.gaps == 64
+
+
+def test_attack_a_jump_costs_nothing_though_honest_losses_bring_the_sender_close_to_it() -> None:
+    window = window_of(*range(1, 101), 1_000, bounds=Bounds())
+    numbers = [*range(101, 900), *range(940, 950), *range(990, 1_000)]
+    assert receive(window, numbers) == numbers
+    assert receive(window, range(900, 940)) == [], "these are late, whatever is above"
+
+
+# What is late.
+
+
+@pytest.mark.parametrize("lost", [1, 2, 64, 65, 1_000])
+def test_what_was_lost_is_late_once_enough_has_come_above_it(lost: int) -> None:
+    window = window_of(*range(1, 101), bounds=Bounds())
+    above = 101 + lost
+    needed = -(-lost // 64)
+    for came in range(1, needed + 1):
+        assert window.judge(100 + lost) is (Arrival.NEW if came == 1 else Arrival.BELOW)
+        window.mark(above + came - 1)
+    assert window.judge(101) is Arrival.LATE
+    assert window.judge(100 + lost) is Arrival.LATE
+    assert window.refuse(101) == 0
+    assert window.judge(101) is Arrival.DUPLICATE
+    assert window.gaps == lost, "it came, and still is lost"
+
+
+def test_so_it_is_below_the_first_number_by_the_distance_and_nothing_is_missing_there() -> None:
+    window = window_of(1_000_000, 1_000_001, bounds=Bounds())
+    assert window.judge(999_999) is Arrival.LATE
+    assert window.judge(1_000_000 - 128) is Arrival.LATE
+    assert window.judge(1_000_000 - 129) is Arrival.BELOW
+    assert window.judge(1) is Arrival.BELOW
+    window.refuse(999_999)
+    assert (window.gaps, window.judge(999_999)) == (0, Arrival.DUPLICATE)
+
+
+def test_the_verdict_follows_what_comes_above_while_a_range_grows() -> None:
+    window = window_of(*range(1, 101), 1_000, bounds=Bounds())
+    assert [window.judge(101), window.judge(102)] == [Arrival.BELOW] * 2
+    window.mark(101)
+    assert window.judge(102) is Arrival.BELOW
+    for number in range(1_001, 1_014):
+        window.mark(number)
+        assert window.judge(102) is Arrival.BELOW
+    window.mark(1_014)
+    assert window.judge(102) is Arrival.LATE, "899 skipped, and 15 came: that is one in 64"
+
+
+def test_believing_takes_the_ranges_above_together() -> None:
+    window = window_of(1, 8, bounds=SMALL)  # 6 skipped, and one came
+    assert window.judge(5) is Arrival.BELOW
+    window.mark(10)  # 7 skipped, and two came; they are worth 6
+    assert window.judge(5) is Arrival.BELOW
+    window.mark(11)
+    assert window.judge(5) is Arrival.LATE
+
+
+# What is told.
+
+
+def test_what_is_told_above_the_highest_is_missing_until_it_comes() -> None:
+    window = window_of(1, 2, 3)
+    assert (window.tell(3), window.tell(2), window.tell(0)) == (0, 0, 0)
+    assert window.tell(8) == 5
+    assert (window.tell(8), window.tell(10), window.gaps) == (0, 2, 7)
+    assert window.judge(4) is Arrival.NEW, "nothing above it was handed over"
+    assert [window.mark(number) for number in (4, 6)] == [0, 0]
+    assert window.gaps == 5
+    assert window.mark(13) == 2
+    assert window.gaps == 7
+    assert [window.mark(14), window.tell(14), window.tell(16)] == [0, 0, 2]
+    assert receive(window, range(1, 20)) == [15, 16, 17, 18, 19]
+    assert window.gaps == 7
+
+
+def test_a_made_up_number_that_is_told_costs_no_honest_event() -> None:
+    window = window_of(1, bounds=Bounds())
+    assert window.tell(2**40) == 0, "that is too far to be believed"
+    assert window.tell(2**32) == 2**32 - 1
+    assert receive(window, range(2, 1_000)) == list(range(2, 1_000))
+    assert window.gaps == 2**32 - 999
+
+
+def test_what_is_told_before_the_first_number_is_where_counting_begins() -> None:
+    some = windows()
+    assert some.tell(("epoch", "key"), 7) == 0
+    assert not some.knows("epoch")
+    assert len(some) == 0
+    assert some.tell(("epoch", "key"), 7) == 0
+    assert some.mark(("epoch", "key"), 10, 0) == 2
+    assert some.gaps == 2
+    assert some.tell(("epoch", "key"), 15) == 5
+    assert some.gaps == 7
+    assert some.mark(("epoch", "key"), 11, 0) == 0
+    assert some.gaps == 6
+
+
+def test_what_is_told_twice_of_a_sender_that_was_never_heard_is_missing() -> None:
+    some = windows()
+    assert [some.tell("a", last) for last in (7, 12, 12, 9)] == [0, 5, 0, 0]
+    assert some.mark("a", 13, 0) == 0
+    assert some.gaps == 5
+
+
+def test_a_baseline_above_the_first_number_counts_nothing() -> None:
+    some = windows()
+    some.tell("a", 10**9)
+    assert some.judge("a", 1) is Arrival.NEW
+    assert (some.mark("a", 1, 0), some.mark("a", 2, 0), some.gaps) == (0, 0, 0)
+
+
+def test_attack_made_up_last_numbers_take_no_memory_and_evict_nobody() -> None:
+    some = windows()
+    establish(some, "honest")
+    tracemalloc.start()
+    for start in range(20_000):
+        some.tell((start.to_bytes(16, "big"), "k" * 255), 5)
+    taken = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert taken < 2**20
+    assert (len(some), some.evicted) == (1, 0)
+
+
+# Honest senders whose events come by several paths, such as the nodes of a cluster.
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    paths=st.integers(1, 4),
+    longest_loss=st.integers(0, 64),
+    most_ranges=st.sampled_from([4, 16, 4_096]),
+)
+def test_what_comes_by_several_paths_is_handed_over_once_in_order_or_counted(
+    seed: int, paths: int, longest_loss: int, most_ranges: int
+) -> None:
+    chance = random.Random(seed)
+    sent = 400
+    window = Window(Bounds(most_ranges=most_ranges))
+    ways = [list(lossy(range(2, sent + 1), chance, longest_loss)) for _ in range(paths)]
+    taken = receive(window, [1])
+    while any(ways):
+        way = chance.choice([way for way in ways if way])
+        burst = chance.randrange(1, 100)
+        taken += receive(window, way[:burst])
+        del way[:burst]
+        if chance.random() < 0.2:
+            window.tell(chance.randrange(1, sent + 1))
+    window.tell(sent)
+    assert taken == sorted(set(taken))
+    assert len(taken) + window.gaps == sent
+
+
+@settings(max_examples=200, deadline=None)
+@given(seed=st.integers(0, 2**32), longest_loss=st.integers(65, 1_000))
+def test_after_long_losses_they_are_in_order_or_said_to_be_below(
+    seed: int, longest_loss: int
+) -> None:
+    chance = random.Random(seed)
+    sent = 3_000
+    window = Window()
+    ways = [list(lossy(range(2, sent + 1), chance, longest_loss)) for _ in range(3)]
+    taken = receive(window, [1])
+    below: list[int] = []
+    while any(ways):
+        way = chance.choice([way for way in ways if way])
+        for number in way[:200]:
+            if window.judge(number) is Arrival.BELOW:
+                below.append(number)
+            taken += receive(window, [number])
+        del way[:200]
+    window.tell(sent)
+    in_order = [number for number in taken if number not in set(below)]
+    assert in_order == sorted(in_order)
+    assert len(taken) == len(set(taken))
+    assert len(taken) + window.gaps == sent
+
+
+def lossy(numbers: range, chance: random.Random, longest_loss: int) -> Iterator[int]:
+    """Numbers of which some are lost, up to so many in a row."""
+    left = iter(numbers)
+    for number in left:
+        yield number
+        if longest_loss and chance.random() < 0.1:
+            for _ in range(chance.randint(1, longest_loss)):
+                next(left, None)
 
 
 def test_attack_dense_numbers_above_the_honest_sender_cost_64_for_each_at_most() -> None:
@@ -377,7 +585,8 @@ class AgainstASet(RuleBasedStateMachine):
             assert self.window.judge(number) is Arrival.DUPLICATE
         else:
             late = bool(self.seen) and number < max(self.seen)
-            assert self.window.judge(number) is (Arrival.LATE if late else Arrival.NEW)
+            arrival = self.window.judge(number)
+            assert arrival in (Arrival.LATE, Arrival.BELOW) if late else arrival is Arrival.NEW
             if number in self.missing:
                 self.missing.remove(number)
             elif below is not None:
@@ -428,10 +637,12 @@ class WithoutTheKey(RuleBasedStateMachine):
         self.taken: set[int] = set()
 
     def arrive(self, number: int) -> None:
-        new = self.window.judge(number) not in REFUSED
+        arrival = self.window.judge(number)
         if number > max(self.taken, default=0):
-            assert new  # nothing that an honest sender sends in order is refused
-        if new:
+            assert arrival is Arrival.NEW  # nothing that comes in order is refused
+        if arrival is Arrival.LATE:
+            self.window.refuse(number)
+        elif arrival in TAKEN:
             # Twice only as often as the window says that it forgot.
             self.window.mark(number)
             self.taken.add(number)
@@ -453,7 +664,7 @@ class WithoutTheKey(RuleBasedStateMachine):
     def takes_nothing_twice(self) -> None:
         assert len(unseen(self.window, self.taken)) <= self.window.forgotten
         assert 0 <= self.window.gaps <= self.sent
-        assert self.window.size_bytes <= window_of(1).size_bytes + 44 * self.bounds.most_ranges
+        assert self.window.size_bytes <= window_of(1).size_bytes + 53 * self.bounds.most_ranges
 
 
 TestWithoutTheKey = WithoutTheKey.TestCase
@@ -476,8 +687,9 @@ class WithTheKey(RuleBasedStateMachine):
         self.sent += lost
         for _ in range(came):
             self.sent += 1
-            if self.window.judge(self.sent) in REFUSED:
+            if self.window.judge(self.sent) not in TAKEN:
                 self.refused += self.sent not in self.made_up
+                self.window.refuse(self.sent)
             else:
                 self.window.mark(self.sent)
         assert self.refused <= SMALL.closed_per_number * self.messages

@@ -1,0 +1,258 @@
+"""Watches over the brokers of one network: which of them keeps up, and who is told if one does not.
+
+While a chart sends, the thread of the publishers looks at all senders about twice a second, and
+`delivery.slowness` judges what it sees. Nothing is done for each event, and nothing at all while
+there is nothing to send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from ..amqp.reactor import Lane, Reactor, Timer
+from ..amqp.sender import Sender
+from ..delivery.slowness import Change, Condition, Course, Slowness
+from ..limits import Limits
+from ..logs import RelayedLogger
+from ..problems import DeliveryProblem, ProblemKind, Report
+from ..urls import Address
+
+logger = RelayedLogger(__name__)
+
+_LOOK_S = 0.5
+_LOOKS_IN_A_LIMIT = 8
+"""At least so many looks are taken in each of the limits that they serve."""
+
+_RESTS_AFTER_S = 5.0
+"""Looks go on for this long after everything was confirmed, so that a chart which sends now and
+then does not begin them each time."""
+
+_LAGS_AFTER_S = 1.0
+"""From here on, traffic that nobody waits for is to leave the way to a broker alone."""
+
+_KINDS = {
+    Condition.BEHIND: ProblemKind.BEHIND,
+    Condition.SLOW: ProblemKind.SLOW,
+    Condition.STALLED: ProblemKind.STALLED,
+}
+
+
+@dataclass
+class _Said:
+    """What was said of a broker that does not keep up."""
+
+    since_s: float
+    dropped: int
+    """What had been dropped for it before."""
+
+
+class BrokerWatch:
+    """Takes the looks, tells the senders how their brokers keep up, and says what has changed.
+
+    `wake`, `is_sluggish` and `stop` may be called from any thread.
+
+    Args:
+        name: the network and the chart, for the log.
+        limits: the times and rates.
+        reactor: that of the senders; its thread takes the looks.
+        senders: returns the senders by address.
+        own: returns the address of the node's own broker, if it has one.
+        waits: whether a slow broker makes ``transmit`` wait all the same.
+        report: takes what has begun and ended.
+        on_lag: called with an address and whether events have waited there for more than a second:
+            at each look while they have, and once when they have no longer.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        limits: Limits,
+        reactor: Reactor,
+        senders: Callable[[], Mapping[Address, Sender]],
+        own: Callable[[], Address | None],
+        *,
+        waits: bool,
+        report: Report,
+        on_lag: Callable[[Address, bool], object],
+    ) -> None:
+        self.is_on = False
+        """Looks are being taken. To be asked after something was posted; if not, call `wake`."""
+        self._name = name
+        self._limits = limits
+        self._reactor = reactor
+        self._senders = senders
+        self._own = own
+        self._waits = waits
+        self._report = report
+        self._on_lag = on_lag
+        shortest_s = min(limits.absent_after_s, limits.slow_after_s, limits.behind_after_s)
+        self._look_s = min(_LOOK_S, shortest_s / _LOOKS_IN_A_LIMIT)
+        self._lane: Lane | None = None
+        # The reactor's thread only.
+        self._slowness = Slowness(limits)
+        self._timer: Timer | None = None
+        self._rested_s = 0.0
+        self._said: dict[Address, _Said] = {}
+        self._lagging: set[Address] = set()
+
+    # Any thread.
+
+    def start(self) -> None:
+        """Be ready to look; starts the reactor's thread if it does not run yet."""
+        if self._lane is None:
+            self._lane = self._reactor.attach(f"the watch of {self._name}", self._on_error)
+
+    def stop(self) -> None:
+        """Look no more; returns at once."""
+        lane, self._lane = self._lane, None
+        if lane is not None:
+            lane.call_soon(lambda: self._close(lane))
+
+    def wake(self) -> None:
+        """Begin to look."""
+        lane = self._lane
+        if lane is not None:
+            self.is_on = True
+            lane.call_soon(self._begin)
+
+    def is_sluggish(self, address: Address, sender: Sender) -> bool:
+        """Tell whether a broker takes so little that it is sick, if anything waits for it."""
+        course = self._slowness.courses.get(address)
+        if course is None:
+            return True  # nothing was confirmed since it was added, or it would have been looked at
+        return course.is_sluggish(sender.drain_since(course.base, self._reactor.clock()))
+
+    # The reactor's thread.
+
+    def _begin(self) -> None:
+        if self._timer is None:
+            self._look()
+
+    def _look(self) -> None:
+        lane, senders = self._lane, self._senders()
+        self._timer = None
+        if lane is None:
+            return
+        now_s = self._reactor.clock()
+        looks = {address: sender.look() for address, sender in senders.items()}
+        changes = self._slowness.look(now_s, looks, self._own())
+        courses = self._slowness.courses
+        for address, sender in senders.items():
+            course = courses[address]
+            yields = course.condition is Condition.STALLED or (
+                course.condition is Condition.SLOW and not self._waits
+            )
+            sender.judge(course.condition, course.oldest_s, yields=yields)
+            self._note_lag(address, lags=course.oldest_s >= _LAGS_AFTER_S)
+        for change in changes:
+            self._tell(change, senders[change.address], courses[change.address], now_s)
+        for address in self._said.keys() - courses.keys():
+            del self._said[address]
+        if any(look.is_outstanding for look in looks.values()) or self._is_anybody_noted:
+            self._rested_s = 0.0
+        else:
+            self._rested_s += self._look_s
+        if self._rested_s >= _RESTS_AFTER_S:
+            self._rested_s = 0.0
+            # In this order: who posts asks afterwards whether looks are taken.
+            self.is_on = False
+            if all(sender.is_empty for sender in senders.values()):
+                return
+            self.is_on = True
+        self._timer = lane.call_later(self._look_s, self._look)
+
+    @property
+    def _is_anybody_noted(self) -> bool:
+        """Somebody does not keep up, which is to end by looking."""
+        courses = self._slowness.courses.values()
+        return any(course.condition is not Condition.KEEPING_UP for course in courses)
+
+    def _note_lag(self, address: Address, *, lags: bool) -> None:
+        # Again at each look while it lags, for networks that have been opened meanwhile.
+        if lags or address in self._lagging:
+            (self._lagging.add if lags else self._lagging.discard)(address)
+            self._on_lag(address, lags)
+
+    def _close(self, lane: Lane) -> None:
+        lane.cancel(self._timer)
+        self._timer = None
+        lane.close()
+
+    def _on_error(self, error: BaseException) -> None:
+        logger.error("%s: the watch over the brokers failed", self._name, exc_info=error)
+        self.is_on = False  # the next event begins anew
+
+    # What is said.
+
+    def _tell(self, change: Change, sender: Sender, course: Course, now_s: float) -> None:
+        address, before, after = change
+        said = self._said.setdefault(address, _Said(now_s, sender.dropped))
+        waiting = sender.stats()
+        left = f"{waiting.waiting + waiting.unconfirmed:,} events"
+        dropped = sender.dropped - said.dropped
+        lost = f"; {dropped:,} events were dropped for it" if dropped else ""
+        if after is Condition.KEEPING_UP:
+            del self._said[address]
+            text = f"keeps up again after {now_s - said.since_s:.0f} s{lost}"
+            self._say(_KINDS[before], sender, text, dropped, is_over=True)
+            return
+        if after is Condition.BEHIND:
+            if before.is_sick:
+                text = f"is no longer left behind, and {left} wait for it{lost}"
+            else:
+                text = (
+                    f"is behind: {left} wait for it, the oldest for {course.oldest_s:.1f} s; when "
+                    f"its backlog is full ({self._limits.backlog_events:,} events or "
+                    f"{self._limits.backlog_bytes:,} bytes), transmit waits"
+                )
+            self._say(ProblemKind.BEHIND, sender, text)
+        elif after is Condition.SLOW:
+            drain = sender.drain_since(course.base, now_s)
+            consequence = (
+                "transmit waits for it all the same, as on_full='wait' says"
+                if self._waits
+                else "when its backlog is full, its oldest events are dropped"
+            )
+            text = (
+                f"is slower than the others: it takes {drain.events:,.0f} events "
+                f"({drain.size:,.0f} bytes) a second, and {left} wait for it, the oldest for "
+                f"{course.oldest_s:.1f} s. Nobody waits for it any more: {consequence}. Look at "
+                "the network to that host, and at its disk"
+            )
+            self._say(ProblemKind.SLOW, sender, text)
+        else:
+            text = (
+                f"has confirmed nothing for {course.silent_s:.1f} s, and {left} wait for it: it "
+                "counts as absent, and when its backlog is full, its oldest events are dropped. "
+                f"{_reason(sender)}"
+            )
+            self._say(ProblemKind.STALLED, sender, text)
+
+    def _say(
+        self,
+        kind: ProblemKind,
+        sender: Sender,
+        text: str,
+        events: int = 0,
+        *,
+        is_over: bool = False,
+    ) -> None:
+        logger.warning("%s: the broker %s", sender.link.name, text)
+        self._report(
+            DeliveryProblem(
+                kind,
+                str(sender.address),
+                f"the broker at {sender.address} {text}",
+                sender.traffic.exchange,
+                events,
+                is_over,
+            )
+        )
+
+
+def _reason(sender: Sender) -> str:
+    blocked = sender.link.blocked_reason
+    if blocked:
+        return f"It lets nobody publish: {blocked}"
+    return "It is frozen, or its disk is; or what answers there is not RabbitMQ"

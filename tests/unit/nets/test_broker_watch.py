@@ -1,0 +1,233 @@
+"""The watch over the brokers of a network, with senders that show what a test says."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+
+from miros_rabbitmq.amqp.reactor import Reactor
+from miros_rabbitmq.delivery.slowness import Condition, Drain, Look
+from miros_rabbitmq.limits import Limits
+from miros_rabbitmq.logs import write_all
+from miros_rabbitmq.nets import broker_watch as module
+from miros_rabbitmq.nets.broker_watch import BrokerWatch
+from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
+from miros_rabbitmq.urls import Address
+
+from ...helpers import scaled, wait_until
+
+LIMITS = Limits(absent_after_s=0.2, slow_after_s=0.2, behind_after_s=0.2)
+GOOD, SICK = Address("good", 1), Address("sick", 2)
+IDLE = Look("connection", True, 0, 0, 0, 0, 0, 0.0)
+
+
+class FakeLink(NamedTuple):
+    name: str
+    blocked_reason: str = ""
+
+
+class Numbers(NamedTuple):
+    waiting: int = 7
+    unconfirmed: int = 3
+
+
+class FakeTraffic(NamedTuple):
+    exchange: str = "miros.mesh"
+
+
+class FakeSender:
+    """Shows what it is told to show, and keeps what it is told."""
+
+    def __init__(self, address: Address) -> None:
+        self.address = address
+        self.link = FakeLink(f"sender to {address}")
+        self.traffic = FakeTraffic()
+        self.shows = IDLE
+        self.looks = 0
+        self.dropped = 0
+        self.drain = Drain(5.0, 500.0)
+        self.judged: list[tuple[Condition, bool]] = []
+        self.fails = False
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.shows.is_outstanding
+
+    def look(self) -> Look:
+        self.looks += 1
+        if self.fails:
+            raise ZeroDivisionError("of a test")
+        return self.shows
+
+    def judge(self, condition: Condition, _oldest_s: float, *, yields: bool) -> None:
+        if not self.judged or self.judged[-1] != (condition, yields):
+            self.judged.append((condition, yields))
+
+    def drain_since(self, _base: object, _now_s: float) -> Drain:
+        return self.drain
+
+    def stats(self) -> Numbers:
+        return Numbers()
+
+
+class Watched:
+    """A watch over two brokers, one of which is not the own one."""
+
+    def __init__(self, *, waits: bool = False) -> None:
+        self.good, self.sick = FakeSender(GOOD), FakeSender(SICK)
+        self.senders: dict[Address, Any] = {GOOD: self.good, SICK: self.sick}
+        self.problems: list[DeliveryProblem] = []
+        self.lags: list[tuple[Address, bool]] = []
+        self.reactor = Reactor("reactor of a test")
+        self.watch = BrokerWatch(
+            "miros.mesh of a test",
+            LIMITS,
+            self.reactor,
+            lambda: self.senders,
+            lambda: None,
+            waits=waits,
+            report=self.problems.append,
+            on_lag=lambda address, lags: self.lags.append((address, lags)),
+        )
+        self.watch.start()
+
+    def close(self) -> None:
+        self.watch.stop()
+        assert self.reactor.wait_for_end(scaled(5))
+
+    @property
+    def told(self) -> list[tuple[ProblemKind, str, bool]]:
+        return [(each.kind, each.subject, each.is_over) for each in self.problems]
+
+
+@pytest.fixture
+def watched() -> Iterator[Watched]:
+    made = Watched()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def rests_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_RESTS_AFTER_S", 0.1)
+
+
+def test_nobody_is_looked_at_before_something_was_sent(watched: Watched) -> None:
+    done = threading.Event()
+    lane = watched.reactor.attach("another", lambda _: None)
+    lane.call_soon(done.set)
+    lane.call_soon(lane.close)
+    assert done.wait(scaled(5))
+    assert watched.good.looks == 0
+    assert not watched.watch.is_on
+
+
+@pytest.mark.usefixtures("rests_soon")
+def test_looks_end_when_everything_is_confirmed_and_begin_again(watched: Watched) -> None:
+    watched.watch.wake()
+    wait_until(lambda: not watched.watch.is_on)
+    looks = watched.good.looks
+    assert looks > 1
+    watched.good.shows = IDLE._replace(posted=1)
+    watched.watch.wake()
+    wait_until(lambda: watched.good.looks > looks + 10)
+    assert watched.watch.is_on
+
+
+def test_a_broker_that_confirms_nothing_is_said_once_and_its_end_too(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    sick = watched.sick
+    sick.link = FakeLink("sender to sick", "low on memory")
+    sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: (Condition.STALLED, True) in sick.judged)
+    sick.dropped = 1_234
+    sick.shows = IDLE._replace(posted=5, settled=5, confirmed=5)
+    wait_until(lambda: sick.judged[-1] == (Condition.KEEPING_UP, False))
+    assert watched.told[-2:] == [
+        (ProblemKind.STALLED, "sick:2", False),
+        (ProblemKind.STALLED, "sick:2", True),
+    ]
+    assert watched.problems[-1].events == 1_234
+    assert watched.good.judged == [(Condition.KEEPING_UP, False)]
+    assert write_all(scaled(5))
+    said = [text for text in caplog.messages if "confirmed nothing" in text]
+    assert len(said) == 1
+    assert "sender to sick" in said[0]
+    assert "10 events wait" in said[0]
+    assert "low on memory" in said[0]
+    assert "1,234 events were dropped for it" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize("waits", [False, True])
+def test_a_slow_broker_yields_unless_the_user_would_rather_wait(
+    *, waits: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched = Watched(waits=waits)
+    sick, number = watched.sick, 0
+    try:
+        watched.watch.wake()
+
+        def is_slow() -> bool:
+            nonlocal number
+            number += 1
+            # It confirms some now and then, and far fewer than are posted.
+            sick.shows = IDLE._replace(
+                posted=100 * number, settled=number // 10, confirmed=number // 10
+            )
+            return sick.judged[-1:] == [(Condition.SLOW, not waits)]
+
+        wait_until(is_slow)
+    finally:
+        watched.close()
+    assert write_all(scaled(5))
+    (said,) = [text for text in caplog.messages if "slower than the others" in text]
+    assert ("on_full" in said) is waits
+
+
+def test_others_leave_the_way_alone_while_events_wait(watched: Watched) -> None:
+    watched.good.shows = watched.sick.shows = IDLE._replace(posted=1)
+    watched.watch.wake()
+    wait_until(lambda: (SICK, True) in watched.lags)
+    watched.sick.shows = IDLE._replace(posted=1, settled=1, confirmed=1)
+    wait_until(lambda: (SICK, False) in watched.lags)
+    lags = len(watched.lags)
+    wait_until(lambda: len(watched.lags) > lags)  # at each look, for networks opened meanwhile
+    assert watched.lags[-1] == (GOOD, True)
+
+
+@pytest.mark.usefixtures("rests_soon")
+def test_a_sick_broker_that_is_removed_is_forgotten(watched: Watched) -> None:
+    watched.sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: (Condition.STALLED, True) in watched.sick.judged)
+    watched.senders = {GOOD: watched.good}
+    wait_until(lambda: not watched.watch.is_on)
+
+
+def test_an_error_ends_the_looks_and_the_next_event_begins_them_anew(
+    watched: Watched, caplog: pytest.LogCaptureFixture
+) -> None:
+    watched.good.fails = True
+    watched.watch.wake()
+    wait_until(lambda: not watched.watch.is_on)
+    assert write_all(scaled(5))
+    assert "the watch over the brokers failed" in caplog.text
+    watched.good.fails = False
+    watched.watch.wake()
+    looks = watched.good.looks
+    wait_until(lambda: watched.good.looks > looks + 2)
+
+
+def test_a_broker_is_sluggish_by_what_it_takes(watched: Watched) -> None:
+    assert watched.watch.is_sluggish(SICK, watched.senders[SICK])
+    watched.watch.wake()
+    wait_until(lambda: watched.sick.looks > 0)
+    assert watched.watch.is_sluggish(SICK, watched.senders[SICK])
+    for drain in (Drain(LIMITS.slow_events, 0.0), Drain(0.0, LIMITS.slow_bytes)):
+        watched.sick.drain = drain
+        assert not watched.watch.is_sluggish(SICK, watched.senders[SICK])
