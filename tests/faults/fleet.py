@@ -18,7 +18,6 @@ from typing import Any, NamedTuple
 
 from cryptography.fernet import Fernet
 from miros import Event
-from miros_rabbitmq.delivery.slowness import Condition
 
 from miros_rabbitmq import (
     BackPressure,
@@ -27,6 +26,7 @@ from miros_rabbitmq import (
     NetworkedActiveObject,
 )
 from miros_rabbitmq.amqp.sender import PublisherStats
+from miros_rabbitmq.delivery.slowness import Condition
 from miros_rabbitmq.logs import write_all
 from miros_rabbitmq.urls import Address
 
@@ -198,31 +198,30 @@ class Fleet:
         ]
         names = [f"at{number}" for number in range(len(brokers))]
         self.ledger = Ledger([SENDER, *names])
-        key = Fernet.generate_key()
         more = [str(one) for one in extras.pop("more_addresses", ())]
-
-        def make(name: str, at: int) -> NetworkedActiveObject:
-            chart, _ = make_active_object(
-                name,
-                rabbit_user=brokers[0].user,
-                rabbit_password=brokers[0].password,
-                mesh_encryption_key=key,
-                rabbit_host=self.addresses[at].host,
-                rabbit_port=self.addresses[at].port,
-                addresses=[str(address) for address in self.addresses] + more,
-                start_timeout=scaled(10),
-                limits=limits,
-                **extras,
-            )
-            return chart
-
-        self.sender = make(SENDER, 0)
-        self.sender.record = Record()
-        self.receivers = [make(name, at) for at, name in enumerate(names)]
+        self._arguments = {
+            "rabbit_user": brokers[0].user,
+            "rabbit_password": brokers[0].password,
+            "mesh_encryption_key": Fernet.generate_key(),
+            "addresses": [str(address) for address in self.addresses] + more,
+            "start_timeout": scaled(10),
+            "limits": limits,
+            **extras,
+        }
+        self.sender, _ = make_active_object(SENDER, **self.arguments(0))
+        self.receivers: list[NetworkedActiveObject] = []
+        for at, name in enumerate(names):
+            chart, _ = make_active_object(name, **self.arguments(at))
+            self.receivers.append(chart)
         self.heard: list[Heard] = []
         for chart in self.receivers:
             chart.record = heard = Heard(chart.name, self.ledger, work_s)
             self.heard.append(heard)
+
+    def arguments(self, at: int) -> dict[str, Any]:
+        """The arguments of a chart whose own broker is that one."""
+        host, port = self.addresses[at]
+        return {**self._arguments, "rabbit_host": host, "rabbit_port": port}
 
     @contextmanager
     def running(self) -> Iterator[Fleet]:

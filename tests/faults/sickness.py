@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 import pika
-from miros_rabbitmq.delivery.slowness import Condition
 
 from miros_rabbitmq import LocalBroker
+from miros_rabbitmq.delivery.slowness import Condition
 from miros_rabbitmq.wire.envelope import MESH
 
 from .proxy import FaultProxy

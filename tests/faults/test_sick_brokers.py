@@ -8,6 +8,7 @@ have got everything, once and in order.
 
 from __future__ import annotations
 
+import signal
 import statistics
 import threading
 import time
@@ -15,13 +16,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import pytest
-from miros_rabbitmq.delivery.slowness import Condition
 
 from miros_rabbitmq import DropReason, Limits, LocalBroker
+from miros_rabbitmq.delivery.slowness import Condition
 
 from ..helpers import scaled, wait_until
 from .fleet import FLAT_OUT, QUICK, Fleet, Sample, Stream, fleet
 from .proxy import FaultProxy
+from .sender import sender_process
 from .sickness import Alarm, Frozen, Impostor, RejectPublish, Sickness, ThinLink
 from .thin_link import Bucket, Shape
 
@@ -493,6 +495,35 @@ def test_a_sender_with_one_broker_only_waits_and_loses_nothing(trio: Trio, sickn
 
         during(stream, happens)
         loses_nothing(system, stream)
+
+
+@pytest.mark.parametrize("seconds", [2, pytest.param(8, marks=REAL)])
+def test_a_stall_of_our_own_loses_nothing_and_makes_no_broker_sick(
+    trio: Trio, seconds: int
+) -> None:
+    """The whole process of the sender stands still; then it has much to catch up with."""
+    limits = QUICK if seconds < 5 else UNLIMITED
+    with fleet(trio, limits=limits) as system:
+        arguments = system.arguments(0)
+        with sender_process(arguments, 1_000) as sender:
+            wait_until(lambda: system.heard[SICK].took, 20)
+            time.sleep(1)
+            sender.process.send_signal(signal.SIGSTOP)
+            time.sleep(seconds)
+            sender.process.send_signal(signal.SIGCONT)
+            time.sleep(seconds)
+            report = sender.finish()
+        print(report)
+        assert report["refused"] == 0
+        assert set(report["dropped"].values()) == {0}
+        assert set(report["conditions"].values()) == {"KEEPING_UP"}
+        accepted = report["accepted"]
+        wait_until(lambda: all(len(one.took) >= accepted for one in system.heard), 20)
+        for number in range(3):
+            account = system.account(number)
+            assert account.delivered == accepted
+            assert not account.reordered
+            assert not account.duplicated
 
 
 def test_threads_of_the_test_end() -> None:
