@@ -11,10 +11,11 @@
     │   ├── BrokerUnreachable  nothing answers there, or what answers is not RabbitMQ
     │   ├── AccessRefused      it refuses the user or the password
     │   ├── VhostNotFound      it has no such virtual host, or not for this user
-    │   └── QueueTaken         it is there, but somebody else has the queue
+    │   ├── QueueTaken         it is there, but somebody else has the queue
+    │   └── ClosedByBroker     it has closed the connection, and said why
     ├── TransmitError          an event was not accepted for sending; no broker gets it
     │   ├── PayloadRefused     it cannot be serialized, is too large, or would be refused there
-    │   ├── BackPressure       a connected broker took nothing for too long (a TimeoutError)
+    │   ├── BackPressure       the sender is too fast for its brokers (a TimeoutError)
     │   └── NetworkStopped     the network is not started yet, is stopped, or is the parent's
     ├── MessageRejected        received bytes are not a message for us; carries ``reason``
     └── LocalBrokerError       a private RabbitMQ node could not be started or controlled
@@ -75,6 +76,10 @@ class VhostNotFound(BrokerError):
 
 class QueueTaken(BrokerError):
     """Somebody else has the queue of a consumer, for now or for good."""
+
+
+class ClosedByBroker(BrokerError):
+    """The broker has closed the connection, or its channel, and said why."""
 
 
 class TransmitError(MirosRabbitMQError):

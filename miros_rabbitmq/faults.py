@@ -6,9 +6,18 @@ use it.
 
 from __future__ import annotations
 
+import re
 from shlex import quote
 
-from .exceptions import AccessRefused, BrokerUnreachable, QueueTaken, UnknownHost, VhostNotFound
+from .exceptions import (
+    AccessRefused,
+    BrokerError,
+    BrokerUnreachable,
+    ClosedByBroker,
+    QueueTaken,
+    UnknownHost,
+    VhostNotFound,
+)
 from .urls import Address
 
 PERMISSIONS = " ".join([r"'^(miros\.|amq\.gen-)'"] * 3)
@@ -43,6 +52,11 @@ def no_answer(address: Address, detail: str) -> BrokerUnreachable:
         "firewall is in the way",
         str(address),
     )
+
+
+def message_refused(address: Address, detail: str) -> BrokerUnreachable:
+    """The broker has closed the channel, or the connection, because of a message."""
+    return BrokerUnreachable(f"{address} refused a message ({detail})", str(address))
 
 
 def not_rabbitmq(address: Address, detail: str) -> BrokerUnreachable:
@@ -115,3 +129,177 @@ def queue_taken(address: Address, why: str) -> QueueTaken:
         "password of the RabbitMQ user",
         str(address),
     )
+
+
+def closed_by_broker(
+    address: Address, code: int, text: str, user: str, vhost: str, *, is_opening: bool = False
+) -> BrokerError:
+    """The broker has closed a channel or a connection, and said why.
+
+    Args:
+        address: the broker's.
+        code: the reply code of AMQP.
+        text: the reply text of RabbitMQ.
+        user: the user of the connection.
+        vhost: its virtual host.
+        is_opening: whether that was while the connection was being opened.
+    """
+    if code == 403:
+        if is_opening:
+            return access_refused(address, user)
+        if "access to topic" in text:
+            return AccessRefused(
+                f"{address} does not let {user!r} use a routing key ({text}): on the broker, see "
+                "rabbitmqctl list_topic_permissions, and set_topic_permissions",
+                str(address),
+            )
+        return permission_refused(address, user, text)
+    for pattern, wording in _CLOSED.get(code, ()):
+        if found := re.search(pattern, text):
+            words = wording.format(*found.groups(), user=quote(user), vhost=quote(vhost), text=text)
+            return ClosedByBroker(f"{address} {words}", str(address))
+    if code == 530 and is_opening:
+        return vhost_not_found(address, vhost, user)
+    return ClosedByBroker(
+        f"{address} has closed the connection ({code}, {text}): see the log of RabbitMQ there",
+        str(address),
+    )
+
+
+_ANYTHING = ""
+_MALFORMED = (
+    _ANYTHING,
+    "has understood something otherwise than it was meant ({text}): is there a proxy in between "
+    "that changes what passes? If not, please report it, with the versions of RabbitMQ and pika",
+)
+
+_CLOSED: dict[int, list[tuple[str, str]]] = {
+    311: [
+        (_ANYTHING, "refuses a message for its size ({text}): transmit smaller events"),
+    ],
+    320: [
+        (
+            "shutdown|maintenance",
+            "is being stopped or restarted ({text}): what was sent and not confirmed is sent again",
+        ),
+        (
+            r"user '.*' (?:is|was) deleted",
+            "has no user {user} any more ({text}): on the broker run: "
+            "rabbitmqctl add_user {user} PASSWORD",
+        ),
+        (
+            "vhost '.*' is (?:deleted|down)",
+            "has closed the virtual host {vhost} ({text}): on the broker, see rabbitmqctl "
+            "list_vhosts name cluster_state",
+        ),
+        (
+            _ANYTHING,
+            "has been told to close the connection ({text}): it is stopped or restarted, or "
+            "somebody has closed it (rabbitmqctl close_connection, or the management page)",
+        ),
+    ],
+    404: [
+        (
+            "no exchange '(.*?)'",
+            "has no exchange {0!r} any more ({text}): somebody has deleted it; it is declared anew",
+        ),
+        (
+            "queue '(.*?)'.* is down or inaccessible",
+            "does not reach the queue {0!r}, as the node of its cluster that has the queue is down "
+            "({text}): start that node",
+        ),
+        (
+            "no queue '(.*?)'",
+            "has no queue {0!r} any more ({text}): somebody has deleted it, or it has expired; it "
+            "is declared anew, and what waited in it is lost",
+        ),
+    ],
+    405: [
+        (
+            "queue '(.*?)'",
+            "lets only another connection use the queue {0!r} ({text}): stop the other program, or "
+            "name another queue",
+        ),
+    ],
+    406: [
+        (
+            r"delivery acknowledgement on channel \d+ timed out. Timeout value used: (\d+) ms",
+            "has taken back what it had delivered, because it was not acknowledged within {0} ms: "
+            "for so long the chart, or its callback, has taken no more events. They come again, "
+            "and nothing is lost. A handler that needs so long should leave its work to another "
+            "thread; the time is RabbitMQ's consumer_timeout, see rabbitmq.conf",
+        ),
+        (
+            "delivery acknowledgement|consumer.* timed out",
+            "has taken back what it had delivered, because it was not acknowledged in time "
+            "({text}): for so long the chart, or its callback, has taken no more events. They come "
+            "again, and nothing is lost. The time is RabbitMQ's consumer_timeout",
+        ),
+        (
+            r"message size (\d+) .*?(?:max size|limit) (\d+)",
+            "refuses a message of {0} bytes, as its max_message_size is {1}: transmit smaller "
+            "events, or raise max_message_size in rabbitmq.conf there",
+        ),
+        (
+            "inequivalent arg '(.*?)' for (exchange|queue) '(.*?)'",
+            "already has the {1} {2!r}, declared with another {0} ({text}): delete that one "
+            "on the management page, or use another virtual host",
+        ),
+        (
+            "unknown delivery tag",
+            "does not know a message that was acknowledged ({text}): everything that was not "
+            "acknowledged before comes again. Please report it",
+        ),
+        (_ANYTHING, "refuses what it was asked for ({text}): see the log of RabbitMQ there"),
+    ],
+    506: [
+        (_ANYTHING, "has run out of something ({text}): see the log of RabbitMQ there"),
+    ],
+    530: [
+        (
+            r"user connection limit \((\d+)\)",
+            "allows {user} only {0} connections ({text}): a chart needs one for what it receives "
+            "and one for each broker that it sends to, and more for snoops. On the broker run: "
+            "rabbitmqctl clear_user_limits {user} max-connections",
+        ),
+        (
+            r"node connection limit \((\d+)\)",
+            "allows only {0} connections ({text}): raise connection_max in rabbitmq.conf there",
+        ),
+        (
+            r"connection limit \((\d+)\)",
+            "allows only {0} connections to the virtual host {vhost} ({text}): on the broker "
+            "run: rabbitmqctl clear_vhost_limits -p {vhost}",
+        ),
+        (
+            "vhost '.*' is down",
+            "has trouble with the virtual host {vhost} ({text}): on the broker run: rabbitmqctl "
+            "restart_vhost -p {vhost}",
+        ),
+        (
+            "channel",
+            "allows no more channels ({text}): raise channel_max in rabbitmq.conf there",
+        ),
+    ],
+    540: [
+        (
+            _ANYTHING,
+            "cannot do what it was asked for ({text}): is it RabbitMQ 3.8 or newer?",
+        ),
+    ],
+    541: [
+        (
+            "deprecated|not permitted",
+            "does not allow a feature of RabbitMQ ({text}): see deprecated_features in "
+            "rabbitmq.conf there",
+        ),
+        (
+            _ANYTHING,
+            "has an error of its own ({text}): see the log of RabbitMQ there; what was sent and "
+            "not confirmed is sent again",
+        ),
+    ],
+    **{code: [_MALFORMED] for code in (402, 501, 502, 503, 504, 505)},
+}
+"""What RabbitMQ says when it closes a channel or a connection: by the reply code of AMQP 0-9-1
+(https://www.rabbitmq.com/amqp-0-9-1-reference#constants), patterns of its text and what to say."""

@@ -60,8 +60,9 @@ class Limits:
     window_messages: int = 32
     """The most unconfirmed AMQP messages that a publisher has under way."""
     nack_attempts: int = 5
-    """How often a message that a broker refuses (``basic.nack``) is sent again, over some 3 s in
-    all, before it is given up: a queue that will never take it must not hold up the others."""
+    """How often what a broker refuses (``basic.nack``) is sent again, in half a second in all. Then
+    its nacks count as refused at once, for a minute: a queue that takes nothing must not hold up
+    the others."""
     backlog_events: int = 20_000
     """The most events that wait or are unconfirmed in one publisher. When it holds so many,
     ``transmit`` waits if the broker is connected, and the oldest are dropped if it is absent."""
@@ -105,6 +106,9 @@ class Limits:
     memory than this; a larger one enters when there is no other. Events that wait for a callback,
     such as ``on_mesh_rx``, have the same limit. A receiver holds what it has no room for, up to
     ``prefetch_messages`` times ``event_bytes``; the rest waits at the broker."""
+    stuck_after_s: float = 5.0
+    """A handler or callback that has not returned for so long, while events wait for it, is said to
+    be stuck: longer than most handlers that are slow on purpose."""
     fifo_events: int = 10_000
     """The most events that a chart's FIFO holds; when it is full, a post from another thread
     waits."""

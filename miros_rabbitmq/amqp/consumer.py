@@ -180,6 +180,7 @@ def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
         receiver.link.connection_name,
         receiver.queue_name,
         taker.unread,
+        receiver.queue_messages,
     )
 
 

@@ -99,6 +99,12 @@ _TAKEN_MAX_S = 1.0
 takes, the chart hears nothing."""
 
 
+_QUICK_IN_A_ROW = 64
+"""So many times in a row a link comes back quickly: more than it takes to find a few messages among
+those under way that a broker refuses. After that it slows down, up to the wait for a queue that is
+taken."""
+
+
 class Backoff:
     """How long a link waits before it tries its broker again.
 
@@ -113,6 +119,7 @@ class Backoff:
         self._limits = limits
         self._attempts = 0
         self._short_lived = 0
+        self._quick = 0
         self._ready_since_s: float | None = None
 
     @property
@@ -123,6 +130,24 @@ class Backoff:
     def succeed(self, now_s: float) -> None:
         """Note that a connection is ready."""
         self._ready_since_s = now_s
+
+    def come_back(self, now_s: float) -> float:
+        """Note that a working connection was given up on purpose, or for the sake of one message.
+
+        Args:
+            now_s: the time of a monotonic clock, in seconds.
+
+        Returns:
+            seconds to wait: hardly any, unless that happens all the time.
+        """
+        ready_since_s, self._ready_since_s = self._ready_since_s, None
+        if ready_since_s is not None and now_s - ready_since_s > _STABLE_S:
+            self._quick = 0
+        doublings = min(max(0, self._quick - _QUICK_IN_A_ROW), 30)
+        self._quick += 1
+        longest_s = min(self._limits.reconnect_max_s, _TAKEN_MAX_S)
+        delay_s = min(longest_s, self._limits.reconnect_min_s * 2.0**doublings)
+        return delay_s * random.uniform(0.5, 1.0)
 
     def fail(self, now_s: float, *, refused: bool = False, taken: bool = False) -> float:
         """Note that a connection was lost, or did not come about.

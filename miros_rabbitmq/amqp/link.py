@@ -19,8 +19,10 @@ from typing import Any, Protocol
 import pika
 import pika.channel
 import pika.exceptions
+import pika.spec
 
 from .. import faults
+from ..delivery.refusal import Refusal
 from ..exceptions import (
     AccessRefused,
     BrokerError,
@@ -147,6 +149,8 @@ class Link:
         self._look_timer: Timer | None = None
         self._cut_timer: Timer | None = None
         self._blocked_reason: str | None = None
+        self._refusal: Refusal | None = None
+        self._comes_back_soon = False
 
     def _make_lock(self) -> None:
         self._changed = threading.Condition(threading.RLock())
@@ -339,6 +343,22 @@ class Link:
         """Note that something else shows that the broker hears us."""
         self._health.watchdog.note_progress(self._reactor.clock())
 
+    def take_refusal(self) -> Refusal | None:
+        """Return why the broker has closed the connection or its channel, if a message may be why.
+
+        For `ChannelUser.on_lost`. It is returned once.
+        """
+        refusal, self._refusal = self._refusal, None
+        return refusal
+
+    def come_back_soon(self) -> None:
+        """Note that this connection ends for a reason that the user knows and has logged.
+
+        The next attempt then comes at once, and the loss is not logged as an outage. To be called
+        before the end, or in `ChannelUser.on_lost`.
+        """
+        self._comes_back_soon = True
+
     def reopen(self, why: str | BrokerError) -> None:
         """Give up a channel that cannot be used any more; everything begins anew."""
         if self.is_connected or self.state is SessionState.OPENING:
@@ -364,6 +384,8 @@ class Link:
             self._retry_timer = self.call_later(patience_s, self._connect)
             return
         assert self._lane is not None
+        self._refusal = None
+        self._comes_back_soon = False
         wire = choose_wire()
         self._wire = wire
         self.connection_name = draw_connection_name()
@@ -421,6 +443,12 @@ class Link:
             return
         self._channel = channel
         channel.add_on_close_callback(self._on_channel_closed)
+        # After pika's own callback for this frame, whose error does not say which method it was.
+        connection = channel.connection
+        channel.add_callback(
+            lambda frame: self._on_channel_close(connection, frame.method),
+            [pika.spec.Channel.Close],
+        )
         self.guarded(channel, lambda: self._user.set_up(channel))()
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
@@ -468,12 +496,23 @@ class Link:
             self.fault = self._user.explain(error) or self._translate(error)
             self._close_connection()
 
+    def _on_channel_close(self, connection: object, close: Any) -> None:
+        """Note which method the broker has closed the channel for."""
+        if connection is self._connection:
+            self._refusal = Refusal.of_channel(
+                close.reply_code, close.reply_text, close.class_id, close.method_id
+            )
+            if self._refusal is not None:
+                self.fault = faults.message_refused(self.address, str(self._refusal))
+
     def _on_connection_failed(self, connection: object, error: BaseException) -> None:
         if connection is self._connection:
             self._lose(self._translate(error))
 
     def _on_connection_closed(self, connection: object, error: BaseException) -> None:
         if connection is self._connection:
+            if isinstance(error, pika.exceptions.ConnectionClosedByBroker) and self.is_connected:
+                self._refusal = Refusal.of_connection(error.reply_code, error.reply_text)
             # A fault of this link's own channel, or none: then the broker is away for all.
             fault = self.fault
             self._lose(fault or self._translate(error), is_shared=fault is None)
@@ -530,8 +569,13 @@ class Link:
         finally:
             # Try again, whatever the user's callbacks do.
             backoff = self._health.backoff
-            self._retry_later(backoff.fail(time.monotonic(), refused=refused, taken=taken))
-            self._health.outages.fail(fault)
+            comes_back_soon, self._comes_back_soon = self._comes_back_soon, False
+            if comes_back_soon and not refused:
+                self._retry_later(backoff.come_back(time.monotonic()))
+                is_shared = False
+            else:
+                self._retry_later(backoff.fail(time.monotonic(), refused=refused, taken=taken))
+                self._health.outages.fail(fault)
             if is_shared:
                 _attempts.fail(self.endpoint.url, self, fault)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import secrets
 import socket
 import ssl
@@ -19,6 +20,14 @@ from .. import faults
 from ..exceptions import BrokerError, SettingsError
 from ..limits import Limits
 from ..urls import AmqpUrl
+
+_CLOSED = (pika.exceptions.ConnectionClosedByBroker, pika.exceptions.ChannelClosedByBroker)
+_PROBABLE = (
+    pika.exceptions.ProbableAuthenticationError,
+    pika.exceptions.ProbableAccessDeniedError,
+)
+_SAID = re.compile(r"ClosedByBroker: \((\d{3})\) ['\"](.*)['\"]", re.DOTALL)
+"""What the broker said, in the text with which pika guesses why a connection was not opened."""
 
 
 @dataclass(frozen=True)
@@ -55,14 +64,14 @@ def translate(
     address = url.address
     user, vhost = parameters.credentials.username, parameters.virtual_host
     for link in _chain(error):
-        if isinstance(link, pika.exceptions.ChannelClosedByBroker) and link.reply_code == 403:
-            return faults.permission_refused(address, user, link.reply_text)
         text = str(link)
-        # pika only guesses if the broker did not say why; a broker that goes down is not a refusal.
-        if isinstance(link, pika.exceptions.ProbableAuthenticationError) and "403" in text:
-            return faults.access_refused(address, user)
-        if isinstance(link, pika.exceptions.ProbableAccessDeniedError) and "530" in text:
-            return faults.vhost_not_found(address, vhost, user)
+        if isinstance(link, _CLOSED):
+            return faults.closed_by_broker(address, link.reply_code, link.reply_text, user, vhost)
+        if isinstance(link, _PROBABLE) and (said := _SAID.search(text)):
+            # pika only guesses if the broker did not say why.
+            return faults.closed_by_broker(
+                address, int(said[1]), said[2], user, vhost, is_opening=True
+            )
         if isinstance(link, pika.exceptions.IncompatibleProtocolError):
             if parameters.ssl_options is not None:
                 # In TLS 1.3 a client learns only after the handshake that it was refused.

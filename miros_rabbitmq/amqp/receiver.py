@@ -36,6 +36,9 @@ _LOOK_AGAIN_MAX_S = 0.032
 """The wait doubles up to this while there is no room at all, so that waiting for a busy chart costs
 no processor time."""
 
+_WATCH_S = 1.0
+"""How often it is looked whether events are taken, while some wait."""
+
 _ACKNOWLEDGE_AFTER_S = 0.001
 """How long an acknowledgement may wait to go together with others: long enough for the chart to
 handle the event first, so that it does not hold up the chart's answer; short enough that the broker
@@ -69,6 +72,9 @@ class ConsumerStats(NamedTuple):
     """The name of the queue at the broker; empty before it is known."""
     unread: int = 0
     """Missing, and not among the ``gaps``: as many of the same start were rejected unread."""
+    queue_messages: int = 0
+    """How many messages waited there when the broker was last asked, which is while some are held
+    here for want of room."""
 
 
 class Outcome(enum.Enum):
@@ -112,6 +118,16 @@ class Taker(Protocol):
         """Note that the connection was lost: a message taken in part comes again, whole."""
 
 
+class Watch(Protocol):
+    """Watches whether events are taken, in the reactor's thread. Its methods must not raise."""
+
+    def look(self, held: int) -> bool:
+        """Look, given the number of messages that are held; tells whether to look again soon."""
+
+    def note_queue(self, messages: int, mean_bytes: float) -> None:
+        """Note how many messages wait in the queue, and the mean size of those that are held."""
+
+
 @dataclass(frozen=True)
 class Source:
     """What a receiver receives.
@@ -147,6 +163,8 @@ class Receiver:
         reactor: drives its connection.
         on_state: called when the state has changed, in the thread that changed it. It must return
             at once and must not raise.
+        watch: is asked to look about once a second, from the arrival of a message on until nothing
+            waits.
     """
 
     def __init__(
@@ -157,12 +175,16 @@ class Receiver:
         taker: Taker,
         reactor: Reactor,
         on_state: Callable[[], object] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         self.source = source
         self.link = Link(endpoint, role, self, reactor)
         self.messages = 0
         """AMQP messages that were delivered."""
+        self.queue_messages = 0
+        """How many messages waited in the queue when the broker was last asked."""
         self._taker = taker
+        self._watch = watch
         self._prefetch = endpoint.limits.prefetch_messages
         self._tell_state = on_state
         # The reactor's thread only. Messages that wait for room, or for those before them:
@@ -175,6 +197,8 @@ class Receiver:
         self._handled_tag = self._handled = 0
         self._acknowledge_timer: Timer | None = None
         self._acknowledging: Acknowledging | None = None
+        self._is_watching = watch is None  # a timer runs, or there is nothing to look at
+        self._is_asking = False
         self._claim = self._make_claim()
         self.queue_name = self._claim.name
         """The name of the queue at present; empty until the broker has chosen one."""
@@ -287,6 +311,7 @@ class Receiver:
         for timer in (self._look_again, self._acknowledge_timer):
             self.link.cancel(timer)
         self._look_again = self._acknowledge_timer = None
+        self._is_asking = False
         self._taker.forget()
 
     def on_state(self) -> None:
@@ -315,6 +340,8 @@ class Receiver:
         if self._acknowledging is None:
             return  # from a connection that was given up: it comes again
         self.messages += 1
+        if not self._is_watching:
+            self._watch_soon()
         if self._taker.refuse_oversize(delivery):
             # Check at once, because messages that wait for room are kept in memory.
             self._reject(delivery)
@@ -343,6 +370,51 @@ class Receiver:
                 self._reject(delivery)
             else:
                 self._await(delivery.tag, outcome)
+
+    # Whether events are taken.
+
+    def look_soon(self) -> None:
+        """Have the watch look, because something waits that has not come by this receiver.
+
+        Any thread may call this, with any lock.
+        """
+        if not self._is_watching:
+            self.link.call_soon(self._watch_soon)
+
+    def _watch_soon(self) -> None:
+        if not self._is_watching and not self.link.is_stopping:
+            # The timer goes on while the connection is lost, and ends with the link.
+            self._is_watching = self.link.call_later(_WATCH_S, self._on_watch) is not None
+
+    def _on_watch(self) -> None:
+        self._is_watching = False
+        assert self._watch is not None
+        held = len(self._held)
+        if held or self.queue_messages:
+            self._ask_depth()
+        if self._watch.look(held) or self.queue_messages:
+            self._watch_soon()
+
+    def _ask_depth(self) -> None:
+        """Ask how many messages wait in the queue, if it is bounded in bytes."""
+        channel = self.link.open_channel if self.link.is_connected else None
+        is_bounded = "x-max-length-bytes" in self.source.queue.arguments
+        if channel is None or self._is_asking or not is_bounded:
+            return
+        self._is_asking = True
+        channel.queue_declare(
+            self.queue_name,
+            passive=True,
+            callback=lambda frame: self.link.guarded(channel, lambda: self._on_depth(frame))(),
+        )
+
+    def _on_depth(self, frame: Any) -> None:
+        self._is_asking = False
+        self.queue_messages = frame.method.message_count
+        # They have come out of the queue last.
+        sizes = [len(delivery.body) for delivery in self._held]
+        assert self._watch is not None
+        self._watch.note_queue(self.queue_messages, sum(sizes) / len(sizes) if sizes else 0.0)
 
     # Acknowledgements.
 
@@ -400,3 +472,5 @@ class Receiver:
         self._unfinished.clear()
         self._handled = 0
         self._look_again = self._acknowledge_timer = None
+        self._is_watching = self._watch is None
+        self._is_asking = False

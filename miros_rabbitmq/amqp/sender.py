@@ -7,6 +7,7 @@ confirmed when a connection is lost are sent again on the next one, first and in
 
 from __future__ import annotations
 
+import logging
 import math
 import threading
 import time
@@ -21,13 +22,16 @@ import pika.exceptions
 import pika.spec
 
 from ..delivery.allowance import Allowance
+from ..delivery.bursts import Bursts
+from ..delivery.nacks import CALM_S, Nacks
 from ..delivery.outbox import DropReason, Outbox
+from ..delivery.refusal import Refusal
 from ..delivery.schedule import Schedule
 from ..delivery.slowness import Base, Condition, Drain, Look, drain_between
 from ..exceptions import BrokerError
 from ..limits import Limits
 from ..logs import RelayedLogger
-from ..problems import Report, report_to_nobody
+from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
 from ..wire.message import count_records
@@ -46,6 +50,10 @@ _PERSISTENT, _TRANSIENT = 2, 1
 """Delivery modes of AMQP."""
 
 _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
+
+_RELEARN_S = 600.0
+"""After this time, the next connection tries again what the broker takes: its limit may have been
+raised."""
 
 
 class PublisherStats(NamedTuple):
@@ -136,7 +144,6 @@ class _Tally:
     confirmed: int = 0
     unrouted: int = 0
     dropped_in_burst: int = 0
-    nacks_in_a_row: int = 0
 
 
 class Sender:
@@ -165,6 +172,7 @@ class Sender:
         report: Report = report_to_nobody,
     ) -> None:
         self.traffic = traffic
+        self._report = report
         self.link = Link(endpoint, role, self, reactor)
         self._limits = endpoint.limits
         self._tell_state = on_state
@@ -191,6 +199,11 @@ class Sender:
         self._drop_reports = DropReports(
             self.link.name, str(self.address), self.traffic.exchange, self._report
         )
+        self._nacks = Nacks(self._limits.nack_attempts)
+        self._given_up, self._searches = Bursts(), Bursts()
+        # What the broker said when it told how much it takes, and when that was.
+        self._limit_words = ""
+        self._learned_s = math.inf
         self._was_ready = False
         self._condition, self._oldest_s = Condition.KEEPING_UP, 0.0
         # Nobody waits for room.
@@ -534,6 +547,9 @@ class Sender:
         with self._lock:
             self._schedule.take_in()
             batch = self._outbox.take()
+            if self._outbox.given_up:
+                self._note_given_up(self._limit_words)
+                self._changed.notify_all()
             if batch is None:
                 return False
             self._tally.sent += len(batch.records)
@@ -620,6 +636,9 @@ class Sender:
         self._publishing = wire.publishing(channel, outbound, self._on_ack)
         self._writes_here = wire.writes_from_any_thread
         with self._changed:
+            if time.monotonic() - self._learned_s > _RELEARN_S:
+                self._outbox.unlearn()
+                self._learned_s = math.inf
             if not self._is_held:
                 self._schedule.on_ready()
             self._was_ready = True
@@ -635,15 +654,76 @@ class Sender:
         """Keep the unconfirmed records for the next connection."""
         self._publishing = self._channel = None
         self._stop_beating()
+        refusal = self.link.take_refusal()
         with self._changed:
             self._is_first_attempt = False
             self._schedule.on_lost()
-            self._drops[DropReason.CONNECTION] += self._outbox.connection_lost()
+            dropped = self._on_refused(refusal) if refusal else self._outbox.connection_lost()
+            self._drops[DropReason.CONNECTION] += dropped
             if self.link.state is SessionState.REFUSED:
                 self._absent_at_s = 0.0
             elif self._absent_at_s == math.inf:
                 self._absent_at_s = time.monotonic() + self._limits.absent_after_s
             self._changed.notify_all()
+
+    def _on_refused(self, refusal: Refusal) -> int:
+        """Find out which message the broker refuses. Called with the lock.
+
+        Returns:
+            how many records were dropped because the connection is lost.
+        """
+        outbox, now_s = self._outbox, time.monotonic()
+        most_bytes = refusal.most_bytes
+        if most_bytes is not None and outbox.learn(most_bytes):
+            self._learned_s, self._limit_words = now_s, str(refusal)
+            self.link.come_back_soon()
+            self._warn(
+                f"the broker takes no message of more than {most_bytes} bytes ({refusal}); sending "
+                "again in messages that it takes"
+            )
+            return outbox.connection_lost()
+        if not outbox.unconfirmed:
+            return outbox.connection_lost()  # what it refuses is never sent again
+        was_searching = outbox.is_searching
+        dropped = outbox.message_refused(refusal)
+        self.link.come_back_soon()
+        if not was_searching and outbox.is_searching and self._searches.note(1, now_s) is not None:
+            self._warn(
+                f"the broker refused a message ({refusal}) and does not say which; sending again "
+                "bit by bit to find it"
+            )
+        self._note_given_up(str(refusal))
+        return dropped
+
+    def _note_given_up(self, words: str) -> None:
+        """Count the records that the outbox has given up, and say so. Called with the lock."""
+        records = self._outbox.given_up
+        if not records:
+            return
+        first = records[0].heading, len(records[0].heading.prefix) + len(records[0].data)
+        text = (
+            f"gave up an event of {first[1]} bytes with the routing key {first[0].routing_key!r}, "
+            f"because the broker refuses it ({words})"
+        )
+        events = len(records)
+        records.clear()
+        unsaid = self._given_up.note(events, time.monotonic())
+        if unsaid is not None:
+            self._warn(f"{text} (and {unsaid} since the last such line)" if unsaid else text)
+        self._note_refused(events, text)
+
+    def _note_refused(self, events: int, text: str) -> None:
+        """Count and report events that the broker refuses. Called with the lock."""
+        self._drops[DropReason.REFUSED] += events
+        if events and not self.traffic.lossy:
+            subject, exchange = str(self.address), self.traffic.exchange
+            self._report(
+                DeliveryProblem(ProblemKind.REFUSED, subject, text, exchange, events=events)
+            )
+
+    def _warn(self, text: str) -> None:
+        level = logging.INFO if self.traffic.lossy else logging.WARNING
+        logger.log(level, "%s: %s", self.link.name, text)
 
     def on_state(self) -> None:
         """Note what the link's state means for posts, and report the change."""
@@ -674,18 +754,37 @@ class Sender:
             self._on_ack(method.delivery_tag, method.multiple)
 
     def _on_ack(self, tag: int, multiple: bool) -> None:
-        self._tally.nacks_in_a_row = 0
+        if self._nacks.is_refusing and self._nacks.ends(time.monotonic()):
+            self._say_that_nacks_are_over()
         self._settle(tag, multiple, refused=False)
 
     def _on_nack(self, tag: int, multiple: bool) -> None:
-        if self._tally.nacks_in_a_row < self._limits.nack_attempts:
-            # The broker could not take the message. To send only that one again would change the
-            # order.
-            if self._channel is not None and self._channel.is_open:
-                self._tally.nacks_in_a_row += 1
-                self.link.reopen("the broker refused a message; sending again")
-            return
+        channel, nacks = self._channel, self._nacks
+        if channel is None or not channel.is_open:
+            return  # what is under way is sent again anyway
+        if not self.traffic.lossy:
+            was_refusing = nacks.is_refusing
+            resends = nacks.resends(time.monotonic())
+            if was_refusing and not nacks.is_refusing:
+                self._say_that_nacks_are_over()
+            if resends:
+                # To send only that one again would change the order.
+                why = "the broker could not take a message (basic.nack)"
+                logger.info("%s: %s; sending again", self.link.name, why)
+                self.link.come_back_soon()
+                self.link.reopen(why)
+                return
+            if not was_refusing:
+                self._warn(
+                    f"the broker has refused messages (basic.nack) {self._limits.nack_attempts} "
+                    "times: some queue there takes no more, such as one with x-overflow "
+                    "reject-publish; while that lasts, what it refuses is counted and not sent "
+                    "again, and other queues have it"
+                )
         self._settle(tag, multiple, refused=True)
+
+    def _say_that_nacks_are_over(self) -> None:
+        self._warn(f"the broker has refused nothing (basic.nack) for {CALM_S:.0f} s")
 
     def _settle(self, tag: int, multiple: bool, *, refused: bool) -> None:
         if self._publishing is None:
@@ -694,7 +793,7 @@ class Sender:
         with self._changed:
             settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:
-                self._note_drop(DropReason.REFUSED, settled)
+                self._note_refused(settled, "some queue takes no more (basic.nack)")
             else:
                 self._tally.confirmed += settled
             self._changed.notify_all()

@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, Protocol
 
 from ..limits import Limits
 from ..logs import RelayedLogger
+from ..whereabouts import Activity, place_of
+from ..wire.envelope import MESH, Envelope
 from ..worker import Worker
 from .receiver import Ticket
 
@@ -114,7 +116,7 @@ class DirectSink:
 
 
 class WorkerSink:
-    """Calls back in a thread of its own, one event after the other.
+    """Calls back in a thread of its own, one event after the other; any thread may watch it.
 
     Args:
         name: of the thread.
@@ -130,14 +132,16 @@ class WorkerSink:
         room: Callable[[], int] | None = None,
         most_bytes: int = DEFAULT_MOST_BYTES,
     ) -> None:
-        self._name = name
+        self.name = name
         self._callback = callback
         self._callback_room = room or _any_number
         self._most_bytes = most_bytes
         self._worker: Worker[_Item] = Worker(name, self._handle, max_items=2 * _MOST_WAITING)
         # What each large event that waits or is being handled takes, by the number of its put.
         self._large: dict[int, int] = {}
-        self._put = 0
+        self._put = self._begun = 0
+        self._event: Any = None
+        self._thread_id: int | None = None
 
     def room(self) -> int:
         """How many events it can take now."""
@@ -163,6 +167,26 @@ class WorkerSink:
         """Have a message wait until every event that was put before it is handled."""
         self.put(_NOTHING, ticket)
 
+    # What it is doing, for who watches it.
+
+    is_stuck_text = "has not returned"
+
+    def begun(self) -> int:
+        """How many events it has begun to call back for."""
+        return self._begun
+
+    def waiting(self) -> int:
+        """How many events wait, without the one for which the callback is called now."""
+        return self._put - self._begun
+
+    def activity(self) -> Activity:
+        """What the callback is doing now."""
+        event = self._event
+        signal = event.body[0] if isinstance(event, Envelope) and event.network == MESH else ""
+        return Activity(signal=signal, at=place_of(self._thread_id))
+
+    # Life.
+
     def stop(self, timeout: float) -> None:
         """Call back for what waits, and end the thread; give up after ``timeout`` seconds.
 
@@ -171,18 +195,23 @@ class WorkerSink:
         left = self._worker.stop(timeout)
         if left:
             self._large.clear()
+            self._begun = self._put
             logger.warning(
                 "%s: stopped while a callback was running; %d more received before were not handed "
                 "over",
-                self._name,
+                self.name,
                 left,
             )
 
     def _handle(self, items: deque[_Item], _dropped: int) -> None:
+        self._thread_id = threading.get_ident()
         while items:
             event, ticket, number = items.popleft()
+            self._begun = number
             if event is not _NOTHING:
-                _call(self._name, self._callback, event)
+                self._event = event
+                _call(self.name, self._callback, event)
+                self._event = None
             if self._large:
                 self._large.pop(number, None)
             if ticket is not None:

@@ -46,6 +46,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
             between, its few events go in all the same. Called only when the FIFO is full, and with
             its lock held, so it must answer at once and post nothing.
         report: told of each event that is refused, with the lock held.
+        on_wait: called when a post begins to wait, in the same way.
     """
 
     def __init__(
@@ -56,6 +57,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         timeout_s: float = 10.0,
         must_not_wait: Callable[[], bool] = lambda: False,
         report: Report = report_to_nobody,
+        on_wait: Callable[[], object] = lambda: None,
     ) -> None:
         # miros's constructor would make the bounded deque and queue that this class replaces.
         self.deque: deque[Any] = deque()
@@ -64,8 +66,11 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         self._timeout_s = timeout_s
         self._must_not_wait = must_not_wait
         self._report = report
+        self._on_wait = on_wait
         self._is_overflowing = False
         self._has_large = False
+        self.taken = 0
+        """How many events the chart has taken out; only its own thread counts."""
         self.dropped = 0
         """Events that were refused because the FIFO was full."""
         self._forget_threads()
@@ -129,12 +134,14 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
     def popleft(self) -> Any:
         """Take the first event."""
         item = self.deque.popleft()
+        self.taken += 1
         self._tell_of_place()
         return item
 
     def pop(self) -> Any:
         """Take the last event."""
         item = self.deque.pop()
+        self.taken += 1
         self._tell_of_place()
         return item
 
@@ -211,6 +218,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
             return False
         if self._must_not_wait():
             return True
+        self._on_wait()
         deadline_s = time.monotonic() + self._timeout_s
         self._posts_waiting += 1
         try:

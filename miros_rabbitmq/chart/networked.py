@@ -45,6 +45,7 @@ from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
 from . import overrides
 from .fifo import ChartFifo
+from .handling import Handling
 from .life import ChartLife
 
 if TYPE_CHECKING:
@@ -193,6 +194,7 @@ class NetworkedChart:
         nets = MirosNets(
             self,
             room=lambda: self._miros_rabbitmq.room_for_remote_events(),
+            busy=Handling(self, lambda: self._miros_rabbitmq),
             # miros's own returns at once; a subclass's may do anything.
             direct=type(self).post_fifo is ActiveObject.post_fifo,
             **given,
@@ -204,6 +206,7 @@ class NetworkedChart:
             timeout_s=limits.fifo_timeout_s,
             must_not_wait=must_not_wait,
             report=nets.node.problems.report,
+            on_wait=nets.look_soon,
         )
         self.queue = self.locking_deque = fifo
         may_run = self.activeobject_task_event

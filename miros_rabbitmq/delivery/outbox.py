@@ -14,6 +14,8 @@ from typing import NamedTuple
 
 from .allowance import Allowance
 from .intake import SMALL_RECORD, Heading, Record
+from .refusal import Refusal
+from .suspects import Suspects
 
 
 class DropReason(enum.Enum):
@@ -21,11 +23,15 @@ class DropReason(enum.Enum):
 
     BACKLOG = "the backlog for a broker that is absent, or slower than the others, was full"
     CONNECTION = "a connection was lost or a queue full (snoops, which never wait)"
-    REFUSED = "the broker refused it again and again (basic.nack)"
+    REFUSED = "the broker refused it"
     STOPPED = "it was not confirmed when the node stopped"
     FIFO = "the chart's own FIFO was full"
     FORGOTTEN = "its broker was given up: gone for longer than forget_after, or no longer named"
 
+
+_LEAST_PART = 32
+"""Messages are made smaller, down to this part of what they may be, where a broker refuses large
+ones without saying so."""
 
 _FEW = 8
 """Up to so many records in a beat may go one by one: their messages cost hardly anything."""
@@ -79,8 +85,12 @@ class Outbox:
         self._window = window
         self._batch_events = batch_events
         self._batch_bytes = batch_bytes
+        self._least_batch_bytes = -(-batch_bytes // _LEAST_PART)
         self._allowance = allowance
         self._resend = resend
+        self._suspects = Suspects()
+        self._is_message_to_blame = False
+        self._most_body = sys.maxsize
         self._waiting: deque[Record] = deque()
         self._unconfirmed: OrderedDict[int, tuple[Record, ...]] = OrderedDict()
         self._next_tag = 1
@@ -96,6 +106,8 @@ class Outbox:
         """What waits fills a message, so that waiting longer would save nothing."""
         self.has_window = True
         """One more message may go under way. If not, some are: a confirm will open the window."""
+        self.given_up: list[Record] = []
+        """Records that were given up because the broker refuses them; their owner clears this."""
         self._set_window()
 
     @property
@@ -159,7 +171,7 @@ class Outbox:
         """
         dropped = 0
         while self.is_full and self._waiting:
-            self._bytes -= len(self._waiting.popleft().data)
+            self._drop_first()
             dropped += 1
             self._measure()
         self._waiting.append(record)
@@ -168,17 +180,25 @@ class Outbox:
         return dropped
 
     def take(self) -> Batch | None:
-        """Take the next message to send, unless nothing waits or the window is full."""
+        """Take the next message to send, unless nothing waits or the window is full.
+
+        Records that the broker is known to refuse are `given_up` instead.
+        """
         waiting = self._waiting
         if not waiting or not self._has_window_still():
             return None
+        if self._is_refused(waiting[0]) and not self._give_up_refused():
+            return None
+        most_events = self._batch_events
+        if self._suspects.is_searching:
+            most_events = min(most_events, self._suspects.may_take(self._unconfirmed_events))
         first = waiting.popleft()
         heading, records = first.heading, [first]
         moved = len(first.data)
         room = self._message_bytes - len(heading.prefix)
         while (
             waiting
-            and len(records) < self._batch_events
+            and len(records) < most_events
             and waiting[0].heading is heading
             and moved + len(waiting[0].data) <= room
         ):
@@ -192,11 +212,24 @@ class Outbox:
         self._next_tag += 1
         self._unconfirmed[batch.tag] = batch.records
         self._unconfirmed_events += len(records)
+        if self._suspects.is_searching:
+            self._suspects.note_taken(len(records))
         if self._allowance is not None:
             self._allowance.note_sent(batch.tag, self._unconfirmed_bytes)
         self._set_window()
         self._measure()
         return batch
+
+    def _is_refused(self, record: Record) -> bool:
+        return len(record.data) + len(record.heading.prefix) > self._most_body
+
+    def _give_up_refused(self) -> bool:
+        """Give up what the broker is known to refuse; returns whether another may go now."""
+        while self._waiting and self._is_refused(self._waiting[0]):
+            self.given_up.append(self._drop_first())
+        self._set_window()
+        self._measure()
+        return self.has_window and bool(self._waiting)
 
     def _has_window_still(self) -> bool:
         """Whether one more message may go now: time has passed since the window was set."""
@@ -243,6 +276,54 @@ class Outbox:
         Returns:
             how many records were dropped; 0 with ``resend``.
         """
+        if self._resend:
+            self._suspects.note_lost(self._unconfirmed_events)
+        return self._take_back()
+
+    def learn(self, most_bytes: int) -> bool:
+        """Note the most bytes of a message's body that the broker takes, as it says itself.
+
+        Returns:
+            whether this is less than what was known.
+        """
+        is_news = most_bytes < self._most_body
+        self._most_body = min(most_bytes, self._most_body)
+        self._set_window()
+        self._measure()
+        return is_news
+
+    def unlearn(self) -> None:
+        """Forget what was learned: the broker's limit may have been raised."""
+        self._most_body = sys.maxsize
+        self._set_window()
+        self._measure()
+
+    @property
+    def is_searching(self) -> bool:
+        """It looks for a record that the broker refuses, and sends what is suspect bit by bit."""
+        return self._suspects.is_searching
+
+    def message_refused(self, refusal: Refusal) -> int:
+        """Prepare for a new channel, because one of the unconfirmed messages was refused.
+
+        They are sent again bit by bit, until the one record is found; see `Suspects`. When it is,
+        it is `given_up`. Without ``resend``, all are dropped.
+
+        Returns:
+            how many records were dropped; 0 with ``resend``.
+        """
+        if not self._resend:
+            return self._take_back()
+        messages = [len(records) for records in self._unconfirmed.values()]
+        is_found = self._suspects.note_refused(messages, refusal.attempts)
+        self._is_message_to_blame = refusal.is_certain
+        if is_found:
+            # It is the only one under way, as it was sent alone.
+            self.given_up += self._unconfirmed.popitem()[1]
+            self._forget(self.given_up[-1:])
+        return self._take_back()
+
+    def _take_back(self) -> int:
         dropped = 0
         if self._resend:
             for records in reversed(self._unconfirmed.values()):
@@ -259,16 +340,36 @@ class Outbox:
         self._measure()
         return dropped
 
+    def _drop_first(self) -> Record:
+        """Drop the first record that waits."""
+        record = self._waiting.popleft()
+        self._bytes -= len(record.data)
+        if self._suspects.is_searching:
+            self._suspects.note_dropped()
+            self._set_window()
+        return record
+
     def _set_window(self) -> None:
         """Set what depends on the messages that are under way."""
+        may_take = sys.maxsize
+        if self._suspects.is_searching:
+            may_take = self._suspects.may_take(self._unconfirmed_events)
+            if not self._suspects.is_searching:
+                self._end_search()
+                may_take = sys.maxsize
         allowed = self._allowance.bytes if self._allowance is not None else sys.maxsize
         # Half of it at most, so that the link has another message to carry when one is confirmed.
         half = allowed >> 1
-        self._message_bytes = size = min(self._batch_bytes, half)
+        self._message_bytes = size = min(self._batch_bytes, half, self._most_body)
         under_way = len(self._unconfirmed)
         self.has_window = not under_way or (
-            under_way < self._window and self._unconfirmed_bytes + size <= allowed
+            under_way < self._window and self._unconfirmed_bytes + size <= allowed and may_take > 0
         )
+
+    def _end_search(self) -> None:
+        """Make smaller messages, if each record was taken of a message that was refused."""
+        if self._is_message_to_blame and not self._suspects.has_found:
+            self._batch_bytes = max(self._batch_bytes // 2, self._least_batch_bytes)
 
     def _measure(self) -> None:
         waiting = len(self._waiting)

@@ -43,6 +43,7 @@ from .settings import (
 from .signal_names import admit_name, check_name
 from .snoops import Snoop, Snoops
 from .stats import NetsStats
+from .watch import Busy
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -59,6 +60,7 @@ class MirosNets:
             each event from the network unless ``on_mesh_rx`` is given.
         ...: see `Settings`.
         room: returns how many events ``miros_object`` can take now. Default: any number.
+        busy: shows what ``miros_object`` is doing, so that a handler that does not return is said.
         direct: whether its ``post_fifo`` returns at once while there is room. Then it is called in
             the consumers' thread; otherwise in a thread of its own.
 
@@ -81,6 +83,7 @@ class MirosNets:
         snoop_trace_encryption_key: Keys | None = None,
         *,
         room: Callable[[], int] | None = None,
+        busy: Busy | None = None,
         direct: bool = False,
         rabbit_host: str | None = None,
         rabbit_port: int = PORT_OF_SCHEME,
@@ -121,8 +124,12 @@ class MirosNets:
         elif direct:
             sink = DirectSink(f"events for {name}", self._receive, room)
         else:
-            sink = WorkerSink(f"events for {name}", self._receive, room, most_bytes)
-        self.node = Node(name, settings, Events(sink, self._admit, lambda: _dropped(miros_object)))
+            sink = WorkerSink(f"post_fifo of {name}", self._receive, room, most_bytes)
+        all_busy: list[Busy] = [] if busy is None else [busy]
+        if isinstance(sink, WorkerSink):
+            all_busy.append(sink)
+        events = Events(sink, self._admit, lambda: _dropped(miros_object), all_busy)
+        self.node = Node(name, settings, events)
         """The networks and their life. For this package only."""
 
     def __repr__(self) -> str:
@@ -159,6 +166,10 @@ class MirosNets:
             NetworkStopped: another thread has called `stop` meanwhile.
         """
         self.node.start()
+
+    def look_soon(self) -> None:
+        """Look soon whether ``miros_object`` takes its events; for this package only."""
+        self.node.look_soon()
 
     def stop_receiving(self) -> None:
         """Take no more events from the network; `stop` does this too."""

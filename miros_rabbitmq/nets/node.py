@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from ..amqp.io_choice import io_name
@@ -36,6 +36,7 @@ from .stats import DropReason, NetsStats
 from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
+from .watch import Busy, Stuck, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -65,11 +66,13 @@ class Events:
         sink: takes each envelope of another node.
         admit: called before that; raises `MessageRejected` to reject the envelope.
         dropped: returns how many events the chart's FIFO has dropped.
+        all_busy: what handles the events; it is watched, in case it does not return.
     """
 
     sink: Sink
     admit: Callable[[Envelope], object]
     dropped: Callable[[], int]
+    all_busy: Sequence[Busy] = ()
 
 
 class Node:
@@ -101,6 +104,10 @@ class Node:
         """Tells the user what is reported to it, while the node runs."""
         self._make_locks()
         self.membership = self._make_membership()
+        self.watch = Watch(
+            name, MESH, events.all_busy, settings.limits, report=self.problems.report
+        )
+        """Watches whether the chart takes its events."""
         self.mesh, self.snoops = self._make_networks()
         disown_in_child(self, Stage.NETWORKS)
 
@@ -263,6 +270,12 @@ class Node:
         """The counters of the three networks, since `start`."""
         return self._final or self._count()
 
+    def look_soon(self) -> None:
+        """Look soon whether the chart takes its events; for a post that waits. Returns at once."""
+        receiver = self.mesh.receiver
+        if receiver is not None:
+            receiver.look_soon()
+
     def wait_for_peers(self, n: int, timeout: float) -> bool:
         """Wait for ``n`` connected brokers besides the own one, at most ``timeout`` s."""
         with self._peers_changed:
@@ -317,6 +330,7 @@ class Node:
             on_lag=self._hold_snoops,
             on_notice=self._hear if settings.accept_unknown_peers else None,
             report=self.problems.report,
+            watch=self.watch,
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
         snoops = Snoops(
@@ -358,8 +372,13 @@ class Node:
             snoop_trace=self.snoops.trace.stats(),
             snoop_spy=self.snoops.spy.stats(),
             peers=self.membership.peers(),
+            stuck=self._stuck(),
             io=io_name(),
         )
+
+    def _stuck(self) -> tuple[Stuck, ...]:
+        watches = (self.watch, *(snoop.watch for snoop in self.snoops))
+        return tuple(stuck for watch in watches if watch is not None for stuck in watch.stuck)
 
     def _add_broker(self, url: AmqpUrl) -> None:
         with self.lifecycle:

@@ -34,6 +34,7 @@ from .stats import DropReason, NetworkStats
 from .teller import Teller, Telling
 from .terminal import SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
+from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -106,16 +107,20 @@ class Snoop:
         self._report = report
         self.sink: Sink
         """Takes the lines of others."""
+        self.watch: Watch | None = None
+        """Watches whether the callback takes them."""
         callback = kind.callback
         if callback is None:
             self.sink = DirectSink(f"{self._spec.name} lines of {name}", self._show_other)
         else:
             thread = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {name}"
-            self.sink = WorkerSink(
+            sink = WorkerSink(
                 thread,
                 lambda envelope: callback(envelope.sender, envelope.body),
                 most_bytes=settings.limits.fifo_remote_bytes,
             )
+            self.sink = sink
+            self.watch = Watch(name, kind.spec.name, [sink], settings.limits, report=report)
         self._untold = 0
         self._network: TopicNetwork | None = None
         self._last = NetworkStats.closed()
@@ -145,7 +150,7 @@ class Snoop:
             self._settings,
             self._name,
             self._reactors,
-            Hooks(self.sink, report=self._report),
+            Hooks(self.sink, watch=self.watch, report=self._report),
         )
         network.start_receiver(own_url)
         for url in urls:

@@ -10,6 +10,7 @@ from ..amqp.sender import PublisherStats
 from ..delivery.outbox import DropReason as DropReason
 from ..discovery.roster import Peer
 from ..exceptions import RejectReason
+from .watch import Stuck
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,9 @@ class NetworkStats:
     """Its name at that broker; empty while there is none."""
     queue: str = ""
     """The name of this node's queue there, which says nothing of the chart."""
-
+    queue_messages: int = 0
+    """How many messages waited in it when the broker was last asked, which is about once a second
+    while this node has no room for what it was given."""
     keys: tuple[str, ...] = ()
     """The ids of the encryption keys: the first encrypts, all decrypt. Nodes of one system have the
     same."""
@@ -70,6 +73,9 @@ class NetsStats:
     snoop_spy: NetworkStats
     peers: tuple[Peer, ...] = ()
     """The known brokers, this node's own first."""
+    stuck: tuple[Stuck, ...] = ()
+    """The handlers and callbacks of the user that have not returned for longer than
+    ``Limits.stuck_after_s`` while events wait for them."""
     io: str = "native"
     """How messages are written and read: ``native``, or ``plain``, which uses only pika's public
     interface and is slower. The environment variable ``MIROS_RABBITMQ_IO=plain`` forces it."""

@@ -17,7 +17,7 @@ from ..amqp.link import Role
 from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
 from ..amqp.reactor import Reactor
-from ..amqp.receiver import Receiver, Source
+from ..amqp.receiver import Receiver, Source, Watch
 from ..amqp.sender import Sender, Traffic
 from ..amqp.sinks import Sink
 from ..amqp.topology import Queue
@@ -99,6 +99,7 @@ class Hooks:
         on_lag: called with a broker and whether events have waited for it for more than a second:
             about twice a second while they have, and once when they have no longer.
         report: takes problems of delivery.
+        watch: watches whether the sink takes the envelopes.
     """
 
     sink: Sink
@@ -108,6 +109,7 @@ class Hooks:
     on_notice: Callable[[Notice], object] | None = None
     on_lag: Callable[[Address, bool], object] | None = None
     report: Report = report_to_nobody
+    watch: Watch | None = None
 
 
 class TopicNetwork:
@@ -225,6 +227,7 @@ class TopicNetwork:
             self._taker,
             self._reactors.rx,
             self._on_receiver_state,
+            hooks.watch,
         )
         self.receiver.link.start()
         return self.receiver
@@ -512,6 +515,7 @@ class TopicNetwork:
             consumer_fault=str((receiver and receiver.link.fault) or ""),
             consumer_connection=consumer.connection if consumer else "",
             queue=consumer.queue if consumer else "",
+            queue_messages=consumer.queue_messages if consumer else 0,
         )
 
 

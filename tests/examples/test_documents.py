@@ -183,7 +183,7 @@ def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
     table = table_of("docs/how_it_works.rst", "name")
     settings = [item for item in fields(Settings) if item.init]
     assert list(table) == ["name", *(item.name for item in settings)]
-    told = {name: default.removesuffix(" s") for name, default in table.items()}
+    told = {name: default.removesuffix(" s").strip('"') for name, default in table.items()}
     for item in settings:
         if isinstance(item.default, (bool, int, float, str)):
             assert told[item.name] == str(item.default), item.name

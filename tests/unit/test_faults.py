@@ -20,6 +20,7 @@ from miros_rabbitmq.exceptions import (
     AccessRefused,
     BrokerError,
     BrokerUnreachable,
+    ClosedByBroker,
     MirosRabbitMQError,
     UnknownHost,
     VhostNotFound,
@@ -132,20 +133,20 @@ CASES: dict[str, tuple[BaseException, type[BrokerError], str]] = {
         BrokerUnreachable,
         "missed heartbeats",
     ),
-    "broker stopped": (GOING_DOWN, BrokerUnreachable, "CONNECTION_FORCED"),
+    "broker stopped": (GOING_DOWN, ClosedByBroker, "CONNECTION_FORCED"),
     "queue of another shape": (
         amqp.ChannelClosedByBroker(406, "PRECONDITION_FAILED - inequivalent arg 'x-expires'"),
-        BrokerUnreachable,
+        ClosedByBroker,
         "inequivalent arg",
     ),
     "broker stopped while authenticating": (
         at_handshake(amqp.ProbableAuthenticationError(repr(GOING_DOWN))),
-        BrokerUnreachable,
+        ClosedByBroker,
         "CONNECTION_FORCED",
     ),
     "broker stopped while opening the vhost": (
         at_handshake(amqp.ProbableAccessDeniedError(repr(GOING_DOWN))),
-        BrokerUnreachable,
+        ClosedByBroker,
         "CONNECTION_FORCED",
     ),
     "connection lost while authenticating": (
@@ -197,6 +198,156 @@ def test_errors_that_contain_each_other_cause_no_endless_loop() -> None:
     failed = workflow.AMQPConnectionWorkflowFailed([handshake])
     handshake.exception = failed
     assert isinstance(translated(failed), BrokerUnreachable)
+
+
+CLOSINGS: dict[str, tuple[int, str, str]] = {
+    "the chart took nothing for too long": (
+        406,
+        "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out. Timeout value used:"
+        " 1800000 ms. This timeout value can be configured, see consumers doc guide to learn more",
+        "was not acknowledged within 1800000 ms: for so long the chart, or its callback",
+    ),
+    "the same in other words": (
+        406,
+        "PRECONDITION_FAILED - consumer of queue 'q' timed out",
+        "They come again, and nothing is lost",
+    ),
+    "too large a message": (
+        406,
+        "PRECONDITION_FAILED - message size 150000 is larger than configured max size 100000",
+        "refuses a message of 150000 bytes, as its max_message_size is 100000",
+    ),
+    "another exchange of the name": (
+        406,
+        "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'miros.mesh' in vhost '/': "
+        "received 'topic' but current is 'fanout'",
+        "already has the exchange 'miros.mesh', declared with another type",
+    ),
+    "another queue of the name": (
+        406,
+        "PRECONDITION_FAILED - inequivalent arg 'x-expires' for queue 'orders' in vhost '/': "
+        "received the value '1' of type 'signedint' but current is none",
+        "already has the queue 'orders', declared with another x-expires",
+    ),
+    "an unknown tag": (
+        406,
+        "PRECONDITION_FAILED - unknown delivery tag 7",
+        "does not know a message that was acknowledged",
+    ),
+    "something else": (406, "PRECONDITION_FAILED - whatever", "refuses what it was asked for"),
+    "shut down": (
+        320,
+        "CONNECTION_FORCED - broker forced connection closure with reason 'shutdown'",
+        "is being stopped or restarted",
+    ),
+    "a deleted user": (
+        320,
+        "CONNECTION_FORCED - user 'marvin' was deleted",
+        "rabbitmqctl add_user marvin PASSWORD",
+    ),
+    "a deleted vhost": (
+        320,
+        "CONNECTION_FORCED - vhost 'crossing' is deleted",
+        "has closed the virtual host crossing",
+    ),
+    "closed by somebody": (
+        320,
+        "CONNECTION_FORCED - Closed via management plugin",
+        "somebody has closed it",
+    ),
+    "a deleted exchange": (
+        404,
+        "NOT_FOUND - no exchange 'miros.mesh' in vhost '/'",
+        "has no exchange 'miros.mesh' any more",
+    ),
+    "a deleted queue": (404, "NOT_FOUND - no queue 'q' in vhost '/'", "has no queue 'q' any more"),
+    "a node of a cluster is down": (
+        404,
+        "NOT_FOUND - queue 'q' in vhost '/' process is stopped by supervisor or home node "
+        "'rabbit@b' of durable queue 'q' in vhost '/' is down or inaccessible",
+        "start that node",
+    ),
+    "a locked queue": (
+        405,
+        "RESOURCE_LOCKED - cannot obtain exclusive access to locked queue 'q' in vhost '/'",
+        "lets only another connection use the queue 'q'",
+    ),
+    "a routing key that is not for this user": (
+        403,
+        "ACCESS_REFUSED - write access to topic 'a.b' in exchange 'miros.mesh' in vhost '/' refused"
+        " for user 'marvin'",
+        "set_topic_permissions",
+    ),
+    "too large": (311, "CONTENT_TOO_LARGE - too large", "refuses a message for its size"),
+    "a limit of the user": (
+        530,
+        "NOT_ALLOWED - connection refused for user 'marvin': user connection limit (1) is reached",
+        "allows marvin only 1 connections",
+    ),
+    "a limit of the node": (
+        530,
+        "NOT_ALLOWED - connection refused: node connection limit (9) is reached",
+        "raise connection_max",
+    ),
+    "a limit of the vhost": (
+        530,
+        "NOT_ALLOWED - access to vhost 'crossing' refused for user 'marvin': connection limit (2) "
+        "is reached",
+        "rabbitmqctl clear_vhost_limits -p crossing",
+    ),
+    "a vhost in trouble": (
+        530,
+        "NOT_ALLOWED - access to vhost 'crossing' refused for user 'marvin': vhost 'crossing' is "
+        "down",
+        "rabbitmqctl restart_vhost -p crossing",
+    ),
+    "a limit of channels": (
+        530,
+        "NOT_ALLOWED - number of channels opened (3) has reached the negotiated channel_max (3)",
+        "raise channel_max",
+    ),
+    "out of something": (506, "RESOURCE_ERROR - no memory", "has run out of something"),
+    "not implemented": (540, "NOT_IMPLEMENTED - active=false", "RabbitMQ 3.8 or newer"),
+    "deprecated": (
+        541,
+        "INTERNAL_ERROR - Feature `transient_nonexcl_queues` is deprecated.",
+        "see deprecated_features",
+    ),
+    "an error of its own": (541, "INTERNAL_ERROR - timeout", "has an error of its own"),
+    "a code of the future": (599, "NEW - {of a new kind}", "(599, NEW - {of a new kind})"),
+    **{
+        f"malformed, {code}": (code, f"{name} - {{x}}", "is there a proxy in between")
+        for code, name in (
+            (402, "INVALID_PATH"),
+            (501, "FRAME_ERROR"),
+            (502, "SYNTAX_ERROR"),
+            (503, "COMMAND_INVALID"),
+            (504, "CHANNEL_ERROR"),
+            (505, "UNEXPECTED_FRAME"),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize(("code", "text", "words"), CLOSINGS.values(), ids=CLOSINGS)
+@pytest.mark.parametrize("kind", [amqp.ChannelClosedByBroker, amqp.ConnectionClosedByBroker])
+def test_what_a_broker_closes_with_is_worded_as_what_it_is(
+    kind: Any, code: int, text: str, words: str
+) -> None:
+    fault = translated(kind(code, text))
+    assert words in str(fault)
+    assert "firewall" not in str(fault)
+    assert type(fault) is (AccessRefused if code == 403 else ClosedByBroker)
+    assert fault.host == str(ADDRESS)
+
+
+@pytest.mark.parametrize("limit", ["user", "node", "vhost"])
+def test_a_limit_of_connections_is_no_wrong_vhost(limit: str) -> None:
+    code, text, words = CLOSINGS[f"a limit of the {limit}"]
+    refused = amqp.ProbableAccessDeniedError(repr(amqp.ConnectionClosedByBroker(code, text)))
+    fault = translated(at_handshake(refused))
+    assert type(fault) is ClosedByBroker
+    assert words in str(fault)
 
 
 REMEDIES: dict[str, tuple[Callable[[], BrokerError], str]] = {

@@ -156,3 +156,25 @@ def test_from_a_broker_that_blocks_us_heartbeats_are_enough_but_silence_is_not()
         assert not watchdog.is_dead(tick * 5.0, received=tick * 8, unsent=99, heartbeats_do=True)
     assert not watchdog.is_dead(56.9, received=72, unsent=99, heartbeats_do=True)
     assert watchdog.is_dead(57.0, received=72, unsent=99, heartbeats_do=True)
+
+
+def test_a_link_that_gave_its_connection_up_on_purpose_comes_back_at_once() -> None:
+    """Again and again, as the search for a message that a broker refuses takes many connections."""
+    backoff = Backoff(LIMITS)
+    for n in range(60):
+        backoff.succeed(n / 10)
+        assert backoff.come_back(n / 10 + 0.05) <= 0.1
+    assert not backoff.is_short_lived
+    assert backoff.fail(100.0) <= 0.1, "a failure begins with a short wait, too"
+
+
+def test_a_link_that_does_so_all_the_time_slows_down_to_a_second() -> None:
+    backoff = Backoff(LIMITS)
+    delays = []
+    for n in range(200):
+        backoff.succeed(n / 10)
+        delays.append(backoff.come_back(n / 10 + 0.05))
+    assert min(delays[-50:]) >= 0.5
+    assert max(delays) <= 1.0
+    backoff.succeed(1_000.0)
+    assert backoff.come_back(1_003.0) <= 0.1, "after a good connection it is quick again"

@@ -9,22 +9,31 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
+import pika.spec
 import pytest
 from cryptography.fernet import Fernet
 
 from miros_rabbitmq.amqp.consumer import SimplePikaTopicConsumer
+from miros_rabbitmq.amqp.link import Role
 from miros_rabbitmq.amqp.publisher import PikaTopicPublisher, SimplePikaTopicPublisher
-from miros_rabbitmq.amqp.sender import Sender
+from miros_rabbitmq.amqp.reactor import Reactor
+from miros_rabbitmq.amqp.sender import Sender, Traffic
 from miros_rabbitmq.amqp.sinks import DirectSink
+from miros_rabbitmq.amqp.standalone import endpoint_of
 from miros_rabbitmq.amqp.topology import Queue
+from miros_rabbitmq.delivery.outbox import DropReason
+from miros_rabbitmq.delivery.refusal import Refusal
 from miros_rabbitmq.exceptions import BackPressure, NetworkStopped, PayloadRefused, SettingsError
 from miros_rabbitmq.limits import Limits
+from miros_rabbitmq.logs import write_all
 from miros_rabbitmq.nets.settings import Settings
 from miros_rabbitmq.nets.topic import Hooks, Reactors, TopicNetwork, TopicSpec
+from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH
 from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.record import unpack
+from miros_rabbitmq.wire.sealer import Heading, Record
 
 from ...helpers import scaled, wait_until
 
@@ -80,8 +89,12 @@ def sender_of(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> Sende
 
 def connected(publisher: SimplePikaTopicPublisher | PikaTopicPublisher) -> FakeWire:
     """Make a publisher believe that it is connected; `FakeWire.run` acts as its reactor."""
+    return connect(sender_of(publisher))
+
+
+def connect(sender: Sender) -> FakeWire:
+    """The same for a sender."""
     wire = FakeWire()
-    sender = sender_of(publisher)
     sender.link.call_soon = wire.calls.append  # type: ignore[method-assign, assignment]
     sender.on_ready(SimpleNamespace(is_open=True), wire)  # type: ignore[arg-type]
     return wire
@@ -347,3 +360,127 @@ def test_a_confirm_of_a_connection_that_was_given_up_confirms_nothing() -> None:
     wire.confirm()
     assert publisher.stats().waiting == 1
     assert publisher.stats().confirmed == 0
+
+
+# What the broker refuses.
+
+TOO_LARGE = "PRECONDITION_FAILED - message size 9 is larger than configured max size 3"
+
+
+def lose(sender: Sender, refusal: Refusal | None) -> None:
+    """Lose the connection as its link does."""
+    sender.link.take_refusal = lambda: refusal  # type: ignore[method-assign]
+    sender.on_lost()
+
+
+def test_what_a_broker_takes_is_learned_from_its_words_and_the_rest_given_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    problems: list[DeliveryProblem] = []
+    sender = Sender(
+        endpoint_of(URL, None, None),
+        Role("sender"),
+        Traffic(EXCHANGE),
+        Reactor("never started"),
+        report=problems.append,
+    )
+    heading = Heading("key", b"")
+
+    def post(*texts: bytes) -> None:
+        for text in texts:
+            if sender.enqueue(Record(heading, text)):
+                sender.attend()
+
+    post(b"a", b"four", b"b")
+    connect(sender)
+    lose(sender, Refusal(406, TOO_LARGE, is_certain=True))
+    wire = connect(sender)
+    wire.confirm()
+    post(b"also four", b"c")
+    wire.run()
+    wire.confirm()
+    assert wire.bodies == [b"a", b"b", b"c"]
+    lose(sender, None)
+    post(b"and after a loss", b"d")
+    wire = connect(sender)
+    wire.confirm()
+    assert wire.bodies == [b"d"]
+    stats = sender.stats()
+    assert (stats.confirmed, stats.drops[DropReason.REFUSED], stats.waiting) == (4, 3, 0)
+    assert sender.is_flushed
+    assert write_all(5.0)
+    assert caplog.text.count("takes no message of more than 3 bytes") == 1
+    assert caplog.text.count("gave up an event of 4 bytes with the routing key 'key'") == 1
+    assert caplog.text.count("gave up") == 1, "one line for each burst"
+    assert [(one.kind, one.events) for one in problems] == [(ProblemKind.REFUSED, 1)] * 3
+
+
+def test_a_message_that_is_refused_without_a_reason_is_given_up_and_the_others_are_sent(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    publisher = simple()
+    sender = sender_of(publisher)
+    for text in "abcdefgh":
+        publisher.post_fifo(text)
+    taken: list[bytes] = []
+    for _ in range(10):
+        wire = connected(publisher)
+        while b"c" not in wire.bodies:
+            count = len(wire.bodies)
+            wire.confirm()
+            if len(wire.bodies) == count:
+                break
+        taken += wire.bodies[: wire.bodies.index(b"c")] if b"c" in wire.bodies else wire.bodies
+        if b"c" not in wire.bodies:
+            break
+        lose(sender, Refusal(406, "PRECONDITION_FAILED - no", is_certain=True))
+    assert list(dict.fromkeys(taken)) == [b"a", b"b", b"d", b"e", b"f", b"g", b"h"]
+    assert publisher.stats().drops[DropReason.REFUSED] == 1
+    assert publisher.is_flushed
+    assert write_all(5.0)
+    assert caplog.text.count("bit by bit") == 1
+    assert caplog.text.count("gave up an event of 1 bytes") == 1
+
+
+def test_nacks_are_repaired_a_few_times_and_then_count_as_refused_at_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    publisher = simple(limits=Limits(nack_attempts=2))
+    sender = sender_of(publisher)
+    reopened: list[str] = []
+    sender.link.reopen = reopened.append  # type: ignore[method-assign, assignment]
+    publisher.post_fifo("refused")
+
+    def nack(tag: int) -> None:
+        frame = SimpleNamespace(method=pika.spec.Basic.Nack(delivery_tag=tag))
+        getattr(sender, "_on_confirm")(frame)  # noqa: B009
+
+    for attempt in range(2):
+        wire = connected(publisher)
+        nack(1)
+        assert len(reopened) == attempt + 1
+        sender.on_lost()
+        assert publisher.stats().waiting == 1
+    wire = connected(publisher)
+    nack(1)
+    publisher.post_fifo("as well")
+    wire.run()
+    nack(2)
+    assert len(reopened) == 2
+    assert publisher.is_flushed
+    stats = publisher.stats()
+    assert (stats.drops[DropReason.REFUSED], stats.confirmed) == (2, 0)
+    assert write_all(5.0)
+    assert caplog.text.count("has refused messages (basic.nack) 2 times") == 1
+
+
+def test_a_nack_of_what_may_be_lost_anyway_costs_no_connection() -> None:
+    publisher = simple(lossy=True)
+    sender = sender_of(publisher)
+    sender.link.reopen = pytest.fail  # type: ignore[method-assign, assignment]
+    wire = connected(publisher)
+    publisher.post_fifo("a line")
+    wire.run()
+    frame = SimpleNamespace(method=pika.spec.Basic.Nack(delivery_tag=1))
+    getattr(sender, "_on_confirm")(frame)  # noqa: B009
+    assert publisher.stats().drops[DropReason.REFUSED] == 1

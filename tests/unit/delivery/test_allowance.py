@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import heapq
-import itertools
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -313,22 +311,19 @@ def test_whatever_happens_a_closed_window_means_that_a_confirm_is_to_come(
     )
     tags: list[int] = []
     sizes: dict[int, int] = {}
-
-    def forget() -> object:
-        tags.clear()
-        return None
-
-    acts: dict[str, Callable[[int], object]] = {
-        "confirm": lambda number: tags and box.confirm(tags.pop(number % len(tags))),
-        "all": lambda _: (box.confirm(max(tags, default=0), multiple=True), forget()),
-        "lost": lambda _: (box.connection_lost(), forget()),
-        "post": lambda number: box.post(record(b"x" * number)),
-    }
     for act, number, step_s in steps:
         now_s[0] += step_s
-        if act in acts:
-            acts[act](number)
-        else:
+        if act == "post":
+            box.post(record(b"x" * number))
+        elif act == "confirm" and tags:
+            box.confirm(tags.pop(number % len(tags)))
+        elif act == "all":
+            box.confirm(max(tags, default=0), multiple=True)
+            tags.clear()
+        elif act == "lost":
+            box.connection_lost()
+            tags.clear()
+        elif act == "take":
             before = sum(sizes[tag] for tag in tags)
             batch = box.take()
             if batch is not None:
@@ -339,8 +334,6 @@ def test_whatever_happens_a_closed_window_means_that_a_confirm_is_to_come(
         assert box.has_window or tags
         assert box.unconfirmed == 0 or tags
         assert 0 < allowance.bytes <= max(most, LEAST_BYTES)
-    for _ in itertools.count():
-        if box.is_empty:
-            break
+    while not box.is_empty:
         box.confirm(10**9, multiple=True)
         box.take()

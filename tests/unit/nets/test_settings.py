@@ -141,7 +141,7 @@ def written(constructor: Callable[..., Any]) -> list[tuple[str, str, bool]]:
     [
         (NetworkedActiveObject, {"self", "name"}),
         (NetworkedFactory, {"self", "name"}),
-        (MirosNets, {"self", "miros_object", "room", "direct"}),
+        (MirosNets, {"self", "miros_object", "room", "busy", "direct"}),
     ],
 )
 def test_the_source_of_each_constructor_spells_out_every_setting(cls: Any, own: set[str]) -> None:

@@ -1,0 +1,69 @@
+"""What a chart is doing: which signal it handles, in which state, and where its thread is.
+
+Nothing of this is noted while the chart runs. Whoever wants to know, because a handler does not
+return, looks at the chart and at the frames of its thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from miros import Event
+from miros.hsm import HsmEventProcessor
+
+from ..whereabouts import Activity, local_in, place_of
+from .fifo import ChartFifo
+from .life import ChartLife
+
+_DISPATCH = HsmEventProcessor.dispatch
+while hasattr(_DISPATCH, "__wrapped__"):
+    _DISPATCH = _DISPATCH.__wrapped__
+
+
+class Parts(Protocol):
+    """What is looked at besides the chart of miros."""
+
+    @property
+    def fifo(self) -> ChartFifo:
+        """The chart's FIFO."""
+
+    @property
+    def life(self) -> ChartLife:
+        """Has the chart's thread."""
+
+
+class Handling:
+    """Shows what a chart is doing; any thread may call its methods. See `nets.watch.Busy`.
+
+    Args:
+        chart: the chart of miros.
+        parts: returns its parts, which are made later.
+    """
+
+    is_stuck_text = "has been in its handler"
+
+    def __init__(self, chart: Any, parts: Callable[[], Parts]) -> None:
+        self.name: str = chart.name
+        self._chart = chart
+        self._parts = parts
+
+    def begun(self) -> int:
+        """How many events the chart has taken out of its FIFO."""
+        return self._parts().fifo.taken
+
+    def waiting(self) -> int:
+        """How many events are in its FIFO; 0 before it has entered its first state."""
+        parts = self._parts()
+        return 0 if parts.life.thread is None else len(parts.fifo)
+
+    def activity(self) -> Activity:
+        """Return the signal that it handles, its state, and where its thread is."""
+        thread = self._parts().life.thread
+        thread_id = thread.ident if thread is not None and thread.is_alive() else None
+        event = local_in(thread_id, _DISPATCH.__code__, "e")
+        return Activity(
+            signal=event.signal_name if isinstance(event, Event) else "",
+            state=getattr(self._chart.state.fun, "__name__", ""),
+            at=place_of(thread_id),
+        )
