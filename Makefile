@@ -28,7 +28,7 @@ matrix: setup  ## tests with the oldest dependencies and Python, and the newest 
 fuzz: setup  ## ten minutes of atheris for each parser of foreign bytes (FUZZ_SECONDS=600)
 	@tools/fuzz.sh
 
-faults: setup  ## 100 random kills and cuts and their ledger (FAULTS=100 SEED=1), and the slow tests
+faults: setup  ## 100 random faults and their ledger (FAULTS=100 SEED=1), and the slow tests
 	@$(BIN)/python tools/faults.py --count $(or $(FAULTS),100) --seed $(or $(SEED),1)
 	@$(BIN)/python -m pytest -q -s -m slow tests/faults
 

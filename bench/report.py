@@ -17,6 +17,7 @@ ORDER = (
     "start",
     "peers",
     "trace",
+    "isolation",
     "sizes",
     "pid",
     "breakdown",
@@ -31,6 +32,7 @@ TITLES = {
     "start": "Start",
     "peers": "Peers",
     "trace": "Trace",
+    "isolation": "An event to a healthy peer at 1,000/s",
     "sizes": "Bytes of an event",
 }
 """Measurements of the main table."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import breakdown, costs, plots, report, sizes, tempo, traffic
+from . import breakdown, costs, isolation, plots, report, sizes, tempo, traffic
 from .figure import Result, Size
 from .stage import ROOT, machine, open_stage, open_wide
 
@@ -34,7 +34,10 @@ WIDE: dict[str, Callable[[Any, Size], Result]] = {
 }
 """Measurements on one node with many virtual hosts."""
 
-EVERYTHING = (*PAIR, *WIDE)
+TRIO: dict[str, Callable[[Any, Size], Result]] = {"isolation": isolation.isolation}
+"""Measurements on three nodes, of which one gets sick."""
+
+EVERYTHING = (*PAIR, *WIDE, *TRIO)
 
 
 def parse() -> argparse.Namespace:
@@ -65,6 +68,9 @@ def measure(wanted: tuple[str, ...], size: Size) -> tuple[dict[str, Result], dic
     if set(wanted) & set(WIDE):
         with open_wide() as wide:
             take(WIDE, wanted, wide, size, results)
+    if set(wanted) & set(TRIO):
+        with isolation.open_trio() as trio:
+            take(TRIO, wanted, trio, size, results)
     return {name: results[name] for name in report.ORDER if name in results}, facts
 
 

@@ -132,12 +132,17 @@ class Wide:
         own = chart_at(node, Fernet.generate_key().decode(), [str(node.address)])
         self.chart = {**own, "rabbit_vhost": vhosts[0]}
         for url in self.urls:
-            connection = pika.BlockingConnection(pika.URLParameters(url))
-            channel = connection.channel()
-            channel.exchange_declare(MESH, exchange_type="topic", durable=True)
-            channel.queue_declare("bench.sink", durable=True, arguments={"x-max-length": 10})
-            channel.queue_bind("bench.sink", MESH, "#")
-            connection.close()
+            add_sink(url)
+
+
+def add_sink(url: str) -> None:
+    """Bind a queue that takes every event of the mesh and keeps few of them."""
+    connection = pika.BlockingConnection(pika.URLParameters(url))
+    channel = connection.channel()
+    channel.exchange_declare(MESH, exchange_type="topic", durable=True)
+    channel.queue_declare("bench.sink", durable=True, arguments={"x-max-length": 10})
+    channel.queue_bind("bench.sink", MESH, "#")
+    connection.close()
 
 
 @contextlib.contextmanager

@@ -49,6 +49,25 @@ def fragile_brokers(rabbitmq_installed: None) -> Iterator[tuple[LocalBroker, Loc
         yield pair
 
 
+@pytest.fixture(scope="session")
+def third_broker(fragile_brokers: tuple[LocalBroker, LocalBroker]) -> Iterator[LocalBroker]:
+    """One more of the same kind."""
+    with LocalBroker("127.0.0.45", password=fragile_brokers[0].password) as broker:
+        yield broker
+
+
+@pytest.fixture
+def trio(
+    fragile_brokers: tuple[LocalBroker, LocalBroker], third_broker: LocalBroker
+) -> tuple[LocalBroker, LocalBroker, LocalBroker]:
+    """Three nodes that run, and that a test may harm and has to heal."""
+    trio = (*fragile_brokers, third_broker)
+    for broker in trio:
+        if not broker.is_running:
+            broker.restart(scaled(60))
+    return trio
+
+
 @pytest.fixture
 def systems(fragile_brokers: tuple[LocalBroker, LocalBroker]) -> SystemFactory:
     """Make systems of charts on the fragile brokers, each behind a proxy."""

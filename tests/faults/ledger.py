@@ -37,6 +37,25 @@ class Verdict(NamedTuple):
         return ", ".join(f"{name} {value:,}" for name, value in self._asdict().items())
 
 
+class Account(NamedTuple):
+    """What became of one sender's events at one receiver."""
+
+    transmitted: int
+    delivered: int
+    """Each counted once."""
+    lost: int
+    duplicated: int
+    reordered: int
+
+    @property
+    def is_clean(self) -> bool:
+        """Every event was delivered once and in order."""
+        return not (self.lost or self.duplicated or self.reordered)
+
+    def __str__(self) -> str:
+        return ", ".join(f"{name} {value:,}" for name, value in self._asdict().items())
+
+
 class _Page:
     """What one receiver got of one sender; only the receiver's thread writes."""
 
@@ -95,6 +114,14 @@ class Ledger:
     def deliver(self, receiver: str, sender: str, number: int) -> None:
         """Note that a chart has handled an event."""
         self._pages[sender, receiver].deliver(number)
+
+    def account(self, sender: str, receiver: str) -> Account:
+        """How the two stand; what is under way counts as lost."""
+        page, accepted = self._pages[sender, receiver], self._accepted[sender]
+        lost = len(page.missing) + max(0, accepted - page.next)
+        return Account(
+            accepted, page.delivered - page.duplicated, lost, page.duplicated, page.reordered
+        )
 
     def is_settled(self) -> bool:
         """All that was accepted came, or at least what was sent after it."""

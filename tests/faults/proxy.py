@@ -133,6 +133,7 @@ class FaultProxy:
         self._tasks: set[asyncio.Task[None]] = set()
         self._silent: set[Direction] = set()
         self._are_confirms_silent = False
+        self._refuses = False
         self._cut_at: list[int] = []
         self.connections = 0
         """How many were accepted so far."""
@@ -217,6 +218,11 @@ class FaultProxy:
         """Drop what the broker confirms until `heal`, and let all else pass."""
         self._set_confirms(are_silent=True)
 
+    def refuse(self) -> None:
+        """Cut every connection, and each new one at once, until `heal`: nobody is at home."""
+        self._refuses = True
+        self.cut()
+
     @property
     def confirms_dropped(self) -> int:
         """How many methods that confirm or refuse were dropped, of the present connections."""
@@ -268,6 +274,7 @@ class FaultProxy:
         """Do no more harm. Connections that went silent stay silent: their bytes are lost."""
         self._silent = set()
         self._cut_at = []
+        self._refuses = False
         self._set_confirms(are_silent=False)
         self.slow_down()
 
@@ -310,6 +317,9 @@ class FaultProxy:
         link.confirms.is_closed = self._are_confirms_silent
         self._links.add(link)
         try:
+            if self._refuses:
+                link.cut()
+                return
             keep_small(broker)
             await self._loop.sock_connect(broker, tuple(self._target))
             await link.run()

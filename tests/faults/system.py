@@ -25,6 +25,7 @@ from ..broker.charts import Record, listening, make_active_object
 from ..helpers import scaled, wait_until
 from .ledger import Ledger, Verdict
 from .proxy import Direction, FaultProxy
+from .sickness import Alarm, Impostor, RejectPublish, Sickness, ThinLink
 
 HEARTBEAT_S = 2
 """Short, so that silence is noticed in 3 s; at the default of 10 s it is 15 s."""
@@ -32,6 +33,10 @@ HEARTBEAT_S = 2
 
 BURST_EVENTS = 2_000
 """Many messages' worth, and what a backlog holds of several while a broker restarts."""
+
+
+SICK_S = 6.0
+"""The longest time for which a broker is sick."""
 
 
 class Booked(Record):
@@ -203,6 +208,21 @@ class System:
         self.flush()
         return self.ledger.verdict()
 
+    def uncounted(self) -> int:
+        """Events that are lost, and that their sender has not counted as dropped; to be 0.
+
+        A sender counts an event once for each broker; it is lost for every receiver there.
+        """
+        found = 0
+        for sender in self.charts:
+            brokers = sender.nets.stats().mesh.brokers
+            for number, receiver in enumerate(self.charts):
+                if receiver is not sender:
+                    at = str(self.proxies[number % len(self.proxies)].address)
+                    lost = self.ledger.account(sender.name, receiver.name).lost
+                    found += max(0, lost - brokers[at].dropped)
+        return found
+
     def flush(self) -> None:
         """Wait until every broker has confirmed everything, and so is connected."""
         assert all(chart.nets.flush(scaled(20)) for chart in self.charts), self.describe()
@@ -239,9 +259,19 @@ def system(
 
 
 class Storm:
-    """Random faults from a seed: kills, cuts, silence, delay, thin links, frozen brokers."""
+    """Random faults from a seed: kills, cuts, silence, delay, thin links, frozen brokers.
 
-    def __init__(self, victim: System, seed: int, *, kills: bool = True) -> None:
+    Args:
+        victim: it runs.
+        seed: chooses the faults.
+        kills: whether brokers are killed, too.
+        sick: whether a broker also gets sick for so long that events are dropped for it: by a thin
+            link, an alarm, silence of confirms, a queue that rejects. Other faults lose nothing.
+    """
+
+    def __init__(
+        self, victim: System, seed: int, *, kills: bool = True, sick: bool = False
+    ) -> None:
         self._system = victim
         self._random = random.Random(seed)
         self.counts: Counter[str] = Counter()
@@ -252,9 +282,18 @@ class Storm:
             (1, self._delay),
             (1, self._throttle),
             (1, self._silence),
+            (2, self._cut_on_the_nodes_side),
         ]
         if kills:
             faults += [(4, self.kill), (1, self._kill_all), (1, self._restart)]
+        if sick:
+            faults += [
+                (2, self._thin_link),
+                (2, self._alarm),
+                (2, self._silence_of_confirms),
+                (1, self._reject_publish),
+                (1, self._lossy_link),
+            ]
         self._weights = [weight for weight, _ in faults]
         self._faults = [fault for _, fault in faults]
 
@@ -321,3 +360,29 @@ class Storm:
         proxy = self._one(self._system.proxies)
         proxy.silence(*self._random.choice([(one,) for one in Direction] + [tuple(Direction)]))
         threading.Event().wait(self._random.uniform(0.5, 4.0))
+
+    def _cut_on_the_nodes_side(self) -> None:
+        self._one(self._system.proxies).cut_on_the_nodes_side()
+
+    def _thin_link(self) -> None:
+        self._be_sick(ThinLink(self._one(self._system.proxies), self._random.uniform(2e3, 32e3)))
+
+    def _alarm(self) -> None:
+        self._be_sick(Alarm(self._one(self._system.brokers)))
+
+    def _silence_of_confirms(self) -> None:
+        self._be_sick(Impostor(self._one(self._system.proxies)))
+
+    def _reject_publish(self) -> None:
+        self._be_sick(RejectPublish(self._one(self._system.brokers)))
+
+    def _lossy_link(self) -> None:
+        self._one(self._system.proxies).slow_down(delay_s=0.05, jitter_s=0.05, loss=0.05)
+        threading.Event().wait(2.0)
+
+    def _be_sick(self, sickness: Sickness) -> None:
+        sickness.begin()
+        try:
+            threading.Event().wait(self._random.uniform(1.0, SICK_S))
+        finally:
+            sickness.end()
