@@ -10,10 +10,16 @@ from hypothesis import strategies as st
 
 from miros_rabbitmq.delivery.outbox import Batch, Outbox
 from miros_rabbitmq.delivery.refusal import Refusal
+from miros_rabbitmq.wire.sealer import Heading
 
 from .records import record
 
 REFUSAL = Refusal(406, "PRECONDITION_FAILED - whatever", is_certain=True)
+
+
+def too_large(most_bytes: int) -> Refusal:
+    text = f"message size 1000 is larger than configured max size {most_bytes}"
+    return REFUSAL._replace(text=text)
 
 
 class Refusing:
@@ -259,8 +265,8 @@ def test_what_a_broker_takes_is_learned_and_kept() -> None:
     box = broker.box
     box.post(record(b"100:" + b"x" * 300))
     box.post(record(b"101:"))
-    assert box.learn(200)
-    assert not box.learn(200), "that is no news"
+    assert box.learn(too_large(200))
+    assert not box.learn(too_large(200)), "that is no news"
     broker.run()
     assert broker.refusals == 0
     assert [number_of(one.data) for one in box.given_up] == [100]
@@ -278,10 +284,39 @@ def test_what_a_broker_takes_is_learned_and_kept() -> None:
     assert box.take() is not None
 
 
+def test_a_routing_key_that_we_may_not_use_is_learned_and_costs_no_event_of_another() -> None:
+    box = Outbox(max_events=100, max_bytes=10**6, window=9, batch_events=9, batch_bytes=1_000)
+    secret, public = Heading("a.secret", b""), Heading("public", b"")
+    for heading in (public, secret, secret, public, secret):
+        box.post(record(b"x", heading))
+    refusal = REFUSAL._replace(code=403, text="access to topic 'a.secret' in exchange 'x' refused")
+    while box.take():
+        pass
+    assert box.learn(refusal)
+    assert not box.learn(refusal)
+    assert box.is_refused("a.secret", 1)
+    assert not box.is_refused("public", 1)
+    box.connection_lost()
+    batches = [box.take(), box.take(), box.take()]
+    assert [one.heading for one in batches if one] == [public, public]
+    assert len(box.given_up) == 3
+    box.unlearn()
+    box.post(record(b"x", secret))
+    assert box.take() is not None
+
+
+def test_what_is_remembered_of_routing_keys_is_bounded() -> None:
+    box = Outbox(max_events=100, max_bytes=10**6, window=9, batch_events=9, batch_bytes=1_000)
+    for number in range(10_000):
+        box.learn(REFUSAL._replace(text=f"access to topic 'key {number}' in exchange 'x'"))
+    known = sum(box.is_refused(f"key {number}", 1) for number in range(10_000))
+    assert 0 < known < 1_000
+
+
 def test_events_that_are_too_large_give_way_even_if_nothing_else_waits() -> None:
     broker = Refusing(0, set())
     box = broker.box
-    box.learn(100)
+    box.learn(too_large(100))
     box.post(record(b"x" * 101))
     assert box.take() is None
     assert box.is_empty
