@@ -51,9 +51,9 @@ _PERSISTENT, _TRANSIENT = 2, 1
 
 _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
 
-_RELEARN_S = 600.0
-"""After this time, the next connection tries again what the broker takes: its limit may have been
-raised."""
+_RELEARN_S = 60.0
+"""For so long, what a broker does not take is given up at once. Then the next message of that kind
+is sent again, which costs a connection: a limit may have been raised, or a right given."""
 
 
 class PublisherStats(NamedTuple):
@@ -200,7 +200,7 @@ class Sender:
             self.link.name, str(self.address), self.traffic.exchange, self._report
         )
         self._nacks = Nacks(self._limits.nack_attempts)
-        self._given_up, self._searches = Bursts(), Bursts()
+        self._given_up, self._searches, self._limits_said = Bursts(), Bursts(), Bursts()
         # What the broker said when it told how much it takes, and when that was.
         self._limit_words = ""
         self._learned_s = math.inf
@@ -549,6 +549,7 @@ class Sender:
             batch = self._outbox.take()
             if self._outbox.given_up:
                 self._note_given_up(self._limit_words)
+                self._unlearn_if_old()
                 self._changed.notify_all()
             if batch is None:
                 return False
@@ -602,6 +603,9 @@ class Sender:
         if channel is None or not channel.is_open or not self._schedule.is_ready:
             return
         with self._lock:
+            if self._outbox.is_refused(routing_key, len(body)):
+                self._unlearn_if_old()
+                return
             self._outbox.skip_tag()
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
@@ -636,9 +640,6 @@ class Sender:
         self._publishing = wire.publishing(channel, outbound, self._on_ack)
         self._writes_here = wire.writes_from_any_thread
         with self._changed:
-            if time.monotonic() - self._learned_s > _RELEARN_S:
-                self._outbox.unlearn()
-                self._learned_s = math.inf
             if not self._is_held:
                 self._schedule.on_ready()
             self._was_ready = True
@@ -673,14 +674,11 @@ class Sender:
             how many records were dropped because the connection is lost.
         """
         outbox, now_s = self._outbox, time.monotonic()
-        most_bytes = refusal.most_bytes
-        if most_bytes is not None and outbox.learn(most_bytes):
+        if outbox.learn(refusal):
             self._learned_s, self._limit_words = now_s, str(refusal)
             self.link.come_back_soon()
-            self._warn(
-                f"the broker takes no message of more than {most_bytes} bytes ({refusal}); sending "
-                "again in messages that it takes"
-            )
+            if self._limits_said.note(1, now_s) is not None:
+                self._warn(f"the broker refused a message ({refusal}); sending what it takes")
             return outbox.connection_lost()
         if not outbox.unconfirmed:
             return outbox.connection_lost()  # what it refuses is never sent again
@@ -694,6 +692,11 @@ class Sender:
             )
         self._note_given_up(str(refusal))
         return dropped
+
+    def _unlearn_if_old(self) -> None:
+        """Forget what the broker does not take, if that may have changed. Called with the lock."""
+        if time.monotonic() - self._learned_s >= _RELEARN_S:
+            self._outbox.unlearn()
 
     def _note_given_up(self, words: str) -> None:
         """Count the records that the outbox has given up, and say so. Called with the lock."""
