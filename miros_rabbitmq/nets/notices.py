@@ -14,6 +14,7 @@ Notices are numbered on their own, and never reach a chart. A node tells
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
@@ -50,7 +51,7 @@ announcements."""
 _MINUTE_S = 60.0
 
 _MOST_CLOCKS = 16
-"""The most senders that are told in a minute that their clock differs."""
+"""The most senders that are told between two announcements that their clock differs."""
 
 _TROUBLE_S = 600.0
 """A stuck chart of another node is said once in this time."""
@@ -128,7 +129,9 @@ class Notices:
         self._paths: WeakKeyDictionary[Sender, _Path] = WeakKeyDictionary()
         self._keys = RecentKeys()
         # In the receiver's reactor.
-        self._clocks_told = Lately(_MINUTE_S, _MOST_CLOCKS)
+        self._clocks_told = Lately(announce_s, _MOST_CLOCKS)
+        # The latest of these, for brokers that are connected later; read by the other reactor.
+        self._clocks: deque[tuple[float, Notice]] = deque(maxlen=_MOST_CLOCKS)
         self._clock_said = Lately(_MINUTE_S, 1)
         self._trouble_said = Lately(_TROUBLE_S, _MOST_TROUBLES)
         # The sender to the own broker, once there is one, and whether this node can hear answers.
@@ -156,6 +159,10 @@ class Notices:
             path = self._paths[sender] = _Path(self._announce_s / _TAILS_AN_ANNOUNCEMENT)
         self._announce(sender, path)
         self._watch(sender, path)
+        now_s = time.monotonic()
+        for told_s, notice in list(self._clocks):
+            if now_s - told_s < self._announce_s:
+                self._send(sender, notice, LISTENER_KEY)
 
     def _announce(self, sender: Sender, path: _Path) -> None:
         if not sender.is_connected:
@@ -253,9 +260,15 @@ class Notices:
                 own.link.call_soon(lambda: self._tell_own(own))
 
     def on_wrong_clock(self, epoch: bytes, ahead_ms: int) -> None:
-        """Tell a sender that its events are rejected here for their time, now and then."""
-        if self._clocks_told.may(epoch, time.monotonic()):
-            self.tell_all(tell_clock(WrongClock(epoch, ahead_ms)))
+        """Tell a sender that its events are rejected here for their time, now and then.
+
+        It may not hear it at once: a node that starts may send before it listens.
+        """
+        now_s = time.monotonic()
+        if self._clocks_told.may(epoch, now_s):
+            notice = tell_clock(WrongClock(epoch, ahead_ms))
+            self._clocks.append((now_s, notice))
+            self.tell_all(notice)
 
     def _hear_clock(self, notice: Notice) -> None:
         wrong = told_clock(notice)

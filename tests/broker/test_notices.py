@@ -94,6 +94,8 @@ def test_a_sender_tells_a_broker_only_of_events_that_this_broker_has_settled(
         arguments = {
             **arguments_for(broker_a, key=KEY, limits=limits, tx_routing_key="settled"),
             "addresses": [str(broker_a.address), str(proxy.address)],
+            # Otherwise it would hear of the same broker by its own address, too.
+            "accept_unknown_peers": False,
         }
         sender, _ = make_active_object("sender", **arguments)
         near, near_heard = make_active_object(
@@ -146,7 +148,7 @@ def test_a_sender_whose_clock_differs_is_told_by_those_who_reject_its_events(
     sender, _ = make_active_object(
         "sender", **arguments_for(broker_a, broker_b, key=KEY, max_age_s=30)
     )
-    other = arguments_for(broker_b, broker_a, key=KEY, max_age_s=30)
+    other = arguments_for(broker_b, broker_a, key=KEY, max_age_s=30, limits=LIMITS)
     with victim("other", other, clock_s) as one, running(sender, peers=1):
 
         def is_told() -> bool:

@@ -287,7 +287,7 @@ def test_the_numbers_of_others_are_for_who_counts_their_events() -> None:
 # Clocks.
 
 
-def test_who_is_rejected_for_its_clock_is_told_at_all_brokers_once_a_minute(
+def test_who_is_rejected_for_its_clock_is_told_at_all_brokers_now_and_then(
     now_s: list[float],
 ) -> None:
     node = Node()
@@ -298,9 +298,24 @@ def test_who_is_rejected_for_its_clock_is_told_at_all_brokers_once_a_minute(
         assert node.said(sender) == [(LISTENER_KEY, tell_clock(wrong))]
     node.notices.on_wrong_clock(b"v" * 16, -5)
     assert len(node.other.told) == 2
-    now_s[0] += 60
+    now_s[0] += 30
     node.notices.on_wrong_clock(*wrong)
     assert len(node.other.told) == 3
+
+
+def test_a_broker_that_is_connected_soon_after_is_told_then(now_s: list[float]) -> None:
+    node = Node()
+    node.other.is_connected = False
+    wrong = WrongClock(b"w" * 16, 312_000)
+    node.notices.on_wrong_clock(*wrong)
+    assert node.said(node.other) == []
+    node.other.is_connected = True
+    now_s[0] += 29
+    node.connect(node.other)
+    assert node.said(node.other) == [(LISTENER_KEY, tell_clock(wrong))]
+    now_s[0] += 1
+    node.connect(node.other)
+    assert len(node.other.told) == 1
 
 
 def test_made_up_epochs_make_a_node_tell_few(now_s: list[float]) -> None:
