@@ -95,7 +95,8 @@ class Hooks:
         on_change: called when a connection has changed its state.
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
-        on_notice: called with each notice of another node, except those of neighbours.
+        on_notice: called with each notice of another node, except for those that the network
+            itself takes.
         on_lag: called with a broker and whether events have waited for it for more than a second:
             about twice a second while they have, and once when they have no longer.
         report: takes problems of delivery.
@@ -158,11 +159,14 @@ class TopicNetwork:
         self._notices: Notices | None = None
         if spec.has_notices:
             self._notices = Notices(
+                name,
                 self._seal_notice,
                 spec.tx_key,
                 settings.limits.announce_s,
+                self,
                 hooks.notice or _nothing,
                 hooks.on_notice,
+                hooks.report,
             )
         # Held from numbering an envelope until every sender has it, so that all of them send in
         # the same order. Also held while the set of senders changes. Reentrant: in the middle of a
@@ -195,9 +199,41 @@ class TopicNetwork:
         return self._own_epochs
 
     @property
+    def epoch(self) -> bytes:
+        """The epoch of the present start."""
+        return self._sealer.epoch
+
+    @property
+    def transmitted(self) -> int:
+        """How many events `transmit` has accepted."""
+        return self._transmitted
+
+    @property
     def senders(self) -> dict[Address, Sender]:
         """The sender to each broker; a copy."""
         return dict(self._senders)
+
+    def settled_numbers(self, sender: Sender) -> dict[str, int] | None:
+        """The last number by each routing key; `None` unless a broker has settled all of them.
+
+        Settled is what it has confirmed, and what was given up for it. Returns at once: `None`,
+        too, while an event is being posted.
+        """
+        # A reactor never waits for a lock that a chart may hold in a handler of a signal.
+        if not self._order.acquire(blocking=False):
+            return None
+        try:
+            stats = sender.stats()
+            if stats.waiting or stats.unconfirmed:
+                return None
+            return self._sealer.last_numbers()
+        finally:
+            self._order.release()
+
+    def tell_all(self, notice: Notice) -> None:
+        """Send a notice to all brokers that are connected now; does nothing without notices."""
+        if self._notices is not None:
+            self._notices.tell_all(notice)
 
     def start_receiver(self, url: AmqpUrl) -> Receiver:
         """Begin to consume at the node's own broker."""
@@ -209,6 +245,8 @@ class TopicNetwork:
             own_epochs=self._own_epochs,
             admit=hooks.admit,
             on_notice=notices.take if notices is not None else None,
+            on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
+            report=hooks.report,
         )
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
@@ -229,6 +267,7 @@ class TopicNetwork:
             self._on_receiver_state,
             hooks.watch,
         )
+        self._taker.use_timer(self.receiver.link.call_later)
         self.receiver.link.start()
         return self.receiver
 
@@ -484,6 +523,8 @@ class TopicNetwork:
         for link in links:
             if not link.wait_for_end(max(0.0, deadline_s - time.monotonic())):
                 logger.warning("%s has not ended in time and is left behind", link.name)
+        if self._taker and self.receiver and self.receiver.link.wait_for_end(0.0):
+            self._taker.end()
 
     def stats(self) -> NetworkStats:
         """The counters of this network."""
@@ -516,6 +557,7 @@ class TopicNetwork:
             consumer_connection=consumer.connection if consumer else "",
             queue=consumer.queue if consumer else "",
             queue_messages=consumer.queue_messages if consumer else 0,
+            unread=consumer.unread if consumer else 0,
         )
 
 
