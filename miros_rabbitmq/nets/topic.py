@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
 from ..amqp.reactor import Reactor
 from ..amqp.receiver import Receiver, Source
-from ..amqp.sender import Sender, Traffic
+from ..amqp.sender import Sender, Traffic, Vet
 from ..amqp.sinks import Sink
 from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
@@ -31,6 +31,7 @@ from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
 from ..wire.sealer import Sealer
 from .notices import Notices
+from .redirection import Redirection
 from .settings import Settings
 from .stats import DropReason, NetworkStats
 
@@ -96,6 +97,7 @@ class Hooks:
             connect, and now and then; `None` to send none.
         on_notice: called with each notice of another node, except those of neighbours.
         report: takes the problems of delivery that the network's parts notice.
+        vet: looks at each new connection of a sender before anything is sent on it.
     """
 
     sink: Sink
@@ -104,6 +106,7 @@ class Hooks:
     notice: Callable[[], Notice | None] | None = None
     on_notice: Callable[[Notice], object] | None = None
     report: Report = report_to_nobody
+    vet: Vet | None = None
 
 
 class TopicNetwork:
@@ -164,6 +167,9 @@ class TopicNetwork:
         self._order = threading.RLock()
         # Replaced as a whole when it changes, so that reading it needs no lock.
         self._senders: dict[Address, Sender] = {}
+        # Those of the senders that get what is posted, all but spares. Replaced as a whole.
+        self._posted_to: tuple[Sender, ...] = ()
+        self._redirection = Redirection()
         # The counters of senders that are gone.
         self._former: Counter[str] = Counter()
         self._former_drops: Counter[DropReason] = Counter()
@@ -240,6 +246,7 @@ class TopicNetwork:
                 self._reactors.tx,
                 lambda: self._on_sender_state(sender),
                 self._hooks.report,
+                self._hooks.vet,
             )
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
@@ -247,6 +254,8 @@ class TopicNetwork:
             # The newest first, and so the own broker last: senders are woken in this order, and
             # copies with the longest way should leave first.
             self._senders = {url.address: sender, **self._senders}
+            self._redirection.add(url.address, self._transmitted)
+            self._posted_to = self._redirection.posted_to(self._senders)
 
     def remove_broker(self, address: Address) -> int:
         """Stop publishing to a broker; returns when its sender has ended, within seconds.
@@ -259,6 +268,8 @@ class TopicNetwork:
             if sender is None:
                 return 0
             self._senders = {at: one for at, one in self._senders.items() if at != address}
+            self._redirection.remove(address)
+            self._posted_to = self._redirection.posted_to(self._senders)
         sender.stop()
         sender.link.wait_for_end()
         self._wake_all()
@@ -283,6 +294,26 @@ class TopicNetwork:
                 )
             )
         return left
+
+    def share(self, spare_of: Mapping[Address, Address]) -> bool:
+        """Post to some brokers only, and move what waits for the others.
+
+        Args:
+            spare_of: the brokers to post nothing to, and the one that is used in place of each.
+
+        Returns:
+            whether that is done; False if other threads post meanwhile: to be called again soon.
+        """
+        # The thread of the senders calls this. It must not wait for a thread that may be inside the
+        # handler of a signal.
+        if not self._order.acquire(timeout=_SHARE_PATIENCE_S):
+            return False
+        try:
+            self._redirection.share(spare_of, self._senders, self._transmitted)
+            self._posted_to = self._redirection.posted_to(self._senders)
+        finally:
+            self._order.release()
+        return True
 
     def _on_sender_state(self, sender: Sender) -> None:
         if self._notices is not None and sender.link.state is SessionState.READY:
@@ -329,7 +360,7 @@ class TopicNetwork:
             with self._order:
                 if self._is_ending:
                     raise NetworkStopped(f"{self._name} was stopped")
-                senders = self._senders.values()
+                senders = self._posted_to
                 if all(sender.has_room for sender in senders):
                     draft = self._sealer.seal(self._kind, plain, key)
                     if self._is_ending:
@@ -384,11 +415,15 @@ class TopicNetwork:
         """
         timeout_s = self._settings.transmit_timeout if timeout is None else timeout
         deadline_s = time.monotonic() + timeout_s
-        flushed = [
-            sender.flush(max(0.0, deadline_s - time.monotonic()), if_absent=if_absent)
-            for sender in self.senders.values()
-        ]
-        return all(flushed)
+        while True:
+            posted_to = self._posted_to
+            flushed = [
+                sender.flush(max(0.0, deadline_s - time.monotonic()), if_absent=if_absent)
+                for sender in self.senders.values()
+            ]
+            # If a spare has taken over meanwhile, it is the one to wait for.
+            if posted_to is self._posted_to or time.monotonic() >= deadline_s:
+                return all(flushed)
 
     def send_everything(self) -> None:
         """Have all senders send what waits, without a wait for the next beat; returns at once."""
@@ -425,7 +460,11 @@ class TopicNetwork:
 
     def stats(self) -> NetworkStats:
         """The counters of this network."""
-        brokers = {str(at): sender.stats() for at, sender in self.senders.items()}
+        spare_of = self._redirection.spare_of
+        brokers = {
+            str(at): sender.stats()._replace(spare_of=str(spare_of.get(at, "")))
+            for at, sender in self.senders.items()
+        }
         former = self._former
         receiver = self.receiver
         consumer = None
@@ -455,6 +494,9 @@ class TopicNetwork:
             queue=consumer.queue if consumer else "",
         )
 
+
+_SHARE_PATIENCE_S = 0.05
+"""How long to wait for threads that post. Each needs a fraction of a millisecond."""
 
 _CUT_S = 1.0
 """How long a connection may take to end after it is cut: the reactor has others to serve, too."""

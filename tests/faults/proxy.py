@@ -156,6 +156,11 @@ class FaultProxy:
         """Delay each chunk, and let no more than so many bytes pass; 0 is no limit."""
         self._delay_s, self._bytes_a_second = delay_s, bytes_a_second
 
+    def lead_to(self, target: Address) -> None:
+        """Forward new connections to another broker, and reset those to the former one."""
+        self._target = target
+        self.cut()
+
     def heal(self) -> None:
         """Do no more harm. Connections that went silent stay silent: their bytes are lost."""
         self._silent = set()
