@@ -21,6 +21,7 @@ import pika.channel
 import pika.exceptions
 import pika.spec
 
+from ..delivery import intake
 from ..delivery.allowance import Allowance
 from ..delivery.bursts import Bursts
 from ..delivery.nacks import CALM_S, Nacks
@@ -85,6 +86,9 @@ class PublisherStats(NamedTuple):
     oldest_s: float = 0.0
     """For how long the oldest event has waited to be confirmed, in seconds, at the last look: about
     twice a second while a chart sends."""
+    spare_of: str = ""
+    """The address to which events go instead, as it leads to the same broker or cluster; empty if
+    they go to this one."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,10 @@ class _Tally:
     dropped_in_burst: int = 0
 
 
+Vet = Callable[["Sender", Callable[[], object]], object]
+"""Looks at a new connection of a sender, and then calls a function."""
+
+
 class Sender:
     """Sends records to one exchange of one broker.
 
@@ -160,6 +168,8 @@ class Sender:
         on_state: called when the state has changed, in the thread that changed it. It must return
             at once and must not raise.
         report: takes the problems that the sender notices.
+        vet: called with the sender and a function when a connection is there, in the reactor's
+            thread. Nothing is sent on this connection before the function was called.
     """
 
     def __init__(
@@ -170,6 +180,7 @@ class Sender:
         reactor: Reactor,
         on_state: Callable[[], object] | None = None,
         report: Report = report_to_nobody,
+        vet: Vet | None = None,
     ) -> None:
         self.traffic = traffic
         self._report = report
@@ -177,6 +188,7 @@ class Sender:
         self._limits = endpoint.limits
         self._tell_state = on_state
         self._report = report
+        self._vet = vet
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
@@ -277,6 +289,30 @@ class Sender:
                 # pending.
                 self.link.call_soon(lambda: self._on_wake(others))
                 self._schedule.wake_pending = True
+
+    def backlog(self) -> list[intake.Record]:
+        """What waits and what is not confirmed, in order."""
+        with self._lock:
+            self._schedule.take_in()
+            return self._outbox.held
+
+    def hand_over(self) -> list[intake.Record]:
+        """Give away what waits and what is not confirmed, in order: another sender has to send it.
+
+        Here it counts as settled, so that nobody waits for it. The caller sees to it that nothing
+        is posted meanwhile.
+        """
+        with self._changed:
+            self._schedule.take_in()
+            records = self._outbox.hand_over()
+            self._changed.notify_all()
+        return records
+
+    def take_over(self, records: Sequence[intake.Record]) -> None:
+        """Send records of another sender, before all that wait here; they may exceed the limits."""
+        with self._lock:
+            self._schedule.put_first(records)
+        self.wake()
 
     def publish_aside(self, body: bytes, routing_key: str, expires_s: float) -> None:
         """Publish a message without the FIFO and with another key, if the broker takes it now.
@@ -616,9 +652,15 @@ class Sender:
         channel.add_on_return_callback(self._on_return)
 
         def confirm() -> None:
-            channel.confirm_delivery(self._on_confirm, lambda _: self.link.set_up_done())
+            channel.confirm_delivery(self._on_confirm, lambda _: self._have_vetted(channel))
 
         declare_exchange(channel, self.traffic.exchange, self.link.guarded(channel, confirm))
+
+    def _have_vetted(self, channel: pika.channel.Channel) -> None:
+        if self._vet is None:
+            self.link.set_up_done()
+        else:
+            self._vet(self, self.link.guarded(channel, self.link.set_up_done))
 
     def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
         """Leave it to the link: nothing that a sender asks for is its own."""

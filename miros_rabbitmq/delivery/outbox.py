@@ -184,6 +184,29 @@ class Outbox:
         self._measure()
         return dropped
 
+    def put_first(self, records: Sequence[Record]) -> None:
+        """Put records before those that wait, even if there is no room for them."""
+        self._waiting.extendleft(reversed(records))
+        self._bytes += _size(records)
+        self._measure()
+
+    @property
+    def held(self) -> list[Record]:
+        """All records: those that are unconfirmed, if they would be sent again, then the others."""
+        unconfirmed = self._unconfirmed.values() if self._resend else ()
+        return [record for records in (*unconfirmed, self._waiting) for record in records]
+
+    def hand_over(self) -> list[Record]:
+        """Give all records away, as `held` has them. Confirms of these change nothing any more."""
+        records = self.held
+        self._waiting.clear()
+        self._bytes = 0
+        if self._resend:
+            self._unconfirmed.clear()
+            self._unconfirmed_events = self._unconfirmed_bytes = 0
+        self._measure()
+        return records
+
     def take(self) -> Batch | None:
         """Take the next message to send, unless nothing waits or the window is full.
 

@@ -7,7 +7,7 @@ there is nothing to send.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ..amqp.reactor import Lane, Reactor, Timer
@@ -57,7 +57,7 @@ class BrokerWatch:
         limits: the times and rates.
         reactor: that of the senders; its thread takes the looks.
         senders: returns the senders by address.
-        own: returns the address of the node's own broker, if it has one.
+        apart: returns the brokers that are no measure for the others: the own one, and spares.
         waits: whether a slow broker makes ``transmit`` wait all the same.
         report: takes what has begun and ended.
         on_lag: called with an address and whether events have waited there for more than a second:
@@ -70,7 +70,7 @@ class BrokerWatch:
         limits: Limits,
         reactor: Reactor,
         senders: Callable[[], Mapping[Address, Sender]],
-        own: Callable[[], Address | None],
+        apart: Callable[[], Collection[Address]],
         *,
         waits: bool,
         report: Report,
@@ -82,7 +82,7 @@ class BrokerWatch:
         self._limits = limits
         self._reactor = reactor
         self._senders = senders
-        self._own = own
+        self._apart = apart
         self._waits = waits
         self._report = report
         self._on_lag = on_lag
@@ -116,9 +116,9 @@ class BrokerWatch:
             self.is_on = True
             lane.call_soon(self._begin)
 
-    def is_sluggish(self, address: Address, sender: Sender) -> bool:
+    def is_sluggish(self, sender: Sender) -> bool:
         """Tell whether a broker takes so little that it is sick, if anything waits for it."""
-        course = self._slowness.courses.get(address)
+        course = self._slowness.courses.get(sender.address)
         if course is None:
             return True  # nothing was confirmed since it was added, or it would have been looked at
         return course.is_sluggish(sender.drain_since(course.base, self._reactor.clock()))
@@ -136,7 +136,7 @@ class BrokerWatch:
             return
         now_s = self._reactor.clock()
         looks = {address: sender.look() for address, sender in senders.items()}
-        changes = self._slowness.look(now_s, looks, self._own())
+        changes = self._slowness.look(now_s, looks, self._apart())
         courses = self._slowness.courses
         for address, sender in senders.items():
             course = courses[address]

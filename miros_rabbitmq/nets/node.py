@@ -32,6 +32,7 @@ from ..worker import Worker
 from .problem_hub import ProblemHub
 from .settings import Settings
 from .snoops import Snoops
+from .spares import Spares
 from .stats import DropReason, NetsStats
 from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
@@ -151,6 +152,8 @@ class Node:
             self.problems.open()
             mesh, snoops = self.mesh, self.snoops
             receiver = mesh.start_receiver(own_url)
+            self._spares.start()
+            self._spares.add(own_url.address, is_own=True)
             mesh.add_broker(own_url)
             end_with_program(self, Stage.NETWORKS)
             self.phase = Phase.RUNNING
@@ -225,6 +228,7 @@ class Node:
         for snoop in self.snoops:
             snoop.close()
         mesh.flush(max(0.0, deadline_s - time.monotonic()), if_absent=False)
+        self._spares.stop()
         # One time for all that follows, and for all nodes of a program that ends.
         goodbye_s = deadline_s + _GOODBYE_S
         mesh.stop(_rest_s(goodbye_s))
@@ -331,11 +335,25 @@ class Node:
             on_notice=self._hear if settings.accept_unknown_peers else None,
             report=self.problems.report,
             watch=self.watch,
+            vet=lambda sender, proceed: spares.vet(sender, proceed),
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
         snoops = Snoops(
             settings, self.name, self._reactors, self.terminal, self._teller, self.problems.report
         )
+
+        def share(spare_of: Mapping[Address, Address]) -> bool:
+            networks = (mesh, *snoops)
+            return all(network.share(spare_of) for network in networks)
+
+        spares = Spares(
+            self.name,
+            self._reactors.tx,
+            lambda: mesh.senders,
+            share,
+            self.problems.report,
+        )
+        self._spares = spares
         return mesh, snoops
 
     def _announcement(self) -> Notice | None:
@@ -371,7 +389,10 @@ class Node:
             mesh=replace(mesh, dropped=dropped),
             snoop_trace=self.snoops.trace.stats(),
             snoop_spy=self.snoops.spy.stats(),
-            peers=self.membership.peers(),
+            peers=tuple(
+                replace(peer, spare_of=self._spares.spare_of.get(peer.address))
+                for peer in self.membership.peers()
+            ),
             stuck=self._stuck(),
             io=io_name(),
         )
@@ -385,6 +406,11 @@ class Node:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
+            by_user = any(
+                peer.source.by_user and peer.address == url.address
+                for peer in self.membership.peers()
+            )
+            self._spares.add(url.address, by_user=by_user)
             self.mesh.add_broker(url)
             for snoop in self.snoops:
                 snoop.add_broker(url)
@@ -395,6 +421,7 @@ class Node:
                 return 0
             self._members = [member for member in self._members if member != url]
         # Without the lock, because a sender in the middle of a connection attempt may take a while.
+        self._spares.remove(url.address)
         for snoop in self.snoops:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)

@@ -87,7 +87,7 @@ class Watched:
             LIMITS,
             self.reactor,
             lambda: self.senders,
-            lambda: None,
+            lambda: (),
             waits=waits,
             report=self.problems.append,
             on_lag=lambda address, lags: self.lags.append((address, lags)),
@@ -224,10 +224,10 @@ def test_an_error_ends_the_looks_and_the_next_event_begins_them_anew(
 
 
 def test_a_broker_is_sluggish_by_what_it_takes(watched: Watched) -> None:
-    assert watched.watch.is_sluggish(SICK, watched.senders[SICK])
+    assert watched.watch.is_sluggish(watched.senders[SICK])
     watched.watch.wake()
     wait_until(lambda: watched.sick.looks > 0)
-    assert watched.watch.is_sluggish(SICK, watched.senders[SICK])
+    assert watched.watch.is_sluggish(watched.senders[SICK])
     for drain in (Drain(LIMITS.slow_events, 0.0), Drain(0.0, LIMITS.slow_bytes)):
         watched.sick.drain = drain
-        assert not watched.watch.is_sluggish(SICK, watched.senders[SICK])
+        assert not watched.watch.is_sluggish(watched.senders[SICK])
