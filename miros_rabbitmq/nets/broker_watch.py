@@ -24,9 +24,9 @@ _LOOK_S = 0.5
 _LOOKS_IN_A_LIMIT = 8
 """At least so many looks are taken in each of the limits that they serve."""
 
-_RESTS_AFTER_S = 5.0
+_RESTS_AFTER_S = 6.0
 """Looks go on for this long after everything was confirmed, so that a chart which sends now and
-then does not begin them each time."""
+then does not begin them each time, and tells its last numbers when it falls silent."""
 
 _LAGS_AFTER_S = 1.0
 """From here on, traffic that nobody waits for is to leave the way to a broker alone."""
@@ -60,6 +60,7 @@ class BrokerWatch:
         apart: returns the brokers that are no measure for the others: the own one, and spares.
         waits: whether a slow broker makes ``transmit`` wait all the same.
         report: takes what has begun and ended.
+        on_look: called with each sender at each look.
         on_lag: called with an address and whether events have waited there for more than a second:
             at each look while they have, and once when they have no longer.
     """
@@ -74,6 +75,7 @@ class BrokerWatch:
         *,
         waits: bool,
         report: Report,
+        on_look: Callable[[Sender], object],
         on_lag: Callable[[Address, bool], object],
     ) -> None:
         self.is_on = False
@@ -85,6 +87,7 @@ class BrokerWatch:
         self._apart = apart
         self._waits = waits
         self._report = report
+        self._on_look = on_look
         self._on_lag = on_lag
         shortest_s = min(limits.absent_after_s, limits.slow_after_s, limits.behind_after_s)
         self._look_s = min(_LOOK_S, shortest_s / _LOOKS_IN_A_LIMIT)
@@ -145,6 +148,7 @@ class BrokerWatch:
             )
             sender.judge(course.condition, course.oldest_s, yields=yields)
             self._note_lag(address, lags=course.oldest_s >= _LAGS_AFTER_S)
+            self._on_look(sender)
         for change in changes:
             self._tell(change, senders[change.address], courses[change.address], now_s)
         for address in self._said.keys() - courses.keys():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import os
 import threading
 import time
@@ -27,7 +28,7 @@ from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import MESH, Envelope
-from ..wire.notice import Notice, announce_broker, announced_broker
+from ..wire.notice import Notice, Trouble, announce_broker, announced_broker, tell_trouble
 from ..worker import Worker
 from .problem_hub import ProblemHub
 from .settings import Settings
@@ -37,7 +38,7 @@ from .stats import DropReason, NetsStats
 from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
-from .watch import Busy, Stuck, Watch
+from .watch import Busy, ChartTrouble, Stuck, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -106,7 +107,12 @@ class Node:
         self._make_locks()
         self.membership = self._make_membership()
         self.watch = Watch(
-            name, MESH, events.all_busy, settings.limits, report=self.problems.report
+            name,
+            MESH,
+            events.all_busy,
+            settings.limits,
+            report=self.problems.report,
+            on_trouble=self._tell_trouble,
         )
         """Watches whether the chart takes its events."""
         self.mesh, self.snoops = self._make_networks()
@@ -355,6 +361,13 @@ class Node:
         )
         self._spares = spares
         return mesh, snoops
+
+    def _tell_trouble(self, trouble: ChartTrouble) -> None:
+        """Tell other nodes that this chart is stuck: it cannot say so itself."""
+        if not trouble.is_over:
+            seconds = math.ceil(trouble.seconds)
+            told = Trouble(trouble.name, trouble.state, seconds, trouble.waiting)
+            self.mesh.tell_all(tell_trouble(told))
 
     def _announcement(self) -> Notice | None:
         """The notice that tells other nodes which broker is this node's own; `None` for none."""

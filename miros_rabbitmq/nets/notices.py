@@ -41,9 +41,6 @@ from .tails import RecentKeys, Tail
 
 logger = RelayedLogger(__name__)
 
-_LOOK_S = 1.0
-"""How often a node looks whether it has fallen silent, and tells its last numbers if so."""
-
 _TAILS_AN_ANNOUNCEMENT = 6
 """A node that falls silent again and again tells its last numbers at most so often between two
 announcements."""
@@ -88,7 +85,7 @@ class _Path:
     def __init__(self, least_s: float) -> None:
         self.tail = Tail(least_s)
         # Whether a timer is set.
-        self.will_announce = self.will_look = False
+        self.will_announce = False
 
 
 class Notices:
@@ -102,7 +99,8 @@ class Notices:
         posts: the events that the node sends.
         notice: returns the notice for the brokers of others; `None` to send none.
         on_notice: called with each notice of another node that is not for this object.
-        report: is told that others reject this node's events for its clock.
+        report: is told that others reject this node's events for its clock, and of charts of
+            others that are stuck.
     """
 
     def __init__(
@@ -120,7 +118,6 @@ class Notices:
         self._seal = seal
         self._tx_key = tx_key
         self._announce_s = announce_s
-        self._look_s = min(_LOOK_S, announce_s)
         self._posts = posts
         self._notice = notice
         self._on_notice = on_notice
@@ -158,7 +155,6 @@ class Notices:
         if path is None:
             path = self._paths[sender] = _Path(self._announce_s / _TAILS_AN_ANNOUNCEMENT)
         self._announce(sender, path)
-        self._watch(sender, path)
         now_s = time.monotonic()
         for told_s, notice in list(self._clocks):
             if now_s - told_s < self._announce_s:
@@ -172,6 +168,7 @@ class Notices:
             sender.link.call_later(self._announce_s, lambda: self._announce_again(sender, path))
         path.tail.ask()
         self._tell(sender)
+        self.look(sender)
 
     def _announce_again(self, sender: Sender, path: _Path) -> None:
         path.will_announce = False
@@ -202,17 +199,14 @@ class Notices:
         own.patient = not self._neighbours.are_there(now_s)
         return self._neighbours.announcement(now_s)
 
-    def _watch(self, sender: Sender, path: _Path) -> None:
-        if not path.will_look:
-            path.will_look = True
-            sender.link.call_later(self._look_s, lambda: self._look(sender, path))
+    def look(self, sender: Sender) -> None:
+        """Tell a broker the last numbers, if it is time to and the broker has settled them all.
 
-    def _look(self, sender: Sender, path: _Path) -> None:
-        """Tell a broker the last numbers, if it is time to and the broker has settled them all."""
-        path.will_look = False
-        if not sender.is_connected:
+        To be called about twice a second while the node sends, and for some seconds after that.
+        """
+        path = self._paths.get(sender)
+        if path is None or not sender.is_connected:
             return
-        self._watch(sender, path)
         sent, now_s = self._posts.transmitted, time.monotonic()
         if not path.tail.is_due(sent, now_s):
             return
@@ -293,12 +287,15 @@ class Notices:
         trouble = told_trouble(notice)
         if trouble is None or not self._trouble_said.may(trouble.chart, time.monotonic()):
             return
-        state = f" of the state {trouble.state!r}" if trouble.state else ""
-        logger.warning(
-            "%s: the chart %r says that it has been in a handler%s for %s s; %s events wait for it",
-            self._name,
-            trouble.chart,
-            state,
-            f"{trouble.seconds:,}",
-            f"{trouble.depth:,}",
-        )
+        if trouble.seconds:
+            kind = ProblemKind.STUCK_CHART
+            state = f" of the state {trouble.state!r}" if trouble.state else ""
+            what = (
+                f"has been in a handler{state} for {trouble.seconds:,} s; {trouble.depth:,} events"
+            )
+        else:
+            kind = ProblemKind.QUEUE
+            what = f"has a queue that is nearly full; {trouble.depth:,} messages"
+        text = f"the chart {trouble.chart!r} says that it {what} wait for it"
+        logger.warning("%s: %s", self._name, text)
+        self._report(DeliveryProblem(kind, trouble.chart, text))

@@ -196,6 +196,7 @@ class TopicNetwork:
                 self._no_measure,
                 waits=settings.on_full == "wait",
                 report=hooks.report,
+                on_look=self._notices.look if self._notices is not None else _ignore,
                 on_lag=hooks.on_lag or _ignore,
             )
 

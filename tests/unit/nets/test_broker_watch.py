@@ -80,6 +80,7 @@ class Watched:
         self.good, self.sick = FakeSender(GOOD), FakeSender(SICK)
         self.senders: dict[Address, Any] = {GOOD: self.good, SICK: self.sick}
         self.problems: list[DeliveryProblem] = []
+        self.looked_at: list[Any] = []
         self.lags: list[tuple[Address, bool]] = []
         self.reactor = Reactor("reactor of a test")
         self.watch = BrokerWatch(
@@ -90,6 +91,7 @@ class Watched:
             lambda: (),
             waits=waits,
             report=self.problems.append,
+            on_look=self.looked_at.append,
             on_lag=lambda address, lags: self.lags.append((address, lags)),
         )
         self.watch.start()
@@ -131,6 +133,7 @@ def test_looks_end_when_everything_is_confirmed_and_begin_again(watched: Watched
     wait_until(lambda: not watched.watch.is_on)
     looks = watched.good.looks
     assert looks > 1
+    assert watched.looked_at.count(watched.good) == looks
     watched.good.shows = IDLE._replace(posted=1)
     watched.watch.wake()
     wait_until(lambda: watched.good.looks > looks + 10)

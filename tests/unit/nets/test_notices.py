@@ -45,7 +45,6 @@ class FakeSender:
         self.wakes = 0
         self.told: list[tuple[str, bytes]] = []
         self.later: list[Callable[[], object]] = []
-        self.looks: list[Callable[[], object]] = []
 
     def wake(self) -> None:
         self.wakes += 1
@@ -54,13 +53,8 @@ class FakeSender:
         callback()
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> None:
-        (self.looks if delay_s == 1.0 else self.later).append(callback)
-        assert delay_s in (1.0, 30.0)
-
-    def look(self) -> None:
-        """Let a second pass."""
-        self.looks.pop()()
-        assert len(self.looks) == self.is_connected, "one timer, however often"
+        self.later.append(callback)
+        assert delay_s == 30.0
 
     def publish_aside(self, body: bytes, routing_key: str, expires_s: float) -> None:
         assert expires_s == 30.0
@@ -118,6 +112,9 @@ class Node:
 
     def connect(self, sender: FakeSender) -> None:
         self.notices.on_connected(cast("Sender", sender))
+
+    def look(self, sender: FakeSender) -> None:
+        self.notices.look(cast("Sender", sender))
 
     def said(self, sender: FakeSender) -> list[tuple[str, Notice]]:
         """The notices that a broker got, and their routing keys."""
@@ -225,18 +222,18 @@ def test_a_broker_is_told_the_last_numbers_once_when_the_node_has_fallen_silent(
 ) -> None:
     node = Node()
     node.connect(node.other)
-    node.other.look()
+    node.look(node.other)
     assert node.said(node.other) == [], "nothing was sent yet"
     for sent in (10, 20):
         node.posts.transmitted = sent
         node.posts.numbers = {"a.key": sent}
-        node.other.look()
+        node.look(node.other)
         now_s[0] += 1
     told = (LISTENER_KEY, tell_numbers([("a.key", 20)]))
     # It was asked for by the connection; and then it was silent for a second.
     assert node.said(node.other) == [(LISTENER_KEY, tell_numbers([("a.key", 10)]))]
     for _ in range(10):
-        node.other.look()
+        node.look(node.other)
         now_s[0] += 1
     assert node.said(node.other)[1:] == [told]
 
@@ -246,11 +243,11 @@ def test_what_a_broker_has_not_settled_is_not_told_until_it_has(now_s: list[floa
     node.connect(node.other)
     node.posts.transmitted, node.posts.numbers = 5, None
     for _ in range(10):
-        node.other.look()
+        node.look(node.other)
         now_s[0] += 1
     assert node.said(node.other) == []
     node.posts.numbers = {"a.key": 5}
-    node.other.look()
+    node.look(node.other)
     assert node.said(node.other) == [(LISTENER_KEY, tell_numbers([("a.key", 5)]))]
 
 
@@ -260,7 +257,7 @@ def test_with_each_announcement_the_last_numbers_are_told_again(now_s: list[floa
     node.connect(node.other)
     for times in (1, 2, 3):
         for _ in range(5):
-            node.other.look()
+            node.look(node.other)
             now_s[0] += 1
         assert len(node.said(node.other)) == times
         node.other.later.pop()()
@@ -270,11 +267,11 @@ def test_the_own_broker_is_told_only_where_there_are_neighbours(now_s: list[floa
     node = Node()
     node.posts.transmitted, node.posts.numbers = 5, {"a.key": 5}
     node.connect(node.own)
-    node.own.look()
+    node.look(node.own)
     assert node.said(node.own) == []
     node.notices.take(ANSWERS)
     node.own.later.pop()()
-    node.own.look()
+    node.look(node.own)
     assert node.said(node.own) == [(LISTENER_KEY, tell_numbers([("a.key", 5)]))]
 
 
