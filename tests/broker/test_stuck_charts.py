@@ -99,6 +99,9 @@ def test_an_active_object_that_hangs_says_in_which_handler_for_which_signal(
     sender, _ = make_active_object("sender", **network)
     with running(chart, state=waiting_for_it), running(sender):
         line = flooded(chart, sender, hanging, caplog)
+        # The other node says it, too.
+        heard = wait_for_line(caplog, "the chart 'hanger' says that it has been in a handler")
+    assert "of the state 'waiting_for_it'" in heard
     assert "hanger has been in its handler for" in line
     assert "the signal HANG in the state waiting_for_it" in line
     assert f"{__file__}:{Hanging.hang.__code__.co_firstlineno + 2} in hang, which waits in" in line
