@@ -130,7 +130,8 @@ class EnvelopeTaker:
         self._notices = Freshness(self._age, senders, _MOST_NOTICE_BYTES, _NOTICE_BOUNDS)
         self._forgotten = 0
         self._rejections = Rejections(name)
-        self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
+        self.most_bytes: int | None = max(codec.max_bytes, limits.batch_bytes)
+        """No publisher of ours makes a larger message."""
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
         self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
@@ -151,9 +152,10 @@ class EnvelopeTaker:
 
     def refuse_oversize(self, delivery: Delivery) -> bool:
         """Refuse a message that is larger than any that our publishers make."""
-        if len(delivery.body) <= self._max_bytes:
+        most = self.most_bytes
+        if most is None or len(delivery.body) <= most:
             return False
-        size = f"{len(delivery.body):,} bytes in one message"
+        size = f"more than {most:,} bytes in one message"
         self._rejections.count(MessageRejected(RejectReason.OVERSIZE, size), _by(delivery))
         return True
 
