@@ -169,6 +169,35 @@ def test_a_chart_that_hangs_while_only_its_own_process_posts_says_so_too(
         wait_for_line(caplog, "hanger gets on again")
 
 
+@spy_on
+def slow_to_enter(chart: Any, e: Event) -> Any:
+    """A state whose entry takes long."""
+    if e.signal == signals.ENTRY_SIGNAL:
+        chart.hanging.hang()
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+def test_a_chart_that_does_not_enter_its_first_state_says_so(
+    broker_a: LocalBroker, hanging: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = arguments_for(broker_a, key=KEY, limits=LIMITS)
+    chart = NetworkedActiveObject("hanger", **network)
+    chart.hanging = hanging
+    sender, _ = make_active_object("sender", **network)
+    with running(sender), chart:
+        start = threading.Thread(target=lambda: chart.start_at(slow_to_enter))
+        start.start()
+        assert hanging.entered.wait(scaled(10))
+        transmit_numbers(sender, 3)
+        line = wait_for_line(caplog, "hanger has been in its handler")
+        assert "at its start: it has not entered its first state yet" in line
+        hanging.may_return.set()
+        start.join(scaled(10))
+        wait_for_line(caplog, "hanger gets on again")
+
+
 def test_a_chart_that_is_slow_but_gets_on_is_not_called_stuck(
     broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
