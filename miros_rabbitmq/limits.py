@@ -106,15 +106,20 @@ class Limits:
     memory than this; a larger one enters when there is no other. Events that wait for a callback,
     such as ``on_mesh_rx``, have the same limit. A receiver holds what it has no room for, up to
     ``prefetch_messages`` times ``event_bytes``; the rest waits at the broker."""
-    stuck_after_s: float = 5.0
-    """A handler or callback that has not returned for so long, while events wait for it, is said to
-    be stuck: longer than most handlers that are slow on purpose."""
     fifo_events: int = 10_000
     """The most events that a chart's FIFO holds; when it is full, a post from another thread
     waits."""
     fifo_timeout_s: float = 10.0
     """How long such a post waits before it is dropped, counted and logged. A post from the chart's
     own thread cannot wait for that thread, and is dropped at once."""
+    deferred_events: int = 5_000
+    """The most events that a chart may have deferred; beyond it, the oldest are dropped, counted
+    and logged. Less than ``fifo_events``, so that all of them can be recalled at once."""
+    deferred_bytes: int = 32 * 1024 * 1024
+    """The most memory that large ones of them may take."""
+    stuck_after_s: float = 5.0
+    """A handler or callback that has not returned for so long, while events wait for it, is said to
+    be stuck: longer than most handlers that are slow on purpose."""
 
     def __post_init__(self) -> None:
         for item in fields(self):

@@ -44,6 +44,7 @@ from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
 from . import overrides
+from .deferred import DeferredEvents
 from .fifo import ChartFifo
 from .handling import Handling
 from .life import ChartLife
@@ -135,6 +136,7 @@ class NetworkedChart:
         thread: Any
         name: str
         queue: Any
+        defer_queue: Any
         full: Any
         instrumented: bool
         spied_on: bool
@@ -209,6 +211,7 @@ class NetworkedChart:
             on_wait=nets.look_soon,
         )
         self.queue = self.locking_deque = fifo
+        self.defer_queue = DeferredEvents(limits.deferred_events, limits.deferred_bytes, name)
         may_run = self.activeobject_task_event
         stop = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
         self._miros_rabbitmq = ChartParts(

@@ -26,6 +26,7 @@ class DropReason(enum.Enum):
     REFUSED = "the broker refused it"
     STOPPED = "it was not confirmed when the node stopped"
     FIFO = "the chart's own FIFO was full"
+    DEFERRED = "the chart had deferred too many"
     FORGOTTEN = "its broker was given up: gone for longer than forget_after, or no longer named"
 
 

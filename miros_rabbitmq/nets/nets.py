@@ -42,7 +42,7 @@ from .settings import (
 )
 from .signal_names import admit_name, check_name
 from .snoops import Snoop, Snoops
-from .stats import NetsStats
+from .stats import DropReason, NetsStats
 from .watch import Busy
 
 if TYPE_CHECKING:
@@ -351,6 +351,10 @@ def _check_miros_object(miros_object: Any) -> None:
         )
 
 
-def _dropped(miros_object: Any) -> int:
-    """How many events the FIFO of a chart has dropped; 0 for an object that does not count them."""
-    return getattr(getattr(miros_object, "queue", None), "dropped", 0)
+def _dropped(miros_object: Any) -> dict[DropReason, int]:
+    """How many events a chart has dropped; 0 for an object that does not count them."""
+    queues = {DropReason.FIFO: "queue", DropReason.DEFERRED: "defer_queue"}
+    return {
+        reason: getattr(getattr(miros_object, name, None), "dropped", 0)
+        for reason, name in queues.items()
+    }

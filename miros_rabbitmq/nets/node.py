@@ -12,7 +12,7 @@ import os
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..amqp.io_choice import io_name
@@ -65,13 +65,13 @@ class Events:
     Args:
         sink: takes each envelope of another node.
         admit: called before that; raises `MessageRejected` to reject the envelope.
-        dropped: returns how many events the chart's FIFO has dropped.
+        dropped: returns how many events the chart has dropped, by reason.
         all_busy: what handles the events; it is watched, in case it does not return.
     """
 
     sink: Sink
     admit: Callable[[Envelope], object]
-    dropped: Callable[[], int]
+    dropped: Callable[[], Mapping[DropReason, int]]
     all_busy: Sequence[Busy] = ()
 
 
@@ -364,7 +364,7 @@ class Node:
         mesh = self.mesh.stats()
         dropped = {
             **mesh.dropped,
-            DropReason.FIFO: self.events.dropped(),
+            **self.events.dropped(),
             DropReason.STOPPED: undelivered,
         }
         return NetsStats(
