@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -364,6 +364,31 @@ class Link:
         if self.is_connected or self.state is SessionState.OPENING:
             self.fault = faults.no_answer(self.address, why) if isinstance(why, str) else why
             self._close_connection()
+
+    @property
+    def server_properties(self) -> Mapping[str, object]:
+        """What the broker of the present connection tells of itself (``Connection.Start``)."""
+        connection = self._connection
+        told = None if connection is None else connection.server_properties
+        return told if isinstance(told, dict) else {}
+
+    def open_another_channel(self, on_open: Callable[[pika.channel.Channel], object]) -> bool:
+        """Open a channel beside that of the user, on the present connection.
+
+        Args:
+            on_open: called with the channel when it is open.
+
+        Returns:
+            whether that was asked for; False if there is no connection, or no channel left.
+        """
+        connection = self._connection
+        if connection is None or not connection.is_open:
+            return False
+        try:
+            connection.channel(on_open_callback=on_open)
+        except pika.exceptions.NoFreeChannels:
+            return False
+        return True
 
     # Inside.
 

@@ -21,6 +21,7 @@ import pika.channel
 import pika.exceptions
 import pika.spec
 
+from ..delivery import intake
 from ..delivery.allowance import Allowance
 from ..delivery.bursts import Bursts
 from ..delivery.nacks import CALM_S, Nacks
@@ -51,9 +52,9 @@ _PERSISTENT, _TRANSIENT = 2, 1
 
 _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
 
-_RELEARN_S = 600.0
-"""After this time, the next connection tries again what the broker takes: its limit may have been
-raised."""
+_RELEARN_S = 60.0
+"""For so long, what a broker does not take is given up at once. Then the next message of that kind
+is sent again, which costs a connection: a limit may have been raised, or a right given."""
 
 
 class PublisherStats(NamedTuple):
@@ -85,6 +86,9 @@ class PublisherStats(NamedTuple):
     oldest_s: float = 0.0
     """For how long the oldest event has waited to be confirmed, in seconds, at the last look: about
     twice a second while a chart sends."""
+    spare_of: str = ""
+    """The address to which events go instead, as it leads to the same broker or cluster; empty if
+    they go to this one."""
 
 
 @dataclass(frozen=True)
@@ -146,6 +150,10 @@ class _Tally:
     dropped_in_burst: int = 0
 
 
+Vet = Callable[["Sender", Callable[[], object]], object]
+"""Looks at a new connection of a sender, and then calls a function."""
+
+
 class Sender:
     """Sends records to one exchange of one broker.
 
@@ -160,6 +168,8 @@ class Sender:
         on_state: called when the state has changed, in the thread that changed it. It must return
             at once and must not raise.
         report: takes the problems that the sender notices.
+        vet: called with the sender and a function when a connection is there, in the reactor's
+            thread. Nothing is sent on this connection before the function was called.
     """
 
     def __init__(
@@ -170,6 +180,7 @@ class Sender:
         reactor: Reactor,
         on_state: Callable[[], object] | None = None,
         report: Report = report_to_nobody,
+        vet: Vet | None = None,
     ) -> None:
         self.traffic = traffic
         self._report = report
@@ -177,6 +188,7 @@ class Sender:
         self._limits = endpoint.limits
         self._tell_state = on_state
         self._report = report
+        self._vet = vet
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
@@ -200,7 +212,7 @@ class Sender:
             self.link.name, str(self.address), self.traffic.exchange, self._report
         )
         self._nacks = Nacks(self._limits.nack_attempts)
-        self._given_up, self._searches = Bursts(), Bursts()
+        self._given_up, self._searches, self._limits_said = Bursts(), Bursts(), Bursts()
         # What the broker said when it told how much it takes, and when that was.
         self._limit_words = ""
         self._learned_s = math.inf
@@ -277,6 +289,30 @@ class Sender:
                 # pending.
                 self.link.call_soon(lambda: self._on_wake(others))
                 self._schedule.wake_pending = True
+
+    def backlog(self) -> list[intake.Record]:
+        """What waits and what is not confirmed, in order."""
+        with self._lock:
+            self._schedule.take_in()
+            return self._outbox.held
+
+    def hand_over(self) -> list[intake.Record]:
+        """Give away what waits and what is not confirmed, in order: another sender has to send it.
+
+        Here it counts as settled, so that nobody waits for it. The caller sees to it that nothing
+        is posted meanwhile.
+        """
+        with self._changed:
+            self._schedule.take_in()
+            records = self._outbox.hand_over()
+            self._changed.notify_all()
+        return records
+
+    def take_over(self, records: Sequence[intake.Record]) -> None:
+        """Send records of another sender, before all that wait here; they may exceed the limits."""
+        with self._lock:
+            self._schedule.put_first(records)
+        self.wake()
 
     def publish_aside(self, body: bytes, routing_key: str, expires_s: float) -> None:
         """Publish a message without the FIFO and with another key, if the broker takes it now.
@@ -549,6 +585,7 @@ class Sender:
             batch = self._outbox.take()
             if self._outbox.given_up:
                 self._note_given_up(self._limit_words)
+                self._unlearn_if_old()
                 self._changed.notify_all()
             if batch is None:
                 return False
@@ -602,6 +639,9 @@ class Sender:
         if channel is None or not channel.is_open or not self._schedule.is_ready:
             return
         with self._lock:
+            if self._outbox.is_refused(routing_key, len(body)):
+                self._unlearn_if_old()
+                return
             self._outbox.skip_tag()
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
@@ -612,9 +652,15 @@ class Sender:
         channel.add_on_return_callback(self._on_return)
 
         def confirm() -> None:
-            channel.confirm_delivery(self._on_confirm, lambda _: self.link.set_up_done())
+            channel.confirm_delivery(self._on_confirm, lambda _: self._have_vetted(channel))
 
         declare_exchange(channel, self.traffic.exchange, self.link.guarded(channel, confirm))
+
+    def _have_vetted(self, channel: pika.channel.Channel) -> None:
+        if self._vet is None:
+            self.link.set_up_done()
+        else:
+            self._vet(self, self.link.guarded(channel, self.link.set_up_done))
 
     def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
         """Leave it to the link: nothing that a sender asks for is its own."""
@@ -636,9 +682,6 @@ class Sender:
         self._publishing = wire.publishing(channel, outbound, self._on_ack)
         self._writes_here = wire.writes_from_any_thread
         with self._changed:
-            if time.monotonic() - self._learned_s > _RELEARN_S:
-                self._outbox.unlearn()
-                self._learned_s = math.inf
             if not self._is_held:
                 self._schedule.on_ready()
             self._was_ready = True
@@ -673,14 +716,11 @@ class Sender:
             how many records were dropped because the connection is lost.
         """
         outbox, now_s = self._outbox, time.monotonic()
-        most_bytes = refusal.most_bytes
-        if most_bytes is not None and outbox.learn(most_bytes):
+        if outbox.learn(refusal):
             self._learned_s, self._limit_words = now_s, str(refusal)
             self.link.come_back_soon()
-            self._warn(
-                f"the broker takes no message of more than {most_bytes} bytes ({refusal}); sending "
-                "again in messages that it takes"
-            )
+            if self._limits_said.note(1, now_s) is not None:
+                self._warn(f"the broker refused a message ({refusal}); sending what it takes")
             return outbox.connection_lost()
         if not outbox.unconfirmed:
             return outbox.connection_lost()  # what it refuses is never sent again
@@ -694,6 +734,11 @@ class Sender:
             )
         self._note_given_up(str(refusal))
         return dropped
+
+    def _unlearn_if_old(self) -> None:
+        """Forget what the broker does not take, if that may have changed. Called with the lock."""
+        if time.monotonic() - self._learned_s >= _RELEARN_S:
+            self._outbox.unlearn()
 
     def _note_given_up(self, words: str) -> None:
         """Count the records that the outbox has given up, and say so. Called with the lock."""

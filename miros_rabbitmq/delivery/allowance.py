@@ -13,12 +13,15 @@ Pure; the clock is handed in. Not thread-safe: its owner locks.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable
 
 LEAST_BYTES = 2_048
 """The least that may be under way. A link of 2 kB/s takes a second for it, and on such a link the
 frames around a message of half of it cost 10 %."""
+
+START_BYTES = 16_384
+"""What may be under way while nothing is known of a link: 8 s at 2 kB/s, once; and little more than
+a new TCP connection sends before it waits for an answer (10 segments, RFC 6928)."""
 
 QUEUED_S = 1.0
 """How long a message may wait behind others that are under way."""
@@ -27,8 +30,11 @@ _GROWTH = 4
 """What may be under way is at most so many times what was. Links with token buckets let the first
 kilobytes through at once, and say nothing of the rest."""
 
-_ALONE = 4
-"""How many of the last small messages tell how long a message takes alone."""
+_SLOWER = 4
+"""After so many small messages that took longer than was known, a message takes longer alone."""
+
+_ALONE_S = 1.0
+"""What a message takes alone, as long as nothing is known."""
 
 _SAME = 1.25
 """A message that took at most so many times as long as one alone did not wait behind others."""
@@ -48,30 +54,30 @@ class Allowance:
     def __init__(self, most_bytes: int, clock: Callable[[], float]) -> None:
         self._most_bytes = most_bytes
         self._least_bytes = min(LEAST_BYTES, most_bytes)
+        self._start_bytes = min(START_BYTES, most_bytes)
         self._clock = clock
-        self._alone_s: deque[float] = deque(maxlen=_ALONE)
+        self._alone_s = _ALONE_S  # what a message takes that does not wait behind others
+        self._is_known = False
+        self._slower_s: list[float] = []
         self._tag = 0  # of the message that is timed; 0 for none
         self._since_s = 0.0
         self._ahead = 0  # what was under way with it, itself included
         self._used_s = clock()
-        self.bytes = self._least_bytes
+        self.bytes = self._start_bytes
         """How many may be under way now."""
 
     def begin_anew(self) -> None:
         """Note that what was under way is lost: the next connection may take another way."""
         self._tag = 0
-        self._alone_s.clear()
-        self.bytes = self._least_bytes
+        self._alone_s = _ALONE_S
+        self._is_known = False
+        self._slower_s.clear()
+        self.bytes = self._start_bytes
 
     @property
     def is_overdue(self) -> bool:
         """The timed message takes too long: nothing more should go before it is confirmed."""
-        return self._tag > 0 and self._clock() - self._since_s > self._limit_s
-
-    @property
-    def _limit_s(self) -> float:
-        """How long the timed message may take. While nothing is known, all of it may be delay."""
-        return min(self._alone_s, default=QUEUED_S) + QUEUED_S
+        return self._tag > 0 and self._clock() - self._since_s > self._alone_s + QUEUED_S
 
     def note_rest(self) -> bool:
         """Halve what was not used for a while, for each second.
@@ -79,13 +85,13 @@ class Allowance:
         Returns:
             whether the allowance has changed.
         """
-        if self.bytes == self._least_bytes:
+        if self.bytes <= self._start_bytes:
             return False
         now_s = self._clock()
         halvings = int((now_s - self._used_s) / _UNUSED_S)
         if halvings < 1:
             return False
-        self.bytes = max(self._least_bytes, self.bytes >> min(halvings, 64))
+        self.bytes = max(self._start_bytes, self.bytes >> min(halvings, 64))
         self._used_s = now_s
         return True
 
@@ -96,7 +102,7 @@ class Allowance:
             tag: its delivery tag.
             under_way: all bytes that are under way, this message's included.
         """
-        if _GROWTH * under_way <= self.bytes and self._alone_s:
+        if _GROWTH * under_way <= self.bytes and self._is_known:
             self.note_rest()  # to time it would teach nothing
         elif self._tag == 0:
             self._tag, self._ahead, self._since_s = tag, under_way, self._clock()
@@ -108,9 +114,7 @@ class Allowance:
         now_s = self._clock()
         took_s = max(now_s - self._since_s, 1e-6)
         ahead, self._tag = self._ahead, 0
-        if ahead <= self._least_bytes:
-            self._alone_s.append(took_s)
-        alone_s = min(took_s, min(self._alone_s, default=took_s))
+        alone_s = self._learn(took_s, ahead)
         fitting = ahead * (alone_s + QUEUED_S) / took_s
         if took_s > alone_s + QUEUED_S:
             self.bytes = max(self._least_bytes, int(fitting))
@@ -120,3 +124,17 @@ class Allowance:
             proven = min(int(fitting), _GROWTH * ahead, self._most_bytes)
             self.bytes = max(self.bytes, proven)
         self._used_s = now_s
+
+    def _learn(self, took_s: float, ahead: int) -> float:
+        """Learn how long a message takes alone: no longer than any, and as long as small ones."""
+        if took_s < self._alone_s:
+            self._alone_s = took_s
+            self._is_known = True
+            self._slower_s.clear()
+        elif ahead <= self._least_bytes:
+            self._slower_s.append(took_s)
+            if len(self._slower_s) == _SLOWER or not self._is_known:
+                self._alone_s = min(self._slower_s)
+                self._is_known = True
+                self._slower_s.clear()
+        return self._alone_s

@@ -62,5 +62,4 @@ class Nacks:
         if not self.is_refusing or now_s - self._last_s < CALM_S:
             return False
         self.is_refusing = False
-        self._left = self._attempts
         return True

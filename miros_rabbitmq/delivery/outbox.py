@@ -34,6 +34,9 @@ _LEAST_PART = 32
 """Messages are made smaller, down to this part of what they may be, where a broker refuses large
 ones without saying so."""
 
+_MOST_KEYS = 256
+"""The most routing keys that are remembered because the broker refuses them."""
+
 _FEW = 8
 """Up to so many records in a beat may go one by one: their messages cost hardly anything."""
 
@@ -92,6 +95,7 @@ class Outbox:
         self._suspects = Suspects()
         self._is_message_to_blame = False
         self._most_body = sys.maxsize
+        self._refused_keys: set[str] = set()
         self._waiting: deque[Record] = deque()
         self._unconfirmed: OrderedDict[int, tuple[Record, ...]] = OrderedDict()
         self._next_tag = 1
@@ -180,6 +184,29 @@ class Outbox:
         self._measure()
         return dropped
 
+    def put_first(self, records: Sequence[Record]) -> None:
+        """Put records before those that wait, even if there is no room for them."""
+        self._waiting.extendleft(reversed(records))
+        self._bytes += _size(records)
+        self._measure()
+
+    @property
+    def held(self) -> list[Record]:
+        """All records: those that are unconfirmed, if they would be sent again, then the others."""
+        unconfirmed = self._unconfirmed.values() if self._resend else ()
+        return [record for records in (*unconfirmed, self._waiting) for record in records]
+
+    def hand_over(self) -> list[Record]:
+        """Give all records away, as `held` has them. Confirms of these change nothing any more."""
+        records = self.held
+        self._waiting.clear()
+        self._bytes = 0
+        if self._resend:
+            self._unconfirmed.clear()
+            self._unconfirmed_events = self._unconfirmed_bytes = 0
+        self._measure()
+        return records
+
     def take(self) -> Batch | None:
         """Take the next message to send, unless nothing waits or the window is full.
 
@@ -222,7 +249,8 @@ class Outbox:
         return batch
 
     def _is_refused(self, record: Record) -> bool:
-        return len(record.data) + len(record.heading.prefix) > self._most_body
+        heading = record.heading
+        return self.is_refused(heading.routing_key, len(heading.prefix) + len(record.data))
 
     def _give_up_refused(self) -> bool:
         """Give up what the broker is known to refuse; returns whether another may go now."""
@@ -281,23 +309,36 @@ class Outbox:
             self._suspects.note_lost(self._unconfirmed_events)
         return self._take_back()
 
-    def learn(self, most_bytes: int) -> bool:
-        """Note the most bytes of a message's body that the broker takes, as it says itself.
+    def learn(self, refusal: Refusal) -> bool:
+        """Note what the broker does not take, if it says so: large messages, or a routing key.
 
         Returns:
-            whether this is less than what was known.
+            whether this is news.
         """
-        is_news = most_bytes < self._most_body
-        self._most_body = min(most_bytes, self._most_body)
+        most_bytes, key = refusal.most_bytes, refusal.routing_key
+        is_news = False
+        if most_bytes is not None and most_bytes < self._most_body:
+            self._most_body = most_bytes
+            is_news = True
+        if key is not None and key not in self._refused_keys:
+            if len(self._refused_keys) == _MOST_KEYS:
+                self._refused_keys.clear()
+            self._refused_keys.add(key)
+            is_news = True
         self._set_window()
         self._measure()
         return is_news
 
     def unlearn(self) -> None:
-        """Forget what was learned: the broker's limit may have been raised."""
+        """Forget what was learned: limits and rights change."""
         self._most_body = sys.maxsize
+        self._refused_keys.clear()
         self._set_window()
         self._measure()
+
+    def is_refused(self, routing_key: str, size: int) -> bool:
+        """Whether the broker is known to refuse a message of this size, or by this routing key."""
+        return size > self._most_body or routing_key in self._refused_keys
 
     @property
     def is_searching(self) -> bool:

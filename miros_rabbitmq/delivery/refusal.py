@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 _BASIC_PUBLISH = 60, 40
 
-_OF_OTHERS = frozenset({403, 404})
-"""Codes of a closed channel that no message causes: a right that was revoked, and an exchange that
-was deleted. Both change for all messages."""
+_NOT_FOUND, _ACCESS_REFUSED = 404, 403
+"""Codes of a closed channel that no message causes: an exchange that was deleted, and a right that
+was revoked; except for a right to a routing key."""
 
 _OF_MESSAGES = frozenset({501, 502, 505, 540, 541})
 """Codes of a closed connection that a message may cause: a frame that the broker cannot read, or
@@ -25,6 +25,10 @@ _LIMIT = re.compile(
 """RabbitMQ 3.8 to 4.3: "message size 150000 is larger than configured max size 100000", without
 "configured" if that is the largest that it can be set to; and the frame error for what is larger
 still, "content body size 600000000 exceeds maximum allowed size 536870912"."""
+
+_TOPIC = re.compile(r"access to topic '(.*)' in exchange '", re.DOTALL)
+"""RabbitMQ 3.8 to 4.3, with topic permissions: "write access to topic 'a.key' in exchange
+'miros.mesh' in vhost '/' refused for user 'miros'"; before 3.13 without "write"."""
 
 _ATTEMPTS = 2
 _ATTEMPTS_IF_UNCERTAIN = 5
@@ -52,9 +56,10 @@ class Refusal(NamedTuple):
             class_id: the class of the method that the broker refuses.
             method_id: this method.
         """
-        if (class_id, method_id) != _BASIC_PUBLISH or code in _OF_OTHERS:
+        if (class_id, method_id) != _BASIC_PUBLISH or code == _NOT_FOUND:
             return None
-        return cls(code, text, is_certain=True)
+        refusal = cls(code, text, is_certain=True)
+        return refusal if code != _ACCESS_REFUSED or refusal.routing_key is not None else None
 
     @classmethod
     def of_connection(cls, code: int, text: str) -> Refusal | None:
@@ -76,6 +81,12 @@ class Refusal(NamedTuple):
         """The most bytes of a message's body that the broker takes, if it says so."""
         found = _LIMIT.search(self.text)
         return int(found[1] or found[2]) if found else None
+
+    @property
+    def routing_key(self) -> str | None:
+        """The routing key that our user may not publish by, if the broker names one."""
+        found = _TOPIC.search(self.text)
+        return found[1] if found else None
 
     def __str__(self) -> str:
         text = self.text if len(self.text) <= _MOST_TEXT else f"{self.text[:_MOST_TEXT]}..."

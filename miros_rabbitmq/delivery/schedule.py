@@ -13,6 +13,7 @@ Pure: no I/O, no thread; the clock is handed in, and so is the lock, which its o
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from typing import Any
 
@@ -89,6 +90,12 @@ class Schedule:
             raise NetworkStopped(self._closed_because)
         self.posted += 1
         self.pushed_out += self._outbox.post(record)
+
+    def put_first(self, records: Sequence[Record]) -> None:
+        """Put records before those that wait, even if there is no room for them."""
+        self.take_in()
+        self.posted += len(records)
+        self._outbox.put_first(records)
 
     def take_in(self) -> None:
         """Move what is in the intake into the outbox."""

@@ -13,9 +13,10 @@ sender is too fast; it drops if that one broker is sick. `Slowness` tells the tw
   ``slow_events`` and ``slow_bytes`` a second, and events wait less than a quarter as long for
   another broker. All three matter. Where all are behind alike, the sender is too fast, or its own
   uplink is thin; a flood is no sickness while the broker takes a thousand events a second; and
-  what takes little is fine while nothing waits. The own broker is no measure for the others, as no
-  network lies between. A slow broker has recovered when for ``slow_after_s`` nothing has waited
-  longer than a fifth of that, and its backlog was less than a quarter full.
+  what takes little is fine while nothing waits. Some brokers are no measure for the others: the own
+  one, as no network lies between, and spares, which get nothing. A slow broker has recovered when
+  for ``slow_after_s`` nothing has waited longer than a fifth of that, and its backlog was less than
+  a quarter full.
 - A broker is **behind** if its oldest event has waited for ``behind_after_s``, or its backlog is a
   quarter full. This is an early warning and changes nothing.
 
@@ -31,7 +32,7 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import NamedTuple
 
 from ..limits import Limits
@@ -122,11 +123,11 @@ class Course:
 
     Args:
         limits: the times and rates.
-        is_own: it is the node's own broker.
     """
 
-    def __init__(self, limits: Limits, *, is_own: bool) -> None:
-        self.is_own = is_own
+    def __init__(self, limits: Limits) -> None:
+        self.is_measure = True
+        """Others may be called slow beside this one."""
         self.condition = Condition.KEEPING_UP
         self.oldest_s = 0.0
         """For how long the oldest event has waited, at the last look."""
@@ -251,7 +252,7 @@ class Course:
             return False
         return any(
             one.is_usable
-            and not one.is_own
+            and one.is_measure
             and not one.condition.is_sick
             and one.oldest_s < _QUARTER * self.oldest_s
             for one in others
@@ -279,26 +280,26 @@ class Slowness:
         """By address; replaced as a whole when brokers come or go."""
 
     def look(
-        self, now_s: float, looks: Mapping[Address, Look], own: Address | None
+        self, now_s: float, looks: Mapping[Address, Look], apart: Collection[Address] = ()
     ) -> list[Change]:
         """Take a look at all brokers.
 
         Args:
             now_s: a time of a monotonic clock, in seconds.
             looks: one for each broker.
-            own: the node's own broker, if it has one.
+            apart: those that are no measure for the others.
 
         Returns:
             whose condition has changed. The courses have the new condition already.
         """
         if self.courses.keys() != looks.keys():
             self.courses = {
-                address: self.courses.get(address) or Course(self._limits, is_own=address == own)
-                for address in looks
+                address: self.courses.get(address) or Course(self._limits) for address in looks
             }
         courses = self.courses
         for address, look in looks.items():
             courses[address].note(now_s, look)
+            courses[address].is_measure = address not in apart
         changes = []
         for address, course in courses.items():
             others = [other for other in courses.values() if other is not course]

@@ -65,12 +65,15 @@ class Peer:
         source: how it became known.
         state: whether the node publishes to it, and whether that works at present.
         outcome: the outcome of its last probe; `None` before the first.
+        spare_of: the address to which events go instead, as it leads to the same broker or cluster;
+            `None` if they go to this one.
     """
 
     address: Address
     source: PeerSource
     state: PeerState
     outcome: ProbeOutcome | None = None
+    spare_of: Address | None = None
 
 
 class PeersChanged(NamedTuple):

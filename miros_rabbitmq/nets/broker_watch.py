@@ -7,7 +7,7 @@ there is nothing to send.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from ..amqp.reactor import Lane, Reactor, Timer
@@ -24,9 +24,9 @@ _LOOK_S = 0.5
 _LOOKS_IN_A_LIMIT = 8
 """At least so many looks are taken in each of the limits that they serve."""
 
-_RESTS_AFTER_S = 5.0
+_RESTS_AFTER_S = 6.0
 """Looks go on for this long after everything was confirmed, so that a chart which sends now and
-then does not begin them each time."""
+then does not begin them each time, and tells its last numbers when it falls silent."""
 
 _LAGS_AFTER_S = 1.0
 """From here on, traffic that nobody waits for is to leave the way to a broker alone."""
@@ -57,9 +57,10 @@ class BrokerWatch:
         limits: the times and rates.
         reactor: that of the senders; its thread takes the looks.
         senders: returns the senders by address.
-        own: returns the address of the node's own broker, if it has one.
+        apart: returns the brokers that are no measure for the others: the own one, and spares.
         waits: whether a slow broker makes ``transmit`` wait all the same.
         report: takes what has begun and ended.
+        on_look: called with each sender at each look.
         on_lag: called with an address and whether events have waited there for more than a second:
             at each look while they have, and once when they have no longer.
     """
@@ -70,10 +71,11 @@ class BrokerWatch:
         limits: Limits,
         reactor: Reactor,
         senders: Callable[[], Mapping[Address, Sender]],
-        own: Callable[[], Address | None],
+        apart: Callable[[], Collection[Address]],
         *,
         waits: bool,
         report: Report,
+        on_look: Callable[[Sender], object],
         on_lag: Callable[[Address, bool], object],
     ) -> None:
         self.is_on = False
@@ -82,9 +84,10 @@ class BrokerWatch:
         self._limits = limits
         self._reactor = reactor
         self._senders = senders
-        self._own = own
+        self._apart = apart
         self._waits = waits
         self._report = report
+        self._on_look = on_look
         self._on_lag = on_lag
         shortest_s = min(limits.absent_after_s, limits.slow_after_s, limits.behind_after_s)
         self._look_s = min(_LOOK_S, shortest_s / _LOOKS_IN_A_LIMIT)
@@ -116,9 +119,9 @@ class BrokerWatch:
             self.is_on = True
             lane.call_soon(self._begin)
 
-    def is_sluggish(self, address: Address, sender: Sender) -> bool:
+    def is_sluggish(self, sender: Sender) -> bool:
         """Tell whether a broker takes so little that it is sick, if anything waits for it."""
-        course = self._slowness.courses.get(address)
+        course = self._slowness.courses.get(sender.address)
         if course is None:
             return True  # nothing was confirmed since it was added, or it would have been looked at
         return course.is_sluggish(sender.drain_since(course.base, self._reactor.clock()))
@@ -136,7 +139,7 @@ class BrokerWatch:
             return
         now_s = self._reactor.clock()
         looks = {address: sender.look() for address, sender in senders.items()}
-        changes = self._slowness.look(now_s, looks, self._own())
+        changes = self._slowness.look(now_s, looks, self._apart())
         courses = self._slowness.courses
         for address, sender in senders.items():
             course = courses[address]
@@ -145,6 +148,7 @@ class BrokerWatch:
             )
             sender.judge(course.condition, course.oldest_s, yields=yields)
             self._note_lag(address, lags=course.oldest_s >= _LAGS_AFTER_S)
+            self._on_look(sender)
         for change in changes:
             self._tell(change, senders[change.address], courses[change.address], now_s)
         for address in self._said.keys() - courses.keys():

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import enum
 import logging
+import math
 import os
 import threading
 import time
@@ -27,16 +28,17 @@ from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import MESH, Envelope
-from ..wire.notice import Notice, announce_broker, announced_broker
+from ..wire.notice import Notice, Trouble, announce_broker, announced_broker, tell_trouble
 from ..worker import Worker
 from .problem_hub import ProblemHub
 from .settings import Settings
 from .snoops import Snoops
+from .spares import Spares
 from .stats import DropReason, NetsStats
 from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
-from .watch import Busy, Stuck, Watch
+from .watch import Busy, ChartTrouble, Stuck, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +107,12 @@ class Node:
         self._make_locks()
         self.membership = self._make_membership()
         self.watch = Watch(
-            name, MESH, events.all_busy, settings.limits, report=self.problems.report
+            name,
+            MESH,
+            events.all_busy,
+            settings.limits,
+            report=self.problems.report,
+            on_trouble=self._tell_trouble,
         )
         """Watches whether the chart takes its events."""
         self.mesh, self.snoops = self._make_networks()
@@ -151,6 +158,8 @@ class Node:
             self.problems.open()
             mesh, snoops = self.mesh, self.snoops
             receiver = mesh.start_receiver(own_url)
+            self._spares.start()
+            self._spares.add(own_url.address, is_own=True)
             mesh.add_broker(own_url)
             end_with_program(self, Stage.NETWORKS)
             self.phase = Phase.RUNNING
@@ -225,6 +234,7 @@ class Node:
         for snoop in self.snoops:
             snoop.close()
         mesh.flush(max(0.0, deadline_s - time.monotonic()), if_absent=False)
+        self._spares.stop()
         # One time for all that follows, and for all nodes of a program that ends.
         goodbye_s = deadline_s + _GOODBYE_S
         mesh.stop(_rest_s(goodbye_s))
@@ -331,12 +341,33 @@ class Node:
             on_notice=self._hear if settings.accept_unknown_peers else None,
             report=self.problems.report,
             watch=self.watch,
+            vet=lambda sender, proceed: spares.vet(sender, proceed),
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
         snoops = Snoops(
             settings, self.name, self._reactors, self.terminal, self._teller, self.problems.report
         )
+
+        def share(spare_of: Mapping[Address, Address]) -> bool:
+            networks = (mesh, *snoops)
+            return all(network.share(spare_of) for network in networks)
+
+        spares = Spares(
+            self.name,
+            self._reactors.tx,
+            lambda: mesh.senders,
+            share,
+            self.problems.report,
+        )
+        self._spares = spares
         return mesh, snoops
+
+    def _tell_trouble(self, trouble: ChartTrouble) -> None:
+        """Tell other nodes that this chart is stuck: it cannot say so itself."""
+        if not trouble.is_over:
+            seconds = math.ceil(trouble.seconds)
+            told = Trouble(trouble.name, trouble.state, seconds, trouble.waiting)
+            self.mesh.tell_all(tell_trouble(told))
 
     def _announcement(self) -> Notice | None:
         """The notice that tells other nodes which broker is this node's own; `None` for none."""
@@ -371,7 +402,10 @@ class Node:
             mesh=replace(mesh, dropped=dropped),
             snoop_trace=self.snoops.trace.stats(),
             snoop_spy=self.snoops.spy.stats(),
-            peers=self.membership.peers(),
+            peers=tuple(
+                replace(peer, spare_of=self._spares.spare_of.get(peer.address))
+                for peer in self.membership.peers()
+            ),
             stuck=self._stuck(),
             io=io_name(),
         )
@@ -385,6 +419,11 @@ class Node:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
+            by_user = any(
+                peer.source.by_user and peer.address == url.address
+                for peer in self.membership.peers()
+            )
+            self._spares.add(url.address, by_user=by_user)
             self.mesh.add_broker(url)
             for snoop in self.snoops:
                 snoop.add_broker(url)
@@ -395,6 +434,7 @@ class Node:
                 return 0
             self._members = [member for member in self._members if member != url]
         # Without the lock, because a sender in the middle of a connection attempt may take a while.
+        self._spares.remove(url.address)
         for snoop in self.snoops:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)

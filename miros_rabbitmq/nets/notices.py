@@ -1,49 +1,136 @@
 """Notices: what nodes tell each other on a network, unseen by their charts.
 
-Notices are numbered on their own, and never reach a chart. To the brokers of others, a node sends
-what its owner wants to tell. To its own broker, it announces that this chart listens there (see
-`neighbours`); what it hears from neighbours decides whether the sender to the own broker makes
-haste.
+Notices are numbered on their own, and never reach a chart. A node tells
+
+- the brokers of others what its owner wants to tell (which broker is its own);
+- its own broker that this chart listens there (see `neighbours`); what it hears from neighbours
+  decides whether the sender to the own broker makes haste;
+- each broker the last numbers of its events (see `tails`);
+- all brokers whose clock differs, so that its events are rejected here: only the epoch of that
+  sender is known, and it hears notices at its own broker, whichever that is;
+- all brokers that its chart is stuck.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Protocol
+from weakref import WeakKeyDictionary
 
 from ..amqp.sender import Sender
 from ..logs import RelayedLogger
-from ..wire.notice import LISTENER_KEY, Notice, is_listener
+from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
+from ..urls import Address
+from ..wire.notice import (
+    LISTENER_KEY,
+    Notice,
+    NoticeKind,
+    WrongClock,
+    is_listener,
+    tell_clock,
+    tell_numbers,
+    told_clock,
+    told_trouble,
+)
+from .lately import Lately
 from .neighbours import Neighbours
+from .tails import RecentKeys, Tail
 
 logger = RelayedLogger(__name__)
+
+_TAILS_AN_ANNOUNCEMENT = 6
+"""A node that falls silent again and again tells its last numbers at most so often between two
+announcements."""
+
+_MINUTE_S = 60.0
+
+_MOST_CLOCKS = 16
+"""The most senders that are told between two announcements that their clock differs."""
+
+_TROUBLE_S = 600.0
+"""A stuck chart of another node is said once in this time."""
+
+_MOST_TROUBLES = 64
+"""The most stuck charts that are said in this time."""
+
+
+class Posts(Protocol):
+    """What notices have to know of the events that their node sends on the network."""
+
+    @property
+    def epoch(self) -> bytes:
+        """The present start of the node on the network."""
+
+    @property
+    def transmitted(self) -> int:
+        """How many events were sent in it."""
+
+    @property
+    def senders(self) -> Mapping[Address, Sender]:
+        """The sender to each broker."""
+
+    def settled_numbers(self, sender: Sender) -> Mapping[str, int] | None:
+        """The last number by each routing key; `None` unless this broker has settled all of them.
+
+        Returns at once: `None`, too, while events are being posted.
+        """
+
+
+class _Path:
+    """What is known of the way to one broker, in the senders' reactor."""
+
+    def __init__(self, least_s: float) -> None:
+        self.tail = Tail(least_s)
+        # Whether a timer is set.
+        self.will_announce = False
 
 
 class Notices:
     """The notices of one node on one network. Used in the threads of the reactors.
 
     Args:
+        name: the node's, for the log.
         seal: turns a notice for a routing key into a message; `None` if it may not be sent.
-        tx_key: the routing key of notices for others.
+        tx_key: the routing key of the owner's notice for others.
         announce_s: seconds after which a notice is sent again.
+        posts: the events that the node sends.
         notice: returns the notice for the brokers of others; `None` to send none.
-        on_notice: called with each notice of another node, except those of neighbours.
+        on_notice: called with each notice of another node that is not for this object.
+        report: is told that others reject this node's events for its clock, and of charts of
+            others that are stuck.
     """
 
     def __init__(
         self,
+        name: str,
         seal: Callable[[Notice, str], bytes | None],
         tx_key: str,
         announce_s: float,
+        posts: Posts,
         notice: Callable[[], Notice | None],
         on_notice: Callable[[Notice], object] | None,
+        report: Report = report_to_nobody,
     ) -> None:
+        self._name = name
         self._seal = seal
         self._tx_key = tx_key
         self._announce_s = announce_s
+        self._posts = posts
         self._notice = notice
         self._on_notice = on_notice
+        self._report = report
         self._neighbours = Neighbours(announce_s)
+        self._paths: WeakKeyDictionary[Sender, _Path] = WeakKeyDictionary()
+        self._keys = RecentKeys()
+        # In the receiver's reactor.
+        self._clocks_told = Lately(announce_s, _MOST_CLOCKS)
+        # The latest of these, for brokers that are connected later; read by the other reactor.
+        self._clocks: deque[tuple[float, Notice]] = deque(maxlen=_MOST_CLOCKS)
+        self._clock_said = Lately(_MINUTE_S, 1)
+        self._trouble_said = Lately(_TROUBLE_S, _MOST_TROUBLES)
         # The sender to the own broker, once there is one, and whether this node can hear answers.
         self._own: Sender | None = None
         self._is_hearing = False
@@ -52,26 +139,55 @@ class Notices:
         """Note which sender publishes to the own broker."""
         self._own = sender
 
+    def tell_all(self, notice: Notice) -> None:
+        """Send a notice to all brokers that are connected. May be called from any thread."""
+        for sender in self._posts.senders.values():
+            sender.link.call_soon(partial(self._send, sender, notice, LISTENER_KEY))
+
     # In the senders' reactor.
 
     def on_connected(self, sender: Sender) -> None:
-        """Send a notice to a broker that has just been connected, and again from time to time."""
-        sender.link.call_soon(lambda: self._tell(sender, again=True))
+        """Send notices to a broker that has just been connected, and again from time to time."""
+        sender.link.call_soon(lambda: self._begin(sender))
 
-    def _tell(self, sender: Sender, *, again: bool = False) -> None:
+    def _begin(self, sender: Sender) -> None:
+        path = self._paths.get(sender)
+        if path is None:
+            path = self._paths[sender] = _Path(self._announce_s / _TAILS_AN_ANNOUNCEMENT)
+        self._announce(sender, path)
+        now_s = time.monotonic()
+        for told_s, notice in list(self._clocks):
+            if now_s - told_s < self._announce_s:
+                self._send(sender, notice, LISTENER_KEY)
+
+    def _announce(self, sender: Sender, path: _Path) -> None:
         if not sender.is_connected:
             return  # `on_connected` follows when it is connected again
-        if again:
-            sender.link.call_later(self._announce_s, lambda: self._tell(sender, again=True))
+        if not path.will_announce:
+            path.will_announce = True
+            sender.link.call_later(self._announce_s, lambda: self._announce_again(sender, path))
+        path.tail.ask()
+        self._tell(sender)
+        self.look(sender)
+
+    def _announce_again(self, sender: Sender, path: _Path) -> None:
+        path.will_announce = False
+        self._announce(sender, path)
+
+    def _tell(self, sender: Sender) -> None:
+        """Tell the own broker that this chart listens, and others what the owner has to tell."""
         is_own = sender is self._own
         notice = self._for_neighbours() if is_own else self._notice()
-        if notice is None:
+        if notice is not None:
+            self._send(sender, notice, LISTENER_KEY if is_own else self._tx_key)
+
+    def _send(self, sender: Sender, notice: Notice, key: str) -> None:
+        if not sender.is_connected:
             return
-        key = LISTENER_KEY if is_own else self._tx_key
         message = self._seal(notice, key)
         if message is not None:
-            # It expires when the next one comes, so that at most one waits for a receiver that
-            # takes nothing.
+            # It expires when the next one comes, so that few wait for a receiver that takes
+            # nothing.
             sender.publish_aside(message, key, self._announce_s)
 
     def _for_neighbours(self) -> Notice | None:
@@ -83,6 +199,25 @@ class Notices:
         own.patient = not self._neighbours.are_there(now_s)
         return self._neighbours.announcement(now_s)
 
+    def look(self, sender: Sender) -> None:
+        """Tell a broker the last numbers, if it is time to and the broker has settled them all.
+
+        To be called about twice a second while the node sends, and for some seconds after that.
+        """
+        path = self._paths.get(sender)
+        if path is None or not sender.is_connected:
+            return
+        sent, now_s = self._posts.transmitted, time.monotonic()
+        if not path.tail.is_due(sent, now_s):
+            return
+        if sender is self._own and not self._neighbours.are_there(now_s):
+            path.tail.note_told(sent, now_s)
+            return
+        numbers = self._posts.settled_numbers(sender)
+        if numbers is not None:
+            path.tail.note_told(sent, now_s)
+            self._send(sender, tell_numbers(self._keys.choose(numbers)), LISTENER_KEY)
+
     # In the receiver's reactor.
 
     def on_hearing(self, *, is_hearing: bool) -> None:
@@ -90,14 +225,24 @@ class Notices:
         self._is_hearing = is_hearing
         own = self._own
         if own is not None and is_hearing:
-            own.link.call_soon(lambda: self._tell(own))
+            own.link.call_soon(lambda: self._tell_own(own))
+
+    def _tell_own(self, own: Sender) -> None:
+        if own.is_connected:
+            self._tell(own)
 
     def take(self, notice: Notice) -> None:
         """Take the notice of another node."""
         if is_listener(notice):
             self._hear_neighbour(notice)
-        elif self._on_notice is not None:
-            self._on_notice(notice)
+        elif notice.kind == NoticeKind.NUMBERS:
+            pass  # whoever counts the events has taken it already
+        elif notice.kind == NoticeKind.CLOCK:
+            self._hear_clock(notice)
+        else:
+            self._hear_trouble(notice)
+            if self._on_notice is not None:
+                self._on_notice(notice)
 
     def _hear_neighbour(self, announcement: Notice) -> None:
         answer = self._neighbours.hear(announcement, time.monotonic())
@@ -106,4 +251,51 @@ class Notices:
             own.patient = False
             own.wake()
             if answer:
-                own.link.call_soon(lambda: self._tell(own))
+                own.link.call_soon(lambda: self._tell_own(own))
+
+    def on_wrong_clock(self, epoch: bytes, ahead_ms: int) -> None:
+        """Tell a sender that its events are rejected here for their time, now and then.
+
+        It may not hear it at once: a node that starts may send before it listens.
+        """
+        now_s = time.monotonic()
+        if self._clocks_told.may(epoch, now_s):
+            notice = tell_clock(WrongClock(epoch, ahead_ms))
+            self._clocks.append((now_s, notice))
+            self.tell_all(notice)
+
+    def _hear_clock(self, notice: Notice) -> None:
+        wrong = told_clock(notice)
+        if wrong is None or wrong.epoch != self._posts.epoch:
+            return
+        if not self._clock_said.may(None, time.monotonic()):
+            return
+        by = f"{abs(wrong.ahead_ms) / 1000:,.0f} s"
+        how = (
+            f"its clock is {by} ahead of theirs"
+            if wrong.ahead_ms > 0
+            else f"its clock is {by} behind theirs, or its events were under way for so long"
+        )
+        text = (
+            f"{self._name}: others reject this node's events: {how}: set the clocks, or raise "
+            "max_age_s"
+        )
+        logger.warning("%s", text)
+        self._report(DeliveryProblem(ProblemKind.CLOCK, self._name, text))
+
+    def _hear_trouble(self, notice: Notice) -> None:
+        trouble = told_trouble(notice)
+        if trouble is None or not self._trouble_said.may(trouble.chart, time.monotonic()):
+            return
+        if trouble.seconds:
+            kind = ProblemKind.STUCK_CHART
+            state = f" of the state {trouble.state!r}" if trouble.state else ""
+            what = (
+                f"has been in a handler{state} for {trouble.seconds:,} s; {trouble.depth:,} events"
+            )
+        else:
+            kind = ProblemKind.QUEUE
+            what = f"has a queue that is nearly full; {trouble.depth:,} messages"
+        text = f"the chart {trouble.chart!r} says that it {what} wait for it"
+        logger.warning("%s: %s", self._name, text)
+        self._report(DeliveryProblem(kind, trouble.chart, text))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
@@ -123,6 +123,7 @@ class Snoop:
             self.watch = Watch(name, kind.spec.name, [sink], settings.limits, report=report)
         self._untold = 0
         self._network: TopicNetwork | None = None
+        self._spare_of: Mapping[Address, Address] = {}
         self._last = NetworkStats.closed()
         self._closing: list[threading.Thread] = []
 
@@ -156,7 +157,14 @@ class Snoop:
         for url in urls:
             network.add_broker(url)
         self._network = network
+        network.share(self._spare_of)
         self._untold = 0
+
+    def share(self, spare_of: Mapping[Address, Address]) -> bool:
+        """Send nothing to spare brokers; see `TopicNetwork.share`."""
+        self._spare_of = spare_of
+        network = self._network
+        return network is None or network.share(spare_of)
 
     def change_keys(self, keys: tuple[bytes, ...]) -> None:
         """Encrypt and decrypt with other keys, from now on."""

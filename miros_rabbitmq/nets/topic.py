@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
 from ..amqp.reactor import Reactor
 from ..amqp.receiver import Receiver, Source, Watch
-from ..amqp.sender import Sender, Traffic
+from ..amqp.sender import Sender, Traffic, Vet
 from ..amqp.sinks import Sink
 from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
@@ -32,6 +32,7 @@ from ..wire.notice import LISTENER_KEY, Notice
 from ..wire.sealer import Sealer
 from .broker_watch import BrokerWatch
 from .notices import Notices
+from .redirection import Redirection
 from .settings import Settings
 from .stats import DropReason, NetworkStats
 
@@ -95,11 +96,13 @@ class Hooks:
         on_change: called when a connection has changed its state.
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
-        on_notice: called with each notice of another node, except those of neighbours.
+        on_notice: called with each notice of another node, except for those that the network
+            itself takes.
         on_lag: called with a broker and whether events have waited for it for more than a second:
             about twice a second while they have, and once when they have no longer.
         report: takes problems of delivery.
         watch: watches whether the sink takes the envelopes.
+        vet: looks at each new connection of a sender before anything is sent on it.
     """
 
     sink: Sink
@@ -110,6 +113,7 @@ class Hooks:
     on_lag: Callable[[Address, bool], object] | None = None
     report: Report = report_to_nobody
     watch: Watch | None = None
+    vet: Vet | None = None
 
 
 class TopicNetwork:
@@ -158,11 +162,14 @@ class TopicNetwork:
         self._notices: Notices | None = None
         if spec.has_notices:
             self._notices = Notices(
+                name,
                 self._seal_notice,
                 spec.tx_key,
                 settings.limits.announce_s,
+                self,
                 hooks.notice or _nothing,
                 hooks.on_notice,
+                hooks.report,
             )
         # Held from numbering an envelope until every sender has it, so that all of them send in
         # the same order. Also held while the set of senders changes. Reentrant: in the middle of a
@@ -170,6 +177,9 @@ class TopicNetwork:
         self._order = threading.RLock()
         # Replaced as a whole when it changes, so that reading it needs no lock.
         self._senders: dict[Address, Sender] = {}
+        # Those of the senders that get what is posted, all but spares. Replaced as a whole.
+        self._posted_to: tuple[Sender, ...] = ()
+        self._redirection = Redirection()
         # The counters of senders that are gone.
         self._former: Counter[str] = Counter()
         self._former_drops: Counter[DropReason] = Counter()
@@ -183,9 +193,10 @@ class TopicNetwork:
                 settings.limits,
                 reactors.tx,
                 lambda: self._senders,
-                lambda: None if self.receiver is None else self.receiver.address,
+                self._no_measure,
                 waits=settings.on_full == "wait",
                 report=hooks.report,
+                on_look=self._notices.look if self._notices is not None else _ignore,
                 on_lag=hooks.on_lag or _ignore,
             )
 
@@ -195,9 +206,41 @@ class TopicNetwork:
         return self._own_epochs
 
     @property
+    def epoch(self) -> bytes:
+        """The epoch of the present start."""
+        return self._sealer.epoch
+
+    @property
+    def transmitted(self) -> int:
+        """How many events `transmit` has accepted."""
+        return self._transmitted
+
+    @property
     def senders(self) -> dict[Address, Sender]:
         """The sender to each broker; a copy."""
         return dict(self._senders)
+
+    def settled_numbers(self, sender: Sender) -> dict[str, int] | None:
+        """The last number by each routing key; `None` unless a broker has settled all of them.
+
+        Settled is what it has confirmed, and what was given up for it. Returns at once: `None`,
+        too, while an event is being posted.
+        """
+        # A reactor never waits for a lock that a chart may hold in a handler of a signal.
+        if not self._order.acquire(blocking=False):
+            return None
+        try:
+            stats = sender.stats()
+            if stats.waiting or stats.unconfirmed:
+                return None
+            return self._sealer.last_numbers()
+        finally:
+            self._order.release()
+
+    def tell_all(self, notice: Notice) -> None:
+        """Send a notice to all brokers that are connected now; does nothing without notices."""
+        if self._notices is not None:
+            self._notices.tell_all(notice)
 
     def start_receiver(self, url: AmqpUrl) -> Receiver:
         """Begin to consume at the node's own broker."""
@@ -209,6 +252,8 @@ class TopicNetwork:
             own_epochs=self._own_epochs,
             admit=hooks.admit,
             on_notice=notices.take if notices is not None else None,
+            on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
+            report=hooks.report,
         )
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
@@ -229,6 +274,7 @@ class TopicNetwork:
             self._on_receiver_state,
             hooks.watch,
         )
+        self._taker.use_timer(self.receiver.link.call_later)
         self.receiver.link.start()
         return self.receiver
 
@@ -260,6 +306,7 @@ class TopicNetwork:
                 self._reactors.tx,
                 lambda: self._on_sender_state(sender),
                 self._hooks.report,
+                self._hooks.vet,
             )
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
@@ -269,6 +316,8 @@ class TopicNetwork:
             # The newest first, and so the own broker last: senders are woken in this order, and
             # copies with the longest way should leave first.
             self._senders = {url.address: sender, **self._senders}
+            self._redirection.add(url.address, self._transmitted)
+            self._posted_to = self._redirection.posted_to(self._senders)
 
     def remove_broker(self, address: Address) -> int:
         """Stop publishing to a broker; returns when its sender has ended, within seconds.
@@ -281,6 +330,8 @@ class TopicNetwork:
             if sender is None:
                 return 0
             self._senders = {at: one for at, one in self._senders.items() if at != address}
+            self._redirection.remove(address)
+            self._posted_to = self._redirection.posted_to(self._senders)
         sender.stop()
         sender.link.wait_for_end()
         self._wake_all()
@@ -305,6 +356,26 @@ class TopicNetwork:
                 )
             )
         return left
+
+    def share(self, spare_of: Mapping[Address, Address]) -> bool:
+        """Post to some brokers only, and move what waits for the others.
+
+        Args:
+            spare_of: the brokers to post nothing to, and the one that is used in place of each.
+
+        Returns:
+            whether that is done; False if other threads post meanwhile: to be called again soon.
+        """
+        # The thread of the senders calls this. It must not wait for a thread that may be inside the
+        # handler of a signal.
+        if not self._order.acquire(timeout=_SHARE_PATIENCE_S):
+            return False
+        try:
+            self._redirection.share(spare_of, self._senders, self._transmitted)
+            self._posted_to = self._redirection.posted_to(self._senders)
+        finally:
+            self._order.release()
+        return True
 
     def _on_sender_state(self, sender: Sender) -> None:
         if self._notices is not None and sender.link.state is SessionState.READY:
@@ -353,7 +424,7 @@ class TopicNetwork:
             with self._order:
                 if self._is_ending:
                     raise NetworkStopped(f"{self._name} was stopped")
-                senders = self._senders.values()
+                senders = self._posted_to
                 if has_waited_enough or all(sender.has_room for sender in senders):
                     draft = self._sealer.seal(self._kind, plain, key)
                     if self._is_ending:
@@ -388,20 +459,19 @@ class TopicNetwork:
         Raises:
             BackPressure: time is up, and the sender is too fast.
         """
-        if all(sender.wait_for_room(deadline_s) for sender in self._senders.values()):
+        senders = self._posted_to
+        if all(sender.wait_for_room(deadline_s) for sender in senders):
             return True
-        senders = self._senders
-        full = {at: sender for at, sender in senders.items() if not sender.has_room}
+        full = [sender for sender in senders if not sender.has_room]
         if not full or self._may_push_out(full, senders):
             return False
+        where = ", ".join(str(sender.address) for sender in full)
         raise BackPressure(
-            f"the backlog for {', '.join(map(str, full))} has been full for {timeout} s: transmit "
-            "less, or raise transmit_timeout or Limits.backlog_events"
+            f"the backlog for {where} has been full for {timeout} s: transmit less, or raise "
+            "transmit_timeout or Limits.backlog_events"
         )
 
-    def _may_push_out(
-        self, full: Mapping[Address, Sender], senders: Mapping[Address, Sender]
-    ) -> bool:
+    def _may_push_out(self, full: Sequence[Sender], senders: Sequence[Sender]) -> bool:
         """Tell whether full backlogs are those of sick brokers, while others take events.
 
         One sick broker must not make ``transmit`` raise.
@@ -409,10 +479,15 @@ class TopicNetwork:
         watch = self._broker_watch
         if watch is None or self._settings.on_full == "wait":
             return False
-        others = [sender for at, sender in senders.items() if at not in full]
+        others = [sender for sender in senders if sender not in full]
         return any(other.is_connected and not other.is_absent for other in others) and all(
-            watch.is_sluggish(at, sender) for at, sender in full.items()
+            watch.is_sluggish(sender) for sender in full
         )
+
+    def _no_measure(self) -> set[Address]:
+        """The brokers that say nothing of how fast others could be: the own one, and spares."""
+        own = set() if self.receiver is None else {self.receiver.address}
+        return own | set(self._redirection.spare_of)
 
     def hold(self, address: Address, *, held: bool) -> None:
         """Send a broker nothing until further notice, or again. In the senders' thread."""
@@ -444,11 +519,15 @@ class TopicNetwork:
         """
         timeout_s = self._settings.transmit_timeout if timeout is None else timeout
         deadline_s = time.monotonic() + timeout_s
-        flushed = [
-            sender.flush(max(0.0, deadline_s - time.monotonic()), if_absent=if_absent)
-            for sender in self.senders.values()
-        ]
-        return all(flushed)
+        while True:
+            posted_to = self._posted_to
+            flushed = [
+                sender.flush(max(0.0, deadline_s - time.monotonic()), if_absent=if_absent)
+                for sender in self.senders.values()
+            ]
+            # If a spare has taken over meanwhile, it is the one to wait for.
+            if posted_to is self._posted_to or time.monotonic() >= deadline_s:
+                return all(flushed)
 
     def send_everything(self) -> None:
         """Have all senders send what waits, without a wait for the next beat; returns at once."""
@@ -484,10 +563,16 @@ class TopicNetwork:
         for link in links:
             if not link.wait_for_end(max(0.0, deadline_s - time.monotonic())):
                 logger.warning("%s has not ended in time and is left behind", link.name)
+        if self._taker and self.receiver and self.receiver.link.wait_for_end(0.0):
+            self._taker.end()
 
     def stats(self) -> NetworkStats:
         """The counters of this network."""
-        brokers = {str(at): sender.stats() for at, sender in self.senders.items()}
+        spare_of = self._redirection.spare_of
+        brokers = {
+            str(at): sender.stats()._replace(spare_of=str(spare_of.get(at, "")))
+            for at, sender in self.senders.items()
+        }
         former = self._former
         receiver = self.receiver
         consumer = None
@@ -516,8 +601,12 @@ class TopicNetwork:
             consumer_connection=consumer.connection if consumer else "",
             queue=consumer.queue if consumer else "",
             queue_messages=consumer.queue_messages if consumer else 0,
+            unread=consumer.unread if consumer else 0,
         )
 
+
+_SHARE_PATIENCE_S = 0.05
+"""How long to wait for threads that post. Each needs a fraction of a millisecond."""
 
 _CUT_S = 1.0
 """How long a connection may take to end after it is cut: the reactor has others to serve, too."""

@@ -56,7 +56,7 @@ class NoticeKind(enum.IntEnum):
     CLOCK = 4
     """That the events of a sender are rejected, because its clock differs."""
     TROUBLE = 5
-    """That the sender's chart is stuck."""
+    """That the sender's chart is stuck, or its queue nearly full."""
 
 
 class Notice(NamedTuple):
@@ -159,13 +159,13 @@ def told_clock(notice: Notice) -> WrongClock | None:
 
 
 class Trouble(NamedTuple):
-    """A chart that does not return from a handler."""
+    """A chart that does not return from a handler, or whose queue is nearly full."""
 
     chart: str
     state: str
     """The state whose handler it is in; empty if that is not known."""
     seconds: int
-    """For how long it has been in there."""
+    """For how long it has been in there; 0 if only its queue is nearly full."""
     depth: int
     """How many events wait in the queue for it."""
 

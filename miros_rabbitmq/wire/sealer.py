@@ -182,6 +182,15 @@ class Sealer:
         """The sender's start on this network; travels in clear, and says nothing of the sender."""
         return self._start.epoch
 
+    def last_numbers(self) -> dict[str, int]:
+        """The number of the last event by each routing key.
+
+        Events that another thread is committing at this moment may be left out.
+        """
+        lines = self._start.streams[Purpose.EVENTS].lines
+        # A copy, as another thread may add a routing key meanwhile.
+        return {key: line.guess - 1 for key, line in list(lines.items()) if line.guess > 1}
+
     def seal(
         self, kind: int, body: bytes, routing_key: str, purpose: Purpose = Purpose.EVENTS
     ) -> Draft:

@@ -22,6 +22,7 @@ from miros_rabbitmq import (
     LocalBroker,
     NetworkedActiveObject,
     PikaTopicPublisher,
+    SessionState,
     SimplePikaTopicPublisher,
 )
 from miros_rabbitmq.delivery.refusal import Refusal
@@ -94,7 +95,7 @@ def test_an_event_that_the_broker_refuses_is_counted_and_what_is_behind_it_arriv
         assert sender.nets.flush(scaled(5))
         assert receiver.nets.stats().mesh.gaps == 4
     said = warnings_of(caplog, "sender")
-    assert len([one for one in said if "takes no message of more than 65536 bytes" in one]) == 1
+    assert len([one for one in said if "sending what it takes" in one]) == 1
     assert len([one for one in said if "gave up an event of 150" in one]) == 1
     assert not [one for one in said if "trying again" in one]
 
@@ -208,6 +209,38 @@ def test_an_event_that_is_refused_without_a_reason_is_found_among_others(
     said = warnings_of(caplog, "sender")
     assert len([one for one in said if "bit by bit" in one]) == 1
     assert not [one for one in said if "trying again" in one]
+
+
+def test_a_routing_key_that_we_may_not_use_holds_up_no_other(
+    narrow: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The notices of the mesh have a key of their own, which is refused here as well."""
+    vhost = "topics"
+    narrow.ctl("add_vhost", vhost)
+    narrow.ctl("set_permissions", "-p", vhost, narrow.user, ".*", ".*", ".*")
+    narrow.ctl("set_topic_permissions", "-p", vhost, narrow.user, MESH, "^public", ".*")
+    options = {"rabbit_vhost": vhost, "rx_routing_key": "#"}
+    receiver, record = make_active_object("receiver", **arguments_for(narrow, key=KEY, **options))
+    publisher = PikaTopicPublisher(
+        narrow.url(vhost), MESH, "public.a", codec=Codec(KEY), name="sender", role="talker"
+    )
+    try:
+        publisher.start_thread()
+        with running(receiver):
+            for number in range(100):
+                key = "secret.b" if number % 10 == 5 else None
+                publisher.post_fifo(("NUMBER", (number, "")), routing_key=key)
+            record.wait_for(90, 20)
+            assert heard_numbers(record) == [n for n in range(100) if n % 10 != 5]
+            assert publisher.flush(scaled(5))
+            assert publisher.stats().drops[DropReason.REFUSED] == 10
+            brokers = receiver.nets.stats().mesh.brokers
+            wait_until(lambda: brokers[str(narrow.address)].state is SessionState.READY)
+    finally:
+        publisher.stop_thread()
+    said = warnings_of(caplog, "sending what it takes")
+    assert len([one for one in said if "talker" in one]) == 1
+    assert len([one for one in said if "receiver" in one and "miros.listener" in one]) == 1
 
 
 # Nacks.

@@ -56,7 +56,7 @@ class Account(NamedTuple):
         return ", ".join(f"{name} {value:,}" for name, value in self._asdict().items())
 
 
-class _Page:
+class Page:
     """What one receiver got of one sender; only the receiver's thread writes."""
 
     def __init__(self) -> None:
@@ -90,7 +90,7 @@ class Ledger:
         self._lock = threading.Lock()
         self._attempted: Counter[str] = Counter()
         self._accepted: Counter[str] = Counter()
-        self._pages = {(one, other): _Page() for one in self.names for other in self.names}
+        self._pages = {(one, other): Page() for one in self.names for other in self.names}
 
     def attempt(self, sender: str) -> int:
         """Note an attempt and say the number to send; a sender has one attempt at a time."""
@@ -110,6 +110,10 @@ class Ledger:
     def reached(self, sender: str, receiver: str) -> int:
         """The number that a receiver expects next of a sender."""
         return self._pages[sender, receiver].next
+
+    def page(self, sender: str, receiver: str) -> Page:
+        """What a receiver got of a sender."""
+        return self._pages[sender, receiver]
 
     def deliver(self, receiver: str, sender: str, number: int) -> None:
         """Note that a chart has handled an event."""

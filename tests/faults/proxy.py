@@ -270,6 +270,11 @@ class FaultProxy:
 
         self._run(spare)
 
+    def lead_to(self, target: Address) -> None:
+        """Forward new connections to another broker, and reset those to the former one."""
+        self._target = target
+        self.cut()
+
     def heal(self) -> None:
         """Do no more harm. Connections that went silent stay silent: their bytes are lost."""
         self._silent = set()

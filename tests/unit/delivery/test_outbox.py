@@ -674,3 +674,50 @@ def test_whatever_fails_every_record_that_was_not_dropped_arrives_once_and_in_or
             phases=[Phase.explicit, Phase.reuse, Phase.generate],
         ),
     )
+
+
+# Another outbox takes over.
+
+
+def test_what_is_handed_over_is_in_order_and_a_late_confirm_changes_nothing() -> None:
+    box = outbox(max_events=4, batch_events=2)
+    for data in (b"1", b"2", b"3", b"4"):
+        box.post(record(data))
+    assert box.take() == batch(1, b"1", b"2")
+    assert box.is_full
+    held = box.held
+    assert [one.data for one in box.hand_over()] == [b"1", b"2", b"3", b"4"]
+    assert held == [record(data) for data in (b"1", b"2", b"3", b"4")]
+    assert box.is_empty
+    assert not box.is_full
+    assert (box.depth, box.unconfirmed) == (0, 0)
+    # The channel goes on counting.
+    box.post(record(b"5"))
+    assert box.take() == batch(2, b"5")
+    assert box.confirm(1) == 0
+    assert box.unconfirmed == 1
+    assert box.confirm(2, multiple=True) == 1
+    assert box.is_empty
+
+
+def test_what_is_put_first_goes_out_first_even_if_there_is_no_room() -> None:
+    box = outbox(max_events=2, max_bytes=10)
+    box.post(record(b"33"))
+    box.put_first([record(b"11"), record(b"22")])
+    assert box.is_full
+    assert box.held == [record(b"11"), record(b"22"), record(b"33")]
+    assert contents_left(box) == [b"11", b"22", b"33"]
+    assert not box.is_full
+    box.put_first([record(b"x" * 10)])
+    assert box.is_full
+    assert box.fills_message is False
+
+
+def test_traffic_that_is_not_sent_again_is_not_handed_over_when_it_is_under_way() -> None:
+    box = outbox(resend=False)
+    box.post(record(b"1"))
+    box.post(record(b"2"))
+    box.take()
+    assert [one.data for one in box.hand_over()] == [b"2"]
+    assert box.unconfirmed == 1
+    assert box.confirm(1) == 1

@@ -62,6 +62,26 @@ def test_the_limit_is_read_from_what_the_broker_says(text: str, most_bytes: int 
     assert Refusal(406, text, is_certain=True).most_bytes == most_bytes
 
 
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        (
+            "ACCESS_REFUSED - access to topic 'a.key' in exchange 'miros.mesh' in vhost '/' "
+            "refused for user 'miros'",
+            "a.key",
+        ),
+        ("ACCESS_REFUSED - write access to topic 'it's' in exchange 'x' in vhost '/'", "it's"),
+        ("ACCESS_REFUSED - access to exchange 'miros.mesh' in vhost '/' refused for user", None),
+    ],
+)
+def test_a_routing_key_that_is_refused_is_the_messages_fault_and_no_exchange_is(
+    text: str, key: str | None
+) -> None:
+    refusal = Refusal.of_channel(403, text, *PUBLISH)
+    assert (refusal.routing_key if refusal else None) == key
+    assert Refusal.of_channel(403, text, *DECLARE) is None
+
+
 def test_a_long_text_is_cut_in_the_log() -> None:
     assert str(Refusal(406, "no", is_certain=True)) == "406, 'no'"
     assert len(str(Refusal(406, "x" * 10_000, is_certain=True))) < 250

@@ -482,3 +482,17 @@ def test_beats_that_find_nothing_end_the_haste() -> None:
         publisher.be_looked_at()
     assert publisher.outbox.is_calm
     assert publisher.schedule.post(record(b"goes at once"))
+
+
+def test_what_is_put_first_comes_before_what_is_in_the_intake_and_is_counted() -> None:
+    publisher = Publisher()
+    schedule = publisher.schedule
+    schedule.on_ready()
+    schedule.wake_pending = True
+    schedule.post(record(b"3"))
+    schedule.post(record(b"4"))
+    with publisher.lock:
+        schedule.put_first([record(b"1"), record(b"2")])
+    assert schedule.posted == 4
+    assert [one.data for one in publisher.outbox.held] == [b"1", b"2", b"3", b"4"]
+    assert schedule.intake.look() == []

@@ -145,7 +145,7 @@ def run(
         if now_s >= next_look_s:
             next_look_s = now_s + LOOK_S
             looks = {at: broker.look(now_s) for at, broker in addresses.items()}
-            for at, _, after in slowness.look(now_s - asleep_s, looks, OWN):
+            for at, _, after in slowness.look(now_s - asleep_s, looks, {OWN}):
                 result.conditions.setdefault(at.host, []).append((now_s, after))
         # Who was held up does not catch up.
         to_offer = to_offer % 1.0 + offered * STEP_S if now_s < lasts_s else 0.0
@@ -334,7 +334,7 @@ def test_brokers_of_twice_the_rate_that_pause_briefly_are_never_sick(
 
 
 def course_of(*looks: tuple[float, Look]) -> Course:
-    course = Course(LIMITS, is_own=False)
+    course = Course(LIMITS)
     for now_s, look in looks:
         course.note(now_s, look)
     return course
@@ -368,7 +368,7 @@ def test_the_age_of_the_oldest_is_known_to_a_look_and_never_overstated() -> None
 
 
 def test_a_backlog_that_is_old_takes_no_more_memory() -> None:
-    course = Course(LIMITS, is_own=False)
+    course = Course(LIMITS)
     for number in range(10_000):
         course.note(number * LOOK_S, LOOK._replace(posted=number + 1))
     assert len(course._samples) <= 256
@@ -379,19 +379,19 @@ def test_a_backlog_that_is_a_quarter_full_is_said_early() -> None:
     slowness = Slowness(LIMITS)
     at = Address("a", 1)
     full = LOOK._replace(fill=0.3)
-    assert slowness.look(0.0, {at: full}, None) == []
-    (change,) = slowness.look(0.5, {at: full}, None)
+    assert slowness.look(0.0, {at: full}) == []
+    (change,) = slowness.look(0.5, {at: full})
     assert change.after is Condition.BEHIND
-    assert slowness.look(1.0, {at: LOOK._replace(fill=0.2, settled=10)}, None) == []
-    (change,) = slowness.look(1.5, {at: LOOK._replace(fill=0.1, settled=10)}, None)
+    assert slowness.look(1.0, {at: LOOK._replace(fill=0.2, settled=10)}) == []
+    (change,) = slowness.look(1.5, {at: LOOK._replace(fill=0.1, settled=10)})
     assert change.after is Condition.KEEPING_UP
 
 
 def test_a_broker_that_is_gone_is_forgotten() -> None:
     slowness = Slowness(LIMITS)
-    slowness.look(0.0, {OWN: LOOK}, OWN)
-    assert slowness.courses[OWN].is_own
-    slowness.look(0.5, {}, OWN)
+    slowness.look(0.0, {OWN: LOOK}, {OWN})
+    assert not slowness.courses[OWN].is_measure
+    slowness.look(0.5, {}, {OWN})
     assert slowness.courses == {}
 
 

@@ -10,10 +10,17 @@ from hypothesis import strategies as st
 
 from miros_rabbitmq.delivery.outbox import Batch, Outbox
 from miros_rabbitmq.delivery.refusal import Refusal
+from miros_rabbitmq.delivery.suspects import Suspects
+from miros_rabbitmq.wire.sealer import Heading
 
 from .records import record
 
 REFUSAL = Refusal(406, "PRECONDITION_FAILED - whatever", is_certain=True)
+
+
+def too_large(most_bytes: int) -> Refusal:
+    text = f"message size 1000 is larger than configured max size {most_bytes}"
+    return REFUSAL._replace(text=text)
 
 
 class Refusing:
@@ -151,6 +158,21 @@ def test_one_of_thousands_that_each_go_alone_is_found_with_as_few() -> None:
     assert broker.refusals <= 14
 
 
+def test_thousands_that_each_go_alone_are_awaited_in_some_dozens_of_parts() -> None:
+    box = Refusing(16_384, set(), batch_events=1, window=16_384).box
+    while box.take():
+        pass
+    box.message_refused(REFUSAL)
+    parts = 0
+    tag = 0
+    while not box.is_empty:
+        parts += 1
+        while (batch := box.take()) is not None:
+            tag = batch.tag
+        box.confirm(tag, multiple=True)
+    assert 20 <= parts <= 32
+
+
 def test_a_part_is_sent_only_when_the_one_before_is_confirmed() -> None:
     broker = Refusing(64, {0}, batch_events=8, window=4)
     box = broker.box
@@ -179,8 +201,9 @@ def test_after_the_search_as_much_is_under_way_as_before() -> None:
     assert broker.given_up == [3]
     assert box.is_empty
     for number in range(64):
-        box.post(record(b"%d:" % number))
-    assert [box.take() is not None for _ in range(5)] == [True] * 4 + [False]
+        box.post(record(b"%d:" % (10 + number % 10) + b"x" * 7))
+    taken = [box.take() for _ in range(5)]
+    assert [len(batch.records) if batch else 0 for batch in taken] == [8] * 4 + [0]
 
 
 def test_a_message_that_is_refused_alone_only_once_is_not_given_up() -> None:
@@ -190,6 +213,69 @@ def test_a_message_that_is_refused_alone_only_once_is_not_given_up() -> None:
     broker.run()
     assert broker.confirmed == [0]
     assert broker.given_up == []
+
+
+def test_two_messages_that_are_refused_once_each_are_not_given_up() -> None:
+    broker = Refusing(2, set(), batch_events=1)
+    box = broker.box
+    while box.take():
+        pass
+    box.message_refused(REFUSAL)
+    for _ in range(2):
+        assert box.take() is not None
+        box.message_refused(REFUSAL)
+        batch = box.take()
+        assert batch is not None
+        box.confirm(batch.tag)
+    assert box.given_up == []
+    assert box.is_empty
+
+
+def searching(*messages: int) -> Suspects:
+    suspects = Suspects()
+    suspects.note_refused(messages, 2)
+    return suspects
+
+
+def test_a_part_whose_connection_is_lost_is_tried_again_as_it_was() -> None:
+    suspects = searching(3, 5)
+    assert suspects.may_take(0) == 3
+    suspects.note_taken(3)
+    suspects.note_lost(3)
+    assert suspects.may_take(0) == 3
+    suspects.note_taken(3)
+    assert suspects.may_take(1) == 0
+    assert suspects.may_take(0) == 5
+
+
+def test_what_is_dropped_belongs_to_the_first_part_that_waits() -> None:
+    suspects = searching(2, 1, 3)
+    suspects.note_taken(1)
+    for _ in range(3):
+        suspects.note_dropped()
+    assert suspects.may_take(1) == 0, "of the first part one is under way, and one was dropped"
+    assert suspects.may_take(0) == 2
+    suspects.note_taken(2)
+    suspects.note_dropped()
+    assert suspects.may_take(0) == 0
+    assert not suspects.is_searching
+
+
+def test_a_part_of_which_the_rest_was_dropped_is_awaited() -> None:
+    """Each event is a message of its own, and forty of them are two for each part."""
+    box = Outbox(max_events=40, max_bytes=10**6, window=40, batch_events=1, batch_bytes=100)
+    for number in range(40):
+        box.post(record(b"%d" % number))
+    while box.take():
+        pass
+    box.message_refused(REFUSAL)
+    assert box.take() is not None
+    assert box.has_window
+    assert box.post(record(b"pushes the second out")) == 1
+    assert not box.has_window
+    assert box.take() is None
+    box.confirm(1)
+    assert box.take() is not None
 
 
 def test_a_connection_that_is_lost_in_between_gives_nothing_up() -> None:
@@ -259,8 +345,8 @@ def test_what_a_broker_takes_is_learned_and_kept() -> None:
     box = broker.box
     box.post(record(b"100:" + b"x" * 300))
     box.post(record(b"101:"))
-    assert box.learn(200)
-    assert not box.learn(200), "that is no news"
+    assert box.learn(too_large(200))
+    assert not box.learn(too_large(200)), "that is no news"
     broker.run()
     assert broker.refusals == 0
     assert [number_of(one.data) for one in box.given_up] == [100]
@@ -278,10 +364,39 @@ def test_what_a_broker_takes_is_learned_and_kept() -> None:
     assert box.take() is not None
 
 
+def test_a_routing_key_that_we_may_not_use_is_learned_and_costs_no_event_of_another() -> None:
+    box = Outbox(max_events=100, max_bytes=10**6, window=9, batch_events=9, batch_bytes=1_000)
+    secret, public = Heading("a.secret", b""), Heading("public", b"")
+    for heading in (public, secret, secret, public, secret):
+        box.post(record(b"x", heading))
+    refusal = REFUSAL._replace(code=403, text="access to topic 'a.secret' in exchange 'x' refused")
+    while box.take():
+        pass
+    assert box.learn(refusal)
+    assert not box.learn(refusal)
+    assert box.is_refused("a.secret", 1)
+    assert not box.is_refused("public", 1)
+    box.connection_lost()
+    batches = [box.take(), box.take(), box.take()]
+    assert [one.heading for one in batches if one] == [public, public]
+    assert len(box.given_up) == 3
+    box.unlearn()
+    box.post(record(b"x", secret))
+    assert box.take() is not None
+
+
+def test_what_is_remembered_of_routing_keys_is_bounded() -> None:
+    box = Outbox(max_events=100, max_bytes=10**6, window=9, batch_events=9, batch_bytes=1_000)
+    for number in range(10_000):
+        box.learn(REFUSAL._replace(text=f"access to topic 'key {number}' in exchange 'x'"))
+    known = sum(box.is_refused(f"key {number}", 1) for number in range(10_000))
+    assert 0 < known < 1_000
+
+
 def test_events_that_are_too_large_give_way_even_if_nothing_else_waits() -> None:
     broker = Refusing(0, set())
     box = broker.box
-    box.learn(100)
+    box.learn(too_large(100))
     box.post(record(b"x" * 101))
     assert box.take() is None
     assert box.is_empty

@@ -80,6 +80,7 @@ class Watched:
         self.good, self.sick = FakeSender(GOOD), FakeSender(SICK)
         self.senders: dict[Address, Any] = {GOOD: self.good, SICK: self.sick}
         self.problems: list[DeliveryProblem] = []
+        self.looked_at: list[Any] = []
         self.lags: list[tuple[Address, bool]] = []
         self.reactor = Reactor("reactor of a test")
         self.watch = BrokerWatch(
@@ -87,9 +88,10 @@ class Watched:
             LIMITS,
             self.reactor,
             lambda: self.senders,
-            lambda: None,
+            lambda: (),
             waits=waits,
             report=self.problems.append,
+            on_look=self.looked_at.append,
             on_lag=lambda address, lags: self.lags.append((address, lags)),
         )
         self.watch.start()
@@ -131,6 +133,7 @@ def test_looks_end_when_everything_is_confirmed_and_begin_again(watched: Watched
     wait_until(lambda: not watched.watch.is_on)
     looks = watched.good.looks
     assert looks > 1
+    assert watched.looked_at.count(watched.good) == looks
     watched.good.shows = IDLE._replace(posted=1)
     watched.watch.wake()
     wait_until(lambda: watched.good.looks > looks + 10)
@@ -224,10 +227,10 @@ def test_an_error_ends_the_looks_and_the_next_event_begins_them_anew(
 
 
 def test_a_broker_is_sluggish_by_what_it_takes(watched: Watched) -> None:
-    assert watched.watch.is_sluggish(SICK, watched.senders[SICK])
+    assert watched.watch.is_sluggish(watched.senders[SICK])
     watched.watch.wake()
     wait_until(lambda: watched.sick.looks > 0)
-    assert watched.watch.is_sluggish(SICK, watched.senders[SICK])
+    assert watched.watch.is_sluggish(watched.senders[SICK])
     for drain in (Drain(LIMITS.slow_events, 0.0), Drain(0.0, LIMITS.slow_bytes)):
         watched.sick.drain = drain
-        assert not watched.watch.is_sluggish(SICK, watched.senders[SICK])
+        assert not watched.watch.is_sluggish(watched.senders[SICK])

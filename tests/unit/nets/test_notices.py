@@ -5,15 +5,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import cast
 
+import pytest
 from cryptography.fernet import Fernet
 
 from miros_rabbitmq.amqp.sender import Sender
 from miros_rabbitmq.nets.notices import Notices
+from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
 from miros_rabbitmq.urls import Address
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, Purpose
 from miros_rabbitmq.wire.message import join
-from miros_rabbitmq.wire.notice import LISTENER_KEY, Notice, announce_broker, announce_listener
+from miros_rabbitmq.wire.notice import (
+    LISTENER_KEY,
+    Notice,
+    Trouble,
+    WrongClock,
+    announce_broker,
+    announce_listener,
+    tell_clock,
+    tell_numbers,
+    tell_trouble,
+)
 from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.record import unpack
 from miros_rabbitmq.wire.sealer import Sealer
@@ -41,12 +53,29 @@ class FakeSender:
         callback()
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> None:
-        assert delay_s == 30.0
         self.later.append(callback)
+        assert delay_s == 30.0
 
     def publish_aside(self, body: bytes, routing_key: str, expires_s: float) -> None:
         assert expires_s == 30.0
         self.told.append((routing_key, body))
+
+
+class FakePosts:
+    """Stands in for the events of a network."""
+
+    epoch = b"e" * 16
+
+    def __init__(self, *senders: FakeSender) -> None:
+        self.transmitted = 0
+        self.senders = {
+            Address("127.0.0.2", port): cast("Sender", sender)
+            for port, sender in enumerate(senders, 5672)
+        }
+        self.numbers: dict[str, int] | None = {}
+
+    def settled_numbers(self, _sender: Sender) -> dict[str, int] | None:
+        return self.numbers
 
 
 class Node:
@@ -59,7 +88,18 @@ class Node:
         self.is_forked = False
         self.own, self.other = FakeSender(), FakeSender()
         self.noticed: list[Notice] = []
-        self.notices = Notices(self._seal, TX_KEY, 30.0, lambda: notice, self.noticed.append)
+        self.posts = FakePosts(self.own, self.other)
+        self.problems: list[DeliveryProblem] = []
+        self.notices = Notices(
+            "this",
+            self._seal,
+            TX_KEY,
+            30.0,
+            self.posts,
+            lambda: notice,
+            self.noticed.append,
+            self.problems.append,
+        )
         self.notices.own_sender(cast("Sender", self.own))
 
     def _seal(self, notice: Notice, routing_key: str) -> bytes | None:
@@ -72,6 +112,9 @@ class Node:
 
     def connect(self, sender: FakeSender) -> None:
         self.notices.on_connected(cast("Sender", sender))
+
+    def look(self, sender: FakeSender) -> None:
+        self.notices.look(cast("Sender", sender))
 
     def said(self, sender: FakeSender) -> list[tuple[str, Notice]]:
         """The notices that a broker got, and their routing keys."""
@@ -99,9 +142,12 @@ def test_the_notice_is_repeated_while_a_broker_is_connected() -> None:
         node.other.later.pop()()
     assert len(node.other.told) == 4
     assert len(node.other.later) == 1, "one timer, however often"
+    node.connect(node.other)
+    assert len(node.other.told) == 5
+    assert len(node.other.later) == 1, "also if it was lost and connected again meanwhile"
     node.other.is_connected = False
     node.other.later.pop()()
-    assert len(node.other.told) == 4
+    assert len(node.other.told) == 5
     assert not node.other.later, "it gets a notice when it is connected again"
 
 
@@ -159,3 +205,183 @@ def test_a_kind_of_notice_that_is_not_known_is_ignored_here_and_handed_on() -> N
     node.notices.take(newer)
     assert node.noticed == [newer]
     assert (node.own.patient, node.own.wakes, node.own.told) == (True, 0, [])
+
+
+# The last numbers.
+
+
+@pytest.fixture
+def now_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [1_000.0]
+    monkeypatch.setattr("time.monotonic", lambda: now[0])
+    return now
+
+
+def test_a_broker_is_told_the_last_numbers_once_when_the_node_has_fallen_silent(
+    now_s: list[float],
+) -> None:
+    node = Node()
+    node.connect(node.other)
+    node.look(node.other)
+    assert node.said(node.other) == [], "nothing was sent yet"
+    for sent in (10, 20):
+        node.posts.transmitted = sent
+        node.posts.numbers = {"a.key": sent}
+        node.look(node.other)
+        now_s[0] += 1
+    told = (LISTENER_KEY, tell_numbers([("a.key", 20)]))
+    # It was asked for by the connection; and then it was silent for a second.
+    assert node.said(node.other) == [(LISTENER_KEY, tell_numbers([("a.key", 10)]))]
+    for _ in range(10):
+        node.look(node.other)
+        now_s[0] += 1
+    assert node.said(node.other)[1:] == [told]
+
+
+def test_what_a_broker_has_not_settled_is_not_told_until_it_has(now_s: list[float]) -> None:
+    node = Node()
+    node.connect(node.other)
+    node.posts.transmitted, node.posts.numbers = 5, None
+    for _ in range(10):
+        node.look(node.other)
+        now_s[0] += 1
+    assert node.said(node.other) == []
+    node.posts.numbers = {"a.key": 5}
+    node.look(node.other)
+    assert node.said(node.other) == [(LISTENER_KEY, tell_numbers([("a.key", 5)]))]
+
+
+def test_with_each_announcement_the_last_numbers_are_told_again(now_s: list[float]) -> None:
+    node = Node()
+    node.posts.transmitted, node.posts.numbers = 5, {"a.key": 5}
+    node.connect(node.other)
+    for times in (1, 2, 3):
+        for _ in range(5):
+            node.look(node.other)
+            now_s[0] += 1
+        assert len(node.said(node.other)) == times
+        node.other.later.pop()()
+
+
+def test_the_own_broker_is_told_only_where_there_are_neighbours(now_s: list[float]) -> None:
+    node = Node()
+    node.posts.transmitted, node.posts.numbers = 5, {"a.key": 5}
+    node.connect(node.own)
+    node.look(node.own)
+    assert node.said(node.own) == []
+    node.notices.take(ANSWERS)
+    node.own.later.pop()()
+    node.look(node.own)
+    assert node.said(node.own) == [(LISTENER_KEY, tell_numbers([("a.key", 5)]))]
+
+
+def test_the_numbers_of_others_are_for_who_counts_their_events() -> None:
+    node = Node()
+    node.notices.take(tell_numbers([("a.key", 5)]))
+    assert node.noticed == []
+
+
+# Clocks.
+
+
+def test_who_is_rejected_for_its_clock_is_told_at_all_brokers_now_and_then(
+    now_s: list[float],
+) -> None:
+    node = Node()
+    wrong = WrongClock(b"w" * 16, 312_000)
+    for _ in range(100):
+        node.notices.on_wrong_clock(*wrong)
+    for sender in (node.own, node.other):
+        assert node.said(sender) == [(LISTENER_KEY, tell_clock(wrong))]
+    node.notices.on_wrong_clock(b"v" * 16, -5)
+    assert len(node.other.told) == 2
+    now_s[0] += 30
+    node.notices.on_wrong_clock(*wrong)
+    assert len(node.other.told) == 3
+
+
+def test_a_broker_that_is_connected_soon_after_is_told_then(now_s: list[float]) -> None:
+    node = Node()
+    node.other.is_connected = False
+    wrong = WrongClock(b"w" * 16, 312_000)
+    node.notices.on_wrong_clock(*wrong)
+    assert node.said(node.other) == []
+    node.other.is_connected = True
+    now_s[0] += 29
+    node.connect(node.other)
+    assert node.said(node.other) == [(LISTENER_KEY, tell_clock(wrong))]
+    now_s[0] += 1
+    node.connect(node.other)
+    assert len(node.other.told) == 1
+
+
+def test_made_up_epochs_make_a_node_tell_few(now_s: list[float]) -> None:
+    node = Node()
+    for number in range(1_000):
+        node.notices.on_wrong_clock(number.to_bytes(16, "big"), 9)
+    assert len(node.other.told) == 16
+    now_s[0] += 60
+    node.notices.on_wrong_clock(b"w" * 16, 312_000)
+    assert len(node.other.told) == 17
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "text"),
+    [
+        (312_400, "its clock is 312 s ahead of theirs: set the clocks, or raise max_age_s"),
+        (-7_200_000, "its clock is 7,200 s behind theirs, or its events were under way"),
+    ],
+)
+def test_a_node_that_is_told_of_its_clock_says_so_once_a_minute_and_takes_no_other_epochs(
+    ahead_ms: int, text: str, now_s: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node()
+    node.notices.take(tell_clock(WrongClock(b"w" * 16, ahead_ms)))
+    node.notices.take(Notice(4, b"nonsense"))
+    assert not caplog.messages
+    for _ in range(3):
+        node.notices.take(tell_clock(WrongClock(node.posts.epoch, ahead_ms)))
+    (line,) = caplog.messages
+    assert text in line
+    assert [(one.kind, one.subject, one.text) for one in node.problems] == [
+        (ProblemKind.CLOCK, "this", line)
+    ]
+    now_s[0] += 60
+    node.notices.take(tell_clock(WrongClock(node.posts.epoch, ahead_ms)))
+    assert len(caplog.messages) == 2
+    assert node.noticed == []
+
+
+# A stuck chart.
+
+
+def test_the_trouble_of_a_node_goes_to_all_brokers() -> None:
+    node = Node()
+    trouble = tell_trouble(Trouble("this", "waiting", 30, 12))
+    node.notices.tell_all(trouble)
+    for sender in (node.own, node.other):
+        assert node.said(sender) == [(LISTENER_KEY, trouble)]
+    node.other.is_connected = False
+    node.notices.tell_all(trouble)
+    assert len(node.other.told) == 1
+
+
+def test_the_trouble_of_others_is_said_once_in_ten_minutes_and_handed_on(
+    now_s: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node()
+    notices = [tell_trouble(Trouble(chart, "waiting", 30, 1_200)) for chart in ("a", "b", "a")]
+    for notice in notices:
+        node.notices.take(notice)
+    assert node.noticed == notices
+    assert caplog.messages == [
+        f"this: the chart {chart!r} says that it has been in a handler of the state 'waiting' for "
+        "30 s; 1,200 events wait for it"
+        for chart in ("a", "b")
+    ]
+    now_s[0] += 600
+    node.notices.take(notices[0])
+    assert len(caplog.messages) == 3
+    for number in range(1_000):
+        node.notices.take(tell_trouble(Trouble(f"made up {number}", "", 1, 1)))
+    assert len(caplog.messages) < 70

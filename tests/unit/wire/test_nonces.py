@@ -409,3 +409,19 @@ def test_a_copy_would_go_on_with_the_same_numbers() -> None:
     for duplicate in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="cannot be copied"):
             duplicate(sealer())
+
+
+# The last numbers, which a sender tells others.
+
+
+def test_the_last_number_of_each_routing_key_is_that_of_its_last_event() -> None:
+    one = sealer()
+    assert one.last_numbers() == {}
+    one.seal(Kind.EVENT, b"refused", "a.key")
+    assert one.last_numbers() == {}, "no number was claimed"
+    for key in ("a.key", "another.key", "a.key"):
+        send(one, key)
+        send(one, "a.notice", Purpose.NOTICES)
+    assert one.last_numbers() == {"a.key": 2, "another.key": 1}
+    one.disown()
+    assert one.last_numbers() == {}, "of another start"

@@ -8,13 +8,22 @@ from hypothesis import strategies as st
 
 from miros_rabbitmq.urls import Address
 from miros_rabbitmq.wire.notice import (
+    MOST_NUMBERS,
     Notice,
     NoticeKind,
+    Trouble,
+    WrongClock,
     announce_broker,
     announce_listener,
     announced_broker,
     asks,
     is_listener,
+    tell_clock,
+    tell_numbers,
+    tell_trouble,
+    told_clock,
+    told_numbers,
+    told_trouble,
 )
 
 LONGEST = Address(".".join(["a" * 49] * 5) + ".abc", 65_535)
@@ -36,6 +45,18 @@ def test_the_bytes_of_notices_are_these_as_other_versions_read_them() -> None:
     assert announce_broker(Address("10.0.0.5", 5673)) == (1, b"10.0.0.5:5673")
     assert announce_listener(asks=False) == (2, b"\0")
     assert announce_listener(asks=True) == (2, b"\1")
+    assert tell_numbers([("a.key", 258), ("", 2**63 - 1)]) == (
+        3,
+        b"\x05a.key\0\0\0\0\0\0\1\2" + b"\0\x7f" + 7 * b"\xff",
+    )
+    assert tell_clock(WrongClock(bytes(range(16)), -2)) == (
+        4,
+        bytes(range(16)) + 7 * b"\xff" + b"\xfe",
+    )
+    assert tell_trouble(Trouble("fan", "wäit", 3, 258)) == (
+        5,
+        b"\0\0\0\3\0\0\1\2\3fan\5w\xc3\xa4it",
+    )
 
 
 @pytest.mark.parametrize(
@@ -71,3 +92,92 @@ def test_any_bytes_are_looked_at_without_an_error(kind: int, body: bytes) -> Non
     assert address is None or str(address).isprintable()
     assert is_listener(notice) == (kind == 2)
     assert asks(notice) in (True, False)
+    numbers = told_numbers(notice)
+    assert not numbers or tell_numbers(numbers) == notice
+    clock = told_clock(notice)
+    assert clock is None or kind == 4
+    trouble = told_trouble(notice)
+    assert trouble is None or tell_trouble(trouble) == notice
+
+
+# Numbers.
+
+keys = st.text(st.characters(codec="utf-8"), max_size=63)
+
+
+@given(st.lists(st.tuples(keys, st.integers(1, 2**63 - 1)), max_size=MOST_NUMBERS))
+def test_numbers_that_are_told_are_understood(numbers: list[tuple[str, int]]) -> None:
+    assert told_numbers(tell_numbers(numbers)) == numbers
+
+
+def test_no_more_numbers_are_told_or_heard_than_there_may_be() -> None:
+    many = [(f"key.{n}", n + 1) for n in range(MOST_NUMBERS + 1)]
+    notice = tell_numbers(many)
+    assert told_numbers(notice) == many[:-1]
+    assert told_numbers(notice._replace(body=notice.body + b"\1x" + bytes(7) + b"\1")) == []
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"\5a.key",
+        b"\5a.key\0\0\0\0\0\0\1",
+        b"\0" + bytes(8),
+        b"\0\x80" + bytes(7),
+        b"\1\xff" + bytes(7) + b"\1",
+        b"\1x" + bytes(7) + b"\1" + b"\1",
+    ],
+    ids=repr,
+)
+def test_numbers_that_make_no_sense_are_none(body: bytes) -> None:
+    assert told_numbers(Notice(NoticeKind.NUMBERS, body)) == []
+
+
+# Clocks.
+
+
+@pytest.mark.parametrize("ahead_ms", [0, 1, -1, 312_000, -(2**63) + 1, 2**63 - 1])
+def test_a_clock_that_is_told_is_understood(ahead_ms: int) -> None:
+    wrong = WrongClock(b"e" * 16, ahead_ms)
+    assert told_clock(tell_clock(wrong)) == wrong
+
+
+def test_a_clock_that_is_off_by_more_than_fits_is_told_as_off_by_the_most() -> None:
+    assert told_clock(tell_clock(WrongClock(b"e" * 16, -(2**70)))) == (b"e" * 16, -(2**63) + 1)
+    assert told_clock(tell_clock(WrongClock(b"e" * 16, 2**70))) == (b"e" * 16, 2**63 - 1)
+
+
+@pytest.mark.parametrize("notice", [Notice(4, b""), Notice(4, bytes(25)), Notice(3, bytes(24))])
+def test_a_clock_that_makes_no_sense_is_none(notice: Notice) -> None:
+    assert told_clock(notice) is None
+
+
+# A stuck chart.
+
+
+def test_trouble_that_is_told_is_understood() -> None:
+    trouble = Trouble("fan", "", 30, 0)
+    assert told_trouble(tell_trouble(trouble)) == trouble
+
+
+def test_trouble_is_cut_to_what_fits_and_names_to_whole_characters() -> None:
+    told = told_trouble(tell_trouble(Trouble("x" + 300 * "\u20ac", "a\nb\ud800", 2**40, -1)))
+    assert told == ("x" + 84 * "\u20ac", "a?b?", 2**32 - 1, 0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        bytes(8),
+        bytes(9),
+        bytes(8) + b"\3fan",
+        bytes(8) + b"\3fan\4wait?",
+        bytes(8) + b"\3fa\n\4wait",
+        bytes(8) + b"\3fan\4wa\x1bt",
+        bytes(8) + b"\3fan\2\xff\xff",
+    ],
+    ids=repr,
+)
+def test_trouble_that_makes_no_sense_is_none(body: bytes) -> None:
+    assert told_trouble(Notice(NoticeKind.TROUBLE, body)) is None

@@ -21,6 +21,14 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import Purpose
 from miros_rabbitmq.wire.message import join, read_header
+from miros_rabbitmq.wire.notice import (
+    Notice,
+    Trouble,
+    WrongClock,
+    tell_clock,
+    tell_numbers,
+    tell_trouble,
+)
 from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.record import Content, unpack
 from miros_rabbitmq.wire.sealer import Sealer
@@ -108,3 +116,22 @@ def test_an_opener_reads_them(vector: dict[str, Any]) -> None:
         )
         for one in vector["records"]
     ]
+
+
+@pytest.mark.parametrize(
+    ("what", "notice"),
+    [
+        (
+            "the notice of last numbers",
+            tell_numbers([("robots.left.arm", 4711), ("r\u00e4ume.#1", 2**63 - 1)]),
+        ),
+        (
+            "the notice of a clock that is behind",
+            tell_clock(WrongClock(bytes(range(0xF0, -16, -16)), -312_000)),
+        ),
+        ("the notice of a stuck chart", tell_trouble(Trouble("fan", "w\u00e4it", 30, 1_200))),
+    ],
+)
+def test_notices_have_these_bodies(what: str, notice: Notice) -> None:
+    (record,) = next(one["records"] for one in VECTORS if one["what"] == what)
+    assert (record["kind"], record["body"]) == (notice.kind, notice.body.hex())
