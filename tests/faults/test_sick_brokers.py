@@ -39,7 +39,7 @@ SAMPLES = 2
 TRICKLE = 5
 """Events a second, of which a backlog holds hundreds of seconds."""
 
-FLOOR_S = 0.05
+FLOOR_S = 0.1
 """Below this, a latency says more of the machine than of us."""
 
 USUAL = Limits(backlog_events=5_000)
@@ -159,16 +159,18 @@ def check_books(system: Fleet, sick: int, *, confirms: bool = True) -> None:
 def check_lines(system: Fleet, sick: int, turns: int) -> None:
     """One warning when it began, and one when it ended."""
     lines = system.said_of(sick, "")
-    begins = ends = 0
+    begins = ends = meanwhile = 0
     is_sick = False
     for line in lines:
         if any(text in line for text in BEGINS.values()):
             begins, is_sick = begins + 1, True
         elif is_sick and any(text in line for text in ENDS):
             ends, is_sick = ends + 1, False
+        elif is_sick:
+            meanwhile += 1
     assert (begins, ends) == (turns, turns), "\n".join(lines)
-    # Besides, that it was behind, what was dropped, and what the connection says.
-    assert len(lines) <= 8 * turns, "\n".join(lines)
+    # What was dropped, and what the connection says.
+    assert meanwhile <= 5 * turns, "\n".join(lines)
 
 
 BEGINS = {
@@ -342,7 +344,7 @@ def test_a_stuck_chart_is_not_felt_by_the_others_and_loses_nothing(trio: Trio) -
 
 
 def test_a_full_queue_loses_its_oldest_which_its_receiver_counts(trio: Trio) -> None:
-    limits = Limits(queue_bytes=200_000)
+    limits = Limits(queue_bytes=200_000, prefetch_messages=4)
     with fleet(trio, limits=limits) as system:
         stream = system.stream(FLAT_OUT, 400)
         system.heard[SICK].gate.clear()
