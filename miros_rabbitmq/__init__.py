@@ -42,6 +42,7 @@ from .nets.nets import MirosNets
 from .nets.settings import DEFAULT_ROUTING_KEY, Settings
 from .nets.stats import DropReason, NetsStats, NetworkStats
 from .nets.tls import tls_from_environment
+from .nets.watch import Stuck
 from .problems import DeliveryProblem, ProblemKind
 from .urls import Address, AmqpUrl
 from .wire.codec import Codec
@@ -97,6 +98,7 @@ __all__ = [
     "SettingsError",
     "SimplePikaTopicConsumer",
     "SimplePikaTopicPublisher",
+    "Stuck",
     "TransmitError",
     "UnknownHost",
     "VhostNotFound",

@@ -187,6 +187,8 @@ def envelope_stats(receiver: Receiver, taker: EnvelopeTaker) -> ConsumerStats:
 class _MessageTaker:
     """Hands whole messages to a callback."""
 
+    most_bytes = None
+
     def __init__(self, sink: WorkerSink) -> None:
         self.received = 0
         self._sink = sink

@@ -141,7 +141,8 @@ class EnvelopeTaker:
         self._log = PacedLog(name, network, admission.report)
         self._rejections = Rejections(self._log)
         self._unread = Unread()
-        self._max_bytes = max(codec.max_bytes, limits.batch_bytes)
+        self.most_bytes: int | None = max(codec.max_bytes, limits.batch_bytes)
+        """No publisher of ours makes a larger message."""
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
         self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
@@ -178,9 +179,10 @@ class EnvelopeTaker:
 
     def refuse_oversize(self, delivery: Delivery) -> bool:
         """Refuse a message that is larger than any that our publishers make."""
-        if len(delivery.body) <= self._max_bytes:
+        most = self.most_bytes
+        if most is None or len(delivery.body) <= most:
             return False
-        size = f"{len(delivery.body):,} bytes in one message"
+        size = f"more than {most:,} bytes in one message"
         self._reject_unread(MessageRejected(RejectReason.OVERSIZE, size), delivery)
         return True
 

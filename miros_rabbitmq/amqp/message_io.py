@@ -97,6 +97,7 @@ class Wire(Protocol):
         channel: pika.channel.Channel,
         consumer_tag: str,
         on_delivery: Callable[[Delivery], object],
+        most_body: int | None = None,
     ) -> Acknowledging:
         """Begin to consume.
 
@@ -104,4 +105,5 @@ class Wire(Protocol):
             channel: an open channel.
             consumer_tag: the consumer's.
             on_delivery: may be called with deliveries that pika is then not told of.
+            most_body: the consumer refuses larger bodies, so they may come cut to a byte more.
         """

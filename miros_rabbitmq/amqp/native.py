@@ -13,6 +13,7 @@ The private parts: ``_transport`` of a connection, and ``_sock``, ``_MAX_RECV_BY
 from __future__ import annotations
 
 import contextlib
+import errno
 import ssl
 import struct
 from collections.abc import Callable
@@ -43,6 +44,9 @@ _TAGGED = struct.Struct(">QBB")
 _ACK = struct.Struct(">BHII")
 """How a ``basic.ack`` begins: type, channel, size, method."""
 
+_MOST_FRAME = pika.spec.FRAME_MAX_SIZE
+"""pika agrees to no larger frame. A peer that announces one would have it collected in memory."""
+
 _MOST_HEADS = 256
 """The most routing keys whose frames are kept ready."""
 
@@ -64,6 +68,10 @@ class NativeTap(Tap):
     def __init__(self, protocol: Any) -> None:
         super().__init__(protocol)
         self.shortcut: Callable[[bytes], int] | None = None
+        self.most_body: int | None = None
+        """A larger body is cut to one byte more than this: it is refused anyway, and would take as
+        much memory as its sender likes."""
+        self._to_see = self._to_pass = 0
         self._connection: pika.SelectConnection | None = None
         self._pending = b""
 
@@ -89,10 +97,31 @@ class NativeTap(Tap):
             if end > size:
                 self._pending = data[at:]
                 break
-            self.inner.data_received(_without_table(data[at:end]))
+            frame = self._cut(data[at:end])
+            if frame:
+                self.inner.data_received(frame)
             at = end
         if self._connection is not None:
             self._connection.bytes_received = self.received
+
+    def _cut(self, frame: bytes) -> bytes:
+        """Leave out of a frame what pika need not see; empty if that is all of it."""
+        if frame[0] == _HEADER_FRAME and len(frame) > HEADER.size:
+            _, channel, _, _, _, body_size = HEADER.unpack_from(frame)
+            is_cut = self.most_body is not None and body_size > self.most_body
+            if is_cut:
+                assert self.most_body is not None
+                self._to_see, self._to_pass = body_size, self.most_body + 1
+            return _header(channel, self._to_pass if is_cut else body_size)
+        if frame[0] == _BODY_FRAME and self._to_see:
+            _, channel, size = FRAME.unpack_from(frame)
+            kept = min(size, self._to_pass)
+            self._to_see -= size
+            self._to_pass -= kept
+            if kept < size:
+                body = frame[FRAME.size : FRAME.size + kept]
+                return FRAME.pack(_BODY_FRAME, channel, kept) + body + END if kept else b""
+        return frame
 
 
 def _end_of_frame(data: bytes, at: int) -> int:
@@ -101,19 +130,19 @@ def _end_of_frame(data: bytes, at: int) -> int:
         return len(data)  # such as the protocol header of a refusal: leave it to pika to report
     if len(data) - at < FRAME.size:
         return at + FRAME.size
-    return at + FRAME.size + int(FRAME.unpack_from(data, at)[2]) + 1
+    size = int(FRAME.unpack_from(data, at)[2])
+    if size > _MOST_FRAME:
+        raise OSError(errno.EPROTO, f"a frame of {size:,} bytes, more than was agreed")
+    return at + FRAME.size + size + 1
 
 
-def _without_table(frame: bytes) -> bytes:
-    """A content header without properties, as none are used; any other frame as it is.
+def _header(channel: int, body_size: int) -> bytes:
+    """A content header without properties, as none are used.
 
     pika would decode the header table, in which a peer can put values for which pika raises (a time
     beyond the year 9999, deeply nested tables). The broker would deliver that message again and
     again.
     """
-    if frame[0] != _HEADER_FRAME or len(frame) <= HEADER.size:
-        return frame
-    _, channel, _, _, _, body_size = HEADER.unpack_from(frame)
     return bytes(pika.frame.Header(channel, body_size, pika.BasicProperties()).marshal())
 
 
@@ -160,9 +189,11 @@ class NativeWire:
         channel: pika.channel.Channel,
         consumer_tag: str,
         on_delivery: Callable[[Delivery], object],
+        most_body: int | None = None,
     ) -> Deliveries:
         """Begin to take deliveries."""
         assert self._tap is not None
+        self._tap.most_body = most_body
         deliveries = Deliveries(channel, consumer_tag, on_delivery)
         self._tap.shortcut = deliveries.take
         return deliveries

@@ -46,6 +46,7 @@ class PlainWire:
         channel: pika.channel.Channel,
         consumer_tag: str,
         on_delivery: Callable[[Delivery], object],
+        most_body: int | None = None,
     ) -> PlainAcknowledging:
         """Begin to consume; pika delivers the messages."""
         return PlainAcknowledging(channel)

@@ -105,6 +105,10 @@ class Ticket:
 class Taker(Protocol):
     """Takes the messages of a receiver, in the reactor's thread. Its methods must not raise."""
 
+    @property
+    def most_bytes(self) -> int | None:
+        """It refuses larger messages as oversize; `None` if it refuses none."""
+
     def begin(self) -> None:
         """Note that the queue exists, at the first time and after each loss of the connection."""
 
@@ -262,7 +266,9 @@ class Receiver:
         )
         wire = self.link.wire
         assert wire is not None
-        self._acknowledging = wire.consuming(channel, tag, self._on_delivery)
+        self._acknowledging = wire.consuming(
+            channel, tag, self._on_delivery, self._taker.most_bytes
+        )
 
     def _on_consuming(self) -> None:
         self._claim.succeed()

@@ -16,6 +16,8 @@ from ..whereabouts import Activity, local_in, place_of
 from .fifo import ChartFifo
 from .life import ChartLife
 
+_START = "its start: it has not entered its first state yet"
+
 _DISPATCH = HsmEventProcessor.dispatch
 while hasattr(_DISPATCH, "__wrapped__"):
     _DISPATCH = _DISPATCH.__wrapped__
@@ -59,7 +61,10 @@ class Handling:
 
     def activity(self) -> Activity:
         """Return the signal that it handles, its state, and where its thread is."""
-        thread = self._parts().life.thread
+        life = self._parts().life
+        thread = life.thread
+        if life.is_starting and not life.has_thread:
+            return Activity(at=_START)
         thread_id = thread.ident if thread is not None and thread.is_alive() else None
         event = local_in(thread_id, _DISPATCH.__code__, "e")
         return Activity(

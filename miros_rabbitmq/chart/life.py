@@ -68,6 +68,11 @@ class ChartLife:
         thread = self.thread
         return thread is not None and thread.is_alive()
 
+    @property
+    def is_starting(self) -> bool:
+        """A start is under way."""
+        return self._starter is not None
+
     @contextlib.contextmanager
     def starting(self) -> Iterator[bool]:
         """Start the chart in the body; it is entered when everything that began before is over.

@@ -18,7 +18,7 @@ sender is too fast; it drops if that one broker is sick. `Slowness` tells the tw
   for ``slow_after_s`` nothing has waited longer than a fifth of that, and its backlog was less than
   a quarter full.
 - A broker is **behind** if its oldest event has waited for ``behind_after_s``, or its backlog is a
-  quarter full. This is an early warning and changes nothing.
+  quarter full, for longer than a moment. This is an early warning and changes nothing.
 
 Time in which a broker is not connected counts neither for slow nor for stalled: the connection's
 own rules hold then. Bytes that leave for a broker are a sign of life like a confirm, so a large
@@ -146,7 +146,7 @@ class Course:
         # Since when confirms come without a pause, events wait briefly, and it is not behind.
         self._steady_since_s: float | None = None
         self._fresh_since_s: float | None = None
-        self._looks_behind = 0
+        self._behind_since_s: float | None = None
         # The connection by which the last confirm came: bytes that leave by a later one mean
         # little, as each new connection takes some.
         self._proven_connection = ""
@@ -215,10 +215,9 @@ class Course:
         is_fresh = self.oldest_s < _FRESH_SHARE * limits.slow_after_s and look.fill < _QUARTER
         self._fresh_since_s = _since(self._fresh_since_s, now_s, holds=is_fresh)
         is_late = bool(look.connection) and self.oldest_s >= limits.behind_after_s
-        if is_late or look.fill >= _QUARTER:
-            self._looks_behind += 1
-        elif self.oldest_s < limits.behind_after_s / 2 and look.fill < _EIGHTH:
-            self._looks_behind = 0
+        is_fine = self.oldest_s < limits.behind_after_s / 2 and look.fill < _EIGHTH
+        if is_late or look.fill >= _QUARTER or is_fine:
+            self._behind_since_s = _since(self._behind_since_s, now_s, holds=not is_fine)
 
     def is_sluggish(self, drain: Drain) -> bool:
         """Tell whether a drain is that of a sick broker, if anything waits for it."""
@@ -242,7 +241,8 @@ class Course:
                 return condition
         elif self._is_slow_beside(others):
             return Condition.SLOW
-        return Condition.BEHIND if self._looks_behind >= 2 else Condition.KEEPING_UP
+        is_behind = _for(self._behind_since_s, now_s, _QUARTER * limits.behind_after_s)
+        return Condition.BEHIND if is_behind else Condition.KEEPING_UP
 
     def _is_slow_beside(self, others: list[Course]) -> bool:
         look = self._look

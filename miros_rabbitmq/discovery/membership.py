@@ -326,6 +326,9 @@ class Membership:
         self._apply(change, roster)
         for row in rows:
             self._report(row, sources.get(row.address), is_own=row.address == roster.own)
+        # Others can announce ever new brokers.
+        for address in self._reported.keys() - sources.keys():
+            del self._reported[address]
 
     def _is_over(self, roster: Roster) -> bool:
         """Whether the search to which this roster belongs was stopped."""

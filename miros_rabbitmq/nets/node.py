@@ -453,7 +453,13 @@ class Node:
         with self._peers_changed:
             self._peers_changed.notify_all()
 
-    def _tell_peers(self, changes: deque[PeersChanged], _dropped: int) -> None:
+    def _tell_peers(self, changes: deque[PeersChanged], dropped: int) -> None:
+        if dropped:
+            logger.warning(
+                "%s: %d changes of the peers are not told, as on_peers_changed is too slow",
+                self.name,
+                dropped,
+            )
         callback = self.settings.on_peers_changed
         assert callback is not None
         while changes:

@@ -230,9 +230,7 @@ def _words(busy: Busy, stuck: Stuck, held: int, queued: int) -> str:
     waiting = ", ".join(parts)
     if not stuck.at:
         return f"{stuck.name} handles nothing, as its thread has ended in a handler: {waiting}"
-    what = f"the signal {stuck.signal}" if stuck.signal else "what it handles"
+    signal = f"the signal {stuck.signal}" if stuck.signal else ""
     state = f" in the state {stuck.state}" if stuck.state else ""
-    return (
-        f"{stuck.name} {busy.is_stuck_text} for {stuck.seconds:.0f} s: {what}{state}, at "
-        f"{stuck.at}; {waiting}"
-    )
+    where = ", ".join(filter(None, (signal + state, f"at {stuck.at}"))).lstrip()
+    return f"{stuck.name} {busy.is_stuck_text} for {stuck.seconds:.0f} s ({where}): {waiting}"

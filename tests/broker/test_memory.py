@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import pickle
 import subprocess
 import sys
 from pathlib import Path
 
+import pika
+import pytest
 from cryptography.fernet import Fernet
 from miros import Event
 
 from miros_rabbitmq import Limits, LocalBroker
+from miros_rabbitmq.amqp.io_choice import io_name
 
-from ..helpers import scaled
+from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, running
+from .victim import victim
 
 KEY = Fernet.generate_key()
 COUNT = 300
@@ -55,3 +60,24 @@ def test_a_slow_chart_holds_large_events_up_to_a_number_of_bytes(broker_a: Local
     mib, events = growth_mib(broker_a, Limits())
     assert mib < 80
     assert events <= 8 * 1024 * 1024 / 700_000 + 1
+
+
+def most_memory_mib(pid: int) -> float:
+    """The most that a process ever held."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmHWM:")[2].split()[0]) / 1024
+
+
+@pytest.mark.skipif(io_name() == "plain", reason="pika collects the whole message")
+def test_a_message_of_a_stranger_that_is_far_too_large_is_not_collected(
+    broker_a: LocalBroker,
+) -> None:
+    arguments = arguments_for(broker_a, key=KEY, tx_routing_key="large")
+    connection = pika.BlockingConnection(pika.URLParameters(broker_a.url()))
+    with contextlib.closing(connection), victim("victim", arguments) as one:
+        before = most_memory_mib(one.process.pid)
+        for _ in range(2):
+            connection.channel().basic_publish("miros.mesh", "large", bytes(60_000_000))
+        wait_until(lambda: sum(one.report().rejected.values()) == 2, 30)
+        assert one.report().rejected == {"OVERSIZE": 2}
+        assert most_memory_mib(one.process.pid) - before < 20

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import time
 from collections.abc import Iterator
@@ -10,6 +12,7 @@ from statistics import median
 from typing import Any
 
 import pika
+import pika.spec
 import pytest
 from cryptography.fernet import Fernet
 from miros import Event
@@ -26,9 +29,11 @@ from miros_rabbitmq import (
     SimplePikaTopicPublisher,
 )
 from miros_rabbitmq.delivery.refusal import Refusal
+from miros_rabbitmq.urls import amqp_url
 
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, running
+from .fakes import Fakes, frame
 
 KEY = Fernet.generate_key()
 MESH = "miros.mesh"
@@ -209,6 +214,67 @@ def test_an_event_that_is_refused_without_a_reason_is_found_among_others(
     said = warnings_of(caplog, "sender")
     assert len([one for one in said if "bit by bit" in one]) == 1
     assert not [one for one in said if "trying again" in one]
+
+
+class Allergic:
+    """Stands before a broker, and closes a connection with an error when it sees some bytes."""
+
+    def __init__(self, fakes: Fakes, broker: LocalBroker, trigger: bytes, code: int) -> None:
+        self.trigger = trigger
+        self.seen = 0
+        self._broker = broker.address
+        self._close = frame(pika.spec.Connection.Close(code, "INTERNAL_ERROR", 0, 0))
+        self.address = fakes.listen(self._serve)
+
+    async def _serve(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:
+        far, to_far = await asyncio.open_connection(self._broker.host, self._broker.port)
+        back = asyncio.ensure_future(self._pass(far, to_near))
+        try:
+            while data := await near.read(65_536):
+                if self.trigger in data:
+                    self.seen += 1
+                    to_far.close()  # what came with it is lost
+                    to_near.write(self._close)
+                    await near.read()
+                    return
+                to_far.write(data)
+                await to_far.drain()
+        finally:
+            to_far.close()
+            back.cancel()
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while data := await reader.read(65_536):
+                writer.write(data)
+
+
+@pytest.mark.parametrize(("code", "is_given_up"), [(541, True), (320, False)])
+def test_a_message_at_which_a_broker_closes_the_connection_is_given_up_if_its_code_is_an_error(
+    broker_a: LocalBroker, code: int, is_given_up: bool
+) -> None:
+    """320 says that somebody has closed it: such a message is sent until it is through."""
+    fakes = Fakes()
+    with fakes.running(), ExitStack() as stack:
+        allergic = Allergic(fakes, broker_a, b"the one", code)
+        url = amqp_url(broker_a.user, broker_a.password, allergic.address)
+        limits = Limits(reconnect_max_s=0.2)
+        publisher = SimplePikaTopicPublisher(url, "test.allergic", "key", limits=limits)
+        stack.callback(publisher.stop_thread)
+        publisher.start_thread()
+        assert publisher.wait_until_ready(scaled(10))
+        for number in range(20):
+            publisher.post_fifo("the one" if number == 7 else f"number {number}")
+        if is_given_up:
+            wait_until(lambda: publisher.is_flushed, 20)
+            assert publisher.stats().drops[DropReason.REFUSED] == 1
+            assert publisher.stats().confirmed == 19
+        else:
+            wait_until(lambda: allergic.seen >= 8, 20)
+            assert not publisher.stats().dropped
+            allergic.trigger = b"no such thing"
+            wait_until(lambda: publisher.is_flushed, 20)
+            assert publisher.stats().confirmed == 20
 
 
 def test_a_routing_key_that_we_may_not_use_holds_up_no_other(

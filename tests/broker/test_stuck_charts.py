@@ -99,6 +99,9 @@ def test_an_active_object_that_hangs_says_in_which_handler_for_which_signal(
     sender, _ = make_active_object("sender", **network)
     with running(chart, state=waiting_for_it), running(sender):
         line = flooded(chart, sender, hanging, caplog)
+        # The other node says it, too.
+        heard = wait_for_line(caplog, "the chart 'hanger' says that it has been in a handler")
+    assert "of the state 'waiting_for_it'" in heard
     assert "hanger has been in its handler for" in line
     assert "the signal HANG in the state waiting_for_it" in line
     assert f"{__file__}:{Hanging.hang.__code__.co_firstlineno + 2} in hang, which waits in" in line
@@ -163,6 +166,35 @@ def test_a_chart_that_hangs_while_only_its_own_process_posts_says_so_too(
         wait_for_line(caplog, "hanger has been in its handler", "20 events wait for it")
         hanging.may_return.set()
         posts.join(scaled(10))
+        wait_for_line(caplog, "hanger gets on again")
+
+
+@spy_on
+def slow_to_enter(chart: Any, e: Event) -> Any:
+    """A state whose entry takes long."""
+    if e.signal == signals.ENTRY_SIGNAL:
+        chart.hanging.hang()
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+def test_a_chart_that_does_not_enter_its_first_state_says_so(
+    broker_a: LocalBroker, hanging: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = arguments_for(broker_a, key=KEY, limits=LIMITS)
+    chart = NetworkedActiveObject("hanger", **network)
+    chart.hanging = hanging
+    sender, _ = make_active_object("sender", **network)
+    with running(sender), chart:
+        start = threading.Thread(target=lambda: chart.start_at(slow_to_enter))
+        start.start()
+        assert hanging.entered.wait(scaled(10))
+        transmit_numbers(sender, 3)
+        line = wait_for_line(caplog, "hanger has been in its handler")
+        assert "at its start: it has not entered its first state yet" in line
+        hanging.may_return.set()
+        start.join(scaled(10))
         wait_for_line(caplog, "hanger gets on again")
 
 

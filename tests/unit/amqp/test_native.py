@@ -17,6 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miros_rabbitmq.amqp import io_choice
+from miros_rabbitmq.amqp.frames import FRAME
 from miros_rabbitmq.amqp.message_io import Delivery, Outbound
 from miros_rabbitmq.amqp.native import Confirms, Deliveries, NativeTap, Publishing, misfit, write
 
@@ -406,6 +407,33 @@ def test_a_header_table_for_which_pika_raises_is_not_read(by_pika: bool) -> None
     stream = marshalled(ONE, properties=Poison())
     connection.feed(stream, [1] if by_pika else [])
     assert connection.seen == [ONE]
+
+
+@given(
+    sizes=st.lists(st.integers(0, 60), min_size=1, max_size=6),
+    fragment=st.integers(1, 12),
+    cuts=st.lists(st.integers(0, 10_000), max_size=12),
+)
+def test_a_body_that_is_refused_for_its_size_is_cut_and_the_next_is_whole(
+    sizes: list[int], fragment: int, cuts: list[int]
+) -> None:
+    """Whoever has the password of a broker may send a message of a hundred megabytes."""
+    connection = Fed()
+    connection.tap.most_body = 20
+    sent = [
+        Delivery(bytes(range(size)), "key", "exchange", False, number)
+        for number, size in enumerate(sizes, start=1)
+    ]
+    connection.feed(b"".join(marshalled(one, fragment=fragment) for one in sent), cuts)
+    assert connection.seen == [one._replace(body=one.body[:21]) for one in sent]
+
+
+def test_a_frame_that_is_larger_than_agreed_is_not_collected() -> None:
+    connection = Fed()
+    head = FRAME.pack(pika.spec.FRAME_BODY, OURS, 2**31)
+    with pytest.raises(OSError, match=r"a frame of 2,147,483,648 bytes, more than was agreed"):
+        connection.feed(marshalled(Delivery(b"a", "b", "c", False, 1)) + head, [])
+    assert len(connection.seen) == 1
 
 
 def test_nothing_is_handed_over_once_the_channel_is_closing() -> None:

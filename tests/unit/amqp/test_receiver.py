@@ -18,6 +18,8 @@ URL = AmqpUrl("amqp://user:password@127.0.0.2:5672/%2F")
 class NoTaker:
     """Takes nothing: no message ever comes."""
 
+    most_bytes = None
+
     def begin(self) -> None:
         pass
 

@@ -152,6 +152,21 @@ def test_a_host_that_leaves_the_hosts_file_is_taken_from_the_node(
     assert f"gave up the broker at {ONE}, and 7 events" in caplog.text
 
 
+def test_what_was_reported_of_a_broker_is_forgotten_with_it(
+    made: Making, probes: Probes, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Others may announce ever new brokers; so nothing is kept of those that are gone."""
+    hosts = folder / HOSTS_FILE_NAME
+    probes.outcomes[ONE] = ProbeOutcome.ACCESS_REFUSED
+    started(made())
+    for times in (1, 2):
+        hosts.write_text('{"hosts": ["10.0.0.2"]}')
+        wait_until(lambda count=times: caplog.text.count("refuses the user") == count)
+        asked = len(probes.asked)
+        hosts.write_text('{"hosts": ["10.0.0.3"]}')
+        wait_until(lambda before=asked: len(probes.asked) > before)
+
+
 @pytest.mark.usefixtures("probes")
 def test_what_the_callback_raises_is_logged_and_stops_nothing(
     made: Making, node: Node, caplog: pytest.LogCaptureFixture

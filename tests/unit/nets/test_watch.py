@@ -76,8 +76,8 @@ def test_it_says_which_signal_in_which_state_where_for_how_long_and_what_waits(
     watching.watch.note_queue(1_700, 20.0)
     watching.look(6, held=32)
     assert lines(caplog) == [
-        "miros.mesh: robot has been in its handler for 5 s: the signal HELLO in the state "
-        "listening, at robot.py:12 in on_hello; 250 events wait for it, 32 messages are held, "
+        "miros.mesh: robot has been in its handler for 5 s (the signal HELLO in the state "
+        "listening, at robot.py:12 in on_hello): 250 events wait for it, 32 messages are held, "
         "1,700 more wait at the broker"
     ]
     (problem,) = watching.problems
@@ -102,9 +102,9 @@ def test_it_says_it_again_seldom_and_once_when_it_is_over(
     watching.look(10)
     said = lines(caplog)
     assert len(said) == 4
-    assert "for 5 s:" in said[0]
-    assert "for 65 s:" in said[1]
-    assert "for 665 s:" in said[2]
+    assert "for 5 s (" in said[0]
+    assert "for 65 s (" in said[1]
+    assert "for 665 s (" in said[2]
     assert said[3] == "miros.mesh: robot gets on again, after 900 s"
     assert [problem.is_over for problem in watching.problems] == [False, False, False, True]
     assert watching.troubles[-1].is_over
@@ -134,6 +134,15 @@ def test_a_chart_whose_thread_has_ended_is_spoken_of_as_that(
     assert "robot handles nothing, as its thread has ended in a handler: 3 events wait" in line
 
 
+def test_what_is_not_known_is_left_out(
+    watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching.robot.doing = Activity(at="its start")
+    watching.look(6, held=2)
+    (line,) = lines(caplog)
+    assert "for 5 s (at its start): 0 events wait for it, 2 messages are held" in line
+
+
 def test_chart_and_callback_are_told_apart(caplog: pytest.LogCaptureFixture) -> None:
     callback = Robot()
     callback.name, callback.is_stuck_text = "on_mesh_rx of robot", "has not returned"
@@ -144,7 +153,7 @@ def test_chart_and_callback_are_told_apart(caplog: pytest.LogCaptureFixture) -> 
         watching.robot.count += 1
         watching.look()
     (line,) = lines(caplog)
-    assert "on_mesh_rx of robot has not returned for 5 s: the signal HELLO, at robot.py:40" in line
+    assert "on_mesh_rx of robot has not returned for 5 s (the signal HELLO, at robot.py:40" in line
     assert [one.name for one in watching.watch.stuck] == ["on_mesh_rx of robot"]
 
 
