@@ -41,7 +41,7 @@ FLAT_OUT = 0.0
 """The rate of a sender that never pauses."""
 
 QUICK = Limits(
-    slow_after_s=1.0, absent_after_s=1.0, behind_after_s=0.4, backlog_events=2_000, stop_timeout_s=2
+    slow_after_s=1.0, absent_after_s=1.0, behind_after_s=0.4, backlog_events=1_500, stop_timeout_s=2
 )
 """Limits with which sickness is found in a second or two."""
 
@@ -281,10 +281,8 @@ class Fleet:
     def said_of(self, number: int, text: str) -> list[str]:
         """The warnings of the sender about a broker that contain a text."""
         write_all(scaled(5))
-        address = str(self.addresses[number])
-        return [
-            line for line in self.lines.texts if SENDER in line and address in line and text in line
-        ]
+        subject = f"of {SENDER} at {self.addresses[number]}"
+        return [line for line in self.lines.texts if subject in line and text in line]
 
     def sample(self, stream: Stream, healthy: Collection[int], seconds: float) -> Sample:
         """Let the traffic go on for a time, and see what it was like for the healthy."""
