@@ -117,7 +117,7 @@ class Allowance:
         alone_s = self._learn(took_s, ahead)
         fitting = ahead * (alone_s + QUEUED_S) / took_s
         if took_s > alone_s + QUEUED_S:
-            self.bytes = max(self._least_bytes, int(fitting))
+            self.bytes = max(self._least_bytes, min(int(fitting), self._most_bytes))
         else:
             if took_s <= _SAME * alone_s:
                 fitting = max(fitting, 2.0 * ahead)

@@ -96,6 +96,7 @@ class Outbox:
         self._is_message_to_blame = False
         self._most_body = sys.maxsize
         self._refused_keys: set[str] = set()
+        self._has_learned = False
         self._waiting: deque[Record] = deque()
         self._unconfirmed: OrderedDict[int, tuple[Record, ...]] = OrderedDict()
         self._next_tag = 1
@@ -215,7 +216,7 @@ class Outbox:
         waiting = self._waiting
         if not waiting or not self._has_window_still():
             return None
-        if self._is_refused(waiting[0]) and not self._give_up_refused():
+        if self._has_learned and self._is_refused(waiting[0]) and not self._give_up_refused():
             return None
         most_events = self._batch_events
         if self._suspects.is_searching:
@@ -325,6 +326,7 @@ class Outbox:
                 self._refused_keys.clear()
             self._refused_keys.add(key)
             is_news = True
+        self._has_learned = self._has_learned or is_news
         self._set_window()
         self._measure()
         return is_news
@@ -333,6 +335,7 @@ class Outbox:
         """Forget what was learned: limits and rights change."""
         self._most_body = sys.maxsize
         self._refused_keys.clear()
+        self._has_learned = False
         self._set_window()
         self._measure()
 
@@ -393,20 +396,29 @@ class Outbox:
 
     def _set_window(self) -> None:
         """Set what depends on the messages that are under way."""
-        may_take = sys.maxsize
-        if self._suspects.is_searching:
-            may_take = self._suspects.may_take(self._unconfirmed_events)
-            if not self._suspects.is_searching:
-                self._end_search()
-                may_take = sys.maxsize
+        is_awaited = self._suspects.is_searching and not self._may_try_more()
         allowed = self._allowance.bytes if self._allowance is not None else sys.maxsize
         # Half of it at most, so that the link has another message to carry when one is confirmed.
-        half = allowed >> 1
-        self._message_bytes = size = min(self._batch_bytes, half, self._most_body)
+        size = allowed >> 1
+        if size > self._batch_bytes:
+            size = self._batch_bytes
+        if size > self._most_body:
+            size = self._most_body
+        self._message_bytes = size
         under_way = len(self._unconfirmed)
         self.has_window = not under_way or (
-            under_way < self._window and self._unconfirmed_bytes + size <= allowed and may_take > 0
+            under_way < self._window
+            and self._unconfirmed_bytes + size <= allowed
+            and not is_awaited
         )
+
+    def _may_try_more(self) -> bool:
+        """Whether the search goes on without a confirm, or has just ended."""
+        may_take = self._suspects.may_take(self._unconfirmed_events)
+        if not self._suspects.is_searching:
+            self._end_search()
+            return True
+        return may_take > 0
 
     def _end_search(self) -> None:
         """Make smaller messages, if each record was taken of a message that was refused."""

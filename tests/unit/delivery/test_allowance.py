@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from miros_rabbitmq.delivery.allowance import LEAST_BYTES, START_BYTES, Allowance
@@ -309,6 +309,7 @@ def test_a_few_small_events_say_nothing_of_what_a_link_can_carry() -> None:
     most=st.integers(1, 300_000),
     batch_bytes=st.integers(1, 130_000),
 )
+@example([("post", 16_898, 0.0), ("take", 0, 0.0), ("confirm", 0, 2.0625)], 1, 1)
 def test_whatever_happens_a_closed_window_means_that_a_confirm_is_to_come(
     steps: list[tuple[str, int, float]], most: int, batch_bytes: int
 ) -> None:
