@@ -159,12 +159,16 @@ def test_what_was_reported_of_a_broker_is_forgotten_with_it(
     hosts = folder / HOSTS_FILE_NAME
     probes.outcomes[ONE] = ProbeOutcome.ACCESS_REFUSED
     started(made())
-    for times in (1, 2):
+
+    def refused_again(times: int) -> None:
         hosts.write_text('{"hosts": ["10.0.0.2"]}')
-        wait_until(lambda count=times: caplog.text.count("refuses the user") == count)
+        wait_until(lambda: caplog.text.count("refuses the user") == times)
         asked = len(probes.asked)
         hosts.write_text('{"hosts": ["10.0.0.3"]}')
-        wait_until(lambda before=asked: len(probes.asked) > before)
+        wait_until(lambda: len(probes.asked) > asked)
+
+    refused_again(times=1)
+    refused_again(times=2)
 
 
 @pytest.mark.usefixtures("probes")
