@@ -151,11 +151,12 @@ def test_a_callback_that_hangs_is_told_from_its_chart(
     assert " in hang, which waits in" in line
 
 
-def test_a_chart_that_hangs_while_only_its_own_process_posts_says_so_too(
-    broker_a: LocalBroker, hanging: Hanging, caplog: pytest.LogCaptureFixture
+def test_a_chart_without_a_broker_that_hangs_while_its_own_process_posts_says_so_too(
+    hanging: Hanging, caplog: pytest.LogCaptureFixture
 ) -> None:
     limits = Limits(stuck_after_s=STUCK_S, fifo_events=20, fifo_remote_events=10, fifo_timeout_s=60)
-    chart = NetworkedActiveObject("hanger", **arguments_for(broker_a, key=KEY, limits=limits))
+    nobody: Any = {"rabbit_host": "127.0.0.62", "addresses": ["127.0.0.62"], "start_timeout": 0.1}
+    chart = NetworkedActiveObject("hanger", "user", "password", KEY, limits=limits, **nobody)
     chart.hanging = hanging
     with running(chart, state=waiting_for_it):
         chart.post_fifo(Event(signal="HANG"))

@@ -520,3 +520,23 @@ def test_a_forked_child_can_use_a_fifo_that_a_thread_of_its_parent_was_using() -
     for thread in (owner, user, poster):
         thread.join()
     assert os.waitpid(child, 0)[1] == 0
+
+
+def test_who_watches_is_told_when_a_post_begins_to_wait() -> None:
+    told: list[bool] = []
+    queue = ChartFifo(1, "chart", timeout_s=scaled(10), on_wait=lambda: told.append(True))
+
+    def take() -> None:
+        queue.wait()
+        wait_until(lambda: told)
+        queue.popleft()
+
+    taker = threading.Thread(target=take)
+    taker.start()
+    queue.append(event(1))
+    wait_until(lambda: queue.qsize() == 0)
+    queue.append(event(2))
+    taker.join()
+    assert payloads(queue) == [2]
+    assert told == [True]
+    assert queue.taken == 1

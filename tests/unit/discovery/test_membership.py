@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 
 import pytest
@@ -160,20 +159,16 @@ def test_what_was_reported_of_a_broker_is_forgotten_with_it(
     hosts = folder / HOSTS_FILE_NAME
     probes.outcomes[ONE] = ProbeOutcome.ACCESS_REFUSED
     started(made())
-    for times in (1, 2):
+
+    def refused_again(times: int) -> None:
         hosts.write_text('{"hosts": ["10.0.0.2"]}')
-        wait_until(partial(_has_lines, caplog, "refuses the user", times))
+        wait_until(lambda: caplog.text.count("refuses the user") == times)
         asked = len(probes.asked)
         hosts.write_text('{"hosts": ["10.0.0.3"]}')
-        wait_until(partial(_has_asked_more, probes, asked))
+        wait_until(lambda: len(probes.asked) > asked)
 
-
-def _has_lines(caplog: pytest.LogCaptureFixture, text: str, count: int) -> bool:
-    return caplog.text.count(text) == count
-
-
-def _has_asked_more(probes: Probes, before: int) -> bool:
-    return len(probes.asked) > before
+    refused_again(times=1)
+    refused_again(times=2)
 
 
 @pytest.mark.usefixtures("probes")
