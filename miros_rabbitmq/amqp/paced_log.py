@@ -25,6 +25,9 @@ _MOST_SUBJECTS = 64
 _LOST_AFTER_S = 10.0
 """A timer that is overdue for so long went with its thread."""
 
+_TIDY_S = 1.0
+"""How often it is looked for subjects that make room, so that a flood costs little."""
+
 _LONGEST_SUBJECT = 80
 """The most characters of a sender's name in a line."""
 
@@ -66,7 +69,7 @@ class PacedLog:
         self._subjects: dict[ProblemKind, dict[Hashable, _Subject]] = {}
         self._once: set[Hashable] = set()
         self._call_later: CallLater | None = None
-        self._timer_s = -math.inf
+        self._timer_s = self._tidied_s = -math.inf
 
     def use_timer(self, call_later: CallLater) -> None:
         """Have what is left unsaid said a minute after the line before, by this timer."""
@@ -111,8 +114,9 @@ class PacedLog:
         subjects = self._subjects.setdefault(kind, {})
         one = subjects.get(about)
         if one is None:
-            if len(subjects) >= _MOST_SUBJECTS:
+            if len(subjects) >= _MOST_SUBJECTS and now_s >= self._tidied_s + _TIDY_S:
                 # Those who were silent for long make room.
+                self._tidied_s = now_s
                 for known, other in list(subjects.items()):
                     if not other.unsaid and now_s - other.said_s >= INTERVAL_S:
                         del subjects[known]

@@ -44,7 +44,7 @@ _WARN_S = 1.0
 _LOOK_S = 0.5
 """How often it is looked whether a broker that has spares is absent."""
 
-_AGAIN_S = 0.01
+_AGAIN_S = 0.02
 """How soon to try again to share out, when a thread is posting."""
 
 _REMOVE_S = 2.0

@@ -605,7 +605,7 @@ class TopicNetwork:
         )
 
 
-_SHARE_PATIENCE_S = 0.05
+_SHARE_PATIENCE_S = 0.01
 """How long to wait for threads that post. Each needs a fraction of a millisecond."""
 
 _CUT_S = 1.0

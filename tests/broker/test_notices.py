@@ -10,7 +10,7 @@ import pytest
 from cryptography.fernet import Fernet
 from miros import Event
 
-from miros_rabbitmq import Limits, LocalBroker
+from miros_rabbitmq import Limits, LocalBroker, RejectReason
 from miros_rabbitmq.logs import write_all
 from miros_rabbitmq.wire.envelope import MESH
 from miros_rabbitmq.wire.notice import Trouble, tell_trouble
@@ -182,3 +182,51 @@ def test_a_stuck_chart_is_named_at_every_broker(
                 "for 30 s; 1,200 events wait for it"
             )
             wait_until(lambda line=line: write_all(1.0) and line in caplog.messages)  # type: ignore[misc]
+
+
+def test_by_two_ways_to_one_broker_events_come_once_in_order_or_are_counted(
+    broker_a: LocalBroker, broker_b: LocalBroker
+) -> None:
+    """As to the nodes of a cluster that are named one by one."""
+    limits = Limits(announce_s=0.5, reconnect_min_s=0.01, reconnect_max_s=0.1)
+    with (
+        FaultProxy("127.0.0.12", broker_b.address) as one,
+        FaultProxy("127.0.0.13", broker_b.address) as other,
+    ):
+        sender, _ = make_active_object(
+            "sender",
+            **{
+                **arguments_for(broker_a, key=KEY, limits=limits, tx_routing_key="two.ways"),
+                "addresses": [str(at) for at in (broker_a.address, one.address, other.address)],
+                "accept_unknown_peers": False,
+            },
+        )
+        chart, heard = make_active_object(
+            "chart", **arguments_for(broker_b, key=KEY, tx_routing_key="two.ways", limits=limits)
+        )
+        with running(chart), running(sender, peers=1):
+            chance = random.Random(8)
+            sent = 0
+            until_s = time.monotonic() + 4
+            while time.monotonic() < until_s:
+                for way in (one, other):
+                    way.slow_down(delay_s=chance.choice((0.0, 0.01, 0.05)))
+                    if chance.random() < 0.1:
+                        way.cut()
+                count = chance.randrange(1, 200)
+                transmit(sender, range(sent, sent + count))
+                sent += count
+                time.sleep(chance.random() * 0.1)
+            assert sender.nets.flush(scaled(20))
+            wait_until(
+                lambda: chart.nets.stats().mesh.received + chart.nets.stats().mesh.gaps == sent,
+                20,
+                lambda: f"{sent} sent, and {chart.nets.stats().mesh}",
+            )
+            heard.wait_for(chart.nets.stats().mesh.received)
+            mesh = chart.nets.stats().mesh
+            numbers = heard.payloads("NUMBER")
+            assert numbers == sorted(set(numbers))
+            assert len(numbers) + mesh.gaps == sent
+            print(f"{sent} sent, {mesh.received} received, {mesh.duplicates} came twice", mesh.gaps)
+            assert set(rejected(chart)) <= {RejectReason.LATE}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -326,11 +325,14 @@ def test_a_broker_that_does_not_answer_holds_up_the_others_for_a_moment_only(
                 frozen.resume()
 
 
-def test_users_with_the_least_rights_may_have_spares(
-    broker_a: LocalBroker, first: FaultProxy, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    ("pattern", "has_spares"),
+    [(r"^(miros\.|amq\.gen-)", True), (r"^(miros\.(?!markers)|amq\.gen-)", False)],
+    ids=["least", "less"],
+)
+def test_users_with_the_least_rights_may_have_spares_and_with_less_all_goes_on(
+    broker_a: LocalBroker, first: FaultProxy, pattern: str, has_spares: bool
 ) -> None:
-    caplog.set_level(logging.INFO)
-    pattern = r"^(miros\.|amq\.gen-)"
     broker_a.ctl("add_user", "least", "rights")
     try:
         broker_a.ctl("set_permissions", "-p", "/", "least", pattern, pattern, pattern)
@@ -338,6 +340,10 @@ def test_users_with_the_least_rights_may_have_spares(
         arguments["addresses"] = [str(first.address)]
         sender, _ = make_active_object("sender", **arguments)
         with running(sender, peers=1):
-            assert stats_of(sender, first).spare_of == str(broker_a.address)
+            assert stats_of(sender, first).spare_of == (str(broker_a.address) * has_spares)
+            talk(sender, 10)
+            assert sender.nets.flush(scaled(5))
+            assert stats_of(sender, broker_a).confirmed == 10
+            assert stats_of(sender, first).confirmed == (0 if has_spares else 10)
     finally:
         broker_a.ctl("delete_user", "least")

@@ -710,7 +710,6 @@ def test_what_is_put_first_goes_out_first_even_if_there_is_no_room() -> None:
     assert not box.is_full
     box.put_first([record(b"x" * 10)])
     assert box.is_full
-    assert box.fills_message is False
 
 
 def test_traffic_that_is_not_sent_again_is_not_handed_over_when_it_is_under_way() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -161,10 +162,18 @@ def test_what_was_reported_of_a_broker_is_forgotten_with_it(
     started(made())
     for times in (1, 2):
         hosts.write_text('{"hosts": ["10.0.0.2"]}')
-        wait_until(lambda count=times: caplog.text.count("refuses the user") == count)
+        wait_until(partial(_has_lines, caplog, "refuses the user", times))
         asked = len(probes.asked)
         hosts.write_text('{"hosts": ["10.0.0.3"]}')
-        wait_until(lambda before=asked: len(probes.asked) > before)
+        wait_until(partial(_has_asked_more, probes, asked))
+
+
+def _has_lines(caplog: pytest.LogCaptureFixture, text: str, count: int) -> bool:
+    return caplog.text.count(text) == count
+
+
+def _has_asked_more(probes: Probes, before: int) -> bool:
+    return len(probes.asked) > before
 
 
 @pytest.mark.usefixtures("probes")

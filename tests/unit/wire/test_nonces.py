@@ -107,6 +107,7 @@ class Sent:
 def with_broker(one: TopicNetwork) -> Sent:
     sent = Sent()
     one._senders = {AmqpUrl("amqp://127.0.0.1").address: sent}  # type: ignore[dict-item]
+    one._posted_to = (sent,)  # type: ignore[assignment]
     return sent
 
 
