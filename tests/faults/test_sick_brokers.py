@@ -374,7 +374,7 @@ def test_a_full_queue_loses_its_oldest_which_its_receiver_counts(trio: Trio) -> 
 
 
 def test_several_addresses_of_one_broker_carry_each_event_once(trio: Trio) -> None:
-    """The others are spare: when the one in use is gone, nothing is lost."""
+    """The others are spare, and somebody is told."""
     with (
         FaultProxy("127.0.0.47", trio[1].address) as spare,
         FaultProxy("127.0.0.48", trio[1].address) as other,
@@ -389,6 +389,22 @@ def test_several_addresses_of_one_broker_carry_each_event_once(trio: Trio) -> No
         mesh = system.receivers[1].nets.stats().mesh
         assert mesh.duplicates < 0.2 * mesh.received, "each event crosses several times"
         assert [one for one in system.lines.texts if str(spare.address) in one], "nobody was told"
+
+
+def test_a_broker_of_which_one_address_is_gone_loses_nothing(trio: Trio) -> None:
+    with fleet(trio[:2], relayed=[1], more_addresses=[trio[1].address]) as system:
+        stream = system.stream(300)
+        proxy = system.proxies[1]
+
+        def cut_off() -> None:
+            proxy.refuse()
+            time.sleep(2)
+            print(system.describe())
+            proxy.heal()
+
+        during(stream, cut_off, 2)
+        for account in system.close_books():
+            assert account.is_clean, system.describe()
 
 
 # Healthy systems.
