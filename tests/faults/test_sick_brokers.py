@@ -22,7 +22,7 @@ from miros_rabbitmq import DropReason, Limits, LocalBroker
 from miros_rabbitmq.delivery.slowness import Condition
 
 from ..helpers import scaled, wait_until
-from .fleet import FLAT_OUT, QUICK, Fleet, Sample, Stream, fleet
+from .fleet import FLAT_OUT, QUICK, SENDER, Fleet, Sample, Stream, fleet
 from .proxy import FaultProxy
 from .sender import sender_process
 from .sickness import Alarm, Frozen, Impostor, RejectPublish, Sickness, ThinLink
@@ -39,8 +39,12 @@ SAMPLES = 2
 TRICKLE = 5
 """Events a second, of which a backlog holds hundreds of seconds."""
 
-FLOOR_S = 0.1
+FLOOR_S = 0.05
 """Below this, a latency says more of the machine than of us."""
+
+BUSY_FLOOR_S = 0.3
+"""The same in ``make test``, in which three lanes of tests share the machine: whoever waits for a
+sick broker waits for seconds."""
 
 USUAL = Limits(backlog_events=5_000)
 """The defaults, but for a backlog that is full a little sooner."""
@@ -114,7 +118,7 @@ def isolates(
     check_books(system, sick, confirms=confirms)
     if sickness.conditions:
         check_lines(system, sick, turns)
-    check_latency(without, beside)
+    check_latency(without, beside, FLOOR_S if limits is USUAL else BUSY_FLOOR_S)
 
 
 def drops_more(system: Fleet, sick: int, than: int) -> bool:
@@ -122,11 +126,13 @@ def drops_more(system: Fleet, sick: int, than: int) -> bool:
     return system.dropped(sick) > than
 
 
-def check_latency(without: Sequence[Sample], beside: Sequence[Sample]) -> None:
+def check_latency(
+    without: Sequence[Sample], beside: Sequence[Sample], floor_s: float = BUSY_FLOOR_S
+) -> None:
     """As quick as without, by the median of the samples: single ones show the machine's work."""
     # Not the median of those without: what the machine does in the worst of them, it does in any.
     usual_s = max(one.p99_s for one in without)
-    assert statistics.median(one.p99_s for one in beside) < max(2 * usual_s, scaled(FLOOR_S))
+    assert statistics.median(one.p99_s for one in beside) < max(2 * usual_s, scaled(floor_s))
 
 
 def show(without: Sequence[Sample], beside: Sequence[Sample]) -> None:
@@ -344,12 +350,12 @@ def test_a_stuck_chart_is_not_felt_by_the_others_and_loses_nothing(trio: Trio) -
 
 
 def test_a_full_queue_loses_its_oldest_which_its_receiver_counts(trio: Trio) -> None:
-    limits = Limits(queue_bytes=200_000, prefetch_messages=4)
+    limits = Limits(queue_bytes=1_000_000, prefetch_messages=4)
     with fleet(trio, limits=limits) as system:
-        stream = system.stream(FLAT_OUT, 400)
+        stream = system.stream(2_000, 400)
         system.heard[SICK].gate.clear()
-        for _ in range(3_000):
-            stream.send()
+        with stream.running():
+            wait_until(lambda: system.ledger.accepted(SENDER) > 5_000, 30)
         assert stream.refused == 0
         assert system.sender.nets.flush(scaled(20))
         system.wait_for_delivery([0, 1])
@@ -368,7 +374,7 @@ def test_a_full_queue_loses_its_oldest_which_its_receiver_counts(trio: Trio) -> 
 
 
 def test_several_addresses_of_one_broker_carry_each_event_once(trio: Trio) -> None:
-    """The others are spare: when the one in use is gone, nothing is lost."""
+    """The others are spare, and somebody is told."""
     with (
         FaultProxy("127.0.0.47", trio[1].address) as spare,
         FaultProxy("127.0.0.48", trio[1].address) as other,
@@ -383,6 +389,22 @@ def test_several_addresses_of_one_broker_carry_each_event_once(trio: Trio) -> No
         mesh = system.receivers[1].nets.stats().mesh
         assert mesh.duplicates < 0.2 * mesh.received, "each event crosses several times"
         assert [one for one in system.lines.texts if str(spare.address) in one], "nobody was told"
+
+
+def test_a_broker_of_which_one_address_is_gone_loses_nothing(trio: Trio) -> None:
+    with fleet(trio[:2], relayed=[1], more_addresses=[trio[1].address]) as system:
+        stream = system.stream(300)
+        proxy = system.proxies[1]
+
+        def cut_off() -> None:
+            proxy.refuse()
+            time.sleep(2)
+            print(system.describe())
+            proxy.heal()
+
+        during(stream, cut_off, 2)
+        for account in system.close_books():
+            assert account.is_clean, system.describe()
 
 
 # Healthy systems.
