@@ -374,3 +374,15 @@ def test_one_that_is_removed_leaves_its_place_to_the_best(world: World) -> None:
     world.spares.remove(D)
     world.spares.remove(B)
     assert world.spares.spare_of == {B: C}
+
+
+def test_one_that_is_connected_and_counts_as_absent_is_replaced_and_replaces_nobody(
+    world: World,
+) -> None:
+    connected(world, OWN, B, C)
+    world.senders[OWN].is_absent = world.senders[B].is_absent = True  # they confirm nothing
+    world.put_forward(1.0)
+    assert world.spares.spare_of == {OWN: C, B: C}
+    world.senders[C].is_absent = True
+    world.put_forward(10.0)
+    assert world.spares.spare_of == {OWN: C, B: C}
