@@ -187,7 +187,6 @@ class Sender:
         self.link = Link(endpoint, role, self, reactor)
         self._limits = endpoint.limits
         self._tell_state = on_state
-        self._report = report
         self._vet = vet
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.

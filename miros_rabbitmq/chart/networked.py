@@ -211,7 +211,12 @@ class NetworkedChart:
             on_wait=nets.look_soon,
         )
         self.queue = self.locking_deque = fifo
-        self.defer_queue = DeferredEvents(limits.deferred_events, limits.deferred_bytes, name)
+        self.defer_queue = DeferredEvents(
+            limits.deferred_events,
+            limits.deferred_bytes,
+            name,
+            nets.node.problems.report,
+        )
         may_run = self.activeobject_task_event
         stop = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
         self._miros_rabbitmq = ChartParts(

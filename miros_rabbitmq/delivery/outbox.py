@@ -205,6 +205,7 @@ class Outbox:
         if self._resend:
             self._unconfirmed.clear()
             self._unconfirmed_events = self._unconfirmed_bytes = 0
+        self._set_window()
         self._measure()
         return records
 

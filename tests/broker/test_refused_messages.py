@@ -300,8 +300,8 @@ def test_a_routing_key_that_we_may_not_use_holds_up_no_other(
             assert heard_numbers(record) == [n for n in range(100) if n % 10 != 5]
             assert publisher.flush(scaled(5))
             assert publisher.stats().drops[DropReason.REFUSED] == 10
-            brokers = receiver.nets.stats().mesh.brokers
-            wait_until(lambda: brokers[str(narrow.address)].state is SessionState.READY)
+            at = str(narrow.address)
+            wait_until(lambda: receiver.nets.stats().mesh.brokers[at].state is SessionState.READY)
     finally:
         publisher.stop_thread()
     said = warnings_of(caplog, "sending what it takes")

@@ -680,17 +680,19 @@ def test_whatever_fails_every_record_that_was_not_dropped_arrives_once_and_in_or
 
 
 def test_what_is_handed_over_is_in_order_and_a_late_confirm_changes_nothing() -> None:
-    box = outbox(max_events=4, batch_events=2)
+    box = outbox(max_events=4, batch_events=2, window=1)
     for data in (b"1", b"2", b"3", b"4"):
         box.post(record(data))
     assert box.take() == batch(1, b"1", b"2")
     assert box.is_full
+    assert not box.has_window
     held = box.held
     assert [one.data for one in box.hand_over()] == [b"1", b"2", b"3", b"4"]
     assert held == [record(data) for data in (b"1", b"2", b"3", b"4")]
     assert box.is_empty
     assert not box.is_full
     assert (box.depth, box.unconfirmed) == (0, 0)
+    assert box.has_window
     # The channel goes on counting.
     box.post(record(b"5"))
     assert box.take() == batch(2, b"5")
