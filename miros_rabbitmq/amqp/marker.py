@@ -187,16 +187,15 @@ def compare(one: Marker, other: Marker, done: Callable[[Verdict], object]) -> No
         done: called once; not at all while a broker does not answer.
     """
 
-    def one_is_ready(is_ready: bool) -> None:
-        if is_ready:
-            other.prepare(both_are_ready)
-        else:
-            done(Verdict.UNKNOWN)
+    answers: list[bool] = []
 
-    def both_are_ready(is_ready: bool) -> None:
-        if is_ready:
+    def prepared(is_ready: bool) -> None:
+        answers.append(is_ready)
+        if answers == [True, True]:
             one.send_to(other, done)
-        else:
+        elif len(answers) == 2:
             done(Verdict.UNKNOWN)
 
-    one.prepare(one_is_ready)
+    # Both at once: a thin or long way takes its time.
+    one.prepare(prepared)
+    other.prepare(prepared)

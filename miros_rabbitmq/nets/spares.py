@@ -31,8 +31,9 @@ from .broker_groups import BrokerGroups
 
 logger = RelayedLogger(__name__)
 
-_VET_S = 1.0
-"""How long a new connection waits for the comparisons. One that comes later is acted on, too."""
+_VET_S = 3.0
+"""How long a new connection waits for the comparisons, of which each takes three round trips. An
+answer that comes later is acted on, too."""
 
 _COMPARE_AGAIN_S = 1.0
 """When two connections that seem to lead to different brokers are compared once more. The nodes of

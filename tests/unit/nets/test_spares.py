@@ -197,7 +197,7 @@ def test_without_answers_it_goes_on_after_a_while_and_acts_on_a_late_one(world: 
     connected(world, B)
     world.add(C)
     world.connect(C)
-    world.put_forward(0.99)
+    world.put_forward(2.99)
     assert world.proceeded == [B]
     world.put_forward(0.01)
     assert world.proceeded == [B, C]
@@ -220,7 +220,7 @@ def test_one_that_is_late_and_ranks_higher_is_used(world: World) -> None:
     world.add(OWN, B)
     world.connect(B)
     world.connect(OWN)
-    world.put_forward(1.0)
+    world.put_forward(3.0)
     world.answer(OWN, B, Verdict.SAME)
     assert world.spares.spare_of == {B: OWN}
 
