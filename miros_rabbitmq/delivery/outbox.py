@@ -186,7 +186,12 @@ class Outbox:
         return dropped
 
     def put_first(self, records: Sequence[Record]) -> None:
-        """Put records before those that wait, even if there is no room for them."""
+        """Put records before those that wait, even if there is no room for them.
+
+        A search for what the broker refuses ends: it counts from the first that waits.
+        """
+        self._suspects = Suspects()
+        self._set_window()
         self._waiting.extendleft(reversed(records))
         self._bytes += _size(records)
         self._measure()
@@ -205,6 +210,9 @@ class Outbox:
         if self._resend:
             self._unconfirmed.clear()
             self._unconfirmed_events = self._unconfirmed_bytes = 0
+            if self._allowance is not None:
+                self._allowance.begin_anew()
+        self._suspects = Suspects()
         self._set_window()
         self._measure()
         return records

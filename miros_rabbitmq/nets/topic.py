@@ -224,12 +224,14 @@ class TopicNetwork:
         """The last number by each routing key; `None` unless a broker has settled all of them.
 
         Settled is what it has confirmed, and what was given up for it. Returns at once: `None`,
-        too, while an event is being posted.
+        too, while an event is being posted, and for a spare, to whose broker another one posts.
         """
         # A reactor never waits for a lock that a chart may hold in a handler of a signal.
         if not self._order.acquire(blocking=False):
             return None
         try:
+            if sender not in self._posted_to:
+                return None
             stats = sender.stats()
             if stats.waiting or stats.unconfirmed:
                 return None

@@ -45,6 +45,7 @@ def network(sender: HeldUp) -> TopicNetwork:
     spec = TopicSpec(MESH, "key", "key", (KEY,), Queue(), lossy=False, has_notices=True)
     one = TopicNetwork(spec, settings, "chart", Reactors.of("chart"), Hooks(DirectSink("x", print)))
     one._senders = {Address("127.0.0.2"): cast("Sender", sender)}
+    one._posted_to = (cast("Sender", sender),)
     return one
 
 
