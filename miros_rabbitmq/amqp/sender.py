@@ -11,7 +11,6 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -32,12 +31,12 @@ from ..delivery.slowness import Base, Condition, Drain, Look, drain_between
 from ..exceptions import BrokerError
 from ..limits import Limits
 from ..logs import RelayedLogger
-from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
+from ..problems import Report, report_to_nobody
 from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
 from ..wire.message import count_records
 from ..wire.sealer import Record
-from .drops import DropReports
+from .drops import Drops
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Outbound, Publishing, Wire
@@ -147,7 +146,6 @@ class _Tally:
     messages: int = 0
     confirmed: int = 0
     unrouted: int = 0
-    dropped_in_burst: int = 0
 
 
 Vet = Callable[["Sender", Callable[[], object]], object]
@@ -206,12 +204,15 @@ class Sender:
             self._outbox, self._lock, self._limits, patient=self.traffic.patient
         )
         self._tally = _Tally()
-        self._drops: Counter[DropReason] = Counter()
-        self._drop_reports = DropReports(
-            self.link.name, str(self.address), self.traffic.exchange, self._report
+        self._drops = Drops(
+            self.link.name,
+            str(self.address),
+            self.traffic.exchange,
+            self._report,
+            is_expected=self.traffic.lossy,
         )
         self._nacks = Nacks(self._limits.nack_attempts)
-        self._given_up, self._searches, self._limits_said = Bursts(), Bursts(), Bursts()
+        self._searches, self._limits_said = Bursts(), Bursts()
         # What the broker said when it told how much it takes, and when that was.
         self._limit_words = ""
         self._learned_s = math.inf
@@ -471,7 +472,7 @@ class Sender:
                 is_ready=link.state is SessionState.READY,
                 posted=posted,
                 settled=settled,
-                confirmed=self._tally.confirmed + self._drops[DropReason.REFUSED],
+                confirmed=self._tally.confirmed + self._drops.refused,
                 confirmed_bytes=self._outbox.confirmed_bytes,
                 unsent_bytes=link.bytes_unsent if posted > settled else 0,
                 fill=self._outbox.fill,
@@ -480,7 +481,7 @@ class Sender:
     def drain_since(self, base: Base, now_s: float) -> Drain:
         """What the broker has taken a second since a look."""
         with self._lock:
-            confirmed = self._tally.confirmed + self._drops[DropReason.REFUSED]
+            confirmed = self._tally.confirmed + self._drops.refused
             return drain_between(base, now_s, confirmed, self._outbox.confirmed_bytes)
 
     def judge(self, condition: Condition, oldest_s: float, *, yields: bool) -> None:
@@ -507,7 +508,7 @@ class Sender:
     def dropped(self) -> int:
         """Events that were given up, for any reason."""
         with self._lock:
-            return self._drops.total()
+            return self._drops.total
 
     def hold(self, *, held: bool) -> None:
         """Keep what is posted until further notice, or no longer. In the reactor's thread."""
@@ -536,9 +537,9 @@ class Sender:
                 tally.messages,
                 tally.confirmed,
                 tally.unrouted,
-                self._drops.total(),
+                self._drops.total,
                 self._schedule.tempo_s,
-                dict(self._drops),
+                dict(self._drops.counts),
                 str(self.link.fault or ""),
                 self.link.connection_name,
                 self._condition,
@@ -686,10 +687,7 @@ class Sender:
             self._was_ready = True
             self._is_first_attempt = False
             self._absent_at_s = math.inf
-            dropped, self._tally.dropped_in_burst = self._tally.dropped_in_burst, 0
-            self._drop_reports.tell()
-        if dropped and not traffic.lossy:
-            logger.warning("%s: %d events were dropped meanwhile", self.link.name, dropped)
+            self._drops.end_burst()
         self._send(everything=True)
 
     def on_lost(self) -> None:
@@ -701,7 +699,7 @@ class Sender:
             self._is_first_attempt = False
             self._schedule.on_lost()
             dropped = self._on_refused(refusal) if refusal else self._outbox.connection_lost()
-            self._drops[DropReason.CONNECTION] += dropped
+            self._drops.note(DropReason.CONNECTION, dropped)
             if self.link.state is SessionState.REFUSED:
                 self._absent_at_s = 0.0
             elif self._absent_at_s == math.inf:
@@ -741,29 +739,8 @@ class Sender:
 
     def _note_given_up(self, words: str) -> None:
         """Count the records that the outbox has given up, and say so. Called with the lock."""
-        records = self._outbox.given_up
-        if not records:
-            return
-        first = records[0].heading, len(records[0].heading.prefix) + len(records[0].data)
-        text = (
-            f"gave up an event of {first[1]} bytes with the routing key {first[0].routing_key!r}, "
-            f"because the broker refuses it ({words})"
-        )
-        events = len(records)
-        records.clear()
-        unsaid = self._given_up.note(events, time.monotonic())
-        if unsaid is not None:
-            self._warn(f"{text} (and {unsaid} since the last such line)" if unsaid else text)
-        self._note_refused(events, text)
-
-    def _note_refused(self, events: int, text: str) -> None:
-        """Count and report events that the broker refuses. Called with the lock."""
-        self._drops[DropReason.REFUSED] += events
-        if events and not self.traffic.lossy:
-            subject, exchange = str(self.address), self.traffic.exchange
-            self._report(
-                DeliveryProblem(ProblemKind.REFUSED, subject, text, exchange, events=events)
-            )
+        self._drops.note_given_up(self._outbox.given_up, words)
+        self._outbox.given_up.clear()
 
     def _warn(self, text: str) -> None:
         level = logging.INFO if self.traffic.lossy else logging.WARNING
@@ -777,7 +754,7 @@ class Sender:
             if link.state is not SessionState.READY:
                 self._schedule.is_ready = False
             if link.is_stopping:
-                self._drop_reports.tell()
+                self._drops.report_rest()
             self._changed.notify_all()
         if self._tell_state is not None:
             self._tell_state()
@@ -837,7 +814,8 @@ class Sender:
         with self._changed:
             settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:
-                self._note_refused(settled, "some queue takes no more (basic.nack)")
+                text = "some queue takes no more (basic.nack)"
+                self._drops.note_refused(settled, f"{self.link.name}: {text}")
             else:
                 self._tally.confirmed += settled
             self._changed.notify_all()
@@ -856,16 +834,8 @@ class Sender:
             dropped, self._schedule.pushed_out = self._schedule.pushed_out, 0
             if dropped:
                 lossy = self.traffic.lossy
-                self._note_drop(DropReason.CONNECTION if lossy else DropReason.BACKLOG, dropped)
-
-    def _note_drop(self, reason: DropReason, events: int) -> None:
-        """Count dropped events, and log the first of a burst. Called with the lock."""
-        self._drops[reason] += events
-        if not self.traffic.lossy:
-            self._drop_reports.note(reason, events)
-        if not (self._tally.dropped_in_burst or self.traffic.lossy or self._yields):
-            logger.warning("%s: from now on events are dropped: %s", self.link.name, reason.value)
-        self._tally.dropped_in_burst += events
+                reason = DropReason.CONNECTION if lossy else DropReason.BACKLOG
+                self._drops.note(reason, dropped, is_said=self._yields)
 
     def disown(self) -> None:
         """Forget what the parent has not sent, in a forked child: the parent will send it."""
