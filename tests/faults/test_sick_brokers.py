@@ -430,7 +430,7 @@ def during(stream: Stream, happens: Callable[[], None], after_s: float = 1.0) ->
 
 @pytest.mark.parametrize("count", [5_000, pytest.param(100_000, marks=REAL)])
 def test_a_flood_into_a_slow_chart_loses_nothing(trio: Trio, count: int) -> None:
-    with fleet(trio, limits=QUICK if count < 10_000 else USUAL) as system:
+    with fleet(trio, limits=QUICK if count < 10_000 else Limits()) as system:
         system.heard[1].work_s = 0.0003
         stream = system.stream(FLAT_OUT)
         for _ in range(count):
@@ -454,7 +454,7 @@ def test_four_brokers_that_are_nearly_alike_lose_nothing(
     trio: Trio, fourth_broker: LocalBroker
 ) -> None:
     rates = (2_500, 2_000, 2_000, 1_950)
-    with fleet((*trio, fourth_broker), relayed=range(4), limits=USUAL) as system:
+    with fleet((*trio, fourth_broker), relayed=range(4), limits=Limits()) as system:
         for number, rate in enumerate(rates):
             system.proxies[number].shape(Shape(Bucket(rate * EVENT_BYTES)), Shape())
         stream = system.stream(5_000, 60)
@@ -467,7 +467,7 @@ def test_four_brokers_that_are_nearly_alike_lose_nothing(
 
 @pytest.mark.parametrize("seconds", [4, pytest.param(30, marks=REAL)])
 def test_an_own_uplink_that_is_the_bottleneck_loses_nothing(trio: Trio, seconds: int) -> None:
-    limits = QUICK if seconds < 10 else USUAL
+    limits = QUICK if seconds < 10 else Limits()
     with fleet(trio, relayed=[1, 2], limits=limits) as system:
         uplink = Shape(Bucket(60_000))
         for proxy in system.proxies.values():
@@ -483,7 +483,7 @@ def test_an_own_uplink_that_is_the_bottleneck_loses_nothing(trio: Trio, seconds:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_a_disk_that_stalls_for_8_s_loses_nothing(trio: Trio) -> None:
-    with fleet(trio, limits=USUAL) as system:
+    with fleet(trio, limits=Limits()) as system:
         stream = system.stream(1_000)
 
         def stall() -> None:
@@ -501,7 +501,7 @@ def test_a_disk_that_stalls_for_8_s_loses_nothing(trio: Trio) -> None:
 def test_a_broker_that_is_away_for_a_restart_under_flood_loses_nothing(
     trio: Trio, away_s: float
 ) -> None:
-    limits = replace(QUICK, absent_after_s=3.0) if away_s < 1 else USUAL
+    limits = replace(QUICK, absent_after_s=3.0) if away_s < 1 else Limits()
     with fleet(trio, relayed=[SICK], limits=limits) as system:
         stream = system.stream(FLAT_OUT)
         proxy = system.proxies[SICK]
@@ -541,7 +541,7 @@ def test_a_stall_of_our_own_loses_nothing_and_makes_no_broker_sick(
     trio: Trio, seconds: int
 ) -> None:
     """The whole process of the sender stands still; then it has much to catch up with."""
-    limits = QUICK if seconds < 5 else USUAL
+    limits = QUICK if seconds < 5 else Limits()
     with fleet(trio, limits=limits) as system:
         arguments = system.arguments(0)
         with sender_process(arguments, 1_000) as sender:

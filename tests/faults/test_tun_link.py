@@ -109,6 +109,7 @@ def test_a_lane_throttles_delays_reorders_and_drops() -> None:
     assert 400 < lane.lost < 600
 
 
+@pytest.mark.slow
 def test_a_thin_and_lossy_link_is_not_felt_by_the_others(
     rabbitmq_installed: None, machines: tuple[Namespace, Namespace, TunLink]
 ) -> None:
