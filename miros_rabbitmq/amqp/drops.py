@@ -62,8 +62,8 @@ class Drops:
         Args:
             reason: why.
             events: how many.
-            is_said: somebody has said already that events are dropped now. Otherwise, the first of
-                a burst is logged.
+            is_said: somebody else says when drops begin and end, and how many there were.
+                Otherwise, the first of a burst is logged.
         """
         self.counts[reason] += events
         if self._is_expected or not events:
@@ -71,15 +71,17 @@ class Drops:
         self._unreported[reason] += events
         if time.monotonic() >= self._next_s:
             self.report_rest()
-        if not (self._in_burst or is_said):
+        if is_said:
+            return
+        if not self._in_burst:
             logger.warning("%s: from now on events are dropped: %s", self._who, reason.value)
         self._in_burst += events
 
-    def end_burst(self) -> None:
-        """Say how many were dropped since the burst began."""
+    def end_burst(self, *, is_said: bool = False) -> None:
+        """Say how many were dropped since the burst began, unless somebody else says that."""
         in_burst, self._in_burst = self._in_burst, 0
         self.report_rest()
-        if in_burst:
+        if in_burst and not is_said:
             logger.warning("%s: %d events were dropped meanwhile", self._who, in_burst)
 
     def report_rest(self) -> None:

@@ -497,6 +497,8 @@ class Sender:
             return
         with self._changed:
             self._condition, self._yields = condition, yields
+            if condition is Condition.KEEPING_UP:
+                self._drops.end_burst(is_said=True)
             self._changed.notify_all()
 
     @property

@@ -209,7 +209,7 @@ class Course:
 
     def _note_since(self, now_s: float, look: Look) -> None:
         limits = self._limits
-        is_steady = look.is_ready and self.silent_s < _PAUSE_SHARE * limits.absent_after_s
+        is_steady = look.is_ready and self._is_steady
         self._steady_since_s = _since(self._steady_since_s, now_s, holds=is_steady)
         # A backlog of which the oldest are dropped all the time is fresh, too.
         is_fresh = self.oldest_s < _FRESH_SHARE * limits.slow_after_s and look.fill < _QUARTER
@@ -218,6 +218,10 @@ class Course:
         is_fine = self.oldest_s < limits.behind_after_s / 2 and look.fill < _EIGHTH
         if is_late or look.fill >= _QUARTER or is_fine:
             self._behind_since_s = _since(self._behind_since_s, now_s, holds=not is_fine)
+
+    @property
+    def _is_steady(self) -> bool:
+        return self.silent_s < _PAUSE_SHARE * self._limits.absent_after_s
 
     def is_sluggish(self, drain: Drain) -> bool:
         """Tell whether a drain is that of a sick broker, if anything waits for it."""
@@ -246,7 +250,8 @@ class Course:
 
     def _is_slow_beside(self, others: list[Course]) -> bool:
         look = self._look
-        if look is None or not look.is_ready or not look.is_outstanding:
+        # One that takes nothing at all is for the rule of silence.
+        if look is None or not look.is_ready or not self._is_steady or not look.is_outstanding:
             return False
         if self._oldest_ready_s < self._limits.slow_after_s or not self.is_sluggish(self._drain):
             return False

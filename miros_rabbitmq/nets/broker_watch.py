@@ -1,4 +1,4 @@
-"""Watches over the brokers of one network: which of them keeps up, and who is told if one does not.
+"""Watches over the brokers of one network, and tells their senders which of them keep up.
 
 While a chart sends, the thread of the publishers looks at all senders about twice a second, and
 `delivery.slowness` judges what it sees. Nothing is done for each event, and nothing at all while
@@ -8,15 +8,15 @@ there is nothing to send.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
 from ..amqp.reactor import Lane, Reactor, Timer
 from ..amqp.sender import Sender
-from ..delivery.slowness import Change, Condition, Course, Slowness
+from ..delivery.slowness import Condition, Slowness
 from ..limits import Limits
 from ..logs import RelayedLogger
-from ..problems import DeliveryProblem, ProblemKind, Report
+from ..problems import Report
 from ..urls import Address
+from .broker_reports import BrokerReports
 
 logger = RelayedLogger(__name__)
 
@@ -31,24 +31,9 @@ then does not begin them each time, and tells its last numbers when it falls sil
 _LAGS_AFTER_S = 1.0
 """From here on, traffic that nobody waits for is to leave the way to a broker alone."""
 
-_KINDS = {
-    Condition.BEHIND: ProblemKind.BEHIND,
-    Condition.SLOW: ProblemKind.SLOW,
-    Condition.STALLED: ProblemKind.STALLED,
-}
-
-
-@dataclass
-class _Said:
-    """What was said of a broker that does not keep up."""
-
-    since_s: float
-    dropped: int
-    """What had been dropped for it before."""
-
 
 class BrokerWatch:
-    """Takes the looks, tells the senders how their brokers keep up, and says what has changed.
+    """Takes the looks, and has it said what has changed (see `broker_reports`).
 
     `wake`, `is_sluggish` and `stop` may be called from any thread.
 
@@ -81,12 +66,10 @@ class BrokerWatch:
         self.is_on = False
         """Looks are being taken. To be asked after something was posted; if not, call `wake`."""
         self._name = name
-        self._limits = limits
         self._reactor = reactor
         self._senders = senders
         self._apart = apart
         self._waits = waits
-        self._report = report
         self._on_look = on_look
         self._on_lag = on_lag
         shortest_s = min(limits.absent_after_s, limits.slow_after_s, limits.behind_after_s)
@@ -96,7 +79,7 @@ class BrokerWatch:
         self._slowness = Slowness(limits)
         self._timer: Timer | None = None
         self._rested_s = 0.0
-        self._said: dict[Address, _Said] = {}
+        self._reports = BrokerReports(limits, waits=waits, report=report)
         self._lagging: set[Address] = set()
 
     # Any thread.
@@ -139,6 +122,9 @@ class BrokerWatch:
             return
         now_s = self._reactor.clock()
         looks = {address: sender.look() for address, sender in senders.items()}
+        for address in self._slowness.courses.keys() - looks.keys():
+            self._reports.forget(address)
+            self._lagging.discard(address)
         changes = self._slowness.look(now_s, looks, self._apart())
         courses = self._slowness.courses
         for address, sender in senders.items():
@@ -150,9 +136,7 @@ class BrokerWatch:
             self._note_lag(address, lags=course.oldest_s >= _LAGS_AFTER_S)
             self._on_look(sender)
         for change in changes:
-            self._tell(change, senders[change.address], courses[change.address], now_s)
-        for address in self._said.keys() - courses.keys():
-            del self._said[address]
+            self._reports.tell(change, senders[change.address], courses[change.address], now_s)
         if any(look.is_outstanding for look in looks.values()) or self._is_anybody_noted:
             self._rested_s = 0.0
         else:
@@ -186,77 +170,3 @@ class BrokerWatch:
     def _on_error(self, error: BaseException) -> None:
         logger.error("%s: the watch over the brokers failed", self._name, exc_info=error)
         self.is_on = False  # the next event begins anew
-
-    # What is said.
-
-    def _tell(self, change: Change, sender: Sender, course: Course, now_s: float) -> None:
-        address, before, after = change
-        said = self._said.setdefault(address, _Said(now_s, sender.dropped))
-        waiting = sender.stats()
-        left = f"{waiting.waiting + waiting.unconfirmed:,} events"
-        dropped = sender.dropped - said.dropped
-        lost = f"; {dropped:,} events were dropped for it" if dropped else ""
-        if after is Condition.KEEPING_UP:
-            del self._said[address]
-            text = f"keeps up again after {now_s - said.since_s:.0f} s{lost}"
-            self._say(_KINDS[before], sender, text, dropped, is_over=True)
-            return
-        if after is Condition.BEHIND:
-            if before.is_sick:
-                text = f"is no longer left behind, and {left} wait for it{lost}"
-            else:
-                text = (
-                    f"is behind: {left} wait for it, the oldest for {course.oldest_s:.1f} s; when "
-                    f"its backlog is full ({self._limits.backlog_events:,} events or "
-                    f"{self._limits.backlog_bytes:,} bytes), transmit waits"
-                )
-            self._say(ProblemKind.BEHIND, sender, text)
-        elif after is Condition.SLOW:
-            drain = sender.drain_since(course.base, now_s)
-            consequence = (
-                "transmit waits for it all the same, as on_full='wait' says"
-                if self._waits
-                else "when its backlog is full, its oldest events are dropped"
-            )
-            text = (
-                f"is slower than the others: it takes {drain.events:,.0f} events "
-                f"({drain.size:,.0f} bytes) a second, and {left} wait for it, the oldest for "
-                f"{course.oldest_s:.1f} s. Nobody waits for it any more: {consequence}. Look at "
-                "the network to that host, and at its disk"
-            )
-            self._say(ProblemKind.SLOW, sender, text)
-        else:
-            text = (
-                f"has confirmed nothing for {course.silent_s:.1f} s, and {left} wait for it: it "
-                "counts as absent, and when its backlog is full, its oldest events are dropped. "
-                f"{_reason(sender)}"
-            )
-            self._say(ProblemKind.STALLED, sender, text)
-
-    def _say(
-        self,
-        kind: ProblemKind,
-        sender: Sender,
-        text: str,
-        events: int = 0,
-        *,
-        is_over: bool = False,
-    ) -> None:
-        logger.warning("%s: the broker %s", sender.link.name, text)
-        self._report(
-            DeliveryProblem(
-                kind,
-                str(sender.address),
-                f"the broker at {sender.address} {text}",
-                sender.traffic.exchange,
-                events,
-                is_over,
-            )
-        )
-
-
-def _reason(sender: Sender) -> str:
-    blocked = sender.link.blocked_reason
-    if blocked:
-        return f"It lets nobody publish: {blocked}"
-    return "It is frozen, or its disk is; or what answers there is not RabbitMQ"

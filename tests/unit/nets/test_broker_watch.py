@@ -164,6 +164,7 @@ def test_a_broker_that_confirms_nothing_is_said_once_and_its_end_too(
     assert "10 events wait" in said[0]
     assert "low on memory" in said[0]
     assert "1,234 events were dropped for it" in caplog.messages[-1]
+    assert len(caplog.messages) == 2
 
 
 @pytest.mark.parametrize("waits", [False, True])

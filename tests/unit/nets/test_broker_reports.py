@@ -1,0 +1,108 @@
+"""What is said of a broker that does not keep up: few lines in the log, and each begin and end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from miros_rabbitmq.delivery.slowness import Change, Condition, Course
+from miros_rabbitmq.limits import Limits
+from miros_rabbitmq.logs import write_all
+from miros_rabbitmq.nets.broker_reports import BrokerReports
+from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
+from miros_rabbitmq.urls import Address
+
+from ...helpers import scaled
+from .test_broker_watch import FakeLink, FakeSender
+
+AT = Address("sick", 2)
+FINE, BEHIND, SLOW, STALLED = Condition
+LIMITS = Limits()
+
+
+class Saying:
+    """Reports of one broker, whose condition changes as a test says."""
+
+    def __init__(self, *, waits: bool = False) -> None:
+        self.problems: list[DeliveryProblem] = []
+        self.sender: Any = FakeSender(AT)
+        self.now_s = 1_000.0
+        self.condition = FINE
+        self._course = Course(LIMITS)
+        self._reports = BrokerReports(LIMITS, waits=waits, report=self.problems.append)
+
+    def become(self, *conditions: Condition, dropped: int = 0, after_s: float = 10.0) -> None:
+        for after in conditions:
+            self.now_s += after_s
+            self.sender.dropped += dropped
+            change = Change(AT, self.condition, after)
+            self._reports.tell(change, self.sender, self._course, self.now_s)
+            self.condition = after
+
+    @property
+    def told(self) -> list[tuple[ProblemKind, bool, int]]:
+        return [(each.kind, each.is_over, each.events) for each in self.problems]
+
+
+def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
+    assert write_all(scaled(5))
+    return [text.removeprefix("sender to sick:2: the broker ") for text in caplog.messages]
+
+
+def test_a_trouble_that_gets_worse_is_said_step_by_step_and_ends_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    saying = Saying()
+    saying.become(BEHIND, SLOW, BEHIND, FINE, dropped=100)
+    begin, worse, end, last = lines(caplog)
+    assert begin.startswith("is behind: 10 events wait for it")
+    assert worse.startswith("is slower than the others: it takes 5 events (500 bytes) a second")
+    assert end == "takes events again after 20 s; 200 events were dropped for it"
+    assert last == "keeps up again after 30 s; 100 events were dropped for it"
+    assert saying.told == [
+        (ProblemKind.BEHIND, False, 0),
+        (ProblemKind.BEHIND, True, 100),
+        (ProblemKind.SLOW, False, 0),
+        (ProblemKind.SLOW, True, 200),
+        (ProblemKind.BEHIND, False, 0),
+        (ProblemKind.BEHIND, True, 100),
+    ]
+
+
+def test_what_was_not_said_does_not_end_with_a_line(caplog: pytest.LogCaptureFixture) -> None:
+    saying = Saying()
+    saying.become(SLOW, BEHIND, FINE)
+    worse, end = lines(caplog)
+    assert worse.startswith("is slower")
+    assert end == "takes events again after 10 s"
+
+
+def test_an_early_warning_is_logged_once_a_minute(caplog: pytest.LogCaptureFixture) -> None:
+    saying = Saying()
+    for _ in range(7):
+        saying.become(BEHIND, FINE, after_s=5.0)
+    assert [text.split()[0] for text in lines(caplog)] == ["is", "keeps", "is", "keeps"]
+    assert len(saying.told) == 14
+
+
+def test_an_alarm_is_not_said_twice_and_is_named(caplog: pytest.LogCaptureFixture) -> None:
+    saying = Saying()
+    saying.sender.link = FakeLink("sender to sick:2", "low on disk")
+    saying.become(BEHIND, STALLED, FINE)
+    begin, end = lines(caplog)
+    assert begin.endswith("It lets nobody publish: low on disk")
+    assert end == "keeps up again after 20 s"
+
+
+def test_a_broker_that_is_slow_and_then_stalled_is_said_twice_and_ends_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    saying = Saying(waits=True)
+    saying.become(SLOW, STALLED, FINE)
+    slow, stalled, end = lines(caplog)
+    assert "on_full='wait'" in slow
+    assert "has confirmed nothing" in stalled
+    assert end == "keeps up again after 20 s"
+    kinds = [kind for kind, is_over, _ in saying.told if not is_over]
+    assert kinds == [kind for kind, is_over, _ in saying.told if is_over]
