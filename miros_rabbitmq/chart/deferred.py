@@ -6,8 +6,8 @@ reported. `defer` and `recall` of miros use it as they did: the first that was d
 that is recalled, and goes behind the others in the chart's FIFO.
 
 miros's other rings hold instrumentation only, and may drop: ``full.spy`` and ``full.trace`` keep
-the last 500 lines, and ``rtc`` the last 250 of one run to completion. Its ``posted_events_queue``
-of 500 timers drops nothing: miros raises an error when it is full.
+the last 500 lines, and ``rtc`` the last 250 of one run to completion. `timers` takes the place of
+its ring of timers.
 """
 
 from __future__ import annotations

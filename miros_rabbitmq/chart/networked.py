@@ -11,11 +11,9 @@ rest.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import ssl
 import threading
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -48,6 +46,7 @@ from .deferred import DeferredEvents
 from .fifo import ChartFifo
 from .handling import Handling
 from .life import ChartLife
+from .timers import Timers
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -90,8 +89,7 @@ class ChartParts:
     fifo: ChartFifo
     life: ChartLife
     teller: RtcTeller
-    timers: deque[Any]
-    """miros's timers of this chart."""
+    timers: Timers
     kept: Mapping[str, object]
     """The attributes of the chart that must stay what they are, by name."""
 
@@ -103,12 +101,6 @@ class ChartParts:
         if self.fifo.large_bytes() >= limits.fifo_remote_bytes:
             return 0
         return limits.fifo_remote_events - len(self.fifo)
-
-    def cancel_timers(self) -> None:
-        """Stop all timers of this chart; several threads may do so at once."""
-        with contextlib.suppress(IndexError):
-            while True:
-                self.timers.pop().task_run_event.clear()
 
 
 class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hints
@@ -217,6 +209,7 @@ class NetworkedChart:
             name,
             nets.node.problems.report,
         )
+        self.posted_events_queue = Timers(HsmWithQueues.QUEUE_SIZE, name)
         may_run = self.activeobject_task_event
         stop = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
         self._miros_rabbitmq = ChartParts(
@@ -317,7 +310,7 @@ class NetworkedChart:
         with parts.life.ending():
             parts.nets.stop_receiving()
             parts.life.end_thread()
-            parts.cancel_timers()
+            parts.timers.cancel()
             parts.nets.stop()
 
     def transmit(self, event: Event) -> None:
@@ -331,6 +324,14 @@ class NetworkedChart:
             NetworkStopped: the chart was not started, or was stopped.
         """
         self.nets.transmit(event)
+
+    def cancel_event(self, uuid: Any = None) -> None:
+        """Cancel the timer that a post with a period has made and returned, as miros does."""
+        self._miros_rabbitmq.timers.cancel(lambda timer: timer.uuid == uuid)
+
+    def cancel_events(self, e: Event) -> None:
+        """Cancel all timers that post events of this one's signal, as miros does."""
+        self._miros_rabbitmq.timers.cancel(lambda timer: timer.signal_name == e.signal_name)
 
     def trace(self) -> str | None:
         """The transitions so far, worded as miros does; from any thread, while the chart runs.
