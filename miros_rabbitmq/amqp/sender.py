@@ -57,6 +57,10 @@ _RELEARN_S = 60.0
 is sent again, which costs a connection: a limit may have been raised, or a right given."""
 
 
+_CAUGHT_UP = 0.25
+"""An outbox that is filled less has room again for a while."""
+
+
 class PublisherStats(NamedTuple):
     """The counters of one publisher; all but ``messages`` count events."""
 
@@ -492,11 +496,28 @@ class Sender:
             yields: whether nobody waits for room: a full outbox drops its oldest.
         """
         self._oldest_s = oldest_s
-        if condition is self._condition and yields == self._yields:
+        is_same = condition is self._condition and yields == self._yields
+        if is_same and not self._tally.dropped_in_burst:
             return
         with self._changed:
             self._condition, self._yields = condition, yields
             self._changed.notify_all()
+            dropped = 0
+            keeps_up = condition is Condition.KEEPING_UP
+            if yields or (keeps_up and not is_same):
+                self._tally.dropped_in_burst = 0  # whoever judges says what that has cost
+            elif keeps_up and self._has_caught_up:
+                dropped, self._tally.dropped_in_burst = self._tally.dropped_in_burst, 0
+        if dropped:
+            self._say_that_drops_are_over(dropped)
+
+    @property
+    def _has_caught_up(self) -> bool:
+        return self.link.state is SessionState.READY and self._outbox.fill < _CAUGHT_UP
+
+    def _say_that_drops_are_over(self, dropped: int) -> None:
+        if not self.traffic.lossy:
+            logger.warning("%s: %d events were dropped meanwhile", self.link.name, dropped)
 
     @property
     def is_empty(self) -> bool:
@@ -688,8 +709,8 @@ class Sender:
             self._absent_at_s = math.inf
             dropped, self._tally.dropped_in_burst = self._tally.dropped_in_burst, 0
             self._drop_reports.tell()
-        if dropped and not traffic.lossy:
-            logger.warning("%s: %d events were dropped meanwhile", self.link.name, dropped)
+        if dropped and self._condition is Condition.KEEPING_UP:
+            self._say_that_drops_are_over(dropped)  # otherwise whoever judges says so
         self._send(everything=True)
 
     def on_lost(self) -> None:
@@ -861,9 +882,12 @@ class Sender:
     def _note_drop(self, reason: DropReason, events: int) -> None:
         """Count dropped events, and log the first of a burst. Called with the lock."""
         self._drops[reason] += events
-        if not self.traffic.lossy:
-            self._drop_reports.note(reason, events)
-        if not (self._tally.dropped_in_burst or self.traffic.lossy or self._yields):
+        if self.traffic.lossy:
+            return
+        self._drop_reports.note(reason, events)
+        if self._yields:
+            return  # whoever judges has said so
+        if not self._tally.dropped_in_burst:
             logger.warning("%s: from now on events are dropped: %s", self.link.name, reason.value)
         self._tally.dropped_in_burst += events
 

@@ -158,6 +158,11 @@ class Course:
         patience_s = self._limits.absent_after_s / 2
         return look is not None and look.is_ready and self.silent_s < patience_s
 
+    @property
+    def is_fine(self) -> bool:
+        """It keeps up, and nothing says that it may soon be found behind."""
+        return self.condition is Condition.KEEPING_UP and self._behind_since_s is None
+
     def note(self, now_s: float, look: Look) -> None:
         """Take a look at a time of a monotonic clock."""
         last, self._look = self._look, look

@@ -63,6 +63,7 @@ class BrokerWatch:
         on_look: called with each sender at each look.
         on_lag: called with an address and whether events have waited there for more than a second:
             at each look while they have, and once when they have no longer.
+        on_change: called after a broker has begun or ceased to keep up.
     """
 
     def __init__(
@@ -77,6 +78,7 @@ class BrokerWatch:
         report: Report,
         on_look: Callable[[Sender], object],
         on_lag: Callable[[Address, bool], object],
+        on_change: Callable[[], object] | None = None,
     ) -> None:
         self.is_on = False
         """Looks are being taken. To be asked after something was posted; if not, call `wake`."""
@@ -89,6 +91,7 @@ class BrokerWatch:
         self._report = report
         self._on_look = on_look
         self._on_lag = on_lag
+        self._on_change = on_change
         shortest_s = min(limits.absent_after_s, limits.slow_after_s, limits.behind_after_s)
         self._look_s = min(_LOOK_S, shortest_s / _LOOKS_IN_A_LIMIT)
         self._lane: Lane | None = None
@@ -97,6 +100,8 @@ class BrokerWatch:
         self._timer: Timer | None = None
         self._rested_s = 0.0
         self._said: dict[Address, _Said] = {}
+        # What had been dropped for each broker when it was last fine.
+        self._dropped: dict[Address, int] = {}
         self._lagging: set[Address] = set()
 
     # Any thread.
@@ -116,8 +121,10 @@ class BrokerWatch:
         """Begin to look."""
         lane = self._lane
         if lane is not None:
-            self.is_on = True
+            # First: an exception between the two, such as KeyboardInterrupt, must not leave it on
+            # without looks. They go on for longer than this thread takes for the next line.
             lane.call_soon(self._begin)
+            self.is_on = True
 
     def is_sluggish(self, sender: Sender) -> bool:
         """Tell whether a broker takes so little that it is sick, if anything waits for it."""
@@ -151,8 +158,14 @@ class BrokerWatch:
             self._on_look(sender)
         for change in changes:
             self._tell(change, senders[change.address], courses[change.address], now_s)
+        if changes and self._on_change is not None:
+            self._on_change()
         for address in self._said.keys() - courses.keys():
             del self._said[address]
+        self._dropped = {
+            address: sender.dropped if courses[address].is_fine else self._dropped.get(address, 0)
+            for address, sender in senders.items()
+        }
         if any(look.is_outstanding for look in looks.values()) or self._is_anybody_noted:
             self._rested_s = 0.0
         else:
@@ -191,7 +204,7 @@ class BrokerWatch:
 
     def _tell(self, change: Change, sender: Sender, course: Course, now_s: float) -> None:
         address, before, after = change
-        said = self._said.setdefault(address, _Said(now_s, sender.dropped))
+        said = self._said.setdefault(address, _Said(now_s, self._dropped.get(address, 0)))
         waiting = sender.stats()
         left = f"{waiting.waiting + waiting.unconfirmed:,} events"
         dropped = sender.dropped - said.dropped
@@ -205,10 +218,13 @@ class BrokerWatch:
             if before.is_sick:
                 text = f"is no longer left behind, and {left} wait for it{lost}"
             else:
+                what, consequence = "is behind", "transmit waits"
+                if not sender.link.is_connected:
+                    what, consequence = "is not connected", "its oldest events are dropped"
                 text = (
-                    f"is behind: {left} wait for it, the oldest for {course.oldest_s:.1f} s; when "
+                    f"{what}: {left} wait for it, the oldest for {course.oldest_s:.1f} s; when "
                     f"its backlog is full ({self._limits.backlog_events:,} events or "
-                    f"{self._limits.backlog_bytes:,} bytes), transmit waits"
+                    f"{self._limits.backlog_bytes:,} bytes), {consequence}"
                 )
             self._say(ProblemKind.BEHIND, sender, text)
         elif after is Condition.SLOW:

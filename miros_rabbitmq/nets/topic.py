@@ -93,7 +93,8 @@ class Hooks:
     Args:
         sink: takes each new envelope of another node.
         admit: called before that; raises `MessageRejected` to reject the envelope.
-        on_change: called when a connection has changed its state.
+        on_change: called when a connection has changed its state, or a broker is found to keep up
+            or not to.
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
         on_notice: called with each notice of another node, except for those that the network
@@ -198,6 +199,7 @@ class TopicNetwork:
                 report=hooks.report,
                 on_look=self._notices.look if self._notices is not None else _ignore,
                 on_lag=hooks.on_lag or _ignore,
+                on_change=hooks.on_change,
             )
 
     @property

@@ -27,6 +27,7 @@ IDLE = Look("connection", True, 0, 0, 0, 0, 0, 0.0)
 class FakeLink(NamedTuple):
     name: str
     blocked_reason: str = ""
+    is_connected: bool = True
 
 
 class Numbers(NamedTuple):
@@ -82,6 +83,7 @@ class Watched:
         self.problems: list[DeliveryProblem] = []
         self.looked_at: list[Any] = []
         self.lags: list[tuple[Address, bool]] = []
+        self.changes: list[Condition] = []
         self.reactor = Reactor("reactor of a test")
         self.watch = BrokerWatch(
             "miros.mesh of a test",
@@ -93,6 +95,7 @@ class Watched:
             report=self.problems.append,
             on_look=self.looked_at.append,
             on_lag=lambda address, lags: self.lags.append((address, lags)),
+            on_change=lambda: self.changes.append(self.sick.judged[-1][0]),
         )
         self.watch.start()
 
@@ -164,6 +167,41 @@ def test_a_broker_that_confirms_nothing_is_said_once_and_its_end_too(
     assert "10 events wait" in said[0]
     assert "low on memory" in said[0]
     assert "1,234 events were dropped for it" in caplog.messages[-1]
+
+
+def test_whoever_waits_for_a_broker_is_told_after_its_sender_was(watched: Watched) -> None:
+    watched.sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: Condition.STALLED in watched.changes)
+    watched.sick.shows = IDLE._replace(posted=5, settled=5, confirmed=5)
+    wait_until(lambda: watched.changes[-1] is Condition.KEEPING_UP)
+
+
+def test_what_was_dropped_before_a_broker_was_found_behind_is_told_at_the_end(
+    watched: Watched,
+) -> None:
+    watched.sick.dropped = 100
+    watched.watch.wake()
+    wait_until(lambda: watched.sick.looks > 1)
+    # A burst that is over before the next look.
+    watched.sick.dropped = 150
+    watched.sick.shows = IDLE._replace(posted=50, settled=40, confirmed=0, fill=1.0)
+    wait_until(lambda: len(watched.problems) > 0)
+    watched.sick.shows = IDLE._replace(posted=50, settled=50, confirmed=10)
+    wait_until(lambda: watched.problems[-1].is_over)
+    assert watched.problems[-1].events == 50
+
+
+def test_a_backlog_for_a_broker_that_is_not_connected_makes_nobody_wait_and_is_said_so(
+    watched: Watched,
+) -> None:
+    watched.sick.link = FakeLink("sender to sick", is_connected=False)
+    watched.sick.shows = IDLE._replace(connection="", is_ready=False, posted=5, fill=0.5)
+    watched.watch.wake()
+    wait_until(lambda: len(watched.problems) > 0)
+    text = watched.problems[0].text
+    assert "is not connected: 10 events wait" in text
+    assert text.endswith("its oldest events are dropped")
 
 
 @pytest.mark.parametrize("waits", [False, True])
