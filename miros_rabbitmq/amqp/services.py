@@ -228,7 +228,11 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
         ssl_context: ssl.SSLContext | None = None,
         server_hostname: str | None = None,
     ) -> Any:
-        """Make a stream of a connected socket, with a tap before pika's protocol."""
+        """Make a stream of a connected socket, with a tap before pika's protocol.
+
+        Raises:
+            OSError: the socket is not connected any more.
+        """
 
         def make_protocol() -> Tap:
             self.tap = self._make_tap(protocol_factory())
@@ -240,6 +244,8 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                 result = (transport, tap.inner)
             on_done(result)
 
+        # Otherwise pika raises a ValueError if the other side has reset it meanwhile.
+        sock.getpeername()
         self._pending = super().create_streaming_connection(
             make_protocol, sock, done, ssl_context, server_hostname
         )
