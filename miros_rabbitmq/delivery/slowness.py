@@ -9,14 +9,14 @@ sender is too fast; it drops if that one broker is sick. `Slowness` tells the tw
   it, although it was connected, and another broker is fine. The reason does not matter: an alarm, a
   frozen host, something that only pretends to be RabbitMQ. It has recovered when it has confirmed
   steadily for a while.
-- A broker is **slow** if its oldest event has waited for ``slow_after_s``, it takes less than both
-  ``slow_events`` and ``slow_bytes`` a second, and events wait less than a quarter as long for
-  another broker. All three matter. Where all are behind alike, the sender is too fast, or its own
-  uplink is thin; a flood is no sickness while the broker takes a thousand events a second; and
-  what takes little is fine while nothing waits. Some brokers are no measure for the others: the own
-  one, as no network lies between, and spares, which get nothing. A slow broker has recovered when
-  for ``slow_after_s`` nothing has waited longer than a fifth of that, and its backlog was less than
-  a quarter full.
+- A broker is **slow** if its oldest event has waited for ``slow_after_s``, or would have if it had
+  not been dropped to make room, it takes less than both ``slow_events`` and ``slow_bytes`` a second,
+  and events wait less than a quarter as long for another broker. All three matter. Where all are
+  behind alike, the sender is too fast, or its own uplink is thin; a flood is no sickness while the
+  broker takes a thousand events a second; and what takes little is fine while nothing waits. Some
+  brokers are no measure for the others: the own one, as no network lies between, and spares, which
+  get nothing. A slow broker has recovered when for ``slow_after_s`` nothing has waited longer than a
+  fifth of that, and its backlog was less than a quarter full.
 - A broker is **behind** if its oldest event has waited for ``behind_after_s``, or its backlog is a
   quarter full, for longer than a moment. This is an early warning and changes nothing.
 
@@ -142,6 +142,8 @@ class Course:
         self._ready_s = 0.0
         self._samples: deque[_Sample] = deque()
         self._oldest_ready_s = 0.0
+        # While events are dropped, the oldest does not get older: when it would have been posted.
+        self._overflowing_since_ready_s: float | None = None
         self._drain = Drain(0.0, 0.0)
         # Since when confirms come without a pause, events wait briefly, and it is not behind.
         self._steady_since_s: float | None = None
@@ -173,6 +175,7 @@ class Course:
         self._note_signs_of_life(passed_s, last or look, look)
         self._note_sample(now_s, look)
         self._note_since(now_s, look)
+        self._note_overflow(last or look, look)
 
     def _note_signs_of_life(self, passed_s: float, last: Look, look: Look) -> None:
         has_confirmed = look.confirmed > last.confirmed
@@ -224,6 +227,19 @@ class Course:
         if is_late or look.fill >= _QUARTER or is_fine:
             self._behind_since_s = _since(self._behind_since_s, now_s, holds=not is_fine)
 
+    def _note_overflow(self, last: Look, look: Look) -> None:
+        if look.settled - last.settled > look.confirmed - last.confirmed:
+            if self._overflowing_since_ready_s is None:
+                self._overflowing_since_ready_s = self._ready_s - self._oldest_ready_s
+        elif self._fresh_since_s is not None:
+            self._overflowing_since_ready_s = None
+
+    @property
+    def _waited_ready_s(self) -> float:
+        """For how long the oldest event has waited while the broker was ready, or would have."""
+        since_s = self._overflowing_since_ready_s
+        return self._oldest_ready_s if since_s is None else self._ready_s - since_s
+
     def is_sluggish(self, drain: Drain) -> bool:
         """Tell whether a drain is that of a sick broker, if anything waits for it."""
         return drain.events < self._limits.slow_events and drain.size < self._limits.slow_bytes
@@ -253,7 +269,7 @@ class Course:
         look = self._look
         if look is None or not look.is_ready or not look.is_outstanding:
             return False
-        if self._oldest_ready_s < self._limits.slow_after_s or not self.is_sluggish(self._drain):
+        if self._waited_ready_s < self._limits.slow_after_s or not self.is_sluggish(self._drain):
             return False
         return any(
             one.is_usable

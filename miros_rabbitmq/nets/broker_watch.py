@@ -121,10 +121,12 @@ class BrokerWatch:
         """Begin to look."""
         lane = self._lane
         if lane is not None:
-            # First: an exception between the two, such as KeyboardInterrupt, must not leave it on
-            # without looks. They go on for longer than this thread takes for the next line.
-            lane.call_soon(self._begin)
-            self.is_on = True
+            try:
+                self.is_on = True
+                lane.call_soon(self._begin)
+            except BaseException:  # such as KeyboardInterrupt, from the handler of a signal
+                self.is_on = False  # the next event begins
+                raise
 
     def is_sluggish(self, sender: Sender) -> bool:
         """Tell whether a broker takes so little that it is sick, if anything waits for it."""
@@ -218,7 +220,10 @@ class BrokerWatch:
             if before.is_sick:
                 text = f"is no longer left behind, and {left} wait for it{lost}"
             else:
-                what, consequence = "is behind", "transmit waits"
+                what, consequence = (
+                    "is behind",
+                    "transmit waits for it, for transmit_timeout at most",
+                )
                 if not sender.link.is_connected:
                     what, consequence = "is not connected", "its oldest events are dropped"
                 text = (

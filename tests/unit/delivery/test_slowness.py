@@ -397,3 +397,22 @@ def test_a_broker_that_is_gone_is_forgotten() -> None:
 
 def test_a_drain_is_what_was_settled_since() -> None:
     assert drain_between(Base(1.0, 10, 1_000), 3.0, 30, 5_000) == (10.0, 2_000.0)
+
+
+@pytest.mark.parametrize("taken", [1, 2_000])
+def test_a_broker_is_slow_also_if_its_oldest_are_dropped_before_they_are_old(taken: int) -> None:
+    """As happens with a ``transmit_timeout`` of 0: the backlog never holds ``slow_after_s``."""
+    slowness = Slowness(LIMITS)
+    posted, held, found = 2_000, 5_000, []
+    for number in range(40):
+        confirmed = number * taken
+        settled = max(confirmed, number * posted - held)
+        look = Look("one", True, number * posted, settled, confirmed, confirmed * 110, 0, 0.9)
+        fine = Look("two", True, number * posted, number * posted, number * posted, 0, 0, 0.0)
+        looks = {Address("sick"): look, Address("fine"): fine}
+        for change in slowness.look(number * LOOK_S, looks):
+            assert change.address == Address("sick")
+            found.append((number * LOOK_S, change.after))
+    slow = [at_s for at_s, after in found if after is Condition.SLOW]
+    assert len(slow) == (taken == 1), found
+    assert all(LIMITS.slow_after_s <= at_s <= LIMITS.slow_after_s + 2 for at_s in slow)

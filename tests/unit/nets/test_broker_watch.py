@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from miros_rabbitmq.amqp.reactor import Reactor
+from miros_rabbitmq.amqp.reactor import Lane, Reactor
 from miros_rabbitmq.delivery.slowness import Condition, Drain, Look
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.logs import write_all
@@ -262,6 +262,21 @@ def test_an_error_ends_the_looks_and_the_next_event_begins_them_anew(
     watched.watch.wake()
     looks = watched.good.looks
     wait_until(lambda: watched.good.looks > looks + 2)
+
+
+def test_an_interrupt_while_looks_begin_leaves_it_to_the_next_event(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lane, "call_soon", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            watched.watch.wake()
+    assert not watched.watch.is_on
+    watched.watch.wake()
+    wait_until(lambda: watched.good.looks > 1)
 
 
 def test_a_broker_is_sluggish_by_what_it_takes(watched: Watched) -> None:
