@@ -353,7 +353,11 @@ class Sender:
         A broker that was lost only just now is expected back, and treated like a connected one. One
         that is connected and confirms nothing is treated like an absent one.
         """
-        return self.is_stalled or time.monotonic() >= self._absent_at_s
+        return self.is_absent_within(0.0)
+
+    def is_absent_within(self, seconds: float) -> bool:
+        """Whether the broker `is_absent`, or will be after some seconds if it stays away."""
+        return self.is_stalled or time.monotonic() + seconds >= self._absent_at_s
 
     @property
     def is_stalled(self) -> bool:
@@ -470,19 +474,21 @@ class Sender:
         with self._changed:
             self._schedule.take_in()
             posted, settled = self._schedule.posted, self._settled
+            outbox = self._outbox
+            unsent = link.bytes_unsent if posted > settled else 0
             return Look(
                 connection=link.connection_name if link.is_connected else "",
                 is_ready=link.state is SessionState.READY,
                 posted=posted,
                 settled=settled,
                 confirmed=self._tally.confirmed + self._drops[DropReason.REFUSED],
-                confirmed_bytes=self._outbox.confirmed_bytes,
-                unsent_bytes=link.bytes_unsent if posted > settled else 0,
-                fill=self._outbox.fill,
+                taken_bytes=outbox.confirmed_bytes + max(0, outbox.unconfirmed_bytes - unsent),
+                unsent_bytes=unsent,
+                fill=outbox.fill,
             )
 
     def drain_since(self, base: Base, now_s: float) -> Drain:
-        """What the broker has taken a second since a look."""
+        """What the broker has settled a second since a look."""
         with self._lock:
             confirmed = self._tally.confirmed + self._drops[DropReason.REFUSED]
             return drain_between(base, now_s, confirmed, self._outbox.confirmed_bytes)

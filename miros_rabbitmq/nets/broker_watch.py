@@ -45,6 +45,8 @@ class _Said:
     since_s: float
     dropped: int
     """What had been dropped for it before."""
+    confirmed: int
+    """What it had settled when something was last said of it."""
 
 
 class BrokerWatch:
@@ -206,14 +208,18 @@ class BrokerWatch:
 
     def _tell(self, change: Change, sender: Sender, course: Course, now_s: float) -> None:
         address, before, after = change
-        said = self._said.setdefault(address, _Said(now_s, self._dropped.get(address, 0)))
+        said = self._said.setdefault(address, _Said(now_s, self._dropped.get(address, 0), 0))
+        has_confirmed = course.confirmed > said.confirmed
+        said.confirmed = course.confirmed
         waiting = sender.stats()
         left = f"{waiting.waiting + waiting.unconfirmed:,} events"
         dropped = sender.dropped - said.dropped
         lost = f"; {dropped:,} events were dropped for it" if dropped else ""
         if after is Condition.KEEPING_UP:
             del self._said[address]
-            text = f"keeps up again after {now_s - said.since_s:.0f} s{lost}"
+            # Otherwise a spare has taken over what waited, or it was dropped.
+            how = "keeps up again" if has_confirmed else "has nothing waiting for it any more"
+            text = f"{how} after {now_s - said.since_s:.0f} s{lost}"
             self._say(_KINDS[before], sender, text, dropped, is_over=True)
             return
         if after is Condition.BEHIND:
@@ -233,7 +239,7 @@ class BrokerWatch:
                 )
             self._say(ProblemKind.BEHIND, sender, text)
         elif after is Condition.SLOW:
-            drain = sender.drain_since(course.base, now_s)
+            drain = course.drain
             consequence = (
                 "transmit waits for it all the same, as on_full='wait' says"
                 if self._waits

@@ -417,6 +417,20 @@ def test_what_a_broker_takes_is_learned_from_its_words_and_the_rest_given_up(
     assert [(one.kind, one.events) for one in problems] == [(ProblemKind.REFUSED, 1)] * 3
 
 
+def test_a_look_counts_what_has_left_of_a_message_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher = simple()
+    sender = sender_of(publisher)
+    wire = connected(publisher)
+    monkeypatch.setattr(type(sender.link), "bytes_unsent", 600)
+    publisher.post_fifo(b"x" * 1_000)
+    wire.run()
+    assert (sender.look().taken_bytes, sender.look().confirmed) == (400, 0)
+    wire.confirm()
+    assert (sender.look().taken_bytes, sender.look().confirmed) == (1_000, 1)
+
+
 class Dropping:
     """A sender of which the outbox has room for two."""
 

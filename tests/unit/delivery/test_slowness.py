@@ -86,7 +86,7 @@ class Broker:
             posted=self.posted,
             settled=self.settled,
             confirmed=self.confirmed,
-            confirmed_bytes=self.confirmed * self.event_bytes,
+            taken_bytes=self.confirmed * self.event_bytes,
             unsent_bytes=0,
             fill=self.held / LIMITS.backlog_events,
         )
@@ -416,3 +416,24 @@ def test_a_broker_is_slow_also_if_its_oldest_are_dropped_before_they_are_old(tak
     slow = [at_s for at_s, after in found if after is Condition.SLOW]
     assert len(slow) == (taken == 1), found
     assert all(LIMITS.slow_after_s <= at_s <= LIMITS.slow_after_s + 2 for at_s in slow)
+
+
+@pytest.mark.parametrize("rate", [40_000, 150_000])
+def test_a_large_event_on_a_link_that_is_wide_enough_makes_no_broker_slow(rate: int) -> None:
+    """It counts while it leaves, not only when it is confirmed."""
+    slowness, found = Slowness(LIMITS), []
+    for number in range(30):
+        posted, left = 5 * number, int(rate * number * LOOK_S)
+        look = Look("one", True, posted, 0, 0, left, 10_000_000 - left, 0.1)
+        fine = Look("two", True, posted, posted, posted, 0, 0, 0.0)
+        changes = slowness.look(number * LOOK_S, {Address("thin"): look, Address("fine"): fine})
+        found += [change.after for change in changes]
+    assert (Condition.SLOW in found) == (rate < LIMITS.slow_bytes)
+    assert Condition.STALLED not in found
+
+
+def test_what_had_left_by_a_connection_that_is_lost_is_nothing_that_was_taken() -> None:
+    course = Course(LIMITS)
+    course.note(0.0, Look("one", True, 1, 0, 0, 1_000_000, 0, 0.0))
+    course.note(1.0, Look("two", True, 1, 0, 0, 0, 0, 0.0))
+    assert course.drain.size == 0.0

@@ -192,6 +192,15 @@ def test_what_was_dropped_before_a_broker_was_found_behind_is_told_at_the_end(
     assert watched.problems[-1].events == 50
 
 
+def test_a_broker_whose_backlog_was_taken_over_is_not_said_to_keep_up(watched: Watched) -> None:
+    watched.sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: (Condition.STALLED, True) in watched.sick.judged)
+    watched.sick.shows = IDLE._replace(posted=5, settled=5)
+    wait_until(lambda: watched.problems[-1].is_over)
+    assert "has nothing waiting for it any more" in watched.problems[-1].text
+
+
 def test_a_backlog_for_a_broker_that_is_not_connected_makes_nobody_wait_and_is_said_so(
     watched: Watched,
 ) -> None:
