@@ -337,10 +337,15 @@ class Node:
             lossy=False,
             has_notices=True,
         )
+
+        def notice_change() -> None:
+            self._notice_change()
+            spares.look_soon()
+
         hooks = Hooks(
             sink=self.events.sink,
             admit=self.events.admit,
-            on_change=self._notice_change,
+            on_change=notice_change,
             notice=self._announcement,
             on_lag=self._hold_snoops,
             on_notice=self._hear if settings.accept_unknown_peers else None,
