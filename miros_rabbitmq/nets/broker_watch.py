@@ -52,7 +52,7 @@ class _Said:
 class BrokerWatch:
     """Takes the looks, tells the senders how their brokers keep up, and says what has changed.
 
-    `wake`, `is_sluggish` and `stop` may be called from any thread.
+    `wake`, `is_sluggish`, `takes_events` and `stop` may be called from any thread.
 
     Args:
         name: the network and the chart, for the log.
@@ -136,6 +136,13 @@ class BrokerWatch:
         if course is None:
             return True  # nothing was confirmed since it was added, or it would have been looked at
         return course.is_sluggish(sender.drain_since(course.base, self._reactor.clock()))
+
+    def takes_events(self, sender: Sender) -> bool:
+        """Tell whether a broker can be reached and shows that it takes what waits for it."""
+        course = self._slowness.courses.get(sender.address)
+        if course is None:
+            return sender.is_connected and not sender.is_absent
+        return sender.is_connected and course.is_usable
 
     # The reactor's thread.
 

@@ -484,9 +484,7 @@ class TopicNetwork:
         if watch is None or self._settings.on_full == "wait":
             return False
         others = [sender for sender in senders if sender not in full]
-        return any(other.is_connected and not other.is_absent for other in others) and all(
-            watch.is_sluggish(sender) for sender in full
-        )
+        return any(map(watch.takes_events, others)) and all(map(watch.is_sluggish, full))
 
     def _no_measure(self) -> set[Address]:
         """The brokers that say nothing of how fast others could be: the own one, and spares."""

@@ -52,6 +52,8 @@ class FakeSender:
         self.drain = Drain(5.0, 500.0)
         self.judged: list[tuple[Condition, bool]] = []
         self.fails = False
+        self.is_connected = True
+        self.is_absent = False
 
     @property
     def is_empty(self) -> bool:
@@ -271,6 +273,21 @@ def test_an_error_ends_the_looks_and_the_next_event_begins_them_anew(
     watched.watch.wake()
     looks = watched.good.looks
     wait_until(lambda: watched.good.looks > looks + 2)
+
+
+def test_a_broker_takes_events_while_it_is_connected_and_not_silent(watched: Watched) -> None:
+    sick = watched.sick
+    assert watched.watch.takes_events(watched.senders[SICK]), "nothing says that it does not"
+    # Nobody else is there, so it is not stalled.
+    watched.senders = {SICK: sick}
+    sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: not watched.watch.takes_events(watched.senders[SICK]))
+    assert not any(condition.is_sick for condition, _ in sick.judged)
+    sick.shows = IDLE._replace(posted=5, settled=5, confirmed=5)
+    wait_until(lambda: watched.watch.takes_events(watched.senders[SICK]))
+    sick.is_connected = False
+    assert not watched.watch.takes_events(watched.senders[SICK])
 
 
 def test_an_interrupt_while_looks_begin_leaves_it_to_the_next_event(
