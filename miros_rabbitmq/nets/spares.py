@@ -159,9 +159,12 @@ class Spares:
         is_done.wait(_REMOVE_S)
 
     def look_soon(self) -> None:
-        """Look now whether a spare has to take over, as a broker may be absent; returns at once."""
-        lane = self._lane
-        if lane is not None and self.spare_of:
+        """Have a spare take over now if a broker confirms nothing; returns at once."""
+        lane, spare_of = self._lane, self.spare_of
+        if lane is None or not spare_of:
+            return
+        senders = self._senders()
+        if any(used in senders and senders[used].is_stalled for used in spare_of.values()):
             lane.call_soon(self._look)
 
     # The reactor's thread.

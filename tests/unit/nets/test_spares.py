@@ -81,6 +81,7 @@ class FakeSender:
     def __init__(self, address: Address) -> None:
         self.link = FakeLink(address)
         self.is_absent = True
+        self.is_stalled = False
         self.absent_in_s = math.inf
 
     def is_absent_within(self, seconds: float) -> bool:
@@ -410,7 +411,11 @@ def test_a_broker_that_is_found_to_confirm_nothing_is_replaced_at_once(world: Wo
     connected(world, OWN, B)
     world.senders[OWN].is_absent = True
     world.spares.look_soon()
+    assert world.spares.spare_of == {B: OWN}, "it may be about to connect"
+    world.senders[OWN].is_stalled = True
+    world.spares.look_soon()
     assert world.spares.spare_of == {OWN: B}
+    world.senders[B].is_stalled = True
     timers = len(world.reactor.lane.timers)
     world.spares.look_soon()
     assert len(world.reactor.lane.timers) == timers, "of which one looks"
