@@ -248,15 +248,16 @@ class BrokerWatch:
         elif after is Condition.SLOW:
             drain = course.drain
             consequence = (
-                "transmit waits for it all the same, as on_full='wait' says"
+                "When its backlog is full, transmit waits for it, as on_full='wait' says"
                 if self._waits
-                else "when its backlog is full, its oldest events are dropped"
+                else "Nobody waits for it any more: when its backlog is full, its oldest events "
+                "are dropped"
             )
             text = (
                 f"is slower than the others: it takes {drain.events:,.0f} events "
                 f"({drain.size:,.0f} bytes) a second, and {left} wait for it, the oldest for "
-                f"{course.oldest_s:.1f} s. Nobody waits for it any more: {consequence}. Look at "
-                "the network to that host, and at its disk"
+                f"{course.oldest_s:.1f} s. {consequence}. Look at the network to that host, and at "
+                "its disk"
             )
             self._say(ProblemKind.SLOW, sender, text)
         else:

@@ -239,6 +239,7 @@ def test_a_slow_broker_yields_unless_the_user_would_rather_wait(
     assert write_all(scaled(5))
     (said,) = [text for text in caplog.messages if "slower than the others" in text]
     assert ("on_full" in said) is waits
+    assert ("Nobody waits" in said) is not waits
 
 
 def test_others_leave_the_way_alone_while_events_wait(watched: Watched) -> None:
