@@ -41,7 +41,8 @@ class Drops:
         self._network = network
         self._report = report
         self._is_expected = is_expected
-        self._in_burst = 0
+        self.in_burst = 0
+        """How many were dropped since the burst began; 0 if there is none."""
         self._given_up = Bursts()
         self._unreported: Counter[DropReason] = Counter()
         self._next_s = -math.inf
@@ -73,16 +74,16 @@ class Drops:
             self.report_rest()
         if is_said:
             return
-        if not self._in_burst:
+        if not self.in_burst:
             logger.warning("%s: from now on events are dropped: %s", self._who, reason.value)
-        self._in_burst += events
+        self.in_burst += events
 
     def end_burst(self, *, is_said: bool = False) -> None:
         """Say how many were dropped since the burst began, unless somebody else says that."""
-        in_burst, self._in_burst = self._in_burst, 0
+        dropped, self.in_burst = self.in_burst, 0
         self.report_rest()
-        if in_burst and not is_said:
-            logger.warning("%s: %d events were dropped meanwhile", self._who, in_burst)
+        if dropped and not is_said:
+            logger.warning("%s: %d events were dropped meanwhile", self._who, dropped)
 
     def report_rest(self) -> None:
         """Report what was not reported yet."""

@@ -56,6 +56,10 @@ _RELEARN_S = 60.0
 is sent again, which costs a connection: a limit may have been raised, or a right given."""
 
 
+_CAUGHT_UP = 0.25
+"""An outbox that is filled less has room again for a while."""
+
+
 class PublisherStats(NamedTuple):
     """The counters of one publisher; all but ``messages`` count events."""
 
@@ -350,7 +354,11 @@ class Sender:
         A broker that was lost only just now is expected back, and treated like a connected one. One
         that is connected and confirms nothing is treated like an absent one.
         """
-        return self.is_stalled or time.monotonic() >= self._absent_at_s
+        return self.is_absent_within(0.0)
+
+    def is_absent_within(self, seconds: float) -> bool:
+        """Whether the broker `is_absent`, or will be after some seconds if it stays away."""
+        return self.is_stalled or time.monotonic() + seconds >= self._absent_at_s
 
     @property
     def is_stalled(self) -> bool:
@@ -467,19 +475,21 @@ class Sender:
         with self._changed:
             self._schedule.take_in()
             posted, settled = self._schedule.posted, self._settled
+            outbox = self._outbox
+            unsent = link.bytes_unsent if posted > settled else 0
             return Look(
                 connection=link.connection_name if link.is_connected else "",
                 is_ready=link.state is SessionState.READY,
                 posted=posted,
                 settled=settled,
                 confirmed=self._tally.confirmed + self._drops.refused,
-                confirmed_bytes=self._outbox.confirmed_bytes,
-                unsent_bytes=link.bytes_unsent if posted > settled else 0,
-                fill=self._outbox.fill,
+                taken_bytes=outbox.confirmed_bytes + max(0, outbox.unconfirmed_bytes - unsent),
+                unsent_bytes=unsent,
+                fill=outbox.fill,
             )
 
     def drain_since(self, base: Base, now_s: float) -> Drain:
-        """What the broker has taken a second since a look."""
+        """What the broker has settled a second since a look."""
         with self._lock:
             confirmed = self._tally.confirmed + self._drops.refused
             return drain_between(base, now_s, confirmed, self._outbox.confirmed_bytes)
@@ -493,13 +503,21 @@ class Sender:
             yields: whether nobody waits for room: a full outbox drops its oldest.
         """
         self._oldest_s = oldest_s
-        if condition is self._condition and yields == self._yields:
+        is_same = condition is self._condition and yields == self._yields
+        if is_same and not self._drops.in_burst:
             return
         with self._changed:
             self._condition, self._yields = condition, yields
-            if condition is Condition.KEEPING_UP:
-                self._drops.end_burst(is_said=True)
             self._changed.notify_all()
+            keeps_up = condition is Condition.KEEPING_UP
+            if yields or (keeps_up and not is_same):
+                self._drops.end_burst(is_said=True)  # whoever judges says what that has cost
+            elif keeps_up and self._has_caught_up:
+                self._drops.end_burst()
+
+    @property
+    def _has_caught_up(self) -> bool:
+        return self.link.state is SessionState.READY and self._outbox.fill < _CAUGHT_UP
 
     @property
     def is_empty(self) -> bool:
@@ -689,7 +707,8 @@ class Sender:
             self._was_ready = True
             self._is_first_attempt = False
             self._absent_at_s = math.inf
-            self._drops.end_burst()
+            # Otherwise whoever judges says so.
+            self._drops.end_burst(is_said=self._condition is not Condition.KEEPING_UP)
         self._send(everything=True)
 
     def on_lost(self) -> None:

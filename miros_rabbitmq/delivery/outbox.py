@@ -127,6 +127,11 @@ class Outbox:
         return self._unconfirmed_events
 
     @property
+    def unconfirmed_bytes(self) -> int:
+        """The bytes of these."""
+        return self._unconfirmed_bytes
+
+    @property
     def fill(self) -> float:
         """How full it is, 0 to 1; a little above if the last record exceeds the limit of bytes."""
         events, size = self._held()

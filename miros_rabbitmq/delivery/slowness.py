@@ -9,14 +9,14 @@ sender is too fast; it drops if that one broker is sick. `Slowness` tells the tw
   it, although it was connected, and another broker is fine. The reason does not matter: an alarm, a
   frozen host, something that only pretends to be RabbitMQ. It has recovered when it has confirmed
   steadily for a while.
-- A broker is **slow** if its oldest event has waited for ``slow_after_s``, it takes less than both
-  ``slow_events`` and ``slow_bytes`` a second, and events wait less than a quarter as long for
-  another broker. All three matter. Where all are behind alike, the sender is too fast, or its own
-  uplink is thin; a flood is no sickness while the broker takes a thousand events a second; and
-  what takes little is fine while nothing waits. Some brokers are no measure for the others: the own
-  one, as no network lies between, and spares, which get nothing. A slow broker has recovered when
-  for ``slow_after_s`` nothing has waited longer than a fifth of that, and its backlog was less than
-  a quarter full.
+- A broker is **slow** if its oldest event has waited for ``slow_after_s``, or would have if it had
+  not been dropped to make room, it takes less than both ``slow_events`` and ``slow_bytes`` a
+  second, and events wait less than a quarter as long for another broker. All three matter. Where
+  all are behind alike, the sender is too fast, or its own uplink is thin; a flood is no sickness
+  while the broker takes a thousand events a second; and what takes little is fine while nothing
+  waits. Some brokers are no measure for the others: the own one, as no network lies between, and
+  spares, which get nothing. A slow broker has recovered when for ``slow_after_s`` nothing has
+  waited longer than a fifth of that, and its backlog was less than a quarter full.
 - A broker is **behind** if its oldest event has waited for ``behind_after_s``, or its backlog is a
   quarter full, for longer than a moment. This is an early warning and changes nothing.
 
@@ -66,8 +66,9 @@ class Look(NamedTuple):
     """Those of them that are confirmed, refused or dropped: the oldest ones."""
     confirmed: int
     """Those that the broker itself has settled: confirmed or refused."""
-    confirmed_bytes: int
-    """The bytes of these."""
+    taken_bytes: int
+    """The bytes of these, and of what is under way those that have reached the other host: so a
+    large event counts before it is confirmed."""
     unsent_bytes: int
     """Bytes written to the connection that have not reached the other host."""
     fill: float
@@ -92,7 +93,7 @@ class _Sample(NamedTuple):
     """The time for which the broker was ready until then."""
     posted: int
     confirmed: int
-    confirmed_bytes: int
+    taken_bytes: int
 
 
 class Base(NamedTuple):
@@ -100,7 +101,7 @@ class Base(NamedTuple):
 
     at_s: float
     confirmed: int
-    confirmed_bytes: int
+    taken_bytes: int
 
 
 _QUARTER = 0.25
@@ -142,7 +143,10 @@ class Course:
         self._ready_s = 0.0
         self._samples: deque[_Sample] = deque()
         self._oldest_ready_s = 0.0
-        self._drain = Drain(0.0, 0.0)
+        # While events are dropped, the oldest does not get older: when it would have been posted.
+        self._overflowing_since_ready_s: float | None = None
+        self.drain = Drain(0.0, 0.0)
+        """What it has taken since `base`, while it was ready."""
         # Since when confirms come without a pause, events wait briefly, and it is not behind.
         self._steady_since_s: float | None = None
         self._fresh_since_s: float | None = None
@@ -158,6 +162,16 @@ class Course:
         patience_s = self._limits.absent_after_s / 2
         return look is not None and look.is_ready and self.silent_s < patience_s
 
+    @property
+    def confirmed(self) -> int:
+        """What the broker has settled until the last look."""
+        return 0 if self._look is None else self._look.confirmed
+
+    @property
+    def is_fine(self) -> bool:
+        """It keeps up, and nothing says that it may soon be found behind."""
+        return self.condition is Condition.KEEPING_UP and self._behind_since_s is None
+
     def note(self, now_s: float, look: Look) -> None:
         """Take a look at a time of a monotonic clock."""
         last, self._look = self._look, look
@@ -168,6 +182,7 @@ class Course:
         self._note_signs_of_life(passed_s, last or look, look)
         self._note_sample(now_s, look)
         self._note_since(now_s, look)
+        self._note_overflow(last or look, look)
 
     def _note_signs_of_life(self, passed_s: float, last: Look, look: Look) -> None:
         has_confirmed = look.confirmed > last.confirmed
@@ -188,7 +203,7 @@ class Course:
             if self._ready_s - samples[1].ready_s < window_s:
                 break
             samples.popleft()
-        sample = _Sample(now_s, self._ready_s, look.posted, look.confirmed, look.confirmed_bytes)
+        sample = _Sample(now_s, self._ready_s, look.posted, look.confirmed, look.taken_bytes)
         samples.append(sample)
         if len(samples) > _MOST_SAMPLES:
             self._samples = samples = deque(_thinned(samples))
@@ -202,10 +217,10 @@ class Course:
             if each is oldest or self._ready_s - each.ready_s < window_s:
                 break
             first = each
-        self.base = Base(first.at_s, first.confirmed, first.confirmed_bytes)
+        self.base = Base(first.at_s, first.confirmed, first.taken_bytes)
         ready_s = self._ready_s - first.ready_s
-        confirmed, size = look.confirmed - first.confirmed, look.confirmed_bytes
-        self._drain = _drain(ready_s, confirmed, size - first.confirmed_bytes)
+        confirmed, size = look.confirmed - first.confirmed, look.taken_bytes
+        self.drain = _drain(ready_s, confirmed, size - first.taken_bytes)
 
     def _note_since(self, now_s: float, look: Look) -> None:
         limits = self._limits
@@ -222,6 +237,19 @@ class Course:
     @property
     def _is_steady(self) -> bool:
         return self.silent_s < _PAUSE_SHARE * self._limits.absent_after_s
+
+    def _note_overflow(self, last: Look, look: Look) -> None:
+        if look.settled - last.settled > look.confirmed - last.confirmed:
+            if self._overflowing_since_ready_s is None:
+                self._overflowing_since_ready_s = self._ready_s - self._oldest_ready_s
+        elif self._fresh_since_s is not None:
+            self._overflowing_since_ready_s = None
+
+    @property
+    def _waited_ready_s(self) -> float:
+        """For how long the oldest event has waited while the broker was ready, or would have."""
+        since_s = self._overflowing_since_ready_s
+        return self._oldest_ready_s if since_s is None else self._ready_s - since_s
 
     def is_sluggish(self, drain: Drain) -> bool:
         """Tell whether a drain is that of a sick broker, if anything waits for it."""
@@ -253,7 +281,7 @@ class Course:
         # One that takes nothing at all is for the rule of silence.
         if look is None or not look.is_ready or not self._is_steady or not look.is_outstanding:
             return False
-        if self._oldest_ready_s < self._limits.slow_after_s or not self.is_sluggish(self._drain):
+        if self._waited_ready_s < self._limits.slow_after_s or not self.is_sluggish(self.drain):
             return False
         return any(
             one.is_usable
@@ -315,22 +343,23 @@ class Slowness:
         return changes
 
 
-def drain_between(base: Base, now_s: float, confirmed: int, confirmed_bytes: int) -> Drain:
+def drain_between(base: Base, now_s: float, confirmed: int, taken_bytes: int) -> Drain:
     """What a broker has taken a second.
 
     Args:
         base: where the counting begins.
         now_s: a time of the same clock, in seconds.
         confirmed: events that the broker has settled until then.
-        confirmed_bytes: the bytes of these.
+        taken_bytes: the bytes of these.
     """
-    size = confirmed_bytes - base.confirmed_bytes
+    size = taken_bytes - base.taken_bytes
     return _drain(now_s - base.at_s, confirmed - base.confirmed, size)
 
 
 def _drain(seconds: float, events: int, size: int) -> Drain:
     seconds = max(seconds, _SHORTEST_S)
-    return Drain(events / seconds, size / seconds)
+    # What had left by a connection that was lost has to be sent again.
+    return Drain(events / seconds, max(0, size) / seconds)
 
 
 def _since(since_s: float | None, now_s: float, *, holds: bool) -> float | None:

@@ -52,6 +52,13 @@ class Follower(Protocol):
         """The members to which there is a working connection. Called in any thread."""
         ...
 
+    def reached(self) -> Collection[Address]:
+        """The same and those of which the broker confirms nothing. Called in any thread.
+
+        A probe of such a broker would tell that it works.
+        """
+        ...
+
 
 class Membership:
     """Looks for brokers in a thread of its own, from `start` to `stop`.
@@ -257,8 +264,8 @@ class Membership:
             self._sweep()
         with self._changed:
             self._to_ask.clear()
-        connected = self._follower.connected()
-        self._ask(roster, lambda address: address not in connected)
+        reached = self._follower.reached()
+        self._ask(roster, lambda address: address not in reached)
         if self._cache is not None and not self._is_over(roster):
             with self._changed:
                 found = roster.found_on_lan()

@@ -35,6 +35,10 @@ class _Trouble:
     since_s: float
     dropped: int
     """What had been dropped for it before."""
+    told: int
+    """What had been dropped when its condition changed last."""
+    confirmed: int
+    """What it had settled by then."""
     is_logged: bool = False
     """Its end has to be logged, too."""
 
@@ -54,35 +58,60 @@ class BrokerReports:
         self._report = report
         self._troubles: dict[Address, _Trouble] = {}
         self._warned_s: dict[Address, float] = {}
+        # What had been dropped for each broker when it was last fine.
+        self._dropped: dict[Address, int] = {}
+
+    def note_fine(self, address: Address, sender: Sender) -> None:
+        """Note that there is no trouble with a broker, and none is to be expected."""
+        self._dropped[address] = sender.dropped
 
     def forget(self, address: Address) -> None:
         """Forget a broker that is gone."""
         self._troubles.pop(address, None)
         self._warned_s.pop(address, None)
+        self._dropped.pop(address, None)
 
     def tell(self, change: Change, sender: Sender, course: Course, now_s: float) -> None:
         """Say that the condition of a broker has changed."""
         address, before, after = change
-        trouble = self._troubles.setdefault(address, _Trouble(now_s, sender.dropped))
+        trouble = self._troubles.get(address)
+        if trouble is None:
+            dropped = self._dropped.get(address, 0)
+            trouble = _Trouble(now_s, dropped, dropped, course.confirmed)
+            self._troubles[address] = trouble
         if before is not Condition.KEEPING_UP:
-            self._end(before, after, sender, trouble, now_s)
+            has_confirmed = course.confirmed > trouble.confirmed
+            trouble.confirmed = course.confirmed
+            self._end(change, sender, trouble, now_s, has_confirmed=has_confirmed)
         if after is Condition.KEEPING_UP:
             del self._troubles[address]
             return
-        text = self._words(after, sender, course, now_s)
+        text = self._words(after, sender, course)
         self._tell_user(_KINDS[after], sender, text)
         if after.is_sick or (not before.is_sick and self._is_early_warning_due(sender, now_s)):
             trouble.is_logged = True
             self._log(sender, text)
 
     def _end(
-        self, before: Condition, after: Condition, sender: Sender, trouble: _Trouble, now_s: float
+        self,
+        change: Change,
+        sender: Sender,
+        trouble: _Trouble,
+        now_s: float,
+        *,
+        has_confirmed: bool,
     ) -> None:
+        _, before, after = change
         dropped = sender.dropped - trouble.dropped
         lost = f"; {dropped:,} events were dropped for it" if dropped else ""
-        what = "keeps up again" if after is Condition.KEEPING_UP else "takes events again"
+        if not has_confirmed:  # a spare has taken over what waited, or it was dropped
+            what = "has nothing waiting for it any more"
+        else:
+            what = "keeps up again" if after is Condition.KEEPING_UP else "takes events again"
         text = f"{what} after {now_s - trouble.since_s:.0f} s{lost}"
-        self._tell_user(_KINDS[before], sender, text, dropped, is_over=True)
+        events = sender.dropped - trouble.told
+        trouble.told += events
+        self._tell_user(_KINDS[before], sender, text, events, is_over=True)
         if after.is_sick:
             return
         trouble.dropped += dropped
@@ -98,18 +127,23 @@ class BrokerReports:
         self._warned_s[sender.address] = now_s
         return True
 
-    def _words(self, condition: Condition, sender: Sender, course: Course, now_s: float) -> str:
+    def _words(self, condition: Condition, sender: Sender, course: Course) -> str:
         stats = sender.stats()
         left = f"{stats.waiting + stats.unconfirmed:,} events wait for it"
         if condition is Condition.BEHIND:
+            what, consequence = "is behind", "transmit waits for it, for transmit_timeout at most"
+            if not sender.link.is_connected:
+                what, consequence = "is not connected", "its oldest events are dropped"
+            limits = self._limits
+            size = f"{limits.backlog_events:,} events or {limits.backlog_bytes:,} bytes"
             return (
-                f"is behind: {left}, the oldest for {course.oldest_s:.1f} s. Its backlog holds "
-                f"{self._limits.backlog_events:,} events, or {self._limits.backlog_bytes:,} bytes"
+                f"{what}: {left}, the oldest for {course.oldest_s:.1f} s; when its backlog is full "
+                f"({size}), {consequence}"
             )
         if condition is Condition.SLOW:
-            drain = sender.drain_since(course.base, now_s)
+            drain = course.drain
             consequence = (
-                "transmit waits for it all the same, as on_full='wait' says"
+                "when its backlog is full, transmit waits for it, as on_full='wait' says"
                 if self._waits
                 else "nobody waits for it any more, and when its backlog is full, its oldest "
                 "events are dropped"

@@ -35,7 +35,7 @@ _LAGS_AFTER_S = 1.0
 class BrokerWatch:
     """Takes the looks, and has it said what has changed (see `broker_reports`).
 
-    `wake`, `is_sluggish` and `stop` may be called from any thread.
+    `wake`, `is_sluggish`, `takes_events` and `stop` may be called from any thread.
 
     Args:
         name: the network and the chart, for the log.
@@ -48,6 +48,7 @@ class BrokerWatch:
         on_look: called with each sender at each look.
         on_lag: called with an address and whether events have waited there for more than a second:
             at each look while they have, and once when they have no longer.
+        on_change: called after a broker has begun or ceased to keep up.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class BrokerWatch:
         report: Report,
         on_look: Callable[[Sender], object],
         on_lag: Callable[[Address, bool], object],
+        on_change: Callable[[], object] | None = None,
     ) -> None:
         self.is_on = False
         """Looks are being taken. To be asked after something was posted; if not, call `wake`."""
@@ -72,6 +74,7 @@ class BrokerWatch:
         self._waits = waits
         self._on_look = on_look
         self._on_lag = on_lag
+        self._on_change = on_change
         shortest_s = min(limits.absent_after_s, limits.slow_after_s, limits.behind_after_s)
         self._look_s = min(_LOOK_S, shortest_s / _LOOKS_IN_A_LIMIT)
         self._lane: Lane | None = None
@@ -99,8 +102,12 @@ class BrokerWatch:
         """Begin to look."""
         lane = self._lane
         if lane is not None:
-            self.is_on = True
-            lane.call_soon(self._begin)
+            try:
+                self.is_on = True
+                lane.call_soon(self._begin)
+            except BaseException:  # such as KeyboardInterrupt, from the handler of a signal
+                self.is_on = False  # the next event begins
+                raise
 
     def is_sluggish(self, sender: Sender) -> bool:
         """Tell whether a broker takes so little that it is sick, if anything waits for it."""
@@ -108,6 +115,13 @@ class BrokerWatch:
         if course is None:
             return True  # nothing was confirmed since it was added, or it would have been looked at
         return course.is_sluggish(sender.drain_since(course.base, self._reactor.clock()))
+
+    def takes_events(self, sender: Sender) -> bool:
+        """Tell whether a broker can be reached and shows that it takes what waits for it."""
+        course = self._slowness.courses.get(sender.address)
+        if course is None:
+            return sender.is_connected and not sender.is_absent
+        return sender.is_connected and course.is_usable
 
     # The reactor's thread.
 
@@ -137,6 +151,11 @@ class BrokerWatch:
             self._on_look(sender)
         for change in changes:
             self._reports.tell(change, senders[change.address], courses[change.address], now_s)
+        for address, sender in senders.items():
+            if courses[address].is_fine:
+                self._reports.note_fine(address, sender)
+        if changes and self._on_change is not None:
+            self._on_change()
         if any(look.is_outstanding for look in looks.values()) or self._is_anybody_noted:
             self._rested_s = 0.0
         else:

@@ -314,7 +314,12 @@ class Node:
         return Membership(
             search_of(self.settings),
             self.name,
-            _Follower(self._add_broker, self._remove_broker, self._connected_brokers),
+            _Follower(
+                self._add_broker,
+                self._remove_broker,
+                self._connected_brokers,
+                self._reached_brokers,
+            ),
             self._peer_callbacks.put if self.settings.on_peers_changed is not None else None,
         )
 
@@ -332,10 +337,15 @@ class Node:
             lossy=False,
             has_notices=True,
         )
+
+        def notice_change() -> None:
+            self._notice_change()
+            spares.look_soon()
+
         hooks = Hooks(
             sink=self.events.sink,
             admit=self.events.admit,
-            on_change=self._notice_change,
+            on_change=notice_change,
             notice=self._announcement,
             on_lag=self._hold_snoops,
             on_notice=self._hear if settings.accept_unknown_peers else None,
@@ -449,6 +459,10 @@ class Node:
         senders = self.mesh.senders.items()
         return {at for at, sender in senders if sender.is_connected and not sender.is_stalled}
 
+    def _reached_brokers(self) -> set[Address]:
+        """Those that can be reached, whether they confirm or not."""
+        return {at for at, sender in self.mesh.senders.items() if sender.is_connected}
+
     def _notice_change(self) -> None:
         with self._peers_changed:
             self._peers_changed.notify_all()
@@ -523,6 +537,7 @@ class _Follower:
     added: Callable[[AmqpUrl], None]
     removed: Callable[[AmqpUrl], int]
     connected: Callable[[], set[Address]]
+    reached: Callable[[], set[Address]]
 
 
 def search_of(settings: Settings) -> Search:

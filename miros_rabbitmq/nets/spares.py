@@ -158,6 +158,15 @@ class Spares:
         lane.call_soon(lambda: self._remove(address, is_done.set))
         is_done.wait(_REMOVE_S)
 
+    def look_soon(self) -> None:
+        """Have a spare take over now if a broker confirms nothing; returns at once."""
+        lane, spare_of = self._lane, self.spare_of
+        if lane is None or not spare_of:
+            return
+        senders = self._senders()
+        if any(used in senders and senders[used].is_stalled for used in spare_of.values()):
+            lane.call_soon(self._look)
+
     # The reactor's thread.
 
     def _close(self, lane: Lane) -> None:
@@ -295,12 +304,15 @@ class Spares:
 
     def _look(self) -> None:
         """Have spares take over from brokers that are absent."""
-        self._look_timer = None
+        if self._look_timer is not None:
+            self._look_timer.lane.cancel(self._look_timer)
+            self._look_timer = None
         self._forget_removed()
         senders = self._senders()
         for used in set(self.spare_of.values()):
             sender = senders.get(used)
-            if sender is not None and not sender.is_absent:
+            # Before events are dropped, which begins when it is absent.
+            if sender is not None and not sender.is_absent_within(_LOOK_S + _AGAIN_S):
                 continue
             usable = self._usable(self._groups.mates(used))
             if usable:

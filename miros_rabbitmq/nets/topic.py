@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -93,7 +93,8 @@ class Hooks:
     Args:
         sink: takes each new envelope of another node.
         admit: called before that; raises `MessageRejected` to reject the envelope.
-        on_change: called when a connection has changed its state.
+        on_change: called when a connection has changed its state, or a broker is found to keep up
+            or not to.
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
         on_notice: called with each notice of another node, except for those that the network
@@ -184,6 +185,10 @@ class TopicNetwork:
         self._former: Counter[str] = Counter()
         self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
+        # What handlers of signals transmit while they interrupt a post: it goes after that one, as
+        # it has the later number.
+        self._is_posting = False
+        self._interposed: deque[tuple[bytes, str]] = deque()
         self._is_ending = False
         # Whoever may be lossy never waits, and needs no watch.
         self._broker_watch: BrokerWatch | None = None
@@ -198,6 +203,7 @@ class TopicNetwork:
                 report=hooks.report,
                 on_look=self._notices.look if self._notices is not None else _ignore,
                 on_lag=hooks.on_lag or _ignore,
+                on_change=hooks.on_change,
             )
 
     @property
@@ -431,12 +437,21 @@ class TopicNetwork:
                     draft = self._sealer.seal(self._kind, plain, key)
                     if self._is_ending:
                         continue  # the handler of a signal came in between
-                    record = self._sealer.commit(draft)
-                    if record is None:
-                        continue
-                    self._transmitted += 1
-                    to_attend = [one for one in senders if one.enqueue(record)]
-                    break
+                    if self._is_posting:
+                        self._interposed.append((plain, key))
+                        return
+                    self._is_posting = True
+                    try:
+                        record = self._sealer.commit(draft)
+                        if record is None:
+                            continue
+                        self._transmitted += 1
+                        to_attend = [one for one in senders if one.enqueue(record)]
+                        break
+                    finally:
+                        self._is_posting = False
+                        if self._interposed:
+                            self._post_interposed()
             # Wait without the lock, so that nobody waits for the lock; then look again with it.
             has_waited_enough = not self._wait_for_room(deadline_s, timeout)
         watch = self._broker_watch
@@ -446,6 +461,22 @@ class TopicNetwork:
         # the time that this thread spends hardly grows with the number of brokers.
         if to_attend:
             to_attend[0].attend(to_attend[1:])
+
+    def _post_interposed(self) -> None:
+        """Post what came in between. Called with the lock."""
+        while self._interposed:
+            self._is_posting = True
+            try:
+                plain, key = self._interposed.popleft()
+                record = self._sealer.commit(self._sealer.seal(self._kind, plain, key))
+                if record is None:
+                    return  # in a forked child
+                self._transmitted += 1
+                for sender in self._posted_to:
+                    if sender.enqueue(record):
+                        sender.wake()
+            finally:
+                self._is_posting = False
 
     def _wake_all(self) -> None:
         """Have all senders look at what waits, in case a sender ended that was to wake others."""
@@ -482,9 +513,7 @@ class TopicNetwork:
         if watch is None or self._settings.on_full == "wait":
             return False
         others = [sender for sender in senders if sender not in full]
-        return any(other.is_connected and not other.is_absent for other in others) and all(
-            watch.is_sluggish(sender) for sender in full
-        )
+        return any(map(watch.takes_events, others)) and all(map(watch.is_sluggish, full))
 
     def _no_measure(self) -> set[Address]:
         """The brokers that say nothing of how fast others could be: the own one, and spares."""

@@ -15,6 +15,7 @@ from cryptography.fernet import Fernet
 
 from miros_rabbitmq.amqp.consumer import SimplePikaTopicConsumer
 from miros_rabbitmq.amqp.link import Role
+from miros_rabbitmq.amqp.link_state import SessionState
 from miros_rabbitmq.amqp.publisher import PikaTopicPublisher, SimplePikaTopicPublisher
 from miros_rabbitmq.amqp.reactor import Reactor
 from miros_rabbitmq.amqp.sender import Sender, Traffic
@@ -23,6 +24,7 @@ from miros_rabbitmq.amqp.standalone import endpoint_of
 from miros_rabbitmq.amqp.topology import Queue
 from miros_rabbitmq.delivery.outbox import DropReason
 from miros_rabbitmq.delivery.refusal import Refusal
+from miros_rabbitmq.delivery.slowness import Condition
 from miros_rabbitmq.exceptions import BackPressure, NetworkStopped, PayloadRefused, SettingsError
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.logs import write_all
@@ -413,6 +415,100 @@ def test_what_a_broker_takes_is_learned_from_its_words_and_the_rest_given_up(
     assert caplog.text.count("gave up an event of 4 bytes with the routing key 'key'") == 1
     assert caplog.text.count("gave up") == 1, "one line for each burst"
     assert [(one.kind, one.events) for one in problems] == [(ProblemKind.REFUSED, 1)] * 3
+
+
+def test_a_look_counts_what_has_left_of_a_message_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    publisher = simple()
+    sender = sender_of(publisher)
+    wire = connected(publisher)
+    monkeypatch.setattr(type(sender.link), "bytes_unsent", 600)
+    publisher.post_fifo(b"x" * 1_000)
+    wire.run()
+    assert (sender.look().taken_bytes, sender.look().confirmed) == (400, 0)
+    wire.confirm()
+    assert (sender.look().taken_bytes, sender.look().confirmed) == (1_000, 1)
+
+
+class Dropping:
+    """A sender of which the outbox has room for two."""
+
+    def __init__(self) -> None:
+        self.sender = Sender(
+            endpoint_of(URL, Limits(backlog_events=2, absent_after_s=0.01), None),
+            Role("sender"),
+            Traffic(EXCHANGE),
+            Reactor("never started"),
+        )
+        self._heading = Heading("key", b"")
+
+    def post(self, count: int) -> None:
+        for _ in range(count):
+            self.sender.enqueue(Record(self._heading, b"x"))
+
+    def judge(self, condition: Condition) -> None:
+        self.sender.judge(condition, 0.0, yields=condition.is_sick)
+
+
+FROM_NOW_ON, MEANWHILE = "from now on events are dropped", "events were dropped meanwhile"
+
+
+def test_what_is_dropped_for_a_slow_broker_is_left_to_its_judge_to_say(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dropping = Dropping()
+    sender = dropping.sender
+    connect(sender)
+    dropping.judge(Condition.SLOW)
+    dropping.post(5)
+    dropping.judge(Condition.KEEPING_UP)
+    lose(sender, None)
+    connect(sender)
+    assert write_all(5.0)
+    assert caplog.messages == []
+    lose(sender, None)
+    dropping.post(5)
+    connect(sender)
+    assert write_all(5.0)
+    first, last = caplog.messages
+    assert FROM_NOW_ON in first
+    assert f"5 {MEANWHILE}" in last
+
+
+def test_a_judge_that_finds_a_broker_behind_says_itself_what_was_dropped(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dropping = Dropping()
+    sender = dropping.sender
+    connect(sender)
+    lose(sender, None)
+    dropping.post(5)
+    dropping.judge(Condition.BEHIND)
+    connect(sender)
+    dropping.judge(Condition.KEEPING_UP)
+    assert write_all(5.0)
+    assert [FROM_NOW_ON in text for text in caplog.messages] == [True]
+
+
+def test_drops_end_when_there_is_room_again_also_on_the_same_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    dropping = Dropping()
+    sender = dropping.sender
+    wire = connect(sender)
+    sender.link.state = SessionState.READY
+    dropping.post(5)
+    dropping.judge(Condition.KEEPING_UP)
+    assert write_all(5.0)
+    assert [FROM_NOW_ON in text for text in caplog.messages] == [True]
+    sender.attend()
+    wire.run()
+    wire.confirm()
+    for _ in range(3):
+        dropping.judge(Condition.KEEPING_UP)
+    assert write_all(5.0)
+    assert [MEANWHILE in text for text in caplog.messages] == [False, True]
 
 
 def test_a_message_that_is_refused_without_a_reason_is_given_up_and_the_others_are_sent(

@@ -86,7 +86,7 @@ class Broker:
             posted=self.posted,
             settled=self.settled,
             confirmed=self.confirmed,
-            confirmed_bytes=self.confirmed * self.event_bytes,
+            taken_bytes=self.confirmed * self.event_bytes,
             unsent_bytes=0,
             fill=self.held / LIMITS.backlog_events,
         )
@@ -397,3 +397,43 @@ def test_a_broker_that_is_gone_is_forgotten() -> None:
 
 def test_a_drain_is_what_was_settled_since() -> None:
     assert drain_between(Base(1.0, 10, 1_000), 3.0, 30, 5_000) == (10.0, 2_000.0)
+
+
+@pytest.mark.parametrize("taken", [1, 2_000])
+def test_a_broker_is_slow_also_if_its_oldest_are_dropped_before_they_are_old(taken: int) -> None:
+    """As happens with a ``transmit_timeout`` of 0: the backlog never holds ``slow_after_s``."""
+    slowness = Slowness(LIMITS)
+    posted, held, found = 2_000, 5_000, []
+    for number in range(40):
+        confirmed = number * taken
+        settled = max(confirmed, number * posted - held)
+        look = Look("one", True, number * posted, settled, confirmed, confirmed * 110, 0, 0.9)
+        fine = Look("two", True, number * posted, number * posted, number * posted, 0, 0, 0.0)
+        looks = {Address("sick"): look, Address("fine"): fine}
+        for change in slowness.look(number * LOOK_S, looks):
+            assert change.address == Address("sick")
+            found.append((number * LOOK_S, change.after))
+    slow = [at_s for at_s, after in found if after is Condition.SLOW]
+    assert len(slow) == (taken == 1), found
+    assert all(LIMITS.slow_after_s <= at_s <= LIMITS.slow_after_s + 2 for at_s in slow)
+
+
+@pytest.mark.parametrize("rate", [40_000, 150_000])
+def test_a_large_event_on_a_link_that_is_wide_enough_makes_no_broker_slow(rate: int) -> None:
+    """It counts while it leaves, not only when it is confirmed."""
+    slowness, found = Slowness(LIMITS), []
+    for number in range(30):
+        posted, left = 5 * number, int(rate * number * LOOK_S)
+        look = Look("one", True, posted, 0, 0, left, 10_000_000 - left, 0.1)
+        fine = Look("two", True, posted, posted, posted, 0, 0, 0.0)
+        changes = slowness.look(number * LOOK_S, {Address("thin"): look, Address("fine"): fine})
+        found += [change.after for change in changes]
+    assert (Condition.SLOW in found) == (rate < LIMITS.slow_bytes)
+    assert Condition.STALLED not in found
+
+
+def test_what_had_left_by_a_connection_that_is_lost_is_nothing_that_was_taken() -> None:
+    course = Course(LIMITS)
+    course.note(0.0, Look("one", True, 1, 0, 0, 1_000_000, 0, 0.0))
+    course.note(1.0, Look("two", True, 1, 0, 0, 0, 0, 0.0))
+    assert course.drain.size == 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -33,6 +34,7 @@ class Node:
     def __init__(self) -> None:
         self.members: list[Address] = []
         self.urls: list[AmqpUrl] = []
+        self.stalled: set[Address] = set()
 
     def added(self, url: AmqpUrl) -> None:
         self.members.append(url.address)
@@ -44,6 +46,9 @@ class Node:
 
     def connected(self) -> Collection[Address]:
         return ()
+
+    def reached(self) -> Collection[Address]:
+        return self.stalled
 
 
 class Probes:
@@ -96,16 +101,18 @@ def made(node: Node) -> Iterator[Making]:
         rabbit_host: str | None = OWN.host,
         addresses: tuple[str, ...] = (),
         on_change: Callable[[PeersChanged], object] | None = None,
+        rescan_interval_s: float = 600.0,
+        forget_after_s: float = LIMITS.forget_after_s,
     ) -> Membership:
         search = Search(
             login=LOGIN,
             port=5672,
             rabbit_host=rabbit_host,
             addresses=addresses,
-            rescan_interval_s=600.0,
+            rescan_interval_s=rescan_interval_s,
             cache_valid_s=0.0,
             stop_timeout_s=scaled(5),
-            limits=LIMITS,
+            limits=replace(LIMITS, forget_after_s=forget_after_s),
         )
         all_made.append(Membership(search, "chart", node, on_change))
         return all_made[-1]
@@ -252,3 +259,19 @@ def test_a_loopback_that_nobody_configured_is_not_announced(
     assert interface is not None
     monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,), None))
     assert started(made(rabbit_host=None)).to_announce == announced
+
+
+# ---- brokers that are connected, and confirm nothing
+
+
+@pytest.mark.usefixtures("probes")
+def test_a_broker_that_confirms_nothing_is_given_up_though_a_probe_of_it_would_work(
+    made: Making, node: Node
+) -> None:
+    node.stalled = {TWO}
+    started(made(addresses=(str(TWO),), rescan_interval_s=0.05, forget_after_s=0.5))
+    wait_until(lambda: TWO in node.members)
+    wait_until(lambda: TWO not in node.members)
+    # It is tried again when it is not connected any more.
+    node.stalled = set()
+    wait_until(lambda: TWO in node.members)

@@ -14,7 +14,7 @@ from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
 from miros_rabbitmq.urls import Address
 
 from ...helpers import scaled
-from .test_broker_watch import FakeLink, FakeSender
+from .test_broker_watch import IDLE, FakeLink, FakeSender
 
 AT = Address("sick", 2)
 FINE, BEHIND, SLOW, STALLED = Condition
@@ -30,12 +30,23 @@ class Saying:
         self.now_s = 1_000.0
         self.condition = FINE
         self._course = Course(LIMITS)
+        self._confirmed = 0
         self._reports = BrokerReports(LIMITS, waits=waits, report=self.problems.append)
 
-    def become(self, *conditions: Condition, dropped: int = 0, after_s: float = 10.0) -> None:
+    def become(
+        self,
+        *conditions: Condition,
+        dropped: int = 0,
+        after_s: float = 10.0,
+        confirms: bool = True,
+    ) -> None:
         for after in conditions:
             self.now_s += after_s
             self.sender.dropped += dropped
+            self._confirmed += 25 * confirms
+            size = 100 * self._confirmed
+            look = IDLE._replace(posted=10_000, confirmed=self._confirmed, taken_bytes=size)
+            self._course.note(self.now_s, look)
             change = Change(AT, self.condition, after)
             self._reports.tell(change, self.sender, self._course, self.now_s)
             self.condition = after
@@ -57,14 +68,14 @@ def test_a_trouble_that_gets_worse_is_said_step_by_step_and_ends_once(
     saying.become(BEHIND, SLOW, BEHIND, FINE, dropped=100)
     begin, worse, end, last = lines(caplog)
     assert begin.startswith("is behind: 10 events wait for it")
-    assert worse.startswith("is slower than the others: it takes 5 events (500 bytes) a second")
-    assert end == "takes events again after 20 s; 200 events were dropped for it"
+    assert worse.startswith("is slower than the others: it takes 2 events (250 bytes) a second")
+    assert end == "takes events again after 20 s; 300 events were dropped for it"
     assert last == "keeps up again after 30 s; 100 events were dropped for it"
     assert saying.told == [
         (ProblemKind.BEHIND, False, 0),
-        (ProblemKind.BEHIND, True, 100),
+        (ProblemKind.BEHIND, True, 200),
         (ProblemKind.SLOW, False, 0),
-        (ProblemKind.SLOW, True, 200),
+        (ProblemKind.SLOW, True, 100),
         (ProblemKind.BEHIND, False, 0),
         (ProblemKind.BEHIND, True, 100),
     ]
@@ -106,3 +117,12 @@ def test_a_broker_that_is_slow_and_then_stalled_is_said_twice_and_ends_once(
     assert end == "keeps up again after 20 s"
     kinds = [kind for kind, is_over, _ in saying.told if not is_over]
     assert kinds == [kind for kind, is_over, _ in saying.told if is_over]
+
+
+def test_what_a_spare_has_taken_over_was_not_confirmed_here(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    saying = Saying()
+    saying.become(STALLED, FINE, confirms=False)
+    _, end = lines(caplog)
+    assert end == "has nothing waiting for it any more after 10 s"

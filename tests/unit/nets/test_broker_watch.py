@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from miros_rabbitmq.amqp.reactor import Reactor
+from miros_rabbitmq.amqp.reactor import Lane, Reactor
 from miros_rabbitmq.delivery.slowness import Condition, Drain, Look
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.logs import write_all
@@ -27,6 +27,7 @@ IDLE = Look("connection", True, 0, 0, 0, 0, 0, 0.0)
 class FakeLink(NamedTuple):
     name: str
     blocked_reason: str = ""
+    is_connected: bool = True
 
 
 class Numbers(NamedTuple):
@@ -51,6 +52,8 @@ class FakeSender:
         self.drain = Drain(5.0, 500.0)
         self.judged: list[tuple[Condition, bool]] = []
         self.fails = False
+        self.is_connected = True
+        self.is_absent = False
 
     @property
     def is_empty(self) -> bool:
@@ -82,6 +85,7 @@ class Watched:
         self.problems: list[DeliveryProblem] = []
         self.looked_at: list[Any] = []
         self.lags: list[tuple[Address, bool]] = []
+        self.changes: list[Condition] = []
         self.reactor = Reactor("reactor of a test")
         self.watch = BrokerWatch(
             "miros.mesh of a test",
@@ -93,6 +97,7 @@ class Watched:
             report=self.problems.append,
             on_look=self.looked_at.append,
             on_lag=lambda address, lags: self.lags.append((address, lags)),
+            on_change=lambda: self.changes.append(self.sick.judged[-1][0]),
         )
         self.watch.start()
 
@@ -167,6 +172,50 @@ def test_a_broker_that_confirms_nothing_is_said_once_and_its_end_too(
     assert len(caplog.messages) == 2
 
 
+def test_whoever_waits_for_a_broker_is_told_after_its_sender_was(watched: Watched) -> None:
+    watched.sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: Condition.STALLED in watched.changes)
+    watched.sick.shows = IDLE._replace(posted=5, settled=5, confirmed=5)
+    wait_until(lambda: watched.changes[-1] is Condition.KEEPING_UP)
+
+
+def test_what_was_dropped_before_a_broker_was_found_behind_is_told_at_the_end(
+    watched: Watched,
+) -> None:
+    watched.sick.dropped = 100
+    watched.watch.wake()
+    wait_until(lambda: watched.sick.looks > 1)
+    # A burst that is over before the next look.
+    watched.sick.dropped = 150
+    watched.sick.shows = IDLE._replace(posted=50, settled=40, confirmed=0, fill=1.0)
+    wait_until(lambda: len(watched.problems) > 0)
+    watched.sick.shows = IDLE._replace(posted=50, settled=50, confirmed=10)
+    wait_until(lambda: watched.problems[-1].is_over)
+    assert watched.problems[-1].events == 50
+
+
+def test_a_broker_whose_backlog_was_taken_over_is_not_said_to_keep_up(watched: Watched) -> None:
+    watched.sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: (Condition.STALLED, True) in watched.sick.judged)
+    watched.sick.shows = IDLE._replace(posted=5, settled=5)
+    wait_until(lambda: watched.problems[-1].is_over)
+    assert "has nothing waiting for it any more" in watched.problems[-1].text
+
+
+def test_a_backlog_for_a_broker_that_is_not_connected_makes_nobody_wait_and_is_said_so(
+    watched: Watched,
+) -> None:
+    watched.sick.link = FakeLink("sender to sick", is_connected=False)
+    watched.sick.shows = IDLE._replace(connection="", is_ready=False, posted=5, fill=0.5)
+    watched.watch.wake()
+    wait_until(lambda: len(watched.problems) > 0)
+    text = watched.problems[0].text
+    assert "is not connected: 10 events wait" in text
+    assert text.endswith("its oldest events are dropped")
+
+
 @pytest.mark.parametrize("waits", [False, True])
 def test_a_slow_broker_yields_unless_the_user_would_rather_wait(
     *, waits: bool, caplog: pytest.LogCaptureFixture
@@ -191,6 +240,7 @@ def test_a_slow_broker_yields_unless_the_user_would_rather_wait(
     assert write_all(scaled(5))
     (said,) = [text for text in caplog.messages if "slower than the others" in text]
     assert ("on_full" in said) is waits
+    assert ("nobody waits" in said) is not waits
 
 
 def test_others_leave_the_way_alone_while_events_wait(watched: Watched) -> None:
@@ -225,6 +275,36 @@ def test_an_error_ends_the_looks_and_the_next_event_begins_them_anew(
     watched.watch.wake()
     looks = watched.good.looks
     wait_until(lambda: watched.good.looks > looks + 2)
+
+
+def test_a_broker_takes_events_while_it_is_connected_and_not_silent(watched: Watched) -> None:
+    sick = watched.sick
+    assert watched.watch.takes_events(watched.senders[SICK]), "nothing says that it does not"
+    # Nobody else is there, so it is not stalled.
+    watched.senders = {SICK: sick}
+    sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: not watched.watch.takes_events(watched.senders[SICK]))
+    assert not any(condition.is_sick for condition, _ in sick.judged)
+    sick.shows = IDLE._replace(posted=5, settled=5, confirmed=5)
+    wait_until(lambda: watched.watch.takes_events(watched.senders[SICK]))
+    sick.is_connected = False
+    assert not watched.watch.takes_events(watched.senders[SICK])
+
+
+def test_an_interrupt_while_looks_begin_leaves_it_to_the_next_event(
+    watched: Watched, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Lane, "call_soon", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            watched.watch.wake()
+    assert not watched.watch.is_on
+    watched.watch.wake()
+    wait_until(lambda: watched.good.looks > 1)
 
 
 def test_a_broker_is_sluggish_by_what_it_takes(watched: Watched) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,28 +29,28 @@ class FakeLane:
     def __init__(self) -> None:
         self.now_s = 0.0
         self.is_open = True
-        self._timers: list[FakeTimer] = []
+        self.timers: list[FakeTimer] = []
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         callback()
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> FakeTimer:
         timer = FakeTimer(self, self.now_s + delay_s, callback)
-        self._timers.append(timer)
+        self.timers.append(timer)
         return timer
 
     def cancel(self, timer: FakeTimer) -> None:
-        if timer in self._timers:
-            self._timers.remove(timer)
+        if timer in self.timers:
+            self.timers.remove(timer)
 
     def close(self) -> None:
         self.is_open = False
 
     def put_forward(self, seconds: float) -> None:
         until_s = self.now_s + seconds
-        while due := [timer for timer in self._timers if timer.due_s <= until_s]:
+        while due := [timer for timer in self.timers if timer.due_s <= until_s]:
             first = min(due, key=lambda timer: timer.due_s)
-            self._timers.remove(first)
+            self.timers.remove(first)
             self.now_s = max(self.now_s, first.due_s)
             first.callback()
         self.now_s = until_s
@@ -80,6 +81,11 @@ class FakeSender:
     def __init__(self, address: Address) -> None:
         self.link = FakeLink(address)
         self.is_absent = True
+        self.is_stalled = False
+        self.absent_in_s = math.inf
+
+    def is_absent_within(self, seconds: float) -> bool:
+        return self.is_absent or seconds >= self.absent_in_s
 
 
 class World:
@@ -386,3 +392,30 @@ def test_one_that_is_connected_and_counts_as_absent_is_replaced_and_replaces_nob
     world.senders[C].is_absent = True
     world.put_forward(10.0)
     assert world.spares.spare_of == {OWN: C, B: C}
+
+
+def test_a_spare_takes_over_before_the_broker_is_absent_and_events_are_dropped(
+    world: World,
+) -> None:
+    connected(world, OWN, B)
+    world.lose(OWN)
+    world.senders[OWN].absent_in_s = 2.0
+    world.put_forward(1.0)
+    assert world.spares.spare_of == {B: OWN}
+    world.senders[OWN].absent_in_s = 0.4  # before the next look
+    world.put_forward(0.5)
+    assert world.spares.spare_of == {OWN: B}
+
+
+def test_a_broker_that_is_found_to_confirm_nothing_is_replaced_at_once(world: World) -> None:
+    connected(world, OWN, B)
+    world.senders[OWN].is_absent = True
+    world.spares.look_soon()
+    assert world.spares.spare_of == {B: OWN}, "it may be about to connect"
+    world.senders[OWN].is_stalled = True
+    world.spares.look_soon()
+    assert world.spares.spare_of == {OWN: B}
+    world.senders[B].is_stalled = True
+    timers = len(world.reactor.lane.timers)
+    world.spares.look_soon()
+    assert len(world.reactor.lane.timers) == timers, "of which one looks"

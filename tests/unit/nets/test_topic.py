@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from types import SimpleNamespace
-from typing import cast
+from typing import Any, cast
 
+import pytest
 from cryptography.fernet import Fernet
 
 from miros_rabbitmq.amqp.sender import Sender
@@ -75,3 +77,56 @@ def test_nobody_waits_for_a_chart_that_is_posting_to_know_them() -> None:
         sender.may_return.set()
         posting.join()
     assert one.settled_numbers(cast("Sender", sender)) == {"key": 1}
+
+
+class Interrupted(HeldUp):
+    """Handlers of signals run in the middle of the posts to it, each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.handlers: list[Callable[[], object]] = []
+        self.sizes: list[int] = []
+        self.woken = 0
+
+    def enqueue(self, record: Any) -> bool:
+        if self.handlers:
+            self.handlers.pop(0)()
+        self.sizes.append(len(record.data))
+        return True
+
+    def attend(self, _others: object) -> None:
+        pass
+
+    def wake(self) -> None:
+        self.woken += 1
+
+
+def test_what_the_handler_of_a_signal_transmits_in_the_middle_of_a_post_goes_after_it() -> None:
+    """Otherwise the later number would go first, and the receiver refuse the other."""
+    sender = Interrupted()
+    one = network(sender)
+    sender.handlers = [
+        lambda: one.transmit(("SIGNAL", "x" * 100), 1.0),
+        lambda: one.transmit(("SIGNAL", "x" * 1_000), 1.0),
+    ]
+    one.transmit(("SIGNAL", None), 1.0)
+    assert sender.sizes == sorted(sender.sizes)
+    assert len(sender.sizes) == 3
+    assert one.transmitted == 3
+    assert sender.woken == 2
+
+
+def test_what_a_handler_has_transmitted_is_posted_also_if_it_raises_then() -> None:
+    sender = Interrupted()
+    one = network(sender)
+
+    def handler() -> None:
+        one.transmit(("SIGNAL", "x" * 100), 1.0)
+        raise KeyboardInterrupt
+
+    sender.handlers = [handler]
+    with pytest.raises(KeyboardInterrupt):
+        one.transmit(("SIGNAL", None), 1.0)
+    assert len(sender.sizes) == 1
+    one.transmit(("SIGNAL", None), 1.0)
+    assert len(sender.sizes) == 2
