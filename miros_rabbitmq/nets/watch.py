@@ -43,6 +43,9 @@ class Busy(Protocol):
     def waiting(self) -> int:
         """How many events wait for it."""
 
+    def is_in_the_way(self) -> bool:
+        """Whether messages may be held because of it even when no event waits for it."""
+
     def activity(self) -> Activity:
         """What it is doing now."""
 
@@ -73,6 +76,7 @@ class ChartTrouble(NamedTuple):
     """As in `Stuck`."""
     signal: str = ""
     state: str = ""
+    """As in `Stuck`, but empty if the thread has ended."""
     seconds: float = 0.0
     """For how long it has been stuck; 0 for a queue."""
     waiting: int = 0
@@ -123,6 +127,11 @@ class Watch:
         """What does not return at present."""
         return tuple(one.describe() for one in self._watched if one.is_stuck)
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing was stuck at the last look, and the queue is not nearly full."""
+        return not self._queue.is_near and not any(one.progress.is_stuck for one in self._watched)
+
     def look(self, held: int) -> bool:
         """Look whether events are taken.
 
@@ -135,11 +144,10 @@ class Watch:
         now_s = self._clock()
         waits = held > 0
         for one in self._watched:
-            waiting = one.busy.waiting()
-            verdict = one.progress.look(
-                one.busy.begun(), waits=waiting > 0 or held > 0, now_s=now_s
-            )
-            waits = waits or waiting > 0 or one.progress.is_stuck
+            busy = one.busy
+            waits_for_it = busy.waiting() > 0 or (held > 0 and busy.is_in_the_way())
+            verdict = one.progress.look(busy.begun(), waits=waits_for_it, now_s=now_s)
+            waits = waits or waits_for_it or one.progress.is_stuck
             if verdict is not Verdict.FINE:
                 self._tell(one, verdict, held, now_s)
         return waits
@@ -167,7 +175,7 @@ class Watch:
                 ProblemKind.STUCK_CHART,
                 stuck.name,
                 stuck.signal,
-                stuck.state,
+                stuck.state if stuck.at else "",
                 stuck.seconds,
                 stuck.waiting + held + queued,
                 is_over,
