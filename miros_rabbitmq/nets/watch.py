@@ -23,7 +23,7 @@ from ..whereabouts import Activity
 
 logger = RelayedLogger(__name__)
 
-_MIB = 1024 * 1024
+_KIB, _MIB = 1024, 1024 * 1024
 
 
 class Busy(Protocol):
@@ -188,7 +188,7 @@ class Watch:
         if not queue.note(messages, mean_bytes, self._clock()):
             return
         size = (
-            f"about {queue.bytes / _MIB:,.0f} of at most {queue.limit_bytes / _MIB:,.0f} MiB "
+            f"about {_of_at_most(queue.bytes, queue.limit_bytes)} "
             f"({messages:,} messages) wait in the queue of {self._name} at its broker"
         )
         if queue.is_near:
@@ -226,6 +226,11 @@ class _Watched:
     def describe(self) -> Stuck:
         activity = self.busy.activity()
         return Stuck(self.busy.name, *activity, self.progress.stuck_s, self.busy.waiting())
+
+
+def _of_at_most(size: int, limit: int) -> str:
+    unit, name = (_MIB, "MiB") if limit >= 10 * _MIB else (_KIB, "KiB")
+    return f"{size / unit:,.0f} of at most {limit / unit:,.0f} {name}"
 
 
 def _words(busy: Busy, stuck: Stuck, held: int, queued: int) -> str:

@@ -166,7 +166,7 @@ def test_a_callback_that_hangs_while_each_message_has_one_event_lets_the_queue_b
         for _ in range(32 + 80):
             sender.transmit(Event(signal="LARGE", payload=bytes(10_000)))
             assert sender.nets.flush(scaled(10))
-        wait_for_line(caplog, "of at most 1 MiB", "wait in the queue of hanger")
+        wait_for_line(caplog, "of at most 977 KiB", "wait in the queue of hanger")
         wait_for_line(caplog, "sender: the chart 'hanger' says that its queue is nearly full")
         hanging.may_return.set()
         wait_for_line(caplog, "only about", "in the queue of hanger")
@@ -286,7 +286,7 @@ def test_a_queue_that_fills_up_is_said_before_the_broker_drops_anything(
             sender.transmit(Event(signal="LARGE", payload=bytes(size)))
             assert sender.nets.flush(scaled(10))  # so that each is a message of its own
             sent += 1
-        line = wait_for_line(caplog, "of at most 2 MiB", "wait in the queue of hanger")
+        line = wait_for_line(caplog, "of at most 1,953 KiB", "wait in the queue of hanger")
         assert "then the broker drops the oldest" in line
         assert chart.nets.stats().mesh.queue_messages > 30
         hanging.may_return.set()

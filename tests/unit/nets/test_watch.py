@@ -187,6 +187,15 @@ def test_chart_and_callback_are_told_apart(caplog: pytest.LogCaptureFixture) -> 
     assert [one.name for one in watching.watch.stuck] == ["on_mesh_rx of robot"]
 
 
+def test_the_sizes_of_a_small_queue_are_said_in_smaller_units(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watch = Watch("robot", "miros.mesh", [], Limits(queue_bytes=500_000))
+    watch.note_queue(40, 10_240.0)
+    (line,) = lines(caplog)
+    assert "about 400 of at most 488 KiB (40 messages) wait in the queue of robot" in line
+
+
 def test_a_queue_that_is_nearly_full_is_said_once_and_once_when_it_is_not(
     watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
