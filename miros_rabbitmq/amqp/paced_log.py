@@ -68,6 +68,7 @@ class PacedLog:
         self._report = report
         self._subjects: dict[ProblemKind, dict[Hashable, _Subject]] = {}
         self._once: set[Hashable] = set()
+        self._once_s = time.monotonic()
         self._call_later: CallLater | None = None
         self._timer_s = self._tidied_s = -math.inf
 
@@ -99,12 +100,20 @@ class PacedLog:
     def say_once(
         self, kind: ProblemKind, about: Hashable, subject: str, text: str, events: int = 0
     ) -> None:
-        """Say what does not change until somebody does something; further calls do nothing."""
-        if about not in self._once:
-            if len(self._once) >= _MOST_SUBJECTS:
-                self._once.clear()
-            self._once.add(about)
-            self._tell(kind, subject, text, events)
+        """Say what does not change until somebody does something; further calls do nothing.
+
+        Beyond so many, which somebody makes up, they begin anew once a minute.
+        """
+        if about in self._once:
+            return
+        if len(self._once) >= _MOST_SUBJECTS:
+            now_s = time.monotonic()
+            if now_s - self._once_s < INTERVAL_S:
+                return
+            self._once_s = now_s
+            self._once.clear()
+        self._once.add(about)
+        self._tell(kind, subject, text, events)
 
     def say_rest(self) -> None:
         """Say everything that was not said yet."""

@@ -73,8 +73,8 @@ class ConsumerStats(NamedTuple):
     unread: int = 0
     """Missing, and not among the ``gaps``: as many of the same start were rejected unread."""
     queue_messages: int = 0
-    """How many messages waited there when the broker was last asked, which is while some are held
-    here for want of room."""
+    """How many messages waited there when the broker was last asked, which is while some wait here
+    for room or for a callback."""
 
 
 class Outcome(enum.Enum):
@@ -129,7 +129,7 @@ class Watch(Protocol):
         """Look, given the number of messages that are held; tells whether to look again soon."""
 
     def note_queue(self, messages: int, mean_bytes: float) -> None:
-        """Note how many messages wait in the queue, and the mean size of those that are held."""
+        """Note how many messages wait in the queue, and the mean size of those that came last."""
 
 
 @dataclass(frozen=True)
@@ -191,7 +191,9 @@ class Receiver:
         self._watch = watch
         self._prefetch = endpoint.limits.prefetch_messages
         self._tell_state = on_state
-        # The reactor's thread only. Messages that wait for room, or for those before them:
+        # The reactor's thread only. The sizes of the messages that came last:
+        self._sizes: deque[int] = deque(maxlen=self._prefetch)
+        # ... messages that wait for room, or for those before them:
         self._held: deque[Delivery] = deque()
         self._look_again: Timer | None = None
         self._look_again_s = _LOOK_AGAIN_S
@@ -346,6 +348,7 @@ class Receiver:
         if self._acknowledging is None:
             return  # from a connection that was given up: it comes again
         self.messages += 1
+        self._sizes.append(len(delivery.body))
         if not self._is_watching:
             self._watch_soon()
         if self._taker.refuse_oversize(delivery):
@@ -396,7 +399,8 @@ class Receiver:
         self._is_watching = False
         assert self._watch is not None
         held = len(self._held)
-        if held or self.queue_messages:
+        # Where a callback has taken half of what the broker sends ahead, more may wait there.
+        if held or self.queue_messages or 2 * len(self._unfinished) >= self._prefetch:
             self._ask_depth()
         if self._watch.look(held) or self.queue_messages:
             self._watch_soon()
@@ -417,8 +421,7 @@ class Receiver:
     def _on_depth(self, frame: Any) -> None:
         self._is_asking = False
         self.queue_messages = frame.method.message_count
-        # They have come out of the queue last.
-        sizes = [len(delivery.body) for delivery in self._held]
+        sizes = self._sizes
         assert self._watch is not None
         self._watch.note_queue(self.queue_messages, sum(sizes) / len(sizes) if sizes else 0.0)
 

@@ -179,6 +179,10 @@ class WorkerSink:
         """How many events wait, without the one for which the callback is called now."""
         return self._put - self._begun
 
+    def is_in_the_way(self) -> bool:
+        """Whether the callback is being called."""
+        return self._event is not None
+
     def activity(self) -> Activity:
         """What the callback is doing now."""
         event = self._event

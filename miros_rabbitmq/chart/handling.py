@@ -59,6 +59,10 @@ class Handling:
         parts = self._parts()
         return 0 if parts.life.thread is None else len(parts.fifo)
 
+    def is_in_the_way(self) -> bool:
+        """Whether it has no thread: it has not entered its first state, or has ended."""
+        return not self._parts().life.has_thread
+
     def activity(self) -> Activity:
         """Return the signal that it handles, its state, and where its thread is."""
         life = self._parts().life

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import logging
-import math
 import os
 import threading
 import time
@@ -373,11 +372,16 @@ class Node:
         return mesh, snoops
 
     def _tell_trouble(self, trouble: ChartTrouble) -> None:
-        """Tell other nodes that this chart is stuck: it cannot say so itself."""
+        """Tell other nodes that this chart takes no events, and when all is well again."""
         if not trouble.is_over:
-            seconds = math.ceil(trouble.seconds)
-            told = Trouble(trouble.name, trouble.state, seconds, trouble.waiting)
-            self.mesh.tell_all(tell_trouble(told))
+            is_stuck = trouble.kind is ProblemKind.STUCK_CHART
+            seconds = max(1, round(trouble.seconds)) if is_stuck else 0
+            told = Trouble(self.name, trouble.state, seconds, max(1, trouble.waiting))
+        elif self.watch.is_well:
+            told = Trouble(self.name, "", 0, 0)
+        else:
+            return
+        self.mesh.tell_all(tell_trouble(told))
 
     def _announcement(self) -> Notice | None:
         """The notice that tells other nodes which broker is this node's own; `None` for none."""

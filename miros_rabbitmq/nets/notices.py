@@ -8,13 +8,13 @@ Notices are numbered on their own, and never reach a chart. A node tells
 - each broker the last numbers of its events (see `tails`);
 - all brokers whose clock differs, so that its events are rejected here: only the epoch of that
   sender is known, and it hears notices at its own broker, whichever that is;
-- all brokers that its chart is stuck.
+- all brokers that its chart is stuck, or its queue nearly full, and when neither is so any more.
 """
 
 from __future__ import annotations
 
 import time
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Protocol
@@ -131,6 +131,8 @@ class Notices:
         self._clocks: deque[tuple[float, Notice]] = deque(maxlen=_MOST_CLOCKS)
         self._clock_said = Lately(_MINUTE_S, 1)
         self._trouble_said = Lately(_TROUBLE_S, _MOST_TROUBLES)
+        # The charts of which was said what they have, until it is over.
+        self._troubled: OrderedDict[tuple[ProblemKind, str], None] = OrderedDict()
         # The sender to the own broker, once there is one, and whether this node can hear answers.
         self._own: Sender | None = None
         self._is_hearing = False
@@ -285,17 +287,34 @@ class Notices:
 
     def _hear_trouble(self, notice: Notice) -> None:
         trouble = told_trouble(notice)
-        if trouble is None or not self._trouble_said.may(trouble.chart, time.monotonic()):
+        if trouble is None:
             return
-        if trouble.seconds:
-            kind = ProblemKind.STUCK_CHART
-            state = f" of the state {trouble.state!r}" if trouble.state else ""
-            what = (
-                f"has been in a handler{state} for {trouble.seconds:,} s; {trouble.depth:,} events"
-            )
+        chart = f"the chart {trouble.chart!r} says that"
+        if not trouble.seconds and not trouble.depth:
+            self._hear_end_of_trouble(trouble.chart, f"{chart} it takes events again")
+            return
+        kind = ProblemKind.STUCK_CHART if trouble.seconds else ProblemKind.QUEUE
+        about = kind, trouble.chart
+        if not self._trouble_said.may(about, time.monotonic()):
+            return
+        self._troubled[about] = None
+        if len(self._troubled) > _MOST_TROUBLES:
+            self._troubled.popitem(last=False)
+        if not trouble.seconds:
+            what = f"its queue is nearly full; {trouble.depth:,} messages"
+        elif trouble.state:
+            state = f"a handler of the state {trouble.state!r}"
+            what = f"it has been in {state} for {trouble.seconds:,} s; {trouble.depth:,} events"
         else:
-            kind = ProblemKind.QUEUE
-            what = f"has a queue that is nearly full; {trouble.depth:,} messages"
-        text = f"the chart {trouble.chart!r} says that it {what} wait for it"
+            what = f"it has taken no events for {trouble.seconds:,} s; {trouble.depth:,}"
+        text = f"{chart} {what} wait for it"
         logger.warning("%s: %s", self._name, text)
         self._report(DeliveryProblem(kind, trouble.chart, text))
+
+    def _hear_end_of_trouble(self, chart: str, text: str) -> None:
+        kinds = [kind for kind, name in self._troubled if name == chart]
+        if kinds:
+            logger.warning("%s: %s", self._name, text)
+        for kind in kinds:
+            del self._troubled[kind, chart]
+            self._report(DeliveryProblem(kind, chart, text, is_over=True))

@@ -23,7 +23,7 @@ from ..whereabouts import Activity
 
 logger = RelayedLogger(__name__)
 
-_MIB = 1024 * 1024
+_KIB, _MIB = 1024, 1024 * 1024
 
 
 class Busy(Protocol):
@@ -42,6 +42,9 @@ class Busy(Protocol):
 
     def waiting(self) -> int:
         """How many events wait for it."""
+
+    def is_in_the_way(self) -> bool:
+        """Whether messages may be held because of it even when no event waits for it."""
 
     def activity(self) -> Activity:
         """What it is doing now."""
@@ -73,6 +76,7 @@ class ChartTrouble(NamedTuple):
     """As in `Stuck`."""
     signal: str = ""
     state: str = ""
+    """As in `Stuck`, but empty if the thread has ended."""
     seconds: float = 0.0
     """For how long it has been stuck; 0 for a queue."""
     waiting: int = 0
@@ -123,6 +127,11 @@ class Watch:
         """What does not return at present."""
         return tuple(one.describe() for one in self._watched if one.is_stuck)
 
+    @property
+    def is_well(self) -> bool:
+        """Whether nothing was stuck at the last look, and the queue is not nearly full."""
+        return not self._queue.is_near and not any(one.progress.is_stuck for one in self._watched)
+
     def look(self, held: int) -> bool:
         """Look whether events are taken.
 
@@ -135,11 +144,10 @@ class Watch:
         now_s = self._clock()
         waits = held > 0
         for one in self._watched:
-            waiting = one.busy.waiting()
-            verdict = one.progress.look(
-                one.busy.begun(), waits=waiting > 0 or held > 0, now_s=now_s
-            )
-            waits = waits or waiting > 0 or one.progress.is_stuck
+            busy = one.busy
+            waits_for_it = busy.waiting() > 0 or (held > 0 and busy.is_in_the_way())
+            verdict = one.progress.look(busy.begun(), waits=waits_for_it, now_s=now_s)
+            waits = waits or waits_for_it or one.progress.is_stuck
             if verdict is not Verdict.FINE:
                 self._tell(one, verdict, held, now_s)
         return waits
@@ -167,7 +175,7 @@ class Watch:
                 ProblemKind.STUCK_CHART,
                 stuck.name,
                 stuck.signal,
-                stuck.state,
+                stuck.state if stuck.at else "",
                 stuck.seconds,
                 stuck.waiting + held + queued,
                 is_over,
@@ -180,7 +188,7 @@ class Watch:
         if not queue.note(messages, mean_bytes, self._clock()):
             return
         size = (
-            f"about {queue.bytes / _MIB:,.0f} of at most {queue.limit_bytes / _MIB:,.0f} MiB "
+            f"about {_of_at_most(queue.bytes, queue.limit_bytes)} "
             f"({messages:,} messages) wait in the queue of {self._name} at its broker"
         )
         if queue.is_near:
@@ -218,6 +226,11 @@ class _Watched:
     def describe(self) -> Stuck:
         activity = self.busy.activity()
         return Stuck(self.busy.name, *activity, self.progress.stuck_s, self.busy.waiting())
+
+
+def _of_at_most(size: int, limit: int) -> str:
+    unit, name = (_MIB, "MiB") if limit >= 10 * _MIB else (_KIB, "KiB")
+    return f"{size / unit:,.0f} of at most {limit / unit:,.0f} {name}"
 
 
 def _words(busy: Busy, stuck: Stuck, held: int, queued: int) -> str:

@@ -56,7 +56,7 @@ class NoticeKind(enum.IntEnum):
     CLOCK = 4
     """That the events of a sender are rejected, because its clock differs."""
     TROUBLE = 5
-    """That the sender's chart is stuck, or its queue nearly full."""
+    """That the sender's chart is stuck or its queue nearly full, or that neither is so any more."""
 
 
 class Notice(NamedTuple):
@@ -163,11 +163,11 @@ class Trouble(NamedTuple):
 
     chart: str
     state: str
-    """The state whose handler it is in; empty if that is not known."""
+    """The state whose handler it is in; empty if it is in none, or that is not known."""
     seconds: int
-    """For how long it has been in there; 0 if only its queue is nearly full."""
+    """For how long it has taken no events; 0 if only its queue is nearly full."""
     depth: int
-    """How many events wait in the queue for it."""
+    """How many events wait in the queue for it. If this and ``seconds`` are 0, it is well again."""
 
 
 def tell_trouble(trouble: Trouble) -> Notice:

@@ -101,6 +101,7 @@ def test_an_active_object_that_hangs_says_in_which_handler_for_which_signal(
         line = flooded(chart, sender, hanging, caplog)
         # The other node says it, too.
         heard = wait_for_line(caplog, "the chart 'hanger' says that it has been in a handler")
+        wait_for_line(caplog, "sender: the chart 'hanger' says that it takes events again")
     assert "of the state 'waiting_for_it'" in heard
     assert "hanger has been in its handler for" in line
     assert "the signal HANG in the state waiting_for_it" in line
@@ -149,6 +150,47 @@ def test_a_callback_that_hangs_is_told_from_its_chart(
         wait_for_line(caplog, f"{callback} of hanger gets on again")
     assert ("the signal HANG" in line) == (callback == "on_mesh_rx")
     assert " in hang, which waits in" in line
+
+
+def test_a_callback_that_hangs_while_each_message_has_one_event_lets_the_queue_be_watched(
+    broker_a: LocalBroker, hanging: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Then there is room for what the broker sends ahead, and no message is held."""
+    limits = Limits(queue_bytes=1_000_000, stuck_after_s=STUCK_S)
+    network = arguments_for(broker_a, key=KEY)
+    chart, _ = make_active_object(
+        "hanger", **{**network, "limits": limits}, on_mesh_rx=lambda _: hanging.hang()
+    )
+    sender, _ = make_active_object("sender", **network)
+    with running(chart, sender):
+        for _ in range(32 + 80):
+            sender.transmit(Event(signal="LARGE", payload=bytes(10_000)))
+            assert sender.nets.flush(scaled(10))
+        wait_for_line(caplog, "of at most 977 KiB", "wait in the queue of hanger")
+        wait_for_line(caplog, "sender: the chart 'hanger' says that its queue is nearly full")
+        hanging.may_return.set()
+        wait_for_line(caplog, "only about", "in the queue of hanger")
+        wait_for_line(caplog, "sender: the chart 'hanger' says that it takes events again")
+        assert len(lines(caplog, "wait in the queue of hanger")) == 2
+
+
+def test_a_chart_with_a_post_fifo_of_its_own_that_hangs_is_named_once(
+    broker_a: LocalBroker, hanging: Hanging, caplog: pytest.LogCaptureFixture
+) -> None:
+    network = arguments_for(broker_a, key=KEY, limits=LIMITS)
+    chart = OwnPost("hanger", **network)
+    chart.hanging = hanging
+    sender, _ = make_active_object("sender", **network)
+    with running(chart, state=waiting_for_it), running(sender):
+        flooded(chart, sender, hanging, caplog)
+    assert not lines(caplog, "post_fifo of hanger has not returned")
+
+
+class OwnPost(NetworkedActiveObject):
+    """Its post_fifo is called in a thread of its own, as it may take its time."""
+
+    def post_fifo(self, *arguments: Any, **keywords: Any) -> Any:
+        return super().post_fifo(*arguments, **keywords)
 
 
 def test_a_chart_without_a_broker_that_hangs_while_its_own_process_posts_says_so_too(
@@ -244,7 +286,7 @@ def test_a_queue_that_fills_up_is_said_before_the_broker_drops_anything(
             sender.transmit(Event(signal="LARGE", payload=bytes(size)))
             assert sender.nets.flush(scaled(10))  # so that each is a message of its own
             sent += 1
-        line = wait_for_line(caplog, "of at most 2 MiB", "wait in the queue of hanger")
+        line = wait_for_line(caplog, "of at most 1,953 KiB", "wait in the queue of hanger")
         assert "then the broker drops the oldest" in line
         assert chart.nets.stats().mesh.queue_messages > 30
         hanging.may_return.set()

@@ -150,3 +150,16 @@ def test_a_name_is_cut_and_cannot_forge_a_line(saying: Saying) -> None:
     (line,) = saying.said
     assert line.isprintable()
     assert len(line) < 100
+
+
+def test_what_is_said_once_is_bounded_though_somebody_makes_up_more_of_it(saying: Saying) -> None:
+    def flood(first: int) -> int:
+        before = len(saying.said)
+        for number in range(first, first + 1_000):
+            saying.log.say_once(ProblemKind.GAP, number, "a", f"jump {number}")
+        return len(saying.said) - before
+
+    assert flood(0) <= 64
+    assert flood(1_000) == 0
+    saying.wait(60)
+    assert 0 < flood(2_000) <= 64

@@ -385,3 +385,30 @@ def test_the_trouble_of_others_is_said_once_in_ten_minutes_and_handed_on(
     for number in range(1_000):
         node.notices.take(tell_trouble(Trouble(f"made up {number}", "", 1, 1)))
     assert len(caplog.messages) < 70
+    for number in range(1_000):
+        node.notices.take(tell_trouble(Trouble(f"made up {number}", "", 0, 0)))
+    assert len(caplog.messages) < 140
+
+
+def test_a_chart_may_be_stuck_and_have_a_full_queue_and_the_end_of_both_is_said(
+    now_s: list[float], caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node()
+    end = tell_trouble(Trouble("a", "", 0, 0))
+    node.notices.take(end)
+    assert not caplog.messages, "nothing had begun"
+    for trouble in (Trouble("a", "", 5, 12), Trouble("a", "", 0, 3_000)):
+        node.notices.take(tell_trouble(trouble))
+    node.notices.take(end)
+    node.notices.take(end)
+    assert caplog.messages == [
+        "this: the chart 'a' says that it has taken no events for 5 s; 12 wait for it",
+        "this: the chart 'a' says that its queue is nearly full; 3,000 messages wait for it",
+        "this: the chart 'a' says that it takes events again",
+    ]
+    assert [(one.kind, one.subject, one.is_over) for one in node.problems] == [
+        (ProblemKind.STUCK_CHART, "a", False),
+        (ProblemKind.QUEUE, "a", False),
+        (ProblemKind.STUCK_CHART, "a", True),
+        (ProblemKind.QUEUE, "a", True),
+    ]

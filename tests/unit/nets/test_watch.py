@@ -24,6 +24,7 @@ class Robot:
     def __init__(self) -> None:
         self.count = 0
         self.queue = 0
+        self.is_blocking = True
         self.doing = Activity("HELLO", "listening", "robot.py:12 in on_hello")
 
     def begun(self) -> int:
@@ -31,6 +32,9 @@ class Robot:
 
     def waiting(self) -> int:
         return self.queue
+
+    def is_in_the_way(self) -> bool:
+        return self.is_blocking
 
     def activity(self) -> Activity:
         return self.doing
@@ -124,6 +128,31 @@ def test_messages_that_are_held_wait_too(
     assert len(lines(caplog)) == 1
 
 
+def test_who_is_idle_while_messages_are_held_because_of_another_is_not_called_stuck(
+    watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    watching.robot.is_blocking = False
+    assert watching.look(60, held=1)
+    assert not lines(caplog)
+    assert watching.watch.stuck == ()
+
+
+def test_all_is_well_when_nothing_is_stuck_and_the_queue_is_not_nearly_full(
+    watching: Watching,
+) -> None:
+    watch, robot = watching.watch, watching.robot
+    assert watch.is_well
+    robot.queue = 1
+    watching.look(6)
+    watch.note_queue(900, 100_000.0)
+    assert not watch.is_well
+    robot.count += 1
+    watching.look()
+    assert not watch.is_well, "the queue is still nearly full"
+    watch.note_queue(0, 100_000.0)
+    assert watch.is_well
+
+
 def test_a_chart_whose_thread_has_ended_is_spoken_of_as_that(
     watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -132,6 +161,7 @@ def test_a_chart_whose_thread_has_ended_is_spoken_of_as_that(
     watching.look(6)
     (line,) = lines(caplog)
     assert "robot handles nothing, as its thread has ended in a handler: 3 events wait" in line
+    assert [trouble.state for trouble in watching.troubles] == [""]
 
 
 def test_what_is_not_known_is_left_out(
@@ -155,6 +185,15 @@ def test_chart_and_callback_are_told_apart(caplog: pytest.LogCaptureFixture) -> 
     (line,) = lines(caplog)
     assert "on_mesh_rx of robot has not returned for 5 s (the signal HELLO, at robot.py:40" in line
     assert [one.name for one in watching.watch.stuck] == ["on_mesh_rx of robot"]
+
+
+def test_the_sizes_of_a_small_queue_are_said_in_smaller_units(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    watch = Watch("robot", "miros.mesh", [], Limits(queue_bytes=500_000))
+    watch.note_queue(40, 10_240.0)
+    (line,) = lines(caplog)
+    assert "about 400 of at most 488 KiB (40 messages) wait in the queue of robot" in line
 
 
 def test_a_queue_that_is_nearly_full_is_said_once_and_once_when_it_is_not(
