@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
 from collections import Counter, deque
@@ -437,7 +438,7 @@ class TopicNetwork:
                     draft = self._sealer.seal(self._kind, plain, key)
                     if self._is_ending:
                         continue  # the handler of a signal came in between
-                    if self._is_posting:
+                    if self._is_posting and self._is_within_transmit():
                         self._interposed.append((plain, key))
                         return
                     self._is_posting = True
@@ -461,6 +462,18 @@ class TopicNetwork:
         # the time that this thread spends hardly grows with the number of brokers.
         if to_attend:
             to_attend[0].attend(to_attend[1:])
+
+    def _is_within_transmit(self) -> bool:
+        """Tell whether a handler of a signal transmits in the middle of another `transmit`.
+
+        `_is_posting` alone does not tell: KeyboardInterrupt may have come right after it was set.
+        """
+        frame = sys._getframe(1).f_back
+        while frame is not None:
+            if frame.f_code is _TRANSMIT and frame.f_locals.get("self") is self:
+                return True
+            frame = frame.f_back
+        return False
 
     def _post_interposed(self) -> None:
         """Post what came in between. Called with the lock."""
@@ -638,6 +651,8 @@ class TopicNetwork:
 
 _SHARE_PATIENCE_S = 0.01
 """How long to wait for threads that post. Each needs a fraction of a millisecond."""
+
+_TRANSMIT = TopicNetwork.transmit.__code__
 
 _CUT_S = 1.0
 """How long a connection may take to end after it is cut: the reactor has others to serve, too."""
