@@ -13,6 +13,7 @@ from .amqp.sender import PublisherStats
 from .amqp.topology import Queue
 from .broker.local_broker import LocalBroker
 from .chart.networked import NetworkedActiveObject, NetworkedFactory
+from .delivery.slowness import Condition
 from .discovery.lan import LocalAreaNetwork
 from .discovery.outcome import ProbeOutcome, ProbeResult, ScoutReport
 from .discovery.roster import Peer, PeersChanged, PeerSource, PeerState
@@ -59,6 +60,7 @@ __all__ = [
     "BrokerUnreachable",
     "ClosedByBroker",
     "Codec",
+    "Condition",
     "Delivery",
     "DeliveryProblem",
     "DropReason",

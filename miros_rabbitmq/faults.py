@@ -54,6 +54,15 @@ def no_answer(address: Address, detail: str) -> BrokerUnreachable:
     )
 
 
+def connection_broken(address: Address) -> BrokerUnreachable:
+    """The connection broke without a word of the broker."""
+    return BrokerUnreachable(
+        f"the connection to {address} broke: its broker has ended, or something on the way has cut "
+        "it",
+        str(address),
+    )
+
+
 def message_refused(address: Address, detail: str) -> BrokerUnreachable:
     """The broker has closed the channel, or the connection, because of a message."""
     return BrokerUnreachable(f"{address} refused a message ({detail})", str(address))

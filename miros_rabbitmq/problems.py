@@ -14,6 +14,7 @@ from typing import NamedTuple
 class ProblemKind(enum.Enum):
     """What is wrong."""
 
+    AWAY = "a broker cannot be reached"
     BEHIND = "a broker is behind: events wait for it"
     SLOW = "a broker is slower than the others: nobody waits for it"
     STALLED = "a broker confirms nothing: nobody waits for it"
@@ -40,8 +41,8 @@ class DeliveryProblem(NamedTuple):
     events: int = 0
     """How many events it has cost since the last report of the same kind and subject."""
     is_over: bool = False
-    """It has ended. Only problems that last end: `BEHIND`, `SLOW`, `STALLED`, `STUCK_CHART` and
-    `QUEUE`."""
+    """It has ended. Only problems that last end: `AWAY`, `BEHIND`, `SLOW`, `STALLED`, `STUCK_CHART`
+    and `QUEUE`."""
 
 
 Report = Callable[[DeliveryProblem], object]

@@ -26,6 +26,7 @@ _PROBABLE = (
     pika.exceptions.ProbableAuthenticationError,
     pika.exceptions.ProbableAccessDeniedError,
 )
+_BROKEN = (pika.exceptions.StreamLostError, ConnectionResetError, BrokenPipeError)
 _SAID = re.compile(r"ClosedByBroker: \((\d{3})\) ['\"](.*)['\"]", re.DOTALL)
 """What the broker said, in the text with which pika guesses why a connection was not opened."""
 
@@ -84,6 +85,8 @@ def translate(
             return faults.nothing_listens(address)
         if isinstance(link, ssl.SSLError):
             return faults.tls_failed(address, str(link))
+        if isinstance(link, _BROKEN):
+            return faults.connection_broken(address)
     last = list(_chain(error))[-1]
     return faults.no_answer(address, f"{type(last).__name__}: {last}".removesuffix(": "))
 

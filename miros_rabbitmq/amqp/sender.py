@@ -81,7 +81,7 @@ class PublisherStats(NamedTuple):
     drops: Mapping[DropReason, int]
     """The same, by reason."""
     fault: str
-    """Why it is not connected; empty while it is connected."""
+    """Why it is not connected, or lets nobody publish; empty while it takes messages."""
     connection: str = ""
     """The name of the connection at the broker; empty while there is none."""
     condition: Condition = Condition.KEEPING_UP
@@ -560,7 +560,7 @@ class Sender:
                 self._drops.total,
                 self._schedule.tempo_s,
                 dict(self._drops.counts),
-                str(self.link.fault or ""),
+                str(self.link.fault or self.link.blocked_reason),
                 self.link.connection_name,
                 self._condition,
                 self._oldest_s,
@@ -602,10 +602,10 @@ class Sender:
             return False
         with self._lock:
             self._schedule.take_in()
+            self._unlearn_if_old()
             batch = self._outbox.take()
             if self._outbox.given_up:
                 self._note_given_up(self._limit_words)
-                self._unlearn_if_old()
                 self._changed.notify_all()
             if batch is None:
                 return False
@@ -659,8 +659,8 @@ class Sender:
         if channel is None or not channel.is_open or not self._schedule.is_ready:
             return
         with self._lock:
+            self._unlearn_if_old()
             if self._outbox.is_refused(routing_key, len(body)):
-                self._unlearn_if_old()
                 return
             self._outbox.skip_tag()
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
@@ -719,7 +719,11 @@ class Sender:
         with self._changed:
             self._is_first_attempt = False
             self._schedule.on_lost()
-            dropped = self._on_refused(refusal) if refusal else self._outbox.connection_lost()
+            if refusal is None:
+                self._unlearn()
+                dropped = self._outbox.connection_lost()
+            else:
+                dropped = self._on_refused(refusal)
             self._drops.note(DropReason.CONNECTION, dropped)
             if self.link.state is SessionState.REFUSED:
                 self._absent_at_s = 0.0
@@ -735,7 +739,7 @@ class Sender:
         """
         outbox, now_s = self._outbox, time.monotonic()
         if outbox.learn(refusal):
-            self._learned_s, self._limit_words = now_s, str(refusal)
+            self._learned_s, self._limit_words = now_s, f"as it said before: {refusal}"
             self.link.come_back_soon()
             if self._limits_said.note(1, now_s) is not None:
                 self._warn(f"the broker refused a message ({refusal}); sending what it takes")
@@ -755,7 +759,13 @@ class Sender:
 
     def _unlearn_if_old(self) -> None:
         """Forget what the broker does not take, if that may have changed. Called with the lock."""
-        if time.monotonic() - self._learned_s >= _RELEARN_S:
+        if self._learned_s != math.inf and time.monotonic() - self._learned_s >= _RELEARN_S:
+            self._unlearn()
+
+    def _unlearn(self) -> None:
+        """Forget it: the broker may be another, or its limits and our rights may be."""
+        if self._learned_s != math.inf:
+            self._learned_s = math.inf
             self._outbox.unlearn()
 
     def _note_given_up(self, words: str) -> None:

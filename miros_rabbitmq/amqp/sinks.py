@@ -201,8 +201,7 @@ class WorkerSink:
             self._large.clear()
             self._begun = self._put
             logger.warning(
-                "%s: stopped while a callback was running; %d more received before were not handed "
-                "over",
+                "%s: stopped while a callback was running; received before and not handed over: %d",
                 self.name,
                 left,
             )

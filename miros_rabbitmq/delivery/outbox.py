@@ -21,10 +21,10 @@ from .suspects import Suspects
 class DropReason(enum.Enum):
     """Why an event was dropped after it was accepted for sending, or after it came in."""
 
-    BACKLOG = "the backlog for a broker that is absent, or slower than the others, was full"
+    BACKLOG = "the backlog for a broker that is absent, or takes too little, was full"
     CONNECTION = "a connection was lost or a queue full (snoops, which never wait)"
     REFUSED = "the broker refused it"
-    STOPPED = "it was not confirmed when the node stopped"
+    STOPPED = "not confirmed when the node stopped"
     FIFO = "the chart's own FIFO was full"
     DEFERRED = "the chart had deferred too many"
     FORGOTTEN = "its broker was given up: gone for longer than forget_after, or no longer named"

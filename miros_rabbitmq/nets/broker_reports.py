@@ -7,7 +7,8 @@ broker any more), and one when it ends, with what it has cost.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from ..amqp.sender import Sender
 from ..delivery.slowness import Change, Condition, Course
@@ -20,6 +21,8 @@ logger = RelayedLogger(__name__)
 
 _EARLY_WARNING_S = 60.0
 """That a broker is behind is logged at most once in this time: floods come in waves."""
+
+_MIB = 1024 * 1024
 
 _KINDS = {
     Condition.BEHIND: ProblemKind.BEHIND,
@@ -35,10 +38,10 @@ class _Trouble:
     since_s: float
     dropped: int
     """What had been dropped for it before."""
-    told: int
-    """What had been dropped when its condition changed last."""
     confirmed: int
-    """What it had settled by then."""
+    """What it had settled before."""
+    begun: dict[ProblemKind, int] = field(default_factory=dict)
+    """What the user was told to have begun, and what had been dropped by then."""
     is_logged: bool = False
     """Its end has to be logged, too."""
 
@@ -76,48 +79,53 @@ class BrokerReports:
         address, before, after = change
         trouble = self._troubles.get(address)
         if trouble is None:
-            dropped = self._dropped.get(address, 0)
-            trouble = _Trouble(now_s, dropped, dropped, course.confirmed)
+            trouble = _Trouble(now_s, self._dropped.get(address, 0), course.confirmed)
             self._troubles[address] = trouble
-        if before is not Condition.KEEPING_UP:
-            has_confirmed = course.confirmed > trouble.confirmed
-            trouble.confirmed = course.confirmed
-            self._end(change, sender, trouble, now_s, has_confirmed=has_confirmed)
+        if not after.is_sick:
+            self._end(change, sender, course, trouble, now_s)
         if after is Condition.KEEPING_UP:
             del self._troubles[address]
             return
         text = self._words(after, sender, course)
-        self._tell_user(_KINDS[after], sender, text)
+        if _KINDS[after] not in trouble.begun:
+            trouble.begun[_KINDS[after]] = sender.dropped if trouble.begun else trouble.dropped
+            self._tell_user(_KINDS[after], sender, text)
         if after.is_sick or (not before.is_sick and self._is_early_warning_due(sender, now_s)):
             trouble.is_logged = True
             self._log(sender, text)
 
     def _end(
-        self,
-        change: Change,
-        sender: Sender,
-        trouble: _Trouble,
-        now_s: float,
-        *,
-        has_confirmed: bool,
+        self, change: Change, sender: Sender, course: Course, trouble: _Trouble, now_s: float
     ) -> None:
+        """Say that a broker is no longer sick, or that all is well."""
         _, before, after = change
+        if before is Condition.KEEPING_UP:
+            return
         dropped = sender.dropped - trouble.dropped
-        lost = f"; {dropped:,} events were dropped for it" if dropped else ""
-        if not has_confirmed:  # a spare has taken over what waited, or it was dropped
+        trouble.dropped += dropped
+        lost = f"; {_events(dropped)} dropped for it" if dropped else ""
+        if course.confirmed == trouble.confirmed:  # a spare has taken over, or all was dropped
             what = "has nothing waiting for it any more"
         else:
             what = "keeps up again" if after is Condition.KEEPING_UP else "takes events again"
+        trouble.confirmed = course.confirmed
         text = f"{what} after {now_s - trouble.since_s:.0f} s{lost}"
-        events = sender.dropped - trouble.told
-        trouble.told += events
-        self._tell_user(_KINDS[before], sender, text, events, is_over=True)
-        if after.is_sick:
-            return
-        trouble.dropped += dropped
+        for kind, before_that in list(trouble.begun.items()):
+            if after is Condition.KEEPING_UP or kind is not ProblemKind.BEHIND:
+                del trouble.begun[kind]
+                self._tell_user(kind, sender, text, sender.dropped - before_that, is_over=True)
         if trouble.is_logged or dropped:
             trouble.is_logged = False
             self._log(sender, text)
+
+    def say_rest(self, senders: Mapping[Address, Sender]) -> None:
+        """Say what has been dropped for brokers whose trouble has not ended, at the end of all."""
+        for address, trouble in self._troubles.items():
+            dropped = senders[address].dropped - trouble.dropped if address in senders else 0
+            if dropped > 0:
+                self._log(
+                    senders[address], f"does not keep up to the end; {_events(dropped)} dropped"
+                )
 
     def _is_early_warning_due(self, sender: Sender, now_s: float) -> bool:
         if sender.link.blocked_reason:
@@ -129,13 +137,15 @@ class BrokerReports:
 
     def _words(self, condition: Condition, sender: Sender, course: Course) -> str:
         stats = sender.stats()
-        left = f"{stats.waiting + stats.unconfirmed:,} events wait for it"
+        waiting = stats.waiting + stats.unconfirmed
+        left = "1 event waits for it" if waiting == 1 else f"{waiting:,} events wait for it"
         if condition is Condition.BEHIND:
             what, consequence = "is behind", "transmit waits for it, for transmit_timeout at most"
             if not sender.link.is_connected:
-                what, consequence = "is not connected", "its oldest events are dropped"
+                why = f" ({stats.fault})" if stats.fault else ""
+                what, consequence = f"is not connected{why}", "its oldest events are dropped"
             limits = self._limits
-            size = f"{limits.backlog_events:,} events or {limits.backlog_bytes:,} bytes"
+            size = f"{limits.backlog_events:,} events or {limits.backlog_bytes / _MIB:.0f} MiB"
             return (
                 f"{what}: {left}, the oldest for {course.oldest_s:.1f} s; when its backlog is full "
                 f"({size}), {consequence}"
@@ -180,3 +190,7 @@ class BrokerReports:
         address, network = str(sender.address), sender.traffic.exchange
         text = f"the broker at {address} {text}"
         self._report(DeliveryProblem(kind, address, text, network, events, is_over))
+
+
+def _events(count: int) -> str:
+    return "1 event was" if count == 1 else f"{count:,} events were"

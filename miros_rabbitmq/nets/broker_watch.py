@@ -184,6 +184,7 @@ class BrokerWatch:
     def _close(self, lane: Lane) -> None:
         lane.cancel(self._timer)
         self._timer = None
+        self._reports.say_rest(self._senders())
         lane.close()
 
     def _on_error(self, error: BaseException) -> None:

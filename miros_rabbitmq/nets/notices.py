@@ -24,6 +24,7 @@ from ..amqp.sender import Sender
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..urls import Address
+from ..wire.envelope import MESH
 from ..wire.notice import (
     LISTENER_KEY,
     Notice,
@@ -283,13 +284,13 @@ class Notices:
             "max_age_s"
         )
         logger.warning("%s", text)
-        self._report(DeliveryProblem(ProblemKind.CLOCK, self._name, text))
+        self._report(DeliveryProblem(ProblemKind.CLOCK, self._name, text, MESH))
 
     def _hear_trouble(self, notice: Notice) -> None:
         trouble = told_trouble(notice)
         if trouble is None:
             return
-        chart = f"the chart {trouble.chart!r} says that"
+        chart = f"another node says of {trouble.chart!r}:"
         if not trouble.seconds and not trouble.depth:
             self._hear_end_of_trouble(trouble.chart, f"{chart} it takes events again")
             return
@@ -309,7 +310,7 @@ class Notices:
             what = f"it has taken no events for {trouble.seconds:,} s; {trouble.depth:,}"
         text = f"{chart} {what} wait for it"
         logger.warning("%s: %s", self._name, text)
-        self._report(DeliveryProblem(kind, trouble.chart, text))
+        self._report(DeliveryProblem(kind, trouble.chart, text, MESH))
 
     def _hear_end_of_trouble(self, chart: str, text: str) -> None:
         kinds = [kind for kind, name in self._troubled if name == chart]
@@ -317,4 +318,4 @@ class Notices:
             logger.warning("%s: %s", self._name, text)
         for kind in kinds:
             del self._troubled[kind, chart]
-            self._report(DeliveryProblem(kind, chart, text, is_over=True))
+            self._report(DeliveryProblem(kind, chart, text, MESH, is_over=True))

@@ -186,6 +186,8 @@ class TopicNetwork:
         self._former: Counter[str] = Counter()
         self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
+        # The brokers that were reported as away; in the senders' thread.
+        self._away: set[Address] = set()
         # What handlers of signals transmit while they interrupt a post: it goes after that one, as
         # it has the later number.
         self._is_posting = False
@@ -343,6 +345,9 @@ class TopicNetwork:
             self._posted_to = self._redirection.posted_to(self._senders)
         sender.stop()
         sender.link.wait_for_end()
+        if address in self._away:
+            self._away.discard(address)
+            self._report_away(sender, "given up", is_over=True)
         self._wake_all()
         last = sender.stats()
         left = last.waiting + last.unconfirmed
@@ -387,9 +392,28 @@ class TopicNetwork:
         return True
 
     def _on_sender_state(self, sender: Sender) -> None:
+        self._report_outage(sender)
         if self._notices is not None and sender.link.state is SessionState.READY:
             self._notices.on_connected(sender)
         self._tell_change()
+
+    def _report_outage(self, sender: Sender) -> None:
+        """Report that a broker cannot be reached, and that it can again."""
+        link, address = sender.link, sender.address
+        is_away = link.state in (SessionState.WAITING, SessionState.REFUSED)
+        if is_away and address not in self._away and not self.spec.lossy:
+            self._away.add(address)
+            self._report_away(sender, str(link.fault or "not connected"))
+        elif link.state is SessionState.READY and address in self._away:
+            self._away.discard(address)
+            self._report_away(sender, "connected again", is_over=True)
+
+    def _report_away(self, sender: Sender, text: str, *, is_over: bool = False) -> None:
+        address, network = str(sender.address), self.spec.name
+        text = f"{sender.link.name}: {text}"
+        self._hooks.report(
+            DeliveryProblem(ProblemKind.AWAY, address, text, network, is_over=is_over)
+        )
 
     def _on_receiver_state(self) -> None:
         receiver = self.receiver
@@ -511,7 +535,7 @@ class TopicNetwork:
         full = [sender for sender in senders if not sender.has_room]
         if not full or self._may_push_out(full, senders):
             return False
-        where = ", ".join(str(sender.address) for sender in full)
+        where = ", ".join(map(_described, full))
         raise BackPressure(
             f"the backlog for {where} has been full for {timeout} s: transmit less, or raise "
             "transmit_timeout or Limits.backlog_events"
@@ -656,6 +680,13 @@ _TRANSMIT = TopicNetwork.transmit.__code__
 
 _CUT_S = 1.0
 """How long a connection may take to end after it is cut: the reactor has others to serve, too."""
+
+
+def _described(sender: Sender) -> str:
+    """Name a broker, and why it takes nothing, if that is known."""
+    reason = sender.link.blocked_reason
+    more = f" (which lets nobody publish: {reason})" if reason else ""
+    return f"{sender.address}{more}"
 
 
 def _ignore(*_: object) -> None:

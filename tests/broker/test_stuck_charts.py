@@ -100,8 +100,8 @@ def test_an_active_object_that_hangs_says_in_which_handler_for_which_signal(
     with running(chart, state=waiting_for_it), running(sender):
         line = flooded(chart, sender, hanging, caplog)
         # The other node says it, too.
-        heard = wait_for_line(caplog, "the chart 'hanger' says that it has been in a handler")
-        wait_for_line(caplog, "sender: the chart 'hanger' says that it takes events again")
+        heard = wait_for_line(caplog, "another node says of 'hanger': it has been in a handler")
+        wait_for_line(caplog, "sender: another node says of 'hanger': it takes events again")
     assert "of the state 'waiting_for_it'" in heard
     assert "hanger has been in its handler for" in line
     assert "the signal HANG in the state waiting_for_it" in line
@@ -167,10 +167,10 @@ def test_a_callback_that_hangs_while_each_message_has_one_event_lets_the_queue_b
             sender.transmit(Event(signal="LARGE", payload=bytes(10_000)))
             assert sender.nets.flush(scaled(10))
         wait_for_line(caplog, "of at most 977 KiB", "wait in the queue of hanger")
-        wait_for_line(caplog, "sender: the chart 'hanger' says that its queue is nearly full")
+        wait_for_line(caplog, "sender: another node says of 'hanger': its queue is nearly full")
         hanging.may_return.set()
         wait_for_line(caplog, "only about", "in the queue of hanger")
-        wait_for_line(caplog, "sender: the chart 'hanger' says that it takes events again")
+        wait_for_line(caplog, "sender: another node says of 'hanger': it takes events again")
         assert len(lines(caplog, "wait in the queue of hanger")) == 2
 
 

@@ -126,7 +126,7 @@ CASES: dict[str, tuple[BaseException, type[BrokerError], str]] = {
     "stream lost": (
         amqp.StreamLostError("Stream connection lost: ConnectionResetError(104, 'reset by peer')"),
         BrokerUnreachable,
-        "Stream connection lost",
+        "the connection to robot.local:5673 broke",
     ),
     "heartbeat": (
         amqp.AMQPHeartbeatTimeout("No activity or too many missed heartbeats in the last 10 s"),
@@ -154,7 +154,11 @@ CASES: dict[str, tuple[BaseException, type[BrokerError], str]] = {
         BrokerUnreachable,
         "Transport EOF",
     ),
-    "an exception without a word": (amqp.StreamLostError(), BrokerUnreachable, "StreamLostError;"),
+    "an exception without a word": (
+        amqp.AMQPConnectionError(),
+        BrokerUnreachable,
+        "AMQPConnectionError;",
+    ),
 }
 
 

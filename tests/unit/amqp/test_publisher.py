@@ -403,18 +403,19 @@ def test_what_a_broker_takes_is_learned_from_its_words_and_the_rest_given_up(
     wire.confirm()
     assert wire.bodies == [b"a", b"b", b"c"]
     lose(sender, None)
-    post(b"and after a loss", b"d")
+    # What comes back may be another broker, or one of which somebody has raised the limit.
+    post(b"after a loss", b"d")
     wire = connect(sender)
     wire.confirm()
-    assert wire.bodies == [b"d"]
+    assert wire.bodies == [b"after a loss", b"d"]
     stats = sender.stats()
-    assert (stats.confirmed, stats.drops[DropReason.REFUSED], stats.waiting) == (4, 3, 0)
+    assert (stats.confirmed, stats.drops[DropReason.REFUSED], stats.waiting) == (5, 2, 0)
     assert sender.is_flushed
     assert write_all(5.0)
     assert caplog.text.count("sending what it takes") == 1
     assert caplog.text.count("gave up an event of 4 bytes with the routing key 'key'") == 1
     assert caplog.text.count("gave up") == 1, "one line for each burst"
-    assert [(one.kind, one.events) for one in problems] == [(ProblemKind.REFUSED, 1)] * 3
+    assert [(one.kind, one.events) for one in problems] == [(ProblemKind.REFUSED, 1)] * 2
 
 
 def test_a_look_counts_what_has_left_of_a_message_under_way(

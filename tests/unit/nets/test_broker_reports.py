@@ -33,6 +33,9 @@ class Saying:
         self._confirmed = 0
         self._reports = BrokerReports(LIMITS, waits=waits, report=self.problems.append)
 
+    def end(self) -> None:
+        self._reports.say_rest({AT: self.sender})
+
     def become(
         self,
         *conditions: Condition,
@@ -73,11 +76,9 @@ def test_a_trouble_that_gets_worse_is_said_step_by_step_and_ends_once(
     assert last == "keeps up again after 30 s; 100 events were dropped for it"
     assert saying.told == [
         (ProblemKind.BEHIND, False, 0),
-        (ProblemKind.BEHIND, True, 200),
         (ProblemKind.SLOW, False, 0),
         (ProblemKind.SLOW, True, 100),
-        (ProblemKind.BEHIND, False, 0),
-        (ProblemKind.BEHIND, True, 100),
+        (ProblemKind.BEHIND, True, 400),
     ]
 
 
@@ -115,8 +116,13 @@ def test_a_broker_that_is_slow_and_then_stalled_is_said_twice_and_ends_once(
     assert "on_full='wait'" in slow
     assert "has confirmed nothing" in stalled
     assert end == "keeps up again after 20 s"
-    kinds = [kind for kind, is_over, _ in saying.told if not is_over]
-    assert kinds == [kind for kind, is_over, _ in saying.told if is_over]
+    kinds = [(kind, is_over) for kind, is_over, _ in saying.told]
+    assert kinds == [
+        (ProblemKind.SLOW, False),
+        (ProblemKind.STALLED, False),
+        (ProblemKind.SLOW, True),
+        (ProblemKind.STALLED, True),
+    ], "it does not take events again when it gets worse"
 
 
 def test_what_a_spare_has_taken_over_was_not_confirmed_here(
@@ -126,3 +132,14 @@ def test_what_a_spare_has_taken_over_was_not_confirmed_here(
     saying.become(STALLED, FINE, confirms=False)
     _, end = lines(caplog)
     assert end == "has nothing waiting for it any more after 10 s"
+
+
+def test_what_a_trouble_has_cost_that_does_not_end_is_said_at_the_end_of_all(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    saying = Saying()
+    saying.become(SLOW)
+    saying.sender.dropped = 1
+    saying.end()
+    _, end = lines(caplog)
+    assert end == "does not keep up to the end; 1 event was dropped"

@@ -33,6 +33,7 @@ class FakeLink(NamedTuple):
 class Numbers(NamedTuple):
     waiting: int = 7
     unconfirmed: int = 3
+    fault: str = "nothing listens there"
 
 
 class FakeTraffic(NamedTuple):
@@ -212,7 +213,7 @@ def test_a_backlog_for_a_broker_that_is_not_connected_makes_nobody_wait_and_is_s
     watched.watch.wake()
     wait_until(lambda: len(watched.problems) > 0)
     text = watched.problems[0].text
-    assert "is not connected: 10 events wait" in text
+    assert "is not connected (nothing listens there): 10 events wait" in text
     assert text.endswith("its oldest events are dropped")
 
 

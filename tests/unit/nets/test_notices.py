@@ -375,8 +375,8 @@ def test_the_trouble_of_others_is_said_once_in_ten_minutes_and_handed_on(
         node.notices.take(notice)
     assert node.noticed == notices
     assert caplog.messages == [
-        f"this: the chart {chart!r} says that it has been in a handler of the state 'waiting' for "
-        "30 s; 1,200 events wait for it"
+        f"this: another node says of {chart!r}: it has been in a handler of the state 'waiting' "
+        "for 30 s; 1,200 events wait for it"
         for chart in ("a", "b")
     ]
     now_s[0] += 600
@@ -402,9 +402,9 @@ def test_a_chart_may_be_stuck_and_have_a_full_queue_and_the_end_of_both_is_said(
     node.notices.take(end)
     node.notices.take(end)
     assert caplog.messages == [
-        "this: the chart 'a' says that it has taken no events for 5 s; 12 wait for it",
-        "this: the chart 'a' says that its queue is nearly full; 3,000 messages wait for it",
-        "this: the chart 'a' says that it takes events again",
+        "this: another node says of 'a': it has taken no events for 5 s; 12 wait for it",
+        "this: another node says of 'a': its queue is nearly full; 3,000 messages wait for it",
+        "this: another node says of 'a': it takes events again",
     ]
     assert [(one.kind, one.subject, one.is_over) for one in node.problems] == [
         (ProblemKind.STUCK_CHART, "a", False),

@@ -13,6 +13,7 @@ import signal
 import threading
 from collections.abc import Callable
 from contextlib import suppress
+from types import SimpleNamespace
 
 import pytest
 from cryptography.fernet import Fernet
@@ -91,6 +92,7 @@ class Sent:
     def __init__(self) -> None:
         self.records: list[Record] = []
         self.address = "a broker"
+        self.link = SimpleNamespace(blocked_reason="")
 
     @property
     def has_room(self) -> bool:
