@@ -225,7 +225,8 @@ class BrokerWatch:
         if after is Condition.KEEPING_UP:
             del self._said[address]
             # Otherwise a spare has taken over what waited, or it was dropped.
-            how = "keeps up again" if has_confirmed else "has nothing waiting for it any more"
+            is_back = has_confirmed and sender.link.is_connected
+            how = "keeps up again" if is_back else "has nothing waiting for it any more"
             text = f"{how} after {now_s - said.since_s:.0f} s{lost}"
             self._say(_KINDS[before], sender, text, dropped, is_over=True)
             return

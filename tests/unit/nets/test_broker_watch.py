@@ -213,6 +213,12 @@ def test_a_backlog_for_a_broker_that_is_not_connected_makes_nobody_wait_and_is_s
     text = watched.problems[0].text
     assert "is not connected: 10 events wait" in text
     assert text.endswith("its oldest events are dropped")
+    # A spare has taken over, after the last confirms have come.
+    watched.sick.shows = IDLE._replace(
+        connection="", is_ready=False, posted=5, settled=5, confirmed=2
+    )
+    wait_until(lambda: watched.problems[-1].is_over)
+    assert "has nothing waiting for it any more" in watched.problems[-1].text
 
 
 @pytest.mark.parametrize("waits", [False, True])
