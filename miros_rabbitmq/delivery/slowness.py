@@ -112,6 +112,9 @@ _PAUSE_SHARE = 0.4
 """Confirms are steady while no pause takes longer than this share of ``absent_after_s``."""
 _FRESH_SHARE = 0.2
 """Nothing older than this share of ``slow_after_s`` waits for a slow broker that has recovered."""
+_LONGEST_WINDOWS = 2
+"""A drain is reckoned over at most so many times ``slow_after_s``. So a broker that takes twice
+``slow_events`` may pause for nearly ``slow_after_s`` under a flood."""
 _MOST_SAMPLES = 256
 """More than are taken in two minutes. From there on, the ages of the oldest events become coarser,
 never the memory larger."""
@@ -135,8 +138,9 @@ class Course:
         self.silent_s = 0.0
         """For how long nothing has shown that the broker takes what waits for it."""
         self.base = Base(0.0, 0, 0)
-        """Where the counting of its drain begins: when the oldest event was posted, or
-        ``slow_after_s`` ago, whatever is longer ago."""
+        """Where the counting of its drain begins: when the oldest event was posted, but at least
+        ``slow_after_s`` ago and at most twice that: a backlog of large events that was filled by a
+        fast link says nothing of the link that has become thin."""
         self._limits = limits
         self._look: Look | None = None
         self._at_s = 0.0
@@ -212,9 +216,11 @@ class Course:
             oldest = next(each for each in samples if each.posted > look.settled)
         self.oldest_s = now_s - oldest.at_s
         self._oldest_ready_s = self._ready_s - oldest.ready_s
-        first = samples[0]
+        first, is_after_oldest = samples[0], False
         for each in samples:
-            if each is oldest or self._ready_s - each.ready_s < window_s:
+            age_s = self._ready_s - each.ready_s
+            is_after_oldest = is_after_oldest or each is oldest
+            if age_s < window_s or (is_after_oldest and age_s <= _LONGEST_WINDOWS * window_s):
                 break
             first = each
         self.base = Base(first.at_s, first.confirmed, first.taken_bytes)
