@@ -295,4 +295,10 @@ def _reason(sender: Sender) -> str:
     blocked = sender.link.blocked_reason
     if blocked:
         return f"It lets nobody publish: {blocked}"
+    unsent = sender.link.bytes_unsent
+    if unsent:
+        return (
+            f"{unsent:,} bytes have not reached its host: the network to it carries next to "
+            "nothing, or the broker is frozen"
+        )
     return "It is frozen, or its disk is; or what answers there is not RabbitMQ"

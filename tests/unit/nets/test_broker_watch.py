@@ -28,6 +28,7 @@ class FakeLink(NamedTuple):
     name: str
     blocked_reason: str = ""
     is_connected: bool = True
+    bytes_unsent: int = 0
 
 
 class Numbers(NamedTuple):
@@ -169,6 +170,19 @@ def test_a_broker_that_confirms_nothing_is_said_once_and_its_end_too(
     assert "10 events wait" in said[0]
     assert "low on memory" in said[0]
     assert "1,234 events were dropped for it" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("unsent", "reason"), [(0, "It is frozen, or its disk is"), (9_000, "9,000 bytes have not")]
+)
+def test_a_broker_that_nothing_reaches_is_told_from_one_that_confirms_nothing(
+    watched: Watched, unsent: int, reason: str
+) -> None:
+    watched.sick.link = FakeLink("sender to sick", bytes_unsent=unsent)
+    watched.sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: watched.told[-1:] == [(ProblemKind.STALLED, "sick:2", False)])
+    assert reason in watched.problems[-1].text
 
 
 def test_whoever_waits_for_a_broker_is_told_after_its_sender_was(watched: Watched) -> None:
