@@ -310,6 +310,19 @@ def test_a_healthy_system_loses_nothing(
     assert outcome.dropped == 0
 
 
+@pytest.mark.parametrize("healed_s", [60.0, 60.1, 60.2, 60.3, 60.4])
+def test_an_uplink_that_is_wide_again_loses_nothing(healed_s: float) -> None:
+    """One broker has caught up before the other, of which nobody may believe that it is slow."""
+
+    def behind_the_uplink(then: float) -> Broker:
+        return Broker(lambda now_s: then if now_s >= healed_s else 150.0)
+
+    brokers = {"one": behind_the_uplink(100_000.0), "other": behind_the_uplink(20_000.0)}
+    outcome = run({"own": Broker(steadily(FAST)), **brokers}, 30_000.0, 70.0)
+    assert outcome.sick == []
+    assert outcome.dropped == 0
+
+
 def test_a_restart_of_four_seconds_under_a_flood_loses_nothing() -> None:
     back = Broker(steadily(FAST), connected=lambda now_s: not 10.0 <= now_s < 14.5)
     outcome = run(healthy(back=back), 15_000.0, 60.0)
