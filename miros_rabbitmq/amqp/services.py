@@ -244,11 +244,16 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                 result = (transport, tap.inner)
             on_done(result)
 
-        # pika asks the same, and takes the answer for an error in the program.
-        sock.getpeername()
-        self._pending = super().create_streaming_connection(
-            make_protocol, sock, done, ssl_context, server_hostname
-        )
+        try:
+            self._pending = super().create_streaming_connection(
+                make_protocol, sock, done, ssl_context, server_hostname
+            )
+        except ValueError as error:
+            # So pika tells that the other side has reset it meanwhile.
+            cause = error.__context__
+            if isinstance(cause, OSError):
+                raise OSError(*cause.args) from error
+            raise
         return self._pending
 
     @property

@@ -11,12 +11,12 @@ sender is too fast; it drops if that one broker is sick. `Slowness` tells the tw
   steadily for a while.
 - A broker is **slow** if its oldest event has waited for ``slow_after_s``, or would have if it had
   not been dropped to make room, it takes less than both ``slow_events`` and ``slow_bytes`` a
-  second, and events wait less than a quarter as long for another broker. All three matter. Where
-  all are behind alike, the sender is too fast, or its own uplink is thin; a flood is no sickness
-  while the broker takes a thousand events a second; and what takes little is fine while nothing
-  waits. Some brokers are no measure for the others: the own one, as no network lies between, and
-  spares, which get nothing. A slow broker has recovered when for ``slow_after_s`` nothing has
-  waited longer than a fifth of that, and its backlog was less than a quarter full.
+  second, and has not begun to take more, and events wait less than a quarter as long for another
+  broker. All matter. Where all are behind alike, the sender is too fast, or its own uplink is thin;
+  a flood is no sickness while the broker takes a thousand events a second; and what takes little is
+  fine while nothing waits. Some brokers are no measure for the others: the own one, as no network
+  lies between, and spares, which get nothing. A slow broker has recovered when for ``slow_after_s``
+  nothing has waited longer than a fifth of that, and its backlog was less than a quarter full.
 - A broker is **behind** if its oldest event has waited for ``behind_after_s``, or its backlog is a
   quarter full, for longer than a moment. This is an early warning and changes nothing.
 
@@ -112,6 +112,11 @@ _PAUSE_SHARE = 0.4
 """Confirms are steady while no pause takes longer than this share of ``absent_after_s``."""
 _FRESH_SHARE = 0.2
 """Nothing older than this share of ``slow_after_s`` waits for a slow broker that has recovered."""
+_RECENT_SHARE = 0.2
+"""What a broker takes now is reckoned over the last of this share of ``slow_after_s``."""
+_LONGEST_WINDOWS = 2
+"""A drain is reckoned over at most so many times ``slow_after_s``. So a broker that takes twice
+``slow_events`` may pause for nearly ``slow_after_s`` under a flood."""
 _MOST_SAMPLES = 256
 """More than are taken in two minutes. From there on, the ages of the oldest events become coarser,
 never the memory larger."""
@@ -135,8 +140,9 @@ class Course:
         self.silent_s = 0.0
         """For how long nothing has shown that the broker takes what waits for it."""
         self.base = Base(0.0, 0, 0)
-        """Where the counting of its drain begins: when the oldest event was posted, or
-        ``slow_after_s`` ago, whatever is longer ago."""
+        """Where the counting of its drain begins: when the oldest event was posted, but at least
+        ``slow_after_s`` ago and at most twice that: a backlog of large events that was filled by a
+        fast link says nothing of the link that has become thin."""
         self._limits = limits
         self._look: Look | None = None
         self._at_s = 0.0
@@ -147,6 +153,7 @@ class Course:
         self._overflowing_since_ready_s: float | None = None
         self.drain = Drain(0.0, 0.0)
         """What it has taken since `base`, while it was ready."""
+        self._recent_drain = Drain(0.0, 0.0)
         # Since when confirms come without a pause, events wait briefly, and it is not behind.
         self._steady_since_s: float | None = None
         self._fresh_since_s: float | None = None
@@ -212,15 +219,23 @@ class Course:
             oldest = next(each for each in samples if each.posted > look.settled)
         self.oldest_s = now_s - oldest.at_s
         self._oldest_ready_s = self._ready_s - oldest.ready_s
-        first = samples[0]
+        first, is_after_oldest = samples[0], False
         for each in samples:
-            if each is oldest or self._ready_s - each.ready_s < window_s:
+            age_s = self._ready_s - each.ready_s
+            is_after_oldest = is_after_oldest or each is oldest
+            if age_s < window_s or (is_after_oldest and age_s <= _LONGEST_WINDOWS * window_s):
                 break
             first = each
         self.base = Base(first.at_s, first.confirmed, first.taken_bytes)
-        ready_s = self._ready_s - first.ready_s
-        confirmed, size = look.confirmed - first.confirmed, look.taken_bytes
-        self.drain = _drain(ready_s, confirmed, size - first.taken_bytes)
+        self.drain = self._drain_since(first)
+        recent_s = _RECENT_SHARE * window_s
+        recently = (one for one in reversed(samples) if self._ready_s - one.ready_s >= recent_s)
+        self._recent_drain = self._drain_since(next(recently, samples[0]))
+
+    def _drain_since(self, first: _Sample) -> Drain:
+        last = self._samples[-1]
+        size = last.taken_bytes - first.taken_bytes
+        return _drain(last.ready_s - first.ready_s, last.confirmed - first.confirmed, size)
 
     def _note_since(self, now_s: float, look: Look) -> None:
         limits = self._limits
@@ -281,7 +296,10 @@ class Course:
         # One that takes nothing at all is for the rule of silence.
         if look is None or not look.is_ready or not self._is_steady or not look.is_outstanding:
             return False
-        if self._waited_ready_s < self._limits.slow_after_s or not self.is_sluggish(self.drain):
+        if self._waited_ready_s < self._limits.slow_after_s:
+            return False
+        # One that is catching up is not slow any more.
+        if not (self.is_sluggish(self.drain) and self.is_sluggish(self._recent_drain)):
             return False
         return any(
             one.is_usable

@@ -104,7 +104,8 @@ class BrokerReports:
         dropped = sender.dropped - trouble.dropped
         trouble.dropped += dropped
         lost = f"; {_events(dropped)} dropped for it" if dropped else ""
-        if course.confirmed == trouble.confirmed:  # a spare has taken over, or all was dropped
+        is_back = course.confirmed > trouble.confirmed and sender.link.is_connected
+        if not is_back:  # a spare has taken over, or all was dropped
             what = "has nothing waiting for it any more"
         else:
             what = "keeps up again" if after is Condition.KEEPING_UP else "takes events again"
@@ -164,15 +165,9 @@ class BrokerReports:
                 f"{course.oldest_s:.1f} s: {consequence}. Look at the network to that host, and at "
                 "its disk"
             )
-        blocked = sender.link.blocked_reason
-        reason = (
-            f"It lets nobody publish: {blocked}"
-            if blocked
-            else "It is frozen, or its disk is; or what answers there is not RabbitMQ"
-        )
         return (
             f"has confirmed nothing for {course.silent_s:.1f} s, and {left}: it counts as absent, "
-            f"and when its backlog is full, its oldest events are dropped. {reason}"
+            f"and when its backlog is full, its oldest events are dropped. {_reason(sender)}"
         )
 
     def _log(self, sender: Sender, text: str) -> None:
@@ -194,3 +189,17 @@ class BrokerReports:
 
 def _events(count: int) -> str:
     return "1 event was" if count == 1 else f"{count:,} events were"
+
+
+def _reason(sender: Sender) -> str:
+    """What may be the reason that a broker confirms nothing."""
+    blocked = sender.link.blocked_reason
+    if blocked:
+        return f"It lets nobody publish: {blocked}"
+    unsent = sender.link.bytes_unsent
+    if unsent:
+        return (
+            f"{unsent:,} bytes have not reached its host: the network to it carries next to "
+            "nothing, or the broker is frozen"
+        )
+    return "It is frozen, or its disk is; or what answers there is not RabbitMQ"

@@ -200,6 +200,14 @@ def test_a_thin_link_is_found_slow_and_holds_up_nobody_from_then_on(
         assert outcome.found("thin")[-1] is Condition.KEEPING_UP
 
 
+def test_a_link_that_becomes_thin_under_a_flood_is_found_soon_whatever_its_backlog_holds() -> None:
+    """The backlog is 32 MB, of which the fast link took much just before."""
+    link = Broker(lambda now_s: 3_000.0 if now_s < 20.0 else 30.0, event_bytes=1_600)
+    outcome = run(healthy(link=link), 15_000.0, 60.0)
+    assert outcome.began("link", Condition.SLOW) < 20.0 + 2 * LIMITS.slow_after_s + 2 * LOOK_S
+    assert outcome.brokers["healthy"].dropped == 0
+
+
 def test_a_trickle_over_a_thin_link_is_no_sickness() -> None:
     outcome = run(healthy(thin=Broker(steadily(18.0))), 5.0, 60.0)
     assert outcome.conditions == {}
@@ -287,17 +295,31 @@ def pages(now_s: float) -> float:
         (healthy(paging=Broker(pages)), 2_000.0, 60.0),
         # A flood into healthy brokers, one of which takes a tenth of what the others take.
         (healthy(slower=Broker(steadily(2_000))), 15_000.0, 120.0),
+        (healthy(slower=Broker(pausing(2_200, 20.0, 24.0))), 15_000.0, 60.0),
         # A sender with one broker only, and one with its own broker and one more.
         ({"own": Broker(steadily(50.0))}, 1_000.0, 120.0),
         ({"own": Broker(steadily(FAST)), "other": Broker(steadily(50.0))}, 1_000.0, 120.0),
         ({"other": Broker(pausing(FAST, 10.0, 40.0))}, 1_000.0, 60.0),
     ],
-    ids=["fleet", "small", "uplink", "disk", "paging", "flood", "one", "two", "pause"],
+    ids=["fleet", "small", "uplink", "disk", "paging", "flood", "pausing", "one", "two", "pause"],
 )
 def test_a_healthy_system_loses_nothing(
     brokers: dict[str, Broker], offered: float, lasts_s: float
 ) -> None:
     outcome = run(brokers, offered, lasts_s)
+    assert outcome.dropped == 0
+
+
+@pytest.mark.parametrize("healed_s", [60.0, 60.1, 60.2, 60.3, 60.4])
+def test_an_uplink_that_is_wide_again_loses_nothing(healed_s: float) -> None:
+    """One broker has caught up before the other, of which nobody may believe that it is slow."""
+
+    def behind_the_uplink(then: float) -> Broker:
+        return Broker(lambda now_s: then if now_s >= healed_s else 150.0)
+
+    brokers = {"one": behind_the_uplink(100_000.0), "other": behind_the_uplink(20_000.0)}
+    outcome = run({"own": Broker(steadily(FAST)), **brokers}, 30_000.0, 70.0)
+    assert outcome.sick == []
     assert outcome.dropped == 0
 
 

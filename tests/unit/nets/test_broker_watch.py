@@ -28,6 +28,7 @@ class FakeLink(NamedTuple):
     name: str
     blocked_reason: str = ""
     is_connected: bool = True
+    bytes_unsent: int = 0
 
 
 class Numbers(NamedTuple):
@@ -173,6 +174,19 @@ def test_a_broker_that_confirms_nothing_is_said_once_and_its_end_too(
     assert len(caplog.messages) == 2
 
 
+@pytest.mark.parametrize(
+    ("unsent", "reason"), [(0, "It is frozen, or its disk is"), (9_000, "9,000 bytes have not")]
+)
+def test_a_broker_that_nothing_reaches_is_told_from_one_that_confirms_nothing(
+    watched: Watched, unsent: int, reason: str
+) -> None:
+    watched.sick.link = FakeLink("sender to sick", bytes_unsent=unsent)
+    watched.sick.shows = IDLE._replace(posted=5)
+    watched.watch.wake()
+    wait_until(lambda: watched.told[-1:] == [(ProblemKind.STALLED, "sick:2", False)])
+    assert reason in watched.problems[-1].text
+
+
 def test_whoever_waits_for_a_broker_is_told_after_its_sender_was(watched: Watched) -> None:
     watched.sick.shows = IDLE._replace(posted=5)
     watched.watch.wake()
@@ -215,6 +229,12 @@ def test_a_backlog_for_a_broker_that_is_not_connected_makes_nobody_wait_and_is_s
     text = watched.problems[0].text
     assert "is not connected (nothing listens there): 10 events wait" in text
     assert text.endswith("its oldest events are dropped")
+    # A spare has taken over, after the last confirms have come.
+    watched.sick.shows = IDLE._replace(
+        connection="", is_ready=False, posted=5, settled=5, confirmed=2
+    )
+    wait_until(lambda: watched.problems[-1].is_over)
+    assert "has nothing waiting for it any more" in watched.problems[-1].text
 
 
 @pytest.mark.parametrize("waits", [False, True])
