@@ -39,6 +39,10 @@ no processor time."""
 _WATCH_S = 1.0
 """How often it is looked whether events are taken, while some wait."""
 
+_SIZES_KEPT = 4
+"""The mean size of what waits in the queue is that of the last messages: four times as many as the
+prefetch limit allows, as messages of one event and of hundreds may follow each other."""
+
 _ACKNOWLEDGE_AFTER_S = 0.001
 """How long an acknowledgement may wait to go together with others: long enough for the chart to
 handle the event first, so that it does not hold up the chart's answer; short enough that the broker
@@ -192,7 +196,7 @@ class Receiver:
         self._prefetch = endpoint.limits.prefetch_messages
         self._tell_state = on_state
         # The reactor's thread only. The sizes of the messages that came last:
-        self._sizes: deque[int] = deque(maxlen=self._prefetch)
+        self._sizes: deque[int] = deque(maxlen=_SIZES_KEPT * self._prefetch)
         # ... messages that wait for room, or for those before them:
         self._held: deque[Delivery] = deque()
         self._look_again: Timer | None = None

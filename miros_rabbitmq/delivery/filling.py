@@ -19,7 +19,7 @@ class Filling:
         self.messages = 0
         """How many messages the queue held when the broker was last asked."""
         self.bytes = 0
-        """About how many bytes they have."""
+        """About how many bytes they have, at most `limit_bytes`."""
         self.grows_by = 0.0
         """By how many messages a second it has grown since the broker was asked before."""
         self.is_near = False
@@ -31,7 +31,8 @@ class Filling:
 
         Args:
             messages: how many messages are in the queue.
-            mean_bytes: the mean size of the messages that came out of it lately; 0 if unknown.
+            mean_bytes: the mean size of the messages that came out of it lately; 0 if unknown. They
+                may have been larger than those that are in it, which are never more than its limit.
             now_s: the time of a monotonic clock, in seconds.
 
         Returns:
@@ -41,7 +42,7 @@ class Filling:
             self.grows_by = (messages - self.messages) / (now_s - self._asked_s)
         self._asked_s = now_s
         self.messages = messages
-        self.bytes = int(messages * mean_bytes)
+        self.bytes = min(self.limit_bytes, int(messages * mean_bytes))
         was_near = self.is_near
         self.is_near = self.bytes > self.limit_bytes * (FAR if was_near else NEAR)
         return self.is_near != was_near

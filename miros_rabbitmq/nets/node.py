@@ -155,6 +155,7 @@ class Node:
             self.pid = os.getpid()
             self._members = [own_url]
             self.problems.open()
+            self.watch.begin()
             mesh, snoops = self.mesh, self.snoops
             receiver = mesh.start_receiver(own_url)
             self._spares.start()

@@ -51,8 +51,9 @@ _MINUTE_S = 60.0
 _MOST_CLOCKS = 16
 """The most senders that are told between two announcements that their clock differs."""
 
-_TROUBLE_S = 600.0
-"""A stuck chart of another node is said once in this time."""
+_TROUBLE_S = 50.0
+"""A stuck chart of another node is said once in this time, and so is its full queue. Its node tells
+it again after a minute."""
 
 _MOST_TROUBLES = 64
 """The most stuck charts that are said in this time."""

@@ -50,7 +50,7 @@ class NetworkStats:
     """The name of this node's queue there, which says nothing of the chart."""
     queue_messages: int = 0
     """How many messages waited in it when the broker was last asked, which is about once a second
-    while this node has no room for what it was given."""
+    while what it was given waits here."""
     keys: tuple[str, ...] = ()
     """The ids of the encryption keys: the first encrypts, all decrypt. Nodes of one system have the
     same."""

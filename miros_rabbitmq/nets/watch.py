@@ -118,6 +118,7 @@ class Watch:
         self._network = network
         self._watched = [_Watched(busy, limits.stuck_after_s) for busy in all_busy]
         self._queue = Filling(limits.queue_bytes)
+        self._limits = limits
         self._report = report
         self._on_trouble = on_trouble
         self._clock = clock
@@ -126,6 +127,22 @@ class Watch:
     def stuck(self) -> tuple[Stuck, ...]:
         """What does not return at present."""
         return tuple(one.describe() for one in self._watched if one.is_stuck)
+
+    def begin(self) -> None:
+        """Begin anew: the chart starts, with another queue. What was wrong before is over.
+
+        Called before anything is received.
+        """
+        now_s = self._clock()
+        for one in self._watched:
+            if one.progress.is_stuck and one.repetition.over(now_s):
+                text = f"{one.busy.name} is started anew; before that, it was stuck"
+                self._say(ProblemKind.STUCK_CHART, one.busy.name, text, is_over=True)
+            one.progress = Progress(self._limits.stuck_after_s)
+        if self._queue.is_near:
+            text = f"{self._name} is started anew, with an empty queue"
+            self._say(ProblemKind.QUEUE, self._name, text, is_over=True)
+        self._queue = Filling(self._limits.queue_bytes)
 
     @property
     def is_well(self) -> bool:

@@ -43,3 +43,13 @@ def test_without_a_size_it_says_nothing() -> None:
     assert not filling.note(1_000_000, 0.0, 1.0)
     assert not filling.note(2_000_000, 0.0, 2.0)
     assert filling.full_in_s is None
+
+
+def test_what_waits_is_never_said_to_be_more_than_the_limit() -> None:
+    """The messages that came out last were larger than those that are in it."""
+    filling = Filling(1_000)
+    filling.note(100, 5.0, now_s=1.0)
+    filling.note(200, 50.0, now_s=2.0)
+    assert filling.bytes == 1_000
+    assert filling.is_near
+    assert filling.full_in_s == 0.0

@@ -196,6 +196,29 @@ def test_the_sizes_of_a_small_queue_are_said_in_smaller_units(
     assert "about 400 of at most 488 KiB (40 messages) wait in the queue of robot" in line
 
 
+def test_what_was_wrong_before_a_new_start_is_over(
+    watching: Watching, caplog: pytest.LogCaptureFixture
+) -> None:
+    watch, robot = watching.watch, watching.robot
+    watch.begin()
+    assert not lines(caplog)
+    robot.queue = 1
+    watching.look(6)
+    watch.note_queue(900, 100_000.0)
+    watch.begin()
+    assert (watch.is_well, watch.stuck) == (True, ())
+    assert lines(caplog)[2:] == [
+        "miros.mesh: robot is started anew; before that, it was stuck",
+        "miros.mesh: robot is started anew, with an empty queue",
+    ]
+    assert [(one.kind, one.is_over) for one in watching.problems[2:]] == [
+        (ProblemKind.STUCK_CHART, True),
+        (ProblemKind.QUEUE, True),
+    ]
+    watching.look(100)
+    assert "more wait at the broker" not in lines(caplog)[-1], "that was another queue"
+
+
 def test_a_queue_that_is_nearly_full_is_said_once_and_once_when_it_is_not(
     watching: Watching, caplog: pytest.LogCaptureFixture
 ) -> None:
