@@ -30,6 +30,27 @@ def fragile(broker_a: LocalBroker) -> Iterator[LocalBroker]:
         yield broker
 
 
+def of_kind(told: list[DeliveryProblem], kind: ProblemKind) -> list[DeliveryProblem]:
+    return [problem for problem in told if problem.kind is kind]
+
+
+def test_a_broker_that_goes_away_is_told_with_the_reason_and_its_return_too(
+    broker_a: LocalBroker, fragile: LocalBroker
+) -> None:
+    told: list[DeliveryProblem] = []
+    chart, _ = make_active_object(
+        "chart", **arguments_for(broker_a, fragile, key=KEY, on_delivery_problem=told.append)
+    )
+    with running(chart, peers=1):
+        fragile.kill()
+        (begin,) = wait_until(lambda: of_kind(told, ProblemKind.AWAY))
+        assert (begin.subject, begin.is_over) == (str(fragile.address), False)
+        assert f"the connection to {fragile.address} broke" in begin.text
+        fragile.restart(scaled(60))
+        wait_until(lambda: len(of_kind(told, ProblemKind.AWAY)) == 2, 20)
+        assert of_kind(told, ProblemKind.AWAY)[1].is_over
+
+
 def test_drops_of_a_backlog_and_of_the_stop_are_told_with_their_number(
     broker_a: LocalBroker, fragile: LocalBroker
 ) -> None:
@@ -51,9 +72,7 @@ def test_drops_of_a_backlog_and_of_the_stop_are_told_with_their_number(
         wait_until(lambda: sender.is_absent)
         for number in range(50):
             chart.transmit(Event(signal="NUMBER", payload=number))
-        wait_until(lambda: told)
-        first = told[0]
-        assert first.kind is ProblemKind.DROPPED
+        first = wait_until(lambda: of_kind(told, ProblemKind.DROPPED))[0]
         assert first.subject == str(fragile.address)
         assert first.network == "miros.mesh"
         assert DropReason.BACKLOG.value in first.text
@@ -61,8 +80,9 @@ def test_drops_of_a_backlog_and_of_the_stop_are_told_with_their_number(
     assert stats.dropped[DropReason.BACKLOG] == 30
     assert stats.dropped[DropReason.STOPPED] == 20
     assert {problem.subject for problem in told} == {str(fragile.address)}
-    assert sum(problem.events for problem in told) == 50
-    assert DropReason.STOPPED.value in told[-1].text
+    drops = of_kind(told, ProblemKind.DROPPED)
+    assert sum(problem.events for problem in drops) == 50
+    assert DropReason.STOPPED.value in drops[-1].text
     assert threads == {"on_delivery_problem of chart"}
     assert not [one for one in threading.enumerate() if one.name.startswith("on_delivery")]
 
