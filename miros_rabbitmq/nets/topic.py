@@ -185,9 +185,10 @@ class TopicNetwork:
         self._former: Counter[str] = Counter()
         self._former_drops: Counter[DropReason] = Counter()
         self._transmitted = 0
-        # What handlers of signals transmit while they interrupt a post: it goes after that one, as
-        # it has the later number.
-        self._is_posting = False
+        # Held in the middle of a post, with the lock above: from claiming a number until all
+        # senders have it. Whoever finds it held has interrupted that post, in the handler of a
+        # signal, and leaves to it what is to go after it: the later number must not go first.
+        self._posting = threading.Lock()
         self._interposed: deque[tuple[bytes, str]] = deque()
         self._is_ending = False
         # Whoever may be lossy never waits, and needs no watch.
@@ -437,19 +438,18 @@ class TopicNetwork:
                     draft = self._sealer.seal(self._kind, plain, key)
                     if self._is_ending:
                         continue  # the handler of a signal came in between
-                    if self._is_posting:
+                    if self._posting.locked():
                         self._interposed.append((plain, key))
                         return
-                    self._is_posting = True
                     try:
-                        record = self._sealer.commit(draft)
-                        if record is None:
-                            continue
-                        self._transmitted += 1
-                        to_attend = [one for one in senders if one.enqueue(record)]
-                        break
+                        with self._posting:
+                            record = self._sealer.commit(draft)
+                            if record is None:
+                                continue
+                            self._transmitted += 1
+                            to_attend = [one for one in senders if one.enqueue(record)]
+                            break
                     finally:
-                        self._is_posting = False
                         if self._interposed:
                             self._post_interposed()
             # Wait without the lock, so that nobody waits for the lock; then look again with it.
@@ -465,8 +465,7 @@ class TopicNetwork:
     def _post_interposed(self) -> None:
         """Post what came in between. Called with the lock."""
         while self._interposed:
-            self._is_posting = True
-            try:
+            with self._posting:
                 plain, key = self._interposed.popleft()
                 record = self._sealer.commit(self._sealer.seal(self._kind, plain, key))
                 if record is None:
@@ -475,8 +474,6 @@ class TopicNetwork:
                 for sender in self._posted_to:
                     if sender.enqueue(record):
                         sender.wake()
-            finally:
-                self._is_posting = False
 
     def _wake_all(self) -> None:
         """Have all senders look at what waits, in case a sender ended that was to wake others."""
