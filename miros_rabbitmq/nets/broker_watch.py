@@ -230,6 +230,9 @@ class BrokerWatch:
             text = f"{how} after {now_s - said.since_s:.0f} s{lost}"
             self._say(_KINDS[before], sender, text, dropped, is_over=True)
             return
+        if before is not Condition.KEEPING_UP:
+            # Whoever keeps a list of problems takes this one off. The log has one line for both.
+            self._tell_user(_KINDS[before], sender, f"{after.value} now", is_over=True)
         if after is Condition.BEHIND:
             if before.is_sick:
                 text = f"is no longer left behind, and {left} wait for it{lost}"
@@ -279,6 +282,17 @@ class BrokerWatch:
         is_over: bool = False,
     ) -> None:
         logger.warning("%s: the broker %s", sender.link.name, text)
+        self._tell_user(kind, sender, text, events, is_over=is_over)
+
+    def _tell_user(
+        self,
+        kind: ProblemKind,
+        sender: Sender,
+        text: str,
+        events: int = 0,
+        *,
+        is_over: bool = False,
+    ) -> None:
         self._report(
             DeliveryProblem(
                 kind,
