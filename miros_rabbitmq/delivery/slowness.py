@@ -298,6 +298,8 @@ class Course:
             return False
         if self._waited_ready_s < self._limits.slow_after_s:
             return False
+        if self.silent_s >= _PAUSE_SHARE * self._limits.absent_after_s:
+            return False  # it takes nothing, and will be stalled soon, unless it goes on
         # One that is catching up is not slow any more.
         if not (self.is_sluggish(self.drain) and self.is_sluggish(self._recent_drain)):
             return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import sys
 import threading
 import time
 from collections import Counter, deque
@@ -188,9 +187,10 @@ class TopicNetwork:
         self._transmitted = 0
         # The brokers that were reported as away; in the senders' thread.
         self._away: set[Address] = set()
-        # What handlers of signals transmit while they interrupt a post: it goes after that one, as
-        # it has the later number.
-        self._is_posting = False
+        # Held in the middle of a post, with the lock above: from claiming a number until all
+        # senders have it. Whoever finds it held has interrupted that post, in the handler of a
+        # signal, and leaves to it what is to go after it: the later number must not go first.
+        self._posting = threading.Lock()
         self._interposed: deque[tuple[bytes, str]] = deque()
         self._is_ending = False
         # Whoever may be lossy never waits, and needs no watch.
@@ -462,19 +462,18 @@ class TopicNetwork:
                     draft = self._sealer.seal(self._kind, plain, key)
                     if self._is_ending:
                         continue  # the handler of a signal came in between
-                    if self._is_posting and self._is_within_transmit():
+                    if self._posting.locked():
                         self._interposed.append((plain, key))
                         return
-                    self._is_posting = True
                     try:
-                        record = self._sealer.commit(draft)
-                        if record is None:
-                            continue
-                        self._transmitted += 1
-                        to_attend = [one for one in senders if one.enqueue(record)]
-                        break
+                        with self._posting:
+                            record = self._sealer.commit(draft)
+                            if record is None:
+                                continue
+                            self._transmitted += 1
+                            to_attend = [one for one in senders if one.enqueue(record)]
+                            break
                     finally:
-                        self._is_posting = False
                         if self._interposed:
                             self._post_interposed()
             # Wait without the lock, so that nobody waits for the lock; then look again with it.
@@ -487,23 +486,10 @@ class TopicNetwork:
         if to_attend:
             to_attend[0].attend(to_attend[1:])
 
-    def _is_within_transmit(self) -> bool:
-        """Tell whether a handler of a signal transmits in the middle of another `transmit`.
-
-        `_is_posting` alone does not tell: KeyboardInterrupt may have come right after it was set.
-        """
-        frame = sys._getframe(1).f_back
-        while frame is not None:
-            if frame.f_code is _TRANSMIT and frame.f_locals.get("self") is self:
-                return True
-            frame = frame.f_back
-        return False
-
     def _post_interposed(self) -> None:
         """Post what came in between. Called with the lock."""
         while self._interposed:
-            self._is_posting = True
-            try:
+            with self._posting:
                 plain, key = self._interposed.popleft()
                 record = self._sealer.commit(self._sealer.seal(self._kind, plain, key))
                 if record is None:
@@ -512,8 +498,6 @@ class TopicNetwork:
                 for sender in self._posted_to:
                     if sender.enqueue(record):
                         sender.wake()
-            finally:
-                self._is_posting = False
 
     def _wake_all(self) -> None:
         """Have all senders look at what waits, in case a sender ended that was to wake others."""
@@ -675,8 +659,6 @@ class TopicNetwork:
 
 _SHARE_PATIENCE_S = 0.01
 """How long to wait for threads that post. Each needs a fraction of a millisecond."""
-
-_TRANSMIT = TopicNetwork.transmit.__code__
 
 _CUT_S = 1.0
 """How long a connection may take to end after it is cut: the reactor has others to serve, too."""

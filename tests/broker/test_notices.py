@@ -178,8 +178,8 @@ def test_a_stuck_chart_is_named_at_every_broker(
         stuck.nets.node.mesh.tell_all(tell_trouble(Trouble("stuck", "busy", 30, 1_200)))
         for name in ("near", "far"):
             line = (
-                f"{name}: the chart 'stuck' says that it has been in a handler of the state 'busy' "
-                "for 30 s; 1,200 events wait for it"
+                f"{name}: another node says of 'stuck': it has been in a handler of the state "
+                "'busy' for 30 s; 1,200 events wait for it"
             )
             wait_until(lambda line=line: write_all(1.0) and line in caplog.messages)  # type: ignore[misc]
 

@@ -234,6 +234,12 @@ def test_a_broker_that_confirms_nothing_is_found_stalled(offered: float, sick: B
     assert outcome.brokers["healthy"].dropped == 0
 
 
+@pytest.mark.parametrize("frozen_s", [10.0, 10.15, 10.3, 10.45])
+def test_a_broker_that_freezes_is_found_stalled_and_not_slow_before(frozen_s: float) -> None:
+    outcome = run(healthy(sick=Broker(pausing(1_200, frozen_s, 40.0))), 1_500.0, 30.0)
+    assert outcome.found("sick") == [Condition.BEHIND, Condition.STALLED]
+
+
 def test_the_own_broker_may_be_the_sick_one() -> None:
     brokers = {"own": Broker(steadily(0.0)), "other": Broker(steadily(FAST))}
     outcome = run(brokers, 1_000.0, 30.0)

@@ -174,6 +174,20 @@ def test_a_broker_that_confirms_nothing_is_said_once_and_its_end_too(
     assert len(caplog.messages) == 2
 
 
+def test_each_problem_that_has_begun_ends_also_if_another_follows_it(watched: Watched) -> None:
+    watched.sick.shows = IDLE._replace(posted=5, fill=0.5)
+    watched.watch.wake()
+    wait_until(lambda: (Condition.STALLED, True) in watched.sick.judged)
+    watched.sick.shows = IDLE._replace(posted=5, settled=5, confirmed=5)
+    wait_until(lambda: watched.sick.judged[-1] == (Condition.KEEPING_UP, False))
+    assert [(kind, is_over) for kind, _, is_over in watched.told] == [
+        (ProblemKind.BEHIND, False),
+        (ProblemKind.STALLED, False),
+        (ProblemKind.BEHIND, True),
+        (ProblemKind.STALLED, True),
+    ]
+
+
 @pytest.mark.parametrize(
     ("unsent", "reason"), [(0, "It is frozen, or its disk is"), (9_000, "9,000 bytes have not")]
 )
