@@ -76,6 +76,10 @@ class Timers(deque[Any]):
             )
         return running
 
+    def __bool__(self) -> bool:
+        """Whether any is running. Before Python 3.11 a deque would not ask for the length."""
+        return len(self) > 0
+
     def __repr__(self) -> str:
         # miros prints it when there are too many.
         return f"<Timers of {self._name}: {super().__len__()} noted>"

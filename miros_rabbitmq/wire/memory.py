@@ -9,6 +9,7 @@ their number.
 from __future__ import annotations
 
 import sys
+from collections import deque
 from typing import Any
 
 SMALL_BYTES = 1_024
@@ -76,6 +77,6 @@ def _parts_of(value: Any) -> list[Any]:
         parts = list(vars(value).values())
     except Exception:  # noqa: BLE001  # most objects without attributes of their own
         parts = []
-    if type(value).__module__ == "collections":  # a deque, which only tells the size of its blocks
-        parts.extend(value)
+    if isinstance(value, deque):  # which only tells the size of its blocks
+        parts.extend(deque.__iter__(value))
     return parts
