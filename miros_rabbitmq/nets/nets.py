@@ -280,7 +280,7 @@ class MirosNets:
         return self.node.mesh.flush(timeout)
 
     def wait_for_peers(self, n: int, timeout: float) -> bool:
-        """Wait until ``n`` brokers besides the own one are connected.
+        """Wait until ``n`` brokers besides the own one are connected. Spare addresses count, too.
 
         Args:
             n: how many brokers.

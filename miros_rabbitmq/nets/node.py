@@ -489,7 +489,7 @@ class Node:
 
     def _connected_peers(self) -> int:
         own = {url.address for url in self._members[:1]}
-        return len(self._connected_brokers() - own - self._spares.spare_of.keys())
+        return len(self._connected_brokers() - own)
 
     def _is_ours(self) -> bool:
         """Tell whether this process, and not its parent, has started the networks, if they were."""
