@@ -215,7 +215,7 @@ def test_a_chart_whose_thread_had_ended_is_not_stuck_when_it_is_started_again(
         wait_until(lambda: not chart.thread.is_alive())
         transmit_numbers(sender, 3)
         wait_for_line(caplog, "mortal handles nothing, as its thread has ended in a handler")
-        wait_for_line(caplog, "sender: the chart 'mortal' says that it has taken no events")
+        wait_for_line(caplog, "sender: another node says of 'mortal': it has taken no events")
         chart.stop()
         chart.start_at(listening)
         assert chart.nets.stats().stuck == ()
