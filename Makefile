@@ -16,7 +16,7 @@ setup:  ## virtual environment in .venv, the package in it, RabbitMQ if it is mi
 demo: setup  ## a crossing's traffic lights: three processes, two brokers, one live trace (15 s)
 	@$(BIN)/python examples/crossing/demo.py
 
-test: setup  ## lint, types and all tests; unit tests on every Python; short matrix (8 minutes)
+test: setup  ## lint, types and all tests; unit tests on every Python; short matrix (13 minutes)
 	@tools/test.sh $(SOURCES)
 
 unit: setup  ## the tests that need no RabbitMQ
@@ -35,7 +35,7 @@ faults: setup  ## 100 random faults and their ledger (FAULTS=100 SEED=1), and th
 soak: setup  ## charts that talk for an hour, with faults now and then (MINUTES=60)
 	@$(BIN)/python tools/soak.py --minutes $(or $(MINUTES),60)
 
-bench: setup  ## every figure of docs/performance.rst, 8 minutes (ONLY=round_trip,start: some)
+bench: setup  ## every figure of docs/performance.rst, 10 minutes (ONLY=round_trip,start: some)
 	@$(BIN)/python -m pip -q --disable-pip-version-check install -e '.[bench]'
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY))
 
