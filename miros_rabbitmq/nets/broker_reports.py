@@ -59,6 +59,7 @@ class BrokerReports:
         self._limits = limits
         self._waits = waits
         self._report = report
+        self._network = ""
         self._troubles: dict[Address, _Trouble] = {}
         self._warned_s: dict[Address, float] = {}
         # What had been dropped for each broker when it was last fine.
@@ -69,14 +70,18 @@ class BrokerReports:
         self._dropped[address] = sender.dropped
 
     def forget(self, address: Address) -> None:
-        """Forget a broker that is gone."""
-        self._troubles.pop(address, None)
+        """Forget a broker that was given up, and with it its troubles."""
+        trouble = self._troubles.pop(address, None)
+        for kind in () if trouble is None else trouble.begun:
+            text = f"the broker at {address} was given up"
+            self._report(DeliveryProblem(kind, str(address), text, self._network, is_over=True))
         self._warned_s.pop(address, None)
         self._dropped.pop(address, None)
 
     def tell(self, change: Change, sender: Sender, course: Course, now_s: float) -> None:
         """Say that the condition of a broker has changed."""
         address, before, after = change
+        self._network = sender.traffic.exchange
         trouble = self._troubles.get(address)
         if trouble is None:
             trouble = _Trouble(now_s, self._dropped.get(address, 0), course.confirmed)

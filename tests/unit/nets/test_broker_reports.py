@@ -33,6 +33,9 @@ class Saying:
         self._confirmed = 0
         self._reports = BrokerReports(LIMITS, waits=waits, report=self.problems.append)
 
+    def give_up(self) -> None:
+        self._reports.forget(AT)
+
     def end(self) -> None:
         self._reports.say_rest({AT: self.sender})
 
@@ -143,3 +146,15 @@ def test_what_a_trouble_has_cost_that_does_not_end_is_said_at_the_end_of_all(
     saying.end()
     _, end = lines(caplog)
     assert end == "does not keep up to the end; 1 event was dropped"
+
+
+def test_the_troubles_of_a_broker_that_is_given_up_are_over() -> None:
+    saying = Saying()
+    saying.become(BEHIND, STALLED)
+    saying.give_up()
+    saying.give_up()
+    last = [(one.kind, one.network, one.is_over) for one in saying.problems[2:]]
+    assert last == [
+        (ProblemKind.BEHIND, "miros.mesh", True),
+        (ProblemKind.STALLED, "miros.mesh", True),
+    ]
