@@ -16,7 +16,8 @@ sender is too fast; it drops if that one broker is sick. `Slowness` tells the tw
   a flood is no sickness while the broker takes a thousand events a second; and what takes little is
   fine while nothing waits. Some brokers are no measure for the others: the own one, as no network
   lies between, and spares, which get nothing. A slow broker has recovered when for ``slow_after_s``
-  nothing has waited longer than a fifth of that, and its backlog was less than a quarter full.
+  nothing has waited longer than a fifth of that, and its backlog was less than a quarter full; or
+  when it takes twice what a slow one does, as a flood keeps the backlog of a healthy one full.
 - A broker is **behind** if its oldest event has waited for ``behind_after_s``, or its backlog is a
   quarter full, for longer than a moment. This is an early warning and changes nothing.
 
@@ -110,6 +111,8 @@ _STEADY_SHARE = 0.6
 """A stalled broker has recovered after steady confirms for this share of ``absent_after_s``."""
 _PAUSE_SHARE = 0.4
 """Confirms are steady while no pause takes longer than this share of ``absent_after_s``."""
+_BRISK = 2.0
+"""A slow broker that takes so many times what a slow one does has recovered."""
 _FRESH_SHARE = 0.2
 """Nothing older than this share of ``slow_after_s`` waits for a slow broker that has recovered."""
 _RECENT_SHARE = 0.2
@@ -266,6 +269,14 @@ class Course:
         since_s = self._overflowing_since_ready_s
         return self._oldest_ready_s if since_s is None else self._ready_s - since_s
 
+    @property
+    def _is_brisk(self) -> bool:
+        """It takes so much that it is not slow, even if a flood keeps its backlog full."""
+        limits, drain = self._limits, self.drain
+        return (
+            drain.events >= _BRISK * limits.slow_events or drain.size >= _BRISK * limits.slow_bytes
+        )
+
     def is_sluggish(self, drain: Drain) -> bool:
         """Tell whether a drain is that of a sick broker, if anything waits for it."""
         return drain.events < self._limits.slow_events and drain.size < self._limits.slow_bytes
@@ -284,7 +295,7 @@ class Course:
         elif self.silent_s >= limits.absent_after_s and any(one.is_usable for one in others):
             return Condition.STALLED
         if condition is Condition.SLOW:
-            if not _for(self._fresh_since_s, now_s, limits.slow_after_s):
+            if not (_for(self._fresh_since_s, now_s, limits.slow_after_s) or self._is_brisk):
                 return condition
         elif self._is_slow_beside(others):
             return Condition.SLOW

@@ -274,6 +274,16 @@ def test_a_thin_link_that_flaps_is_found_slow_too() -> None:
     assert all(at_s <= began_s for at_s in outcome.waits)
 
 
+def test_a_slow_broker_that_is_fast_again_recovers_in_the_middle_of_a_flood() -> None:
+    others = {name: Broker(steadily(100_000.0)) for name in ("own", "healthy")}
+    thin = Broker(lambda now_s: 290.0 if now_s < 30.0 else 100_000.0)
+    outcome = run({**others, "thin": thin}, 60_000.0, 60.0)
+    slow_s = outcome.began("thin", Condition.SLOW)
+    (end_s, _) = next(one for one in outcome.conditions["thin"] if one[0] > slow_s)
+    assert 30.0 < end_s < 30.0 + 3 * LIMITS.slow_after_s
+    assert Condition.SLOW not in [one for at_s, one in outcome.conditions["thin"] if at_s > end_s]
+
+
 # The healthy lose nothing.
 
 
