@@ -185,7 +185,7 @@ BEGINS = {
 }
 """What the log says when a condition begins."""
 
-ENDS = ("keeps up again", "is no longer left behind")
+ENDS = ("keeps up again", "takes events again")
 
 
 # Thin links.

@@ -276,7 +276,7 @@ def test_a_thin_link_that_flaps_is_found_slow_too() -> None:
 
 def test_a_slow_broker_that_is_fast_again_recovers_in_the_middle_of_a_flood() -> None:
     others = {name: Broker(steadily(100_000.0)) for name in ("own", "healthy")}
-    thin = Broker(lambda now_s: 290.0 if now_s < 30.0 else 100_000.0)
+    thin = Broker(lambda now_s: 290.0 if now_s < 30.0 else 30_000.0)
     outcome = run({**others, "thin": thin}, 60_000.0, 60.0)
     slow_s = outcome.began("thin", Condition.SLOW)
     (end_s, _) = next(one for one in outcome.conditions["thin"] if one[0] > slow_s)
