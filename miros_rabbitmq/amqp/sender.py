@@ -55,7 +55,6 @@ _RELEARN_S = 60.0
 """For so long, what a broker does not take is given up at once. Then the next message of that kind
 is sent again, which costs a connection: a limit may have been raised, or a right given."""
 
-
 _CAUGHT_UP = 0.25
 """An outbox that is filled less has room again for a while."""
 
@@ -539,7 +538,7 @@ class Sender:
             with self._lock:
                 self._schedule.on_lost()
             self._stop_beating()
-        elif self._publishing is not None:
+        elif self._publishing is not None and self.link.state is SessionState.READY:
             with self._lock:
                 self._schedule.on_ready()
             self._send(everything=True)

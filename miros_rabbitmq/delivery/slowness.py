@@ -116,7 +116,7 @@ _BRISK = 2.0
 _FRESH_SHARE = 0.2
 """Nothing older than this share of ``slow_after_s`` waits for a slow broker that has recovered."""
 _RECENT_SHARE = 0.2
-"""What a broker takes now is reckoned over the last of this share of ``slow_after_s``."""
+"""What a broker takes now is reckoned over this share of ``slow_after_s``."""
 _LONGEST_WINDOWS = 2
 """A drain is reckoned over at most so many times ``slow_after_s``. So a broker that takes twice
 ``slow_events`` may pause for nearly ``slow_after_s`` under a flood."""
@@ -304,13 +304,11 @@ class Course:
 
     def _is_slow_beside(self, others: list[Course]) -> bool:
         look = self._look
-        # One that takes nothing at all is for the rule of silence.
+        # One that takes nothing at all will be stalled soon, unless it goes on.
         if look is None or not look.is_ready or not self._is_steady or not look.is_outstanding:
             return False
         if self._waited_ready_s < self._limits.slow_after_s:
             return False
-        if self.silent_s >= _PAUSE_SHARE * self._limits.absent_after_s:
-            return False  # it takes nothing, and will be stalled soon, unless it goes on
         # One that is catching up is not slow any more.
         if not (self.is_sluggish(self.drain) and self.is_sluggish(self._recent_drain)):
             return False

@@ -418,6 +418,35 @@ def test_what_a_broker_takes_is_learned_from_its_words_and_the_rest_given_up(
     assert [(one.kind, one.events) for one in problems] == [(ProblemKind.REFUSED, 1)] * 2
 
 
+def test_what_is_held_goes_out_when_it_is_held_no_longer_but_not_to_a_broker_that_blocks() -> None:
+    sender = Sender(
+        endpoint_of(URL, None, None),
+        Role("sender"),
+        Traffic(EXCHANGE, joined=True, lossy=True),
+        Reactor("never started"),
+    )
+    heading = Heading("key", b"")
+
+    def post(text: bytes) -> None:
+        if sender.enqueue(Record(heading, text)):
+            sender.attend()
+
+    wire = connect(sender)
+    sender.link.state = SessionState.READY
+    sender.hold(held=True)
+    post(b"a")
+    wire.run()
+    assert wire.bodies == []
+    sender.hold(held=False)
+    assert wire.bodies == [b"a"]
+    sender.hold(held=True)
+    sender.link.state = SessionState.BLOCKED
+    sender.hold(held=False)
+    post(b"b")
+    wire.run()
+    assert wire.bodies == [b"a"]
+
+
 def test_a_look_counts_what_has_left_of_a_message_under_way(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
