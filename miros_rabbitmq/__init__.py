@@ -39,11 +39,11 @@ from .exceptions import (
     VhostNotFound,
 )
 from .limits import Limits
+from .nets.chart_watch import Stuck
 from .nets.nets import MirosNets
 from .nets.settings import DEFAULT_ROUTING_KEY, Settings
 from .nets.stats import DropReason, NetsStats, NetworkStats
 from .nets.tls import tls_from_environment
-from .nets.watch import Stuck
 from .problems import DeliveryProblem, ProblemKind
 from .urls import Address, AmqpUrl
 from .wire.codec import Codec

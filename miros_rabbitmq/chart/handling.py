@@ -36,7 +36,7 @@ class Parts(Protocol):
 
 
 class Handling:
-    """Shows what a chart is doing; any thread may call its methods. See `nets.watch.Busy`.
+    """Shows what a chart is doing; any thread may call its methods. See `nets.chart_watch.Busy`.
 
     Args:
         chart: the chart of miros.

@@ -24,6 +24,7 @@ from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
 from ..wire.keys import Keys
 from . import registry
+from .chart_watch import Busy
 from .large_event import LargeEvent
 from .node import Events, Node
 from .settings import (
@@ -43,7 +44,6 @@ from .settings import (
 from .signal_names import admit_name, check_name
 from .snoops import Snoop, Snoops
 from .stats import DropReason, NetsStats
-from .watch import Busy
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -29,6 +29,7 @@ from ..urls import Address, AmqpUrl
 from ..wire.envelope import MESH, Envelope
 from ..wire.notice import Notice, Trouble, announce_broker, announced_broker, tell_trouble
 from ..worker import Worker
+from .chart_watch import Busy, ChartTrouble, ChartWatch, Stuck
 from .problem_hub import ProblemHub
 from .settings import Settings
 from .snoops import Snoops
@@ -37,7 +38,6 @@ from .stats import DropReason, NetsStats
 from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
-from .watch import Busy, ChartTrouble, Stuck, Watch
 
 logger = logging.getLogger(__name__)
 
@@ -105,7 +105,7 @@ class Node:
         """Tells the user what is reported to it, while the node runs."""
         self._make_locks()
         self.membership = self._make_membership()
-        self.watch = Watch(
+        self.watch = ChartWatch(
             name,
             MESH,
             events.all_busy,

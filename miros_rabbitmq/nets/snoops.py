@@ -20,6 +20,7 @@ from ..exceptions import NetworkStopped, TransmitError
 from ..problems import Report, report_to_nobody
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope
+from .chart_watch import ChartWatch
 from .lines import (
     Palette,
     scribble_line,
@@ -34,7 +35,6 @@ from .stats import DropReason, NetworkStats
 from .teller import Teller, Telling
 from .terminal import SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
-from .watch import Watch
 
 logger = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Snoop:
         self._report = report
         self.sink: Sink
         """Takes the lines of others."""
-        self.watch: Watch | None = None
+        self.watch: ChartWatch | None = None
         """Watches whether the callback takes them."""
         callback = kind.callback
         if callback is None:
@@ -120,7 +120,7 @@ class Snoop:
                 most_bytes=settings.limits.fifo_remote_bytes,
             )
             self.sink = sink
-            self.watch = Watch(name, kind.spec.name, [sink], settings.limits, report=report)
+            self.watch = ChartWatch(name, kind.spec.name, [sink], settings.limits, report=report)
         self._untold = 0
         self._network: TopicNetwork | None = None
         self._spare_of: Mapping[Address, Address] = {}

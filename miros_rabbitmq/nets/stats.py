@@ -10,7 +10,7 @@ from ..amqp.sender import PublisherStats
 from ..delivery.outbox import DropReason as DropReason
 from ..discovery.roster import Peer
 from ..exceptions import RejectReason
-from .watch import Stuck
+from .chart_watch import Stuck
 
 
 @dataclass(frozen=True)

@@ -1,9 +1,9 @@
 """Watches whether a chart, or a callback of the user, takes the events that come for it.
 
 A handler that does not return stops its chart: events wait in the FIFO, then in messages that are
-not acknowledged, then at the broker, which drops the oldest when the queue is full. A `Watch` looks
-about once a second while something waits. It says which handler it is and where its thread is, at
-growing intervals, and says when it has returned. It also says that the queue is nearly full.
+not acknowledged, then at the broker, which drops the oldest when the queue is full. A `ChartWatch`
+looks about once a second while something waits. It says which handler it is and where its thread
+is, at growing intervals, and says when it has returned. It also says that the queue is nearly full.
 
 It has no thread: the receiver of the network looks, in the reactor's thread.
 """
@@ -88,7 +88,7 @@ def _tell_nobody(_: ChartTrouble) -> None:
     """Drop it: the default where nobody wants to know."""
 
 
-class Watch:
+class ChartWatch:
     """Watches what takes the events of one network.
 
     Only the reactor's thread calls `look` and `note_queue`. Any thread may read `stuck`.

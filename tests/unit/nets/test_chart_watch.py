@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from miros_rabbitmq.limits import Limits
-from miros_rabbitmq.nets.watch import ChartTrouble, Watch
+from miros_rabbitmq.nets.chart_watch import ChartTrouble, ChartWatch
 from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
 from miros_rabbitmq.whereabouts import Activity
 
@@ -46,7 +46,7 @@ class Watching:
         self.robot = Robot()
         self.problems: list[DeliveryProblem] = []
         self.troubles: list[ChartTrouble] = []
-        self.watch = Watch(
+        self.watch = ChartWatch(
             "robot",
             "miros.mesh",
             [self.robot, *more],
@@ -190,7 +190,7 @@ def test_chart_and_callback_are_told_apart(caplog: pytest.LogCaptureFixture) -> 
 def test_the_sizes_of_a_small_queue_are_said_in_smaller_units(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    watch = Watch("robot", "miros.mesh", [], Limits(queue_bytes=500_000))
+    watch = ChartWatch("robot", "miros.mesh", [], Limits(queue_bytes=500_000))
     watch.note_queue(40, 10_240.0)
     (line,) = lines(caplog)
     assert "about 400 of at most 488 KiB (40 messages) wait in the queue of robot" in line
