@@ -257,7 +257,7 @@ def test_a_loopback_that_nobody_configured_is_not_announced(
 ) -> None:
     interface = interface_of(name, address, "255.255.255.0")
     assert interface is not None
-    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,), None))
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,)))
     assert started(made(rabbit_host=None)).to_announce == announced
 
 
