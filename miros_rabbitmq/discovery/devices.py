@@ -137,7 +137,7 @@ def _address(field: str) -> IPv4Address:
 def read_routes() -> tuple[Route, ...] | None:
     """Read this machine's routes as they are now; `None` where only netifaces knows some."""
     try:
-        return parse_proc_net_route(PROC_ROUTE.read_text(encoding="ascii", errors="replace"))
+        return parse_proc_net_route(PROC_ROUTE.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
         logger.debug("%s cannot be read: %s", PROC_ROUTE, error)
         return None
@@ -180,6 +180,6 @@ def _read_device(name: str) -> Device:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="ascii", errors="replace").strip()
+        return path.read_text(encoding="utf-8", errors="replace").strip()
     except OSError:  # there is no such device any more, or it is down and has no carrier to tell of
         return ""

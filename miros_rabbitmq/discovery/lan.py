@@ -15,7 +15,9 @@ from ipaddress import AddressValueError, IPv4Address
 from ..exceptions import SettingsError
 from ..urls import parse_address
 from .choice import choose_interface
+from .devices import LinkState
 from .interfaces import Interface, Interfaces, LinkKind, read_interfaces
+from .own_address import Here
 from .sweep import sweep
 
 logger = logging.getLogger(__name__)
@@ -138,6 +140,16 @@ class LocalAreaNetwork:
             SettingsError: there is no interface of the given name.
         """
         return self._choose(read_interfaces())
+
+    def here(self) -> Here:
+        """Tell where this machine is now. Sends nothing.
+
+        Raises:
+            SettingsError: there is no interface of the given name.
+        """
+        interfaces = read_interfaces()
+        up = [one for one in interfaces.all if interfaces.device(one).link is not LinkState.DOWN]
+        return Here(self._choose(interfaces), frozenset(one.address for one in up))
 
     def sweep(self, stop: threading.Event | None = None) -> list[str]:
         """Look again which hosts there are, and return `addresses`.
