@@ -324,7 +324,7 @@ class MirosNets:
     @property
     def this_url(self) -> AmqpUrl:
         """The URL of the own broker."""
-        return self.node.membership.scout.this.url
+        return self.node.membership.own_url
 
     @property
     def other_urls(self) -> list[AmqpUrl]:

@@ -157,7 +157,7 @@ class Node:
                 return
             if self.pid:
                 self._renew()
-            own_url = self.membership.scout.this.url
+            own_url = self.membership.find_own()
             self.pid = os.getpid()
             self._members = [own_url]
             self.problems.open()
@@ -327,6 +327,7 @@ class Node:
                 self._remove_broker,
                 self._connected_brokers,
                 self._reached_brokers,
+                self._move_own,
             ),
             self._peer_callbacks.put if self.settings.on_peers_changed is not None else None,
         )
@@ -468,6 +469,25 @@ class Node:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)
 
+    def _move_own(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        """Reach the own broker at another address, as this machine's has changed."""
+        with self.lifecycle:
+            if self.phase is not Phase.RUNNING:
+                return
+            before = self._members[0]
+        # Without the lock, because another thread has to do it.
+        self._spares.move_own(before.address, url.address)
+        with self.lifecycle:
+            if self.phase is not Phase.RUNNING:
+                return
+            self._members = [url, *(one for one in self._members if one not in (before, url))]
+            networks = (self.mesh, *self.snoops)
+            endings = [network.move_own(url, is_gone=is_gone) for network in networks]
+        for wait_for_end in endings:
+            wait_for_end()
+        self._spares.look_soon()
+        self._notice_change()
+
     def _hold_snoops(self, address: Address, lags: bool) -> None:
         """Leave the way to a broker to events while these have to wait."""
         for snoop in self.snoops:
@@ -555,6 +575,7 @@ class _Follower:
     removed: Callable[[AmqpUrl], int]
     connected: Callable[[], set[Address]]
     reached: Callable[[], set[Address]]
+    own_moved: Callable[..., None]
 
 
 def search_of(settings: Settings) -> Search:

@@ -212,6 +212,11 @@ class Snoop:
         if self._network is not None:
             self._network.add_broker(url)
 
+    def move_own(self, url: AmqpUrl, *, is_gone: bool) -> Callable[[], object]:
+        """Reach the own broker at another address; see `TopicNetwork.move_own`."""
+        network = self._network
+        return (lambda: None) if network is None else network.move_own(url, is_gone=is_gone)
+
     def remove_broker(self, address: Address) -> None:
         """Stop sending to a broker."""
         if self._network is not None:
