@@ -15,6 +15,7 @@ from typing import NamedTuple
 import netifaces
 
 from ..exceptions import SettingsError
+from ..resources import naming_shortage, require_descriptors, shortage
 
 logger = logging.getLogger(__name__)
 
@@ -86,12 +87,23 @@ def choose_interface(
 
 
 def read_interfaces() -> Interfaces:
-    """Read this machine's IPv4 interfaces as they are now. Sends nothing. From any thread."""
+    """Read this machine's IPv4 interfaces as they are now. Sends nothing. From any thread.
+
+    Raises:
+        OutOfResources: there are no file descriptors to ask the operating system with.
+    """
+    with naming_shortage():
+        return _read_interfaces()
+
+
+def _read_interfaces() -> Interfaces:
     found = []
     for name in netifaces.interfaces():
         try:
             families = netifaces.ifaddresses(name)
         except (ValueError, OSError) as error:  # it was removed between the two calls
+            if shortage(error) is not None:
+                raise
             logger.debug("interface %s cannot be read: %s", name, error)
             continue
         for entry in families.get(netifaces.AF_INET, []):
@@ -101,6 +113,9 @@ def read_interfaces() -> Interfaces:
                 found.append(interface)
     default = netifaces.gateways().get("default")
     gateway = default.get(netifaces.AF_INET) if isinstance(default, dict) else None
+    if gateway is None:
+        # netifaces says that there is none, too, if it lacks the descriptors to ask.
+        require_descriptors(2)
     return Interfaces(tuple(found), str(gateway[1]) if gateway else None)
 
 
