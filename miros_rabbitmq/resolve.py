@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import encodings.idna  # noqa: F401 - getaddrinfo imports it, which takes a file descriptor
 import errno
 import ipaddress
 import logging
@@ -23,7 +24,9 @@ import threading
 from collections.abc import Callable
 from typing import NamedTuple
 
+from .exceptions import OutOfResources
 from .process import Stage, disown_in_child
+from .resources import require_descriptors, start_thread
 from .urls import Address
 
 logger = logging.getLogger(__name__)
@@ -124,21 +127,22 @@ class Resolver:
 
     def _start(self, host: str) -> None:
         try:
-            threading.Thread(
-                target=self._run,
-                args=(host,),
-                name=f"miros-rabbitmq-resolve-{host}",
-                daemon=True,
-            ).start()
-        except (RuntimeError, MemoryError) as error:  # no thread, or no memory for one
-            reason = f"no thread can be started to look up a name: {error}"
-            self._answer(host, OSError(errno.EAGAIN, reason))
+            start_thread(
+                threading.Thread(
+                    target=self._run,
+                    args=(host,),
+                    name=f"miros-rabbitmq-resolve-{host}",
+                    daemon=True,
+                )
+            )
+        except OutOfResources as error:
+            self._answer(host, error)
 
     def _run(self, host: str) -> None:
         try:
             self._answer(host, _ask_system(host))
         except OSError as error:
-            self._answer(host, error)
+            self._answer(host, _true_reason(error))
         except UnicodeError as error:  # such as a label of more than 63 characters
             self._answer(host, socket.gaierror(socket.EAI_NONAME, f"no host name: {error}"))
         except Exception as error:
@@ -164,6 +168,15 @@ def _family_of(host: str) -> socket.AddressFamily | None:
     except ValueError:
         return None
     return socket.AF_INET6 if version == 6 else socket.AF_INET
+
+
+def _true_reason(error: OSError) -> OSError:
+    """The reason why a name is not found: there may be no descriptor to ask anybody with."""
+    try:
+        require_descriptors(1)
+    except OSError as short:
+        return short
+    return error
 
 
 def _ask_system(host: str) -> list[tuple[socket.AddressFamily, str]]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..exceptions import SettingsError
+from ..resources import shortage
 from ..urls import Address, parse_address
 
 logger = logging.getLogger(__name__)
@@ -75,19 +76,26 @@ class HostsFile:
 
         Returns:
             whether `hosts` has changed.
+
+        Raises:
+            OutOfResources: it cannot be read now; the hosts stay.
         """
         try:
             status = self.path.stat()
-        except OSError:  # there is no such file
+        except OSError as error:  # there is no such file
+            if (short := shortage(error)) is not None:
+                raise short from error
             self._stamp = None
             return self._take(())
         stamp = _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         try:
-            return self._take(parse_hosts(_text_of(self.path.read_bytes()), self._port))
+            hosts = parse_hosts(_text_of(self.path.read_bytes()), self._port)
         except (OSError, HostsFileError) as error:
+            if (short := shortage(error)) is not None:
+                raise short from error  # and the next time the file is read again
+            self._stamp = stamp
             logger.warning(
                 "the hosts file %s cannot be used, %s; correct it; until then %s",
                 self.path,
@@ -97,6 +105,8 @@ class HostsFile:
                 else "it adds no hosts",
             )
             return False
+        self._stamp = stamp
+        return self._take(hosts)
 
     def _take(self, hosts: tuple[Address, ...]) -> bool:
         if hosts == self._hosts:
