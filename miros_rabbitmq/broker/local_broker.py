@@ -13,7 +13,6 @@ the port at which the node takes commands.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 import secrets
 import signal
@@ -21,12 +20,14 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 
 from ..exceptions import LocalBrokerError, SettingsError
+from ..host_names import ip_of
 from ..process import Stage, disown_in_child, end_with_program, stay
-from ..urls import Address, AmqpUrl, amqp_url
+from ..urls import Address, AmqpUrl, amqp_url, redact
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port
 
@@ -88,10 +89,10 @@ class LocalBroker:
         name: str | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError as error:
-            raise SettingsError(f"host is an IPv4 address of this machine, not {host!r}") from error
+        if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
+            raise SettingsError(
+                f"host is an IPv4 address of this machine, not {redact(str(host))!r}"
+            )
         if port is not None and not 0 < port < 65536:
             raise SettingsError(f"port is None or 1 to 65535, not {port!r}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):

@@ -18,12 +18,13 @@ from pathlib import Path
 from typing import Protocol
 
 from ..exceptions import SettingsError
+from ..host_names import is_loopback
 from ..urls import Address, AmqpUrl, parse_address
 from .hosts_file import HOSTS_FILE_NAME, HostsFile
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
-from .roster import Peer, PeersChanged, PeerSource, Roster, is_loopback
+from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
 
