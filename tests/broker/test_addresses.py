@@ -85,7 +85,7 @@ def test_a_scout_and_charts_take_ipv6_addresses_by_argument_and_by_hosts_file(
 ) -> None:
     port = broker_b.port if "ffff" in text else sixth.address.port
     address = Address("127.0.0.3" if "ffff" in text else "::1", port)
-    arguments = {"rabbit_host": broker_a.host, "rabbit_port": broker_a.port}
+    arguments: Any = {"rabbit_host": broker_a.host, "rabbit_port": broker_a.port}
     scout = RabbitScout(
         broker_a.user, broker_a.password, addresses=[text.format(port)], **arguments
     )
