@@ -13,7 +13,6 @@ the port at which the node takes commands.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import re
 import secrets
@@ -22,13 +21,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 
 from ..exceptions import LocalBrokerError, SettingsError
+from ..host_names import ip_of, is_loopback
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..resources import naming_shortage
-from ..urls import Address, AmqpUrl, amqp_url
+from ..urls import Address, AmqpUrl, amqp_url, redact
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port
 
@@ -93,10 +94,10 @@ class LocalBroker:
         name: str | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError as error:
-            raise SettingsError(f"host is an IPv4 address of this machine, not {host!r}") from error
+        if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
+            raise SettingsError(
+                f"host is an IPv4 address of this machine, not {redact(str(host))!r}"
+            )
         if port is not None and not 0 < port < 65536:
             raise SettingsError(f"port is None or 1 to 65535, not {port!r}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -361,7 +362,7 @@ class LocalBroker:
 
     def _warn_if_exposed(self) -> None:
         """Say it if the node is not only for programs of this machine."""
-        if not ipaddress.IPv4Address(self.host).is_loopback:
+        if not is_loopback(self.host):
             logger.warning(
                 "the private RabbitMQ node %s listens on %s, where other machines may reach it; "
                 "an address of 127.0.0.0/8 would keep it to this machine",

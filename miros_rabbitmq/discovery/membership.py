@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Protocol
 
 from ..exceptions import OutOfResources, SettingsError
+from ..host_names import is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
 from .hosts_file import HOSTS_FILE_NAME, HostsFile
@@ -25,7 +26,7 @@ from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
 from .own_address import OwnAddress
-from .roster import Peer, PeersChanged, PeerSource, Roster, is_loopback
+from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
 
