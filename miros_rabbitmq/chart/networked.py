@@ -42,11 +42,13 @@ from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
 from . import overrides
+from .decoration import Decoration
 from .deferred import DeferredEvents
 from .fifo import ChartFifo
 from .handling import Handling
 from .life import ChartLife
 from .timers import Timers
+from .unstarted import Unstarted
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -61,6 +63,7 @@ class RtcTeller:
     def __init__(self, nets: MirosNets) -> None:
         self._nets = nets
         self._last_transition: Any = None
+        self._decoration = Decoration()
 
     def tell(self, hsm: SnoopedHsm) -> None:
         """Tell the snoops of the latest run. Called in the thread that ran it."""
@@ -68,6 +71,8 @@ class RtcTeller:
         transition = hsm.full.trace[-1] if hsm.full.trace else None
         is_new = transition is not self._last_transition
         self._last_transition = transition
+        if snoops.trace.enabled or snoops.spy.enabled:
+            self._decoration.look(hsm)
         if not hsm.instrumented:
             return
         if snoops.trace.enabled and is_new and _has_date(transition):
@@ -90,6 +95,7 @@ class ChartParts:
     life: ChartLife
     teller: RtcTeller
     timers: Timers
+    unstarted: Unstarted
     kept: Mapping[str, object]
     """The attributes of the chart that must stay what they are, by name."""
 
@@ -218,6 +224,7 @@ class NetworkedChart:
             ChartLife(name, may_run, lambda: fifo.append(stop), 2 * limits.stop_timeout_s),
             RtcTeller(nets),
             self.posted_events_queue,
+            Unstarted(name),
             overrides.kept_by(self),
         )
 
@@ -269,6 +276,7 @@ class NetworkedChart:
                 or a name that the chart needs was set to something else.
         """
         parts = self._miros_rabbitmq
+        parts.unstarted.note_start()
         with parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
