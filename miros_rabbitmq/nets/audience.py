@@ -5,7 +5,7 @@ put them into no queue. A broker tells that by returning a message, but not at t
 broker if the chart's own queue gets them: there, the charts tell each other what they listen to
 (see `neighbours`).
 
-Pure; the clock is handed in.
+The clock is handed in.
 """
 
 from __future__ import annotations

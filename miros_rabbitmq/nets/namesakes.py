@@ -2,7 +2,7 @@
 
 Nothing breaks by that, but nobody can tell their lines, warnings and problems apart.
 
-Pure; the clock is handed in.
+The clock is handed in.
 """
 
 from __future__ import annotations
