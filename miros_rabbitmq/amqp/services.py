@@ -10,6 +10,7 @@ attempt that is not a daemon, and has no time-out.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import sys
@@ -277,6 +278,14 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                     answer = fcntl.ioctl(fd, _UNSENT, bytes(4))
                     unsent += int.from_bytes(answer, sys.byteorder)
         return unsent
+
+    @property
+    def local_host(self) -> str:
+        """The IP address at which the connection begins here; empty if it is not known."""
+        for fd in self._lane_loop.descriptors:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+                return str(copy.getsockname()[0])
+        return ""
 
     def abort(self) -> None:
         """Give the attempt or the connection up, at once and without the broker's consent.

@@ -159,6 +159,11 @@ class Notices:
         for sender in self._posts.senders.values():
             sender.link.call_soon(partial(self._send, sender, notice, LISTENER_KEY))
 
+    def announce_again(self) -> None:
+        """Tell all brokers that are connected what the owner has to tell. From any thread."""
+        for sender in self._posts.senders.values():
+            sender.link.call_soon(partial(self._tell, sender))
+
     # In the senders' reactor.
 
     def on_connected(self, sender: Sender) -> None:

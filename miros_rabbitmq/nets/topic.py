@@ -163,6 +163,8 @@ class TopicNetwork:
         self._reactors = reactors
         self._hooks = hooks
         self._taker: EnvelopeTaker | None = None
+        # The own broker, once there is a receiver.
+        self._own: Address | None = None
         self._notices: Notices | None = None
         if spec.has_notices:
             self._notices = Notices(
@@ -281,6 +283,7 @@ class TopicNetwork:
 
     def start_receiver(self, url: AmqpUrl) -> Receiver:
         """Begin to consume at the node's own broker."""
+        self._own = url.address
         spec, notices, hooks = self.spec, self._notices, self._hooks
         further_keys = (LISTENER_KEY,) if notices is not None else ()
         admission = Admission(
@@ -327,7 +330,7 @@ class TopicNetwork:
             if url.address in self._senders:
                 return
             spec = self.spec
-            is_own = self.receiver is not None and self.receiver.address == url.address
+            is_own = self._own == url.address
             traffic = Traffic(
                 spec.name,
                 joined=True,
@@ -373,10 +376,15 @@ class TopicNetwork:
             self._redirection.remove(address)
             self._posted_to = self._redirection.posted_to(self._senders)
         sender.stop()
+        return self._retire(sender, "given up")
+
+    def _retire(self, sender: Sender, why: str) -> int:
+        """Wait for the end of a sender that was asked to stop, and keep its counters."""
+        address = sender.address
         sender.link.wait_for_end()
         if address in self._away:
             self._away.discard(address)
-            self._report_away(sender, "given up", is_over=True)
+            self._report_away(sender, why, is_over=True)
         self._wake_all()
         last = sender.stats()
         left = last.waiting + last.unconfirmed
@@ -399,6 +407,45 @@ class TopicNetwork:
                 )
             )
         return left
+
+    def move_own(self, url: AmqpUrl, *, is_gone: bool) -> Callable[[], object]:
+        """Reach the own broker at another address from now on.
+
+        The receiver keeps its queue, and what waits for the broker moves, in order. Does not wait.
+
+        Args:
+            url: the broker's.
+            is_gone: this machine has lost the former address, so that connections which begin or
+                end there carry nothing any more.
+
+        Returns:
+            what waits, within seconds, until the sender to the former address has ended; to be
+            called without a lock.
+        """
+        before, receiver = self._own, self.receiver
+        if before is None or receiver is None or before == url.address:
+            return _nothing
+        self._own = url.address
+        receiver.move(url, is_gone=is_gone)
+        self.add_broker(url)
+        with self._order:
+            former = self._senders.get(before)
+            if former is not None:
+                self._redirection.replace(before, url.address, self._senders, self._transmitted)
+                self._senders = {at: one for at, one in self._senders.items() if at != before}
+                self._redirection.remove(before)
+                self._posted_to = self._redirection.posted_to(self._senders)
+            if self._notices is not None and url.address in self._senders:
+                self._notices.own_sender(self._senders[url.address])
+        if is_gone:
+            for sender in self._senders.values():
+                sender.link.leave_host(before.host)
+        if self._notices is not None:
+            self._notices.announce_again()
+        if former is None:
+            return _nothing
+        former.stop(0.0 if is_gone else None)
+        return lambda: self._retire(former, f"it is at {url.address} now")
 
     def share(self, spare_of: Mapping[Address, Address]) -> bool:
         """Post to some brokers only, and move what waits for the others.
@@ -567,7 +614,7 @@ class TopicNetwork:
 
     def _no_measure(self) -> set[Address]:
         """The brokers that say nothing of how fast others could be: the own one, and spares."""
-        own = set() if self.receiver is None else {self.receiver.address}
+        own = set() if self._own is None else {self._own}
         return own | set(self._redirection.spare_of)
 
     def hold(self, address: Address, *, held: bool) -> None:

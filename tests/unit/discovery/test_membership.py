@@ -35,6 +35,7 @@ class Node:
         self.members: list[Address] = []
         self.urls: list[AmqpUrl] = []
         self.stalled: set[Address] = set()
+        self.own: list[tuple[Address, bool]] = []
 
     def added(self, url: AmqpUrl) -> None:
         self.members.append(url.address)
@@ -49,6 +50,9 @@ class Node:
 
     def reached(self) -> Collection[Address]:
         return self.stalled
+
+    def own_moved(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        self.own.append((url.address, is_gone))
 
 
 class Probes:
@@ -257,7 +261,7 @@ def test_a_loopback_that_nobody_configured_is_not_announced(
 ) -> None:
     interface = interface_of(name, address, "255.255.255.0")
     assert interface is not None
-    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,), None))
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,)))
     assert started(made(rabbit_host=None)).to_announce == announced
 
 
