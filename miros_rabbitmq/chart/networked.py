@@ -45,6 +45,7 @@ from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
 from . import overrides
+from .decoration import Decoration
 from .deferred import DeferredEvents
 from .fifo import ChartFifo
 from .handling import Handling
@@ -52,6 +53,7 @@ from .life import ChartLife
 from .supervisor import Supervisor
 from .threads import start_threads
 from .timers import Timers
+from .unstarted import Unstarted
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -66,6 +68,7 @@ class RtcTeller:
     def __init__(self, nets: MirosNets) -> None:
         self._nets = nets
         self._last_transition: Any = None
+        self._decoration = Decoration()
 
     def tell(self, hsm: SnoopedHsm) -> None:
         """Tell the snoops of the latest run. Called in the thread that ran it."""
@@ -73,6 +76,8 @@ class RtcTeller:
         transition = hsm.full.trace[-1] if hsm.full.trace else None
         is_new = transition is not self._last_transition
         self._last_transition = transition
+        if snoops.trace.enabled or snoops.spy.enabled:
+            self._decoration.look(hsm)
         if not hsm.instrumented:
             return
         if snoops.trace.enabled and is_new and _has_date(transition):
@@ -96,6 +101,7 @@ class ChartParts:
     teller: RtcTeller
     timers: Timers
     handling: Handling
+    unstarted: Unstarted
     kept: Mapping[str, object]
     """The attributes of the chart that must stay what they are, by name."""
 
@@ -267,6 +273,7 @@ class NetworkedChart:
             RtcTeller(nets),
             self.posted_events_queue,
             handling,
+            Unstarted(name),
             overrides.kept_by(self),
         )
 
@@ -319,6 +326,7 @@ class NetworkedChart:
             OutOfResources: no file descriptor, thread or memory is left; see `MirosNets.start`.
         """
         parts = self._miros_rabbitmq
+        parts.unstarted.note_start()
         with parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
