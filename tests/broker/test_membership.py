@@ -86,9 +86,9 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
         finally:
             fragile.restart()
         wait_until(lambda: changes[-1] == PeersChanged(added=(gone,)), 10)
-        assert chart.nets.wait_for_peers(1, scaled(5))
+        assert chart.nets.wait_for_peers(1, scaled(20))
         chart.transmit(Event(signal="NUMBER", payload=7))
-        assert chart.nets.flush(scaled(5))
+        assert chart.nets.flush(scaled(20))
         mesh = chart.nets.stats().mesh
     assert mesh.confirmed == 7 + 2, "7 and 1 by the own broker, 1 by the other"
     assert mesh.dropped[DropReason.FORGOTTEN] == 7
@@ -120,7 +120,7 @@ def test_running_publishers_are_not_disturbed_by_further_rounds(
             sent += 1
             time.sleep(0.001)
         heard.wait_for(sent)
-        assert one.nets.flush(scaled(5))
+        assert one.nets.flush(scaled(20))
         after = {at: id(publisher) for at, publisher in one.nets.node.mesh.senders.items()}
         stats = one.nets.stats().mesh
     assert before == after
@@ -137,7 +137,7 @@ def test_a_node_that_announces_its_broker_is_found_and_the_announcement_is_no_ev
         "speaker", **arguments_for(broker_b, broker_a, key=KEY)
     )
     with running(listener), running(speaker, peers=1):
-        assert listener.nets.wait_for_peers(1, scaled(5))
+        assert listener.nets.wait_for_peers(1, scaled(20))
         assert sources(listener)[broker_b.address] is PeerSource.HEARD
         assert sources(speaker)[broker_a.address] is PeerSource.NAMED
         listener.transmit(Event(signal="HELLO"))
@@ -145,7 +145,7 @@ def test_a_node_that_announces_its_broker_is_found_and_the_announcement_is_no_ev
         speaker.transmit(Event(signal="HELLO"))
         heard_by_listener.wait_for(1)
         for chart in (listener, speaker):
-            assert chart.nets.flush(scaled(5))
+            assert chart.nets.flush(scaled(20))
             mesh = chart.nets.stats().mesh
             assert (mesh.transmitted, mesh.received, mesh.gaps, mesh.duplicates) == (1, 1, 0, 0)
             assert mesh.confirmed == mesh.sent == 2
@@ -161,7 +161,7 @@ def test_a_node_that_starts_to_listen_later_hears_it_at_the_next_announcement(
     )
     listener, _ = make_active_object("listener", **arguments_for(broker_a, key=KEY))
     with running(speaker, peers=1), running(listener):
-        assert listener.nets.wait_for_peers(1, scaled(5))
+        assert listener.nets.wait_for_peers(1, scaled(20))
 
 
 @pytest.mark.parametrize("why", ["not wanted", "another key"])
@@ -176,7 +176,7 @@ def test_an_announced_broker_is_ignored_if_unwanted_or_of_another_key(
     witness, _ = make_active_object("witness", **arguments_for(broker_a, key=key))
     with running(listener, witness), running(speaker, peers=1):
         # The witness has accepted the announcement, so the listener has had the same message.
-        assert witness.nets.wait_for_peers(1, scaled(5))
+        assert witness.nets.wait_for_peers(1, scaled(20))
         wait_until(lambda: listener.nets.stats().mesh.rejected or why == "not wanted")
         assert list(sources(listener)) == [broker_a.address]
     assert heard.heard == []
@@ -189,7 +189,7 @@ def test_the_hosts_file_adds_to_addresses_and_is_read_when_it_changes(
     chart, _ = make_active_object("chart", **arguments_for(broker_a, key=KEY))
     with running(chart):
         hosts.write_text(json.dumps({"hosts": [str(broker_b.address)]}))
-        assert chart.nets.wait_for_peers(1, scaled(5))
+        assert chart.nets.wait_for_peers(1, scaled(20))
         assert sources(chart)[broker_b.address] is PeerSource.HOSTS_FILE
         hosts.write_text('{"hosts": [\n oops]}')
         wait_until(lambda: "line 2, column 2" in caplog.text)

@@ -257,7 +257,7 @@ def test_threads_that_wait_for_room_number_what_they_post_without_a_gap() -> Non
 
     wait_until(all_were_sent)
     for thread in threads:
-        thread.join(scaled(5))
+        thread.join(scaled(20))
     sent = opened(wire)
     assert [number for _, number, _ in sent] == list(range(1, 10))
     assert {value for _, _, value in sent} == {"the first", *range(8)}
@@ -278,7 +278,7 @@ def test_a_stop_ends_the_wait_for_room() -> None:
     sender = sender_of(publisher)
     sender.link.is_stopping = True  # as in `stop`, if it had been started
     sender.on_state()
-    thread.join(scaled(5))
+    thread.join(scaled(20))
     assert ended
 
 
@@ -310,7 +310,7 @@ def test_a_flush_waits_for_a_first_attempt_that_is_under_way(
     thread.start()
     wire = connected(publisher)
     wire.confirm()
-    thread.join(scaled(5))
+    thread.join(scaled(20))
     assert flushed == [True]
 
 

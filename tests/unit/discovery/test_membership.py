@@ -129,7 +129,7 @@ def made(node: Node) -> Iterator[Making]:
 
 def started(membership: Membership) -> Membership:
     membership.start()
-    assert membership.wait_for_first_round(scaled(5))
+    assert membership.wait_for_first_round(scaled(20))
     return membership
 
 
@@ -158,7 +158,7 @@ def test_a_host_that_leaves_the_hosts_file_is_taken_from_the_node(
     started(made(on_change=changes.append))
     assert node.members == [ONE]
     hosts_file.write_text('{"hosts": []}')
-    wait_until(lambda: len(changes) == 2, scaled(5), "the second change")
+    wait_until(lambda: len(changes) == 2, 20, "the second change")
     assert node.members == []
     assert changes == [PeersChanged(added=(ONE,)), PeersChanged(removed=(ONE,))]
     assert f"gave up the broker at {ONE}, and 7 events" in caplog.text
@@ -222,7 +222,7 @@ def test_what_the_callback_raises_is_logged_and_stops_nothing(
     membership = started(made(addresses=(ONE.host,), on_change=fail))
     assert "a mistake of the user's" in caplog.text
     membership.hear(TWO)
-    wait_until(lambda: node.members == [ONE, TWO], scaled(5), "the second member")
+    wait_until(lambda: node.members == [ONE, TWO], 20, "the second member")
 
 
 @pytest.mark.usefixtures("probes")
@@ -242,7 +242,7 @@ def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
 def test_a_broker_that_is_announced_is_probed_and_joins(made: Making, node: Node) -> None:
     membership = started(made())
     membership.hear(ONE)
-    wait_until(lambda: node.members == [ONE], scaled(5), "the member")
+    wait_until(lambda: node.members == [ONE], 20, "the member")
     (peer,) = membership.peers()[1:]
     assert (peer.address, peer.source) == (ONE, PeerSource.HEARD)
 
@@ -256,7 +256,7 @@ def test_announced_brokers_beyond_the_limit_are_not_probed(
     membership.hear(ONE)
     membership.hear(TWO)
     assert f"ignored the announced broker {TWO}" in caplog.text
-    wait_until(lambda: ONE in probes.asked, scaled(5), "the probe")
+    wait_until(lambda: ONE in probes.asked, 20, "the probe")
     assert TWO not in probes.asked
 
 
