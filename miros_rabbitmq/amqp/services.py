@@ -320,7 +320,6 @@ class _NameLookUp(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # 
     ) -> None:
         self._on_done: Callable[[Any], object] | None = on_done
         self._loop = loop
-        self._address = address
         self._timer: Timer | None = loop.call_later(timeout_s, lambda: self._give_up(timeout_s))
         self._look_up: LookUp | None = None
         self._look_up = look_up(
@@ -340,9 +339,8 @@ class _NameLookUp(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # 
         if isinstance(found, OSError):
             on_done(found)
         else:
-            port = self._address.port
             stream = socket.SOCK_STREAM, socket.IPPROTO_TCP
-            on_done([(one.family, *stream, "", (one.ip, port)) for one in found])
+            on_done([(one.family, *stream, "", one.socket_address) for one in found])
 
     def cancel(self) -> bool:
         """Do not call back; returns whether this came in time."""

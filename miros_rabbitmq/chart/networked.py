@@ -40,6 +40,7 @@ from ..nets.settings import (
     taken,
     without_older_spellings,
 )
+from ..resources import naming_shortage
 from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
@@ -50,6 +51,7 @@ from .fifo import ChartFifo
 from .handling import Handling
 from .life import ChartLife
 from .supervisor import Supervisor
+from .threads import start_threads
 from .timers import Timers
 from .unstarted import Unstarted
 
@@ -178,6 +180,7 @@ class NetworkedChart:
         queue: Any
         defer_queue: Any
         full: Any
+        fabric: Any
         instrumented: bool
         spied_on: bool
         trace_tuple_to_formatted_string: Callable[[Any], str]
@@ -320,6 +323,7 @@ class NetworkedChart:
             MirosApiException: a start or stop by another thread has not ended within twice
                 ``limits.stop_timeout_s``; the chart's own thread, which is ending, has called this;
                 or a name that the chart needs was set to something else.
+            OutOfResources: no file descriptor, thread or memory is left; see `MirosNets.start`.
         """
         parts = self._miros_rabbitmq
         parts.unstarted.note_start()
@@ -339,6 +343,14 @@ class NetworkedChart:
                 raise
             if parts.life.must_end:
                 _stop(self)  # ends what was made in between, such as timers
+
+    def _ActiveObject__start(self) -> None:  # noqa: N802 - so Python calls miros's ``__start``
+        start_threads(self.fabric, super()._ActiveObject__start)  # type: ignore[misc]  # of miros's
+
+    def _ActiveObject__post_event(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: N802
+        # For a post with a period, miros starts a thread.
+        with naming_shortage():
+            return super()._ActiveObject__post_event(*arguments, **keywords)  # type: ignore[misc]
 
     def run_event(self, task_event: Any, fabric_task_event: Any, queue: Any) -> None:
         """Run the chart, as miros does; its thread calls this and nothing else."""

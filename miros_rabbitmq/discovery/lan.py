@@ -101,7 +101,7 @@ class LocalAreaNetwork:
         rabbit_host: str | None = None,
     ) -> None:
         if isinstance(addresses, str):
-            raise SettingsError(f"addresses must be a list of hosts, not the text {addresses!r}")
+            raise SettingsError("addresses must be a list of hosts: put even one into [ ]")
         self.this = ThisHost(self._this_address)
         self.other = OtherHosts(self.this, lambda: self.addresses)
         self._named = None if addresses is None else tuple(dict.fromkeys(addresses))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from ..amqp.consumer import envelope_stats
 from ..amqp.envelopes import Admission, EnvelopeTaker
 from ..amqp.health import Reporting
-from ..amqp.link import Role
+from ..amqp.link import Link, Role
 from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
 from ..amqp.reactor import Reactor
@@ -672,11 +672,14 @@ class TopicNetwork:
         if self.receiver is not None:
             self.receiver.link.stop()
 
-    def stop(self, timeout: float | None = None) -> None:
-        """Stop every connection, all at the same time, and wait until they have ended.
+    def begin_stop(self, timeout: float | None = None) -> list[Link]:
+        """Stop every connection, all at the same time; returns at once. `stop` does this too.
 
         Args:
             timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
+
+        Returns:
+            the links, which then end.
         """
         if self._broker_watch is not None:
             self._broker_watch.stop()
@@ -685,6 +688,15 @@ class TopicNetwork:
             links.append(self.receiver.link)
         for link in links:
             link.stop(timeout)
+        return links
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop every connection, and wait until all have ended.
+
+        Args:
+            timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
+        """
+        links = self.begin_stop(timeout)
         # A connection that is cut ends a moment later, unless its reactor is stuck.
         limit_s = self._settings.limits.stop_timeout_s if timeout is None else timeout
         deadline_s = time.monotonic() + limit_s + _CUT_S

@@ -13,10 +13,11 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from ..exceptions import SettingsError
+from ..host_names import ip_of
 from ..urls import Address, parse_address
 from .message import EPOCH_BYTES
 
@@ -106,13 +107,17 @@ def announced_broker(notice: Notice) -> Address | None:
         address = parse_address(notice.body.decode())
     except (SettingsError, UnicodeDecodeError):
         return None
-    if not address.host.isprintable():
-        return None
-    try:
-        ip = IPv4Address(address.host)
-    except AddressValueError:
+    ip = ip_of(address.host)
+    if ip is None:
         return address
-    return None if ip.is_unspecified or ip.is_multicast or ip.is_reserved else address
+    if ip.version == 6 and ip.is_link_local:
+        return None  # its interface is one of the sender's machine
+    return None if ip.is_unspecified or ip.is_multicast or _is_reserved(ip) else address
+
+
+def _is_reserved(ip: IPv4Address | IPv6Address) -> bool:
+    # Of IPv6, Python counts more as reserved: also the loopback address, and NAT64.
+    return ip.version == 4 and ip.is_reserved
 
 
 def tell_numbers(numbers: Iterable[tuple[str, int]]) -> Notice:

@@ -350,7 +350,9 @@ def hosts_file(data: bytes) -> None:
     """A hosts file is read, or refused with a line and a column."""
     try:
         with guarded():
-            parse_hosts(_text_of(data), 5672)
+            mistakes = parse_hosts(_text_of(data), 5672).mistakes
+        if any(min(error.line, error.column) < 1 for error in mistakes):
+            raise Found("an error at no place")
     except HostsFileError as error:
         if error.line < 1 or error.column < 1:
             raise Found("an error at no place") from error
