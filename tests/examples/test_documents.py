@@ -245,3 +245,18 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     top = (ROOT / "README.rst").read_text(encoding="utf-8").partition("\nThree lines\n")[0]
     assert "make demo" in top
     assert "make test" in top
+
+
+def test_every_page_that_installs_the_package_does_so_from_a_checkout_into_an_environment() -> None:
+    """On PyPI, the name alone brings another package; and Debian's Python refuses pip."""
+    pages = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *(ROOT / "docs").glob("*.rst")]
+    installing = []
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"pip3? .*miros-rabbitmq(?!>=1)", text), page
+        if "pip install" in text:
+            installing.append(page.name)
+            before = text[: text.index("    pip install .\n")]
+            assert before.endswith("    python3 -m venv .venv\n    . .venv/bin/activate\n"), page
+            assert "``miros-rabbitmq>=1``" in text, page
+    assert sorted(installing) == ["README.rst", "quick_start.rst"]
