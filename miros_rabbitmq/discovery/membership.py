@@ -38,6 +38,9 @@ _LOOK_SHARE = 0.005
 """The look at the machine's addresses takes at most this share of a processor: a fraction of a
 millisecond for few interfaces, and some 50 ms for fifty, as a machine with many containers has."""
 
+_LOOK_MAX_S = 10.0
+"""But there is a look after so many seconds."""
+
 
 class Follower(Protocol):
     """A node that publishes to the members, and follows when one joins or leaves."""
@@ -280,16 +283,17 @@ class Membership:
 
     def _follow_own(self, roster: Roster) -> bool:
         """Notice that this machine's address has changed; tells whether it has."""
-        own, began_s = self._own, time.monotonic()
-        if own is None or began_s < self._look_again_s or self._is_over(roster):
+        own, now_s = self._own, time.monotonic()
+        if own is None or now_s < self._look_again_s or self._is_over(roster):
             return False
+        used_s = time.thread_time()
         try:
             here = self.lan.here()
         except SettingsError as error:
             self._complain(error)
             return False
-        now_s = time.monotonic()
-        self._look_again_s = now_s + (now_s - began_s) / _LOOK_SHARE
+        used_s = time.thread_time() - used_s
+        self._look_again_s = now_s + min(used_s / _LOOK_SHARE, _LOOK_MAX_S)
         before, is_gone = own.address, own.is_gone(here)
         if not own.look(here):
             return False

@@ -41,8 +41,9 @@ class OwnAddress:
         return self._interface.address
 
     def is_gone(self, here: Here) -> bool:
-        """Whether the machine has the address no more."""
-        return self.address not in here.addresses
+        """Whether the machine has the address no more. It always has a loopback."""
+        is_alone = self._interface.kind is LinkKind.LOOPBACK
+        return not is_alone and self.address not in here.addresses
 
     def look(self, here: Here) -> bool:
         """Look again.

@@ -402,7 +402,13 @@ class TopicNetwork:
         with self._order:
             former = self._senders.get(before)
             if former is not None:
-                self._redirection.replace(before, url.address, self._senders, self._transmitted)
+                self._redirection.replace(
+                    before,
+                    url.address,
+                    self._senders,
+                    self._transmitted,
+                    is_reached=self._senders[url.address].is_connected,
+                )
                 self._senders = {at: one for at, one in self._senders.items() if at != before}
                 self._redirection.remove(before)
                 self._posted_to = self._redirection.posted_to(self._senders)
