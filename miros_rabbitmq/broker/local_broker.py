@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
+import logging
 import re
 import secrets
 import signal
@@ -29,6 +30,8 @@ from ..process import Stage, disown_in_child, end_with_program, stay
 from ..urls import Address, AmqpUrl, amqp_url
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port
+
+logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 """How long a boot may take: about 4 s on two free cores, many times that on a busy CI machine."""
@@ -62,8 +65,9 @@ class LocalBroker:
     and cannot end it. When the owning process ends, even by SIGKILL, the node ends too.
 
     Args:
-        host: the IPv4 address that the node listens on. It is an address of this machine: of
-            127.0.0.0/8, or of a network namespace.
+        host: the IPv4 address of this machine that the node listens on. If it is not one of
+            127.0.0.0/8, other machines may reach the node and only the passwords of its users
+            protect it; ``start()`` logs a warning that says so.
         port: the node's AMQP port; ``start()`` chooses a free one if it is None.
         user: the name of the node's user, who may do everything in every virtual host.
         password: the user's password; random if it is None.
@@ -178,6 +182,7 @@ class LocalBroker:
                         self._port = free_port(self.host)
                     outcome = self._boot(files, process, deadline)
                     if outcome is Boot.READY:
+                        self._warn_if_exposed()
                         return
                     is_port_taken = outcome is Boot.ENDED and "eaddrinuse" in files.log_tail()
                     if not is_port_taken or attempts_left == 0:
@@ -347,6 +352,16 @@ class LocalBroker:
         )
         files.has_booted |= outcome is Boot.READY
         return outcome
+
+    def _warn_if_exposed(self) -> None:
+        """Say it if the node is not only for programs of this machine."""
+        if not ipaddress.IPv4Address(self.host).is_loopback:
+            logger.warning(
+                "the private RabbitMQ node %s listens on %s, where other machines may reach it; "
+                "an address of 127.0.0.0/8 would keep it to this machine",
+                self.name,
+                self.address,
+            )
 
     def _boot_error(self, outcome: Boot, files: NodeFiles, timeout: float) -> LocalBrokerError:
         """The error that says why the node does not run."""

@@ -22,6 +22,7 @@ from ..discovery.membership import Membership
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
+from ..failures import call
 from ..logs import write_all
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
@@ -30,6 +31,7 @@ from ..wire.envelope import MESH, Envelope
 from ..wire.notice import Notice, Trouble, announce_broker, announced_broker, tell_trouble
 from ..worker import Worker
 from .chart_watch import Busy, ChartTrouble, ChartWatch, Stuck
+from .failing import Failures
 from .problem_hub import ProblemHub
 from .settings import Settings
 from .snoops import Snoops
@@ -85,13 +87,15 @@ class Node:
         name: the name of the chart.
         settings: the settings of the node.
         events: takes the events from the network.
+        failures: judges what callbacks raise.
     """
 
-    def __init__(self, name: str, settings: Settings, events: Events) -> None:
+    def __init__(self, name: str, settings: Settings, events: Events, failures: Failures) -> None:
         self.name = name
         self.settings = settings
         self.phase = Phase.STOPPED
         self.events = events
+        self._failures = failures
         self.pid = 0
         self._members: list[AmqpUrl] = []
         self._final: NetsStats | None = None
@@ -101,7 +105,9 @@ class Node:
         self._peer_callbacks: Worker[PeersChanged] = Worker(
             f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
         )
-        self.problems = ProblemHub(name, settings.on_delivery_problem)
+        self.problems = ProblemHub(
+            name, settings.on_delivery_problem, failures.of_callback("on_delivery_problem")
+        )
         """Tells the user what is reported to it, while the node runs."""
         self._make_locks()
         self.membership = self._make_membership()
@@ -177,7 +183,9 @@ class Node:
         if link.is_stopping or not self.is_running or mesh is not self.mesh:
             if mesh is self.mesh:
                 self.stop()  # another thread has called `stop_receiving`, but not `stop` yet
-            raise NetworkStopped(f"{self.name} was stopped while it started")
+            failure = self._failures.fatal
+            why = "" if failure is None else f", as a callback raised {type(failure).__name__}"
+            raise NetworkStopped(f"{self.name} was stopped while it started{why}") from failure
         if not link.is_connected:
             logger.warning(
                 "%s runs without its broker at %s, and goes on trying to connect: %s",
@@ -356,7 +364,13 @@ class Node:
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
         snoops = Snoops(
-            settings, self.name, self._reactors, self.terminal, self._teller, self.problems.report
+            settings,
+            self.name,
+            self._reactors,
+            self.terminal,
+            self._teller,
+            self._failures,
+            self.problems.report,
         )
 
         def share(spare_of: Mapping[Address, Address]) -> bool:
@@ -501,11 +515,9 @@ class Node:
             )
         callback = self.settings.on_peers_changed
         assert callback is not None
+        on_raise = self._failures.of_callback("on_peers_changed")
         while changes:
-            try:
-                callback(changes.popleft())
-            except BaseException:  # even SystemExit must not end this thread
-                logger.exception("%s: on_peers_changed raised", self.name)
+            call(callback, changes.popleft(), on_raise)
 
     def _connected_peers(self) -> int:
         own = {url.address for url in self._members[:1]}
