@@ -7,6 +7,7 @@ for `scout` to find out.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -121,7 +122,8 @@ class LocalAreaNetwork:
     def addresses(self) -> list[str]:
         """The addresses that were given; or else this machine's, and those of the hosts found.
 
-        The first use sweeps, unless addresses were given.
+        This machine's is that of now, and the others are those of the last sweep. The first use
+        sweeps, unless addresses were given.
         """
         if self._named is not None:
             return list(self._named)
@@ -130,6 +132,10 @@ class LocalAreaNetwork:
             with self._sweeping:
                 # Another thread may have swept while this one waited for the lock.
                 found = self._found if self._found is not None else self._sweep(None)
+        if self._rabbit_host is None:
+            with contextlib.suppress(SettingsError):  # the named interface is not there any more
+                this = self._this_address()
+                return [this, *(address for address in found[1:] if address != this)]
         return list(found)
 
     @property

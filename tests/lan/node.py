@@ -154,7 +154,7 @@ class Commands:
             "publishers": sorted(stats.mesh.brokers),
         }
 
-    def wait_for_own(self, address: str, timeout: float = 20) -> float:
+    def wait_for_own(self, address: str, timeout: float = 30) -> float:
         """Wait until the own broker is there, and events are taken from it."""
         began = time.monotonic()
 

@@ -28,8 +28,10 @@ ANY = "0.0.0.0"  # noqa: S104  # of a network namespace of this test
 
 PREFIX = 24
 
-LIMITS = {"heartbeat_s": 2, "stop_timeout_s": 1.0}
-"""A broker lets go of a connection that carries nothing within three heartbeats."""
+LIMITS = {"stop_timeout_s": 1.0}
+
+LET_GO_S = 12.0
+"""A broker lets go of a connection that carries nothing within three heartbeats of 4 s."""
 
 NOTICED_S = 8.0
 """Two looks at the addresses, a round of the search, and the end of the former connection."""
@@ -139,9 +141,7 @@ def test_an_address_that_changes_takes_the_own_broker_along(
     here.do("transmit", "MEANWHILE", 50)
     street.add(street.here, 11)
     for node in (here, beside):
-        assert node.do("wait_for_own", street.at(11)) < scaled(
-            NOTICED_S + 3 * LIMITS["heartbeat_s"]
-        )
+        assert node.do("wait_for_own", street.at(11)) < scaled(NOTICED_S + LET_GO_S)
     # The same broker: what waited there in between has not been lost, nor come twice.
     own = here.do("own")
     assert own["queue"] == queue
@@ -262,14 +262,14 @@ def test_a_second_address_of_this_machine_is_the_own_broker_and_each_event_goes_
     """Named by the user, and announced by a chart that has chosen the other address."""
     street.add(street.here, 12)
     here = start_node(street.here, "here", rabbit_host=street.lan.address(10), addresses=[])
+    here.started()
     beside = start_node(
         street.here,
         "beside",
         rabbit_host=street.lan.address(12),
         addresses=[street.lan.address(10)],
     )
-    for node in (here, beside):
-        node.started()
+    beside.started()
     here.do("wait_for_spares", {street.at(12): street.at(10)})
     beside.do("wait_for_spares", {street.at(10): street.at(12)})
     here.do("transmit", "ONCE", 100)
@@ -345,5 +345,7 @@ def test_an_address_that_is_named_as_a_peer_and_becomes_the_own_one_is_one_broke
         assert node.do("wait_for_heard", "AFTER", 5) == list(range(5))
     for node in (here, beside):
         assert node.do("wait_for_heard", "TO_ALL", 5) == list(range(5))
-        stats = node.do("stats")
-        assert (stats["gaps"], stats["duplicates"]) == (0, 0)
+        # The events from before waited for the named address, too: they may come again, to be
+        # discarded, if it was connected before it was known to be the own one.
+        assert node.do("stats")["gaps"] == 0
+    assert beside.do("wait_for_heard", "BEFORE", 5) == list(range(5))
