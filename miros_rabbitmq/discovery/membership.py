@@ -133,6 +133,7 @@ class Membership:
         self._reported: dict[Address, ProbeOutcome] = {}
         self._complaint = ""
         self._look_again_s = 0.0
+        self._said_of_own = ""
 
     def find_own(self) -> AmqpUrl:
         """Look where this node's own broker is, for the next `start`. Asks nobody.
@@ -294,19 +295,24 @@ class Membership:
             return False
         used_s = time.thread_time() - used_s
         self._look_again_s = now_s + min(used_s / _LOOK_SHARE, _LOOK_MAX_S)
-        before, is_gone = own.address, own.is_gone(here)
-        if not own.look(here):
+        interface = own.look(here)
+        if interface is None:
             return False
-        self._own_url = url = self._search.url(Address(own.address, self._search.port))
+        before, is_gone = own.address, own.is_gone(here)
+        now = f"the address of this machine is now {interface.address} ({interface.name})"
+        url = self._search.url(Address(interface.address, self._search.port))
+        if not is_gone and not self.scout.has_broker(url.address, self._stop):
+            # It may not have started yet, or not listen there.
+            text = f"{now}, but no broker answers there: the one at {before} is still used"
+            is_news, self._said_of_own = self._said_of_own != text, text
+            if is_news and not self._is_over(roster):
+                logger.warning("%s: %s", self._name, text)
+            return is_news
+        own.use(interface)
+        self._own_url, self._said_of_own = url, ""
         with self._changed:
             roster.move_own(url.address, now_s)
-        logger.warning(
-            "%s: the address of this machine is now %s (%s), and was %s: its broker is used there",
-            self._name,
-            own.address,
-            here.interface.name,
-            before,
-        )
+        logger.warning("%s: %s, and was %s: its broker is used there", self._name, now, before)
         self._follower.own_moved(url, is_gone=is_gone)
         return True
 

@@ -12,6 +12,7 @@ import logging
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -111,11 +112,34 @@ class Commands:
         self._chart = chart
         self._record = record
         self._changes = changes
+        self._quiet = threading.Event()
+        self._talked = 0
 
     def transmit(self, signal: str, count: int) -> int:
         for number in range(count):
             self._chart.transmit(Event(signal=signal, payload=number))
         return count
+
+    def begin_to_talk(self, signal: str) -> None:
+        """Transmit an event each 5 ms, until told to be quiet."""
+        self._quiet.clear()
+
+        def talk() -> None:
+            while not self._quiet.wait(0.005):
+                self.transmit_next(signal)
+
+        self._talker = threading.Thread(target=talk)
+        self._talker.start()
+
+    def transmit_next(self, signal: str) -> None:
+        self._chart.transmit(Event(signal=signal, payload=self._talked))
+        self._talked += 1
+
+    def be_quiet(self) -> int:
+        """Returns the number of events transmitted."""
+        self._quiet.set()
+        self._talker.join()
+        return self._talked
 
     def wait_for_heard(self, signal: str, count: int) -> list[Any]:
         wait_until(lambda: len(self._record.payloads(signal)) >= count, 10)

@@ -339,6 +339,20 @@ def test_an_address_that_comes_after_the_start_is_announced(
     assert node.own == [(OWN, False)]
 
 
+def test_an_address_at_which_no_broker_answers_is_not_used_while_the_former_one_is_there(
+    made: Making, node: Node, probes: Probes, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    membership = started(made(rabbit_host=None))
+    probes.outcomes[OWN] = ProbeOutcome.REFUSED
+    place.be_at(OWN.host)
+    wait_until(lambda: probes.asked.count(OWN) > 3, scaled(5))
+    assert node.own == []
+    assert membership.own_url.address == Address("127.0.0.1")
+    assert caplog.text.count("no broker answers there: the one at 127.0.0.1 is still used") == 1
+    probes.outcomes[OWN] = ProbeOutcome.ACCESS_REFUSED
+    wait_until(lambda: node.own == [(OWN, False)], scaled(5))
+
+
 @pytest.mark.usefixtures("probes")
 def test_a_configured_broker_stays_where_it_is(made: Making, node: Node, place: Place) -> None:
     place.be_at(OWN.host)

@@ -37,9 +37,13 @@ def here(*interfaces: Interface) -> Here:
 def test_a_change_is_followed_after_as_many_looks(before: Here, now: Here, looks: int) -> None:
     own = OwnAddress(before)
     assert not own.look(before)
-    answers = [own.look(now) for _ in range(4)]
-    assert answers == [number == looks for number in range(1, 5)]
-    assert own.address == now.interface.address
+    answers = [own.look(now) for _ in range(3)]
+    new = now.interface
+    assert answers == ([new] * 3 if looks == 1 else [None, new, new])
+    assert own.address == before.interface.address
+    own.use(new)
+    assert own.look(now) is None
+    assert own.address == new.address
 
 
 def test_an_interface_that_is_back_at_the_next_look_changes_nothing() -> None:
