@@ -209,6 +209,16 @@ class RabbitScout:
         with self._probing:
             return self._probe(candidates, unasked, stop)
 
+    def has_broker(self, address: Address, stop: threading.Event | None = None) -> bool:
+        """Tell whether a program listens at an address. Leaves the `report` as it is.
+
+        Args:
+            address: whom to probe.
+            stop: ends that early when it is set.
+        """
+        (row,) = probe_all([address], self._login, tls=self._tls, limits=self._limits, stop=stop)
+        return not row.outcome.nothing_there
+
     def _probe(
         self,
         candidates: Sequence[Address] | None = None,
