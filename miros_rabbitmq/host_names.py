@@ -21,6 +21,20 @@ LONGEST_NAME = 253
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
 _PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_LOOPBACK_NAMES = frozenset(
+    {
+        "localhost",
+        "localhost.localdomain",
+        "localhost4",
+        "localhost4.localdomain4",
+        "localhost6",
+        "localhost6.localdomain6",
+        "ip6-localhost",
+        "ip6-loopback",
+    }
+)
+"""What the hosts files of Debian and Fedora call this machine."""
+
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}")
 
 
@@ -80,7 +94,7 @@ def is_loopback(host: str) -> bool:
     if ip is not None:
         return ip.is_loopback
     host = host.lower()
-    return host == "localhost" or host.endswith(".localhost")  # RFC 6761, 6.3
+    return host in _LOOPBACK_NAMES or host.endswith(".localhost")  # RFC 6761, 6.3
 
 
 def _check(mark: str) -> None:
