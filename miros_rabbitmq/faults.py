@@ -14,6 +14,7 @@ from .exceptions import (
     BrokerError,
     BrokerUnreachable,
     ClosedByBroker,
+    OutOfResources,
     QueueTaken,
     UnknownHost,
     VhostNotFound,
@@ -52,6 +53,13 @@ def no_answer(address: Address, detail: str) -> BrokerUnreachable:
         "firewall is in the way",
         str(address),
     )
+
+
+def starved(address: Address, short: OutOfResources) -> BrokerUnreachable:
+    """This process lacks what it needs for a connection; the shortage is the ``__cause__``."""
+    fault = BrokerUnreachable(f"no usable connection to {address}: {short}", str(address))
+    fault.__cause__ = short
+    return fault
 
 
 def connection_broken(address: Address) -> BrokerUnreachable:

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import encodings.idna  # noqa: F401 - getaddrinfo imports it, which takes a file descriptor
 import errno
 import logging
 import socket
@@ -23,8 +24,10 @@ from collections.abc import Callable
 from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from .exceptions import OutOfResources
 from .host_names import ip_of
 from .process import Stage, disown_in_child
+from .resources import require_descriptors, start_thread
 from .urls import Address
 
 logger = logging.getLogger(__name__)
@@ -134,21 +137,22 @@ class Resolver:
 
     def _start(self, host: str) -> None:
         try:
-            threading.Thread(
-                target=self._run,
-                args=(host,),
-                name=f"miros-rabbitmq-resolve-{host}",
-                daemon=True,
-            ).start()
-        except (RuntimeError, MemoryError) as error:  # no thread, or no memory for one
-            reason = f"no thread can be started to look up a name: {error}"
-            self._answer(host, OSError(errno.EAGAIN, reason))
+            start_thread(
+                threading.Thread(
+                    target=self._run,
+                    args=(host,),
+                    name=f"miros-rabbitmq-resolve-{host}",
+                    daemon=True,
+                )
+            )
+        except OutOfResources as error:
+            self._answer(host, error)
 
     def _run(self, host: str) -> None:
         try:
             self._answer(host, _ask_system(host))
         except OSError as error:
-            self._answer(host, error)
+            self._answer(host, _true_reason(error))
         except UnicodeError as error:  # such as a label of more than 63 characters
             self._answer(host, socket.gaierror(socket.EAI_NONAME, f"no host name: {error}"))
         except Exception as error:
@@ -177,6 +181,15 @@ def _literal(ip: IPv4Address | IPv6Address) -> Found:
     except OSError:
         return OSError(errno.ENODEV, f"there is no interface {zone}")
     return [(socket.AF_INET6, text, scope)]
+
+
+def _true_reason(error: OSError) -> OSError:
+    """The reason why a name is not found: there may be no descriptor to ask anybody with."""
+    try:
+        require_descriptors(1)
+    except OSError as short:
+        return short
+    return error
 
 
 def _ask_system(host: str) -> list[tuple[socket.AddressFamily, str, int]]:

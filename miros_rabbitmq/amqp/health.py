@@ -10,9 +10,10 @@ import logging
 import random
 from typing import NamedTuple
 
-from ..exceptions import BrokerError, QueueTaken
+from ..exceptions import BrokerError, OutOfResources, QueueTaken
 from ..limits import Limits
 from ..logs import RelayedLogger
+from ..resources import news
 
 logger = RelayedLogger(__name__)
 
@@ -207,6 +208,7 @@ class Outages:
         self._reporting = reporting
         self._was_connected = False
         self._is_reported = False
+        self._is_starved = False
         self._said = ""
 
     def fail(self, fault: BrokerError) -> None:
@@ -215,6 +217,11 @@ class Outages:
         # That somebody has the queue is news, whatever the outage began with.
         is_news = isinstance(fault, QueueTaken) and text != self._said
         level = self._level if is_news or not self._is_reported else logging.DEBUG
+        short = fault.__cause__
+        if isinstance(short, OutOfResources) and not self._is_starved:
+            # Nobody else reports what this process lacks, whichever of its connections it is.
+            level = news.level(short)
+            self._is_starved = True
         logger.log(level, "%s: %s; trying again", self._name, text)
         self._is_reported = True
         self._said = text
@@ -229,7 +236,7 @@ class Outages:
             logger.log(self._level, "%s: connected again as %s", self._name, details)
         else:
             logger.info("%s: connected as %s", self._name, details)
-        self._is_reported = False
+        self._is_reported = self._is_starved = False
         self._said = ""
         self._was_connected = True
 

@@ -31,6 +31,7 @@ from ..exceptions import (
     VhostNotFound,
 )
 from ..logs import RelayedLogger
+from ..resources import shortage
 from ..urls import AmqpUrl
 from .attempts import Attempts
 from .health import WARNINGS, Health, Reporting, look_interval_s
@@ -176,7 +177,7 @@ class Link:
         Raises:
             MirosApiException: the link has not ended in this time, or it is the reactor's own
                 thread that calls.
-            RuntimeError: no thread can be started.
+            OutOfResources: no thread can be started.
         """
         with self._changed:
             if self._is_ending:
@@ -603,21 +604,25 @@ class Link:
 
     def _on_error(self, error: BaseException) -> None:
         """Give up this connection after an exception in a callback, a timer or a handler."""
-        if isinstance(error, (OSError, MemoryError)) and self.state is SessionState.CONNECTING:
+        short = shortage(error)
+        if short is not None:
             # No descriptor, no memory or no thread: treat it like any other failed attempt.
+            self._abandon(faults.starved(self.address, short))
+            return
+        if isinstance(error, OSError) and self.state is SessionState.CONNECTING:
             self._abandon(f"{type(error).__name__}: {error}")
             return
         logger.error("%s: unexpected error; connecting again", self.name, exc_info=error)
         self._abandon("an unexpected error, see the log")
 
-    def _abandon(self, why: str) -> None:
+    def _abandon(self, why: str | BrokerError) -> None:
         """Give up the connection, in whatever state pika is."""
         self._drop_connection()
         if self.is_stopping:
             if self.state is not SessionState.STOPPED:
                 self._finish()
         elif self.state not in (SessionState.WAITING, SessionState.REFUSED):
-            self._lose(faults.no_answer(self.address, why))
+            self._lose(faults.no_answer(self.address, why) if isinstance(why, str) else why)
         elif self._retry_timer is None:
             self._retry_later(self.endpoint.limits.reconnect_max_s)
 

@@ -19,6 +19,7 @@ import pika.exceptions
 from .. import faults
 from ..exceptions import BrokerError, SettingsError
 from ..limits import Limits
+from ..resources import shortage
 from ..urls import AmqpUrl, amqp_url
 
 _CLOSED = (pika.exceptions.ConnectionClosedByBroker, pika.exceptions.ChannelClosedByBroker)
@@ -65,6 +66,9 @@ def translate(
     address = url.address
     user, vhost = parameters.credentials.username, parameters.virtual_host
     for link in _chain(error):
+        short = shortage(link)
+        if short is not None:
+            return faults.starved(address, short)
         text = str(link)
         if isinstance(link, _CLOSED):
             return faults.closed_by_broker(address, link.reply_code, link.reply_text, user, vhost)

@@ -28,6 +28,7 @@ from types import TracebackType
 from ..exceptions import LocalBrokerError, SettingsError
 from ..host_names import ip_of, is_loopback
 from ..process import Stage, disown_in_child, end_with_program, stay
+from ..resources import naming_shortage
 from ..urls import Address, AmqpUrl, amqp_url, redact
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port
@@ -158,6 +159,7 @@ class LocalBroker:
         """The AMQP URL of a virtual host, for the node's user."""
         return amqp_url(self.user, self.password, self.address, vhost)
 
+    @naming_shortage(forks=True)
     def start(self, timeout: float = START_TIMEOUT_S) -> None:
         """Start the node, and wait until clients can log in. Does nothing if it runs already.
 
@@ -170,14 +172,16 @@ class LocalBroker:
             LocalBrokerError: RabbitMQ is not installed (the message says what to install); the
                 node does not start (the message has the end of its log); or another thread has
                 called ``stop()`` or ``kill()`` meanwhile.
+            OutOfResources: this process has no file descriptor or memory left, or may start no
+                further process.
         """
         with self._lock:
             if self.is_running:
                 return
             deadline = time.monotonic() + timeout
             is_new = self._files is None or self._process is None
-            files, process = self._make_folder()
             try:
+                files, process = self._make_folder()
                 for attempts_left in reversed(range(_PORT_ATTEMPTS)):
                     if self._wanted_port is None and not files.has_booted:
                         self._port = free_port(self.host)
@@ -191,8 +195,8 @@ class LocalBroker:
             except BaseException:
                 if is_new:
                     self._end(grace=0)
-                else:
-                    process.shut_down(grace=0)
+                elif self._process is not None:
+                    self._process.shut_down(grace=0)
                 raise
 
     def stop(self) -> None:
@@ -245,6 +249,7 @@ class LocalBroker:
         with self._lock:
             self._require_running().signal(signal.SIGCONT)
 
+    @naming_shortage(forks=True)
     def ctl(self, *args: str, timeout: float = CTL_TIMEOUT_S) -> str:
         """Run ``rabbitmqctl`` on this node, as in ``broker.ctl("list_queues", "name")``.
 
@@ -258,6 +263,7 @@ class LocalBroker:
         Raises:
             LocalBrokerError: the node is not running, or the command failed; the message has what
                 the command wrote to its standard error.
+            OutOfResources: this process cannot run it; see `start`.
         """
         self._require_running()
         files = self._own_files()

@@ -40,16 +40,20 @@ from ..nets.settings import (
     taken,
     without_older_spellings,
 )
+from ..resources import naming_shortage
 from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
 from . import overrides
+from .decoration import Decoration
 from .deferred import DeferredEvents
 from .fifo import ChartFifo
 from .handling import Handling
 from .life import ChartLife
 from .supervisor import Supervisor
+from .threads import start_threads
 from .timers import Timers
+from .unstarted import Unstarted
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -64,6 +68,7 @@ class RtcTeller:
     def __init__(self, nets: MirosNets) -> None:
         self._nets = nets
         self._last_transition: Any = None
+        self._decoration = Decoration()
 
     def tell(self, hsm: SnoopedHsm) -> None:
         """Tell the snoops of the latest run. Called in the thread that ran it."""
@@ -71,6 +76,8 @@ class RtcTeller:
         transition = hsm.full.trace[-1] if hsm.full.trace else None
         is_new = transition is not self._last_transition
         self._last_transition = transition
+        if snoops.trace.enabled or snoops.spy.enabled:
+            self._decoration.look(hsm)
         if not hsm.instrumented:
             return
         if snoops.trace.enabled and is_new and _has_date(transition):
@@ -94,6 +101,7 @@ class ChartParts:
     teller: RtcTeller
     timers: Timers
     handling: Handling
+    unstarted: Unstarted
     kept: Mapping[str, object]
     """The attributes of the chart that must stay what they are, by name."""
 
@@ -172,6 +180,7 @@ class NetworkedChart:
         queue: Any
         defer_queue: Any
         full: Any
+        fabric: Any
         instrumented: bool
         spied_on: bool
         trace_tuple_to_formatted_string: Callable[[Any], str]
@@ -264,6 +273,7 @@ class NetworkedChart:
             RtcTeller(nets),
             self.posted_events_queue,
             handling,
+            Unstarted(name),
             overrides.kept_by(self),
         )
 
@@ -313,8 +323,10 @@ class NetworkedChart:
             MirosApiException: a start or stop by another thread has not ended within twice
                 ``limits.stop_timeout_s``; the chart's own thread, which is ending, has called this;
                 or a name that the chart needs was set to something else.
+            OutOfResources: no file descriptor, thread or memory is left; see `MirosNets.start`.
         """
         parts = self._miros_rabbitmq
+        parts.unstarted.note_start()
         with parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
@@ -331,6 +343,14 @@ class NetworkedChart:
                 raise
             if parts.life.must_end:
                 _stop(self)  # ends what was made in between, such as timers
+
+    def _ActiveObject__start(self) -> None:  # noqa: N802 - so Python calls miros's ``__start``
+        start_threads(self.fabric, super()._ActiveObject__start)  # type: ignore[misc]  # of miros's
+
+    def _ActiveObject__post_event(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: N802
+        # For a post with a period, miros starts a thread.
+        with naming_shortage():
+            return super()._ActiveObject__post_event(*arguments, **keywords)  # type: ignore[misc]
 
     def run_event(self, task_event: Any, fabric_task_event: Any, queue: Any) -> None:
         """Run the chart, as miros does; its thread calls this and nothing else."""

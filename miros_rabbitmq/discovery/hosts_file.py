@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..exceptions import SettingsError
+from ..resources import shortage
 from ..urls import Address, parse_address
 
 logger = logging.getLogger(__name__)
@@ -88,21 +89,29 @@ class HostsFile:
 
         Returns:
             whether `hosts` has changed.
+
+        Raises:
+            OutOfResources: it cannot be read now; the hosts stay.
         """
         try:
             status = self.path.stat()
-        except OSError:  # there is no such file
+        except OSError as error:  # there is no such file
+            if (short := shortage(error)) is not None:
+                raise short from error
             self._stamp = None
             return self._take(())
         stamp = _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         try:
             named = parse_hosts(_text_of(self.path.read_bytes()), self._port)
         except (OSError, HostsFileError) as error:
+            if (short := shortage(error)) is not None:
+                raise short from error  # and the next time the file is read again
+            self._stamp = stamp
             self._warn("cannot be used", str(error), self._hosts)
             return False
+        self._stamp = stamp
         if not named.mistakes:
             return self._take(named.hosts)
         # One of the former hosts may be the one that cannot be read now.

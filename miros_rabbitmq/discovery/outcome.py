@@ -9,10 +9,10 @@ from __future__ import annotations
 import enum
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from .. import faults
-from ..exceptions import BrokerError, SettingsError
+from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..urls import DEFAULT_PORT, Address, parse_address, redact
 
 MAX_DETAIL_LENGTH = 120
@@ -34,6 +34,7 @@ class ProbeOutcome(enum.Enum):
     CLOSED = "closed by the broker"
     DUPLICATE = "the same broker"
     FAILED = "failed here"
+    STARVED = "out of resources here"
 
     @property
     def transient(self) -> bool:
@@ -52,6 +53,7 @@ _NOTHING_THERE = frozenset(
         ProbeOutcome.TIMED_OUT,
         ProbeOutcome.UNREACHABLE,
         ProbeOutcome.UNKNOWN_HOST,
+        ProbeOutcome.STARVED,
     }
 )
 
@@ -63,6 +65,7 @@ _TRANSIENT = frozenset(
         ProbeOutcome.UNKNOWN_HOST,
         ProbeOutcome.CLOSED,
         ProbeOutcome.FAILED,
+        ProbeOutcome.STARVED,
     }
 )
 
@@ -79,6 +82,7 @@ class ProbeResult:
         user: the user whom the broker was asked to accept.
         vhost: the virtual host that the broker was asked to open.
         ip: the IPv4 or IPv6 address to which the host's name resolved; empty if it did not.
+        short: what this process lacked, if the outcome is `ProbeOutcome.STARVED`.
     """
 
     address: Address
@@ -88,6 +92,7 @@ class ProbeResult:
     user: str = ""
     vhost: str = "/"
     ip: str = ""
+    short: OutOfResources | None = field(default=None, compare=False, repr=False)
 
     @property
     def connected(self) -> bool:
@@ -102,6 +107,8 @@ class ProbeResult:
         outcome, address, detail = self.outcome, self.address, self.detail or self.outcome.value
         if outcome in (ProbeOutcome.CONNECTED, ProbeOutcome.DUPLICATE):
             return None
+        if self.short is not None:
+            return faults.starved(address, self.short)
         if outcome is ProbeOutcome.UNKNOWN_HOST:
             return faults.unknown_host(address, detail)
         if outcome is ProbeOutcome.REFUSED:

@@ -21,7 +21,9 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ..exceptions import OutOfResources
 from ..resolve import resolve
+from ..resources import naming_shortage, require_descriptors, shortage, start_thread
 from ..urls import Address, AmqpUrl
 from .handshake import ProbeEnded, shake_hands
 from .outcome import ProbeOutcome, ProbeResult, printable
@@ -48,6 +50,9 @@ STOP_LOOK_S = 0.05
 
 PARALLELISM = 256
 """How many connections are made at once: enough for all hosts of a /24."""
+
+_LOOP_DESCRIPTORS = 3
+"""What an event loop takes: its selector, and the two ends of what wakes it."""
 
 _REFUSED = frozenset({errno.ECONNREFUSED, 10061})  # the second is Windows's WSAECONNREFUSED
 _TIMED_OUT = frozenset({errno.ETIMEDOUT, 10060})
@@ -93,6 +98,10 @@ def probe_all(
         limits: how long a probe may take, and how many may run at once.
         stop: ends the round within a tenth of a second when it is set. Probes that had not ended
             have `ProbeOutcome.FAILED`.
+
+    Raises:
+        OutOfResources: there is no thread for the round, or no file descriptor for its event loop.
+            If descriptors run out later, those probes have `ProbeOutcome.STARVED`.
     """
     if not addresses:
         return []
@@ -102,6 +111,8 @@ def probe_all(
 
     def run() -> None:
         try:
+            # An event loop that cannot be made leaves objects behind which complain on stderr.
+            require_descriptors(_LOOP_DESCRIPTORS)
             results.extend(asyncio.run(_probe_all(addresses, login, tls, used, stop)))
         except Exception as error:  # noqa: BLE001 - the top of a thread: its starter raises it
             failures.append(error)
@@ -109,10 +120,11 @@ def probe_all(
     # A thread of its own, since the caller's may already run an event loop. A daemon, so that a
     # caller who is interrupted does not have to wait: the probes end by themselves.
     thread = threading.Thread(target=run, name="miros-rabbitmq-probe", daemon=True)
-    thread.start()
+    start_thread(thread)
     thread.join()
     if failures:
-        raise failures[0]
+        with naming_shortage():
+            raise failures[0]
     return results
 
 
@@ -192,6 +204,7 @@ async def _probe(
     """Probe one address. However the probe ends, there is a result."""
     started = time.monotonic()
     ip: list[str] = []  # filled by the probe, so that it is known even if the probe ends early
+    short: OutOfResources | None = None
     try:
         detail = await asyncio.wait_for(
             _connect_and_ask(address, login, tls, limits, ip), limits.probe_timeout_s
@@ -205,11 +218,15 @@ async def _probe(
     except asyncio.IncompleteReadError:
         outcome = ProbeOutcome.NOT_RABBITMQ
         detail = "it closed the connection in the middle of a frame"
-    except OSError as error:
-        outcome, detail = ProbeOutcome.CLOSED, _reason(error)
     except Exception as error:  # one candidate must not end the round for the others
-        logger.exception("probing %s failed", address)
-        outcome, detail = ProbeOutcome.FAILED, type(error).__name__
+        short = shortage(error)
+        if short is not None:
+            outcome, detail = ProbeOutcome.STARVED, f"no {short.what} left"
+        elif isinstance(error, OSError):
+            outcome, detail = ProbeOutcome.CLOSED, _reason(error)
+        else:
+            logger.exception("probing %s failed", address)
+            outcome, detail = ProbeOutcome.FAILED, type(error).__name__
     return ProbeResult(
         address=address,
         outcome=outcome,
@@ -218,6 +235,7 @@ async def _probe(
         user=login.user,
         vhost=login.vhost,
         ip=ip[0] if ip else "",
+        short=short,
     )
 
 
@@ -249,13 +267,18 @@ async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> sock
         targets = await resolve(address, limits.resolve_timeout_s)
     except (asyncio.TimeoutError, TimeoutError) as error:
         raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, "no name server answered in time") from error
+    except OutOfResources:
+        raise
     except OSError as error:
         raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error)) from error
     ip.append(targets[0].ip)
     end: ProbeEnded | None = None
     for target in targets:
         try:
-            connection = socket.socket(target.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            with naming_shortage():
+                connection = socket.socket(target.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        except OutOfResources:
+            raise
         except OSError as error:
             end = ProbeEnded(ProbeOutcome.FAILED, _reason(error))
             continue
@@ -295,6 +318,8 @@ async def _open_streams(
         detail = f"its certificate does not pass: {error.verify_message}"
         raise ProbeEnded(ProbeOutcome.TLS_FAILED, detail) from error
     except OSError as error:  # ssl.SSLError is one
+        if shortage(error) is not None:
+            raise
         raise ProbeEnded(ProbeOutcome.TLS_FAILED, _reason(error)) from error
 
 

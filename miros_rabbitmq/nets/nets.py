@@ -20,6 +20,7 @@ from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
 from ..failures import STOP, ErrorCallback
 from ..limits import Limits
+from ..resources import shortage
 from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
@@ -182,6 +183,8 @@ class MirosNets:
             VhostNotFound: the own broker has no such virtual host.
             SettingsError: there is no network interface of the given name.
             NetworkStopped: another thread has called `stop` meanwhile.
+            OutOfResources: there are no file descriptors for the connection to the own broker, no
+                thread can be started, or no memory is left. Nothing runs then.
         """
         self.failures.begin()
         self.node.start()
@@ -220,6 +223,7 @@ class MirosNets:
             BackPressure: for ``transmit_timeout``, the backlog for healthy brokers, or for all of
                 them, was full: transmit less.
             NetworkStopped: the networks do not run, or belong to the parent process.
+            OutOfResources: no memory is left.
         """
         if not isinstance(event, Event):
             raise MirosApiException(f"transmit takes a miros Event, not a {type(event).__name__}")
@@ -228,6 +232,8 @@ class MirosNets:
         try:
             check_name(name)
             self.node.mesh.transmit((name, event.payload), self.settings.transmit_timeout)
+        except MemoryError as error:
+            raise shortage(error) or error from error
         except MessageRejected as error:
             raise PayloadRefused(f"its receivers would reject the event: {error}") from error
         except PayloadRefused as error:
@@ -353,9 +359,14 @@ class MirosNets:
 
     def _enable(self, snoop: Snoop, colour: bool) -> None:
         with self.node.lifecycle:
+            was_enabled = snoop.enabled
             snoop.enable(colour=colour)
             if self.node.is_running:
-                self.node.open_snoops()
+                try:
+                    self.node.open_snoops()
+                except BaseException:
+                    snoop.enabled = was_enabled
+                    raise
 
 
 def _check_miros_object(miros_object: Any) -> None:

@@ -6,6 +6,7 @@ found. How a chart uses the networks is described in `nets`.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import os
@@ -16,16 +17,18 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..amqp.io_choice import io_name
+from ..amqp.link import Link
 from ..amqp.sinks import Sink, WorkerSink
 from ..amqp.topology import mesh_queue
 from ..discovery.membership import Membership
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
-from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
+from ..exceptions import AccessRefused, BrokerError, NetworkStopped, OutOfResources, VhostNotFound
 from ..failures import call
 from ..logs import write_all
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
+from ..resources import naming_shortage
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import MESH, Envelope
 from ..wire.notice import Notice, Trouble, announce_broker, announced_broker, tell_trouble
@@ -148,9 +151,12 @@ class Node:
             VhostNotFound: the own broker has no such virtual host.
             SettingsError: there is no network interface of the given name.
             NetworkStopped: another thread has called `stop` meanwhile.
+            OutOfResources: there are no file descriptors for the connection to the own broker, no
+                thread can be started, or no memory is left. Nothing runs then.
         """
         deadline_s = time.monotonic() + self.settings.start_timeout
-        with self.lifecycle:
+        # What was opened in part is ended without the lock.
+        with contextlib.ExitStack() as undo, self.lifecycle:
             # A stop that is under way has a time limit of its own.
             self.lifecycle.wait_for(lambda: self.phase is not Phase.STOPPING)
             if self.phase is Phase.RUNNING:
@@ -163,20 +169,17 @@ class Node:
             self.problems.open()
             self.watch.begin()
             mesh, snoops = self.mesh, self.snoops
-            receiver = mesh.start_receiver(own_url)
-            self._spares.start()
-            self._spares.add(own_url.address, is_own=True)
-            mesh.add_broker(own_url)
-            end_with_program(self, Stage.NETWORKS)
-            self.phase = Phase.RUNNING
-            self.open_snoops()
-            self.membership.start()
-        link = receiver.link
+            undo.callback(self.stop)
+            link = self._open(own_url)
+            undo.pop_all()
         link.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         fault = link.fault
         if isinstance(fault, (AccessRefused, VhostNotFound)):
             self.stop()
             raise fault
+        if isinstance(fault, BrokerError) and isinstance(fault.__cause__, OutOfResources):
+            self.stop()
+            raise fault.__cause__
         for snoop in snoops:
             snoop.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         self.membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
@@ -193,6 +196,26 @@ class Node:
                 link.address,
                 fault or "it has not answered yet",
             )
+
+    def _open(self, own_url: AmqpUrl) -> Link:
+        """Open the networks, and begin to look for others; returns the consumer's link.
+
+        Called with the lock. If this raises, a stop is to follow, for what was opened.
+        """
+        try:
+            with naming_shortage():
+                receiver = self.mesh.start_receiver(own_url)
+                self._spares.start()
+                self._spares.add(own_url.address, is_own=True)
+                self.mesh.add_broker(own_url)
+                end_with_program(self, Stage.NETWORKS)
+                self.phase = Phase.RUNNING
+                self.open_snoops()
+                self.membership.start()
+                return receiver.link
+        except BaseException:
+            self.phase = Phase.RUNNING
+            raise
 
     def stop_receiving(self) -> None:
         """Take no more events from the network; `stop` does this too."""

@@ -22,6 +22,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from ..amqp.sender import Sender
+from ..amqp.topic_pattern import TopicPattern
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..urls import Address
@@ -102,7 +103,8 @@ class Notices:
     Args:
         name: the node's, for the log.
         seal: turns a notice for a routing key into a message; `None` if it may not be sent.
-        tx_key: the routing key of the owner's notice for others.
+        tx_key: the routing key of the owner's events, and of its notice for others.
+        rx_key: the pattern that the owner listens to.
         announce_s: seconds after which a notice is sent again.
         posts: the events that the node sends.
         notice: returns the notice for the brokers of others; `None` to send none.
@@ -116,6 +118,7 @@ class Notices:
         name: str,
         seal: Callable[[Notice, str], bytes | None],
         tx_key: str,
+        rx_key: str,
         announce_s: float,
         posts: Posts,
         notice: Callable[[], Notice | None],
@@ -130,7 +133,11 @@ class Notices:
         self._notice = notice
         self._on_notice = on_notice
         self._report = report
-        self._neighbours = Neighbours(announce_s)
+        self._neighbours = Neighbours(
+            announce_s, rx_key, lambda pattern: TopicPattern(pattern).matches(tx_key)
+        )
+        self.knows_others = False
+        """Whether a notice of another node has come."""
         self._paths: WeakKeyDictionary[Sender, _Path] = WeakKeyDictionary()
         self._keys = RecentKeys()
         # In the receiver's reactor.
@@ -148,6 +155,10 @@ class Notices:
     def own_sender(self, sender: Sender) -> None:
         """Note which sender publishes to the own broker."""
         self._own = sender
+
+    def is_own(self, sender: Sender) -> bool:
+        """Tell whether a sender publishes to the own broker."""
+        return sender is self._own
 
     def tell_all(self, notice: Notice) -> None:
         """Send a notice to all brokers that are connected. May be called from any thread."""
@@ -239,6 +250,10 @@ class Notices:
             path.tail.note_told(sent, now_s)
             self._send(sender, tell_numbers(self._keys.choose(numbers)), LISTENER_KEY)
 
+    def neighbours_listen(self) -> bool:
+        """Tell whether another chart at the own broker listens to this node's events."""
+        return self._neighbours.listen(time.monotonic())
+
     # In the receiver's reactor.
 
     def on_hearing(self, *, is_hearing: bool) -> None:
@@ -254,6 +269,7 @@ class Notices:
 
     def take(self, notice: Notice) -> None:
         """Take the notice of another node."""
+        self.knows_others = True
         if is_listener(notice):
             self._hear_neighbour(notice)
         elif notice.kind == NoticeKind.NUMBERS:

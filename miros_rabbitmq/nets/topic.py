@@ -13,13 +13,14 @@ from typing import Any, NamedTuple
 from ..amqp.consumer import envelope_stats
 from ..amqp.envelopes import Admission, EnvelopeTaker
 from ..amqp.health import Reporting
-from ..amqp.link import Role
+from ..amqp.link import Link, Role
 from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
 from ..amqp.reactor import Reactor
 from ..amqp.receiver import Receiver, Source, Watch
 from ..amqp.sender import Sender, Traffic, Vet
 from ..amqp.sinks import Sink
+from ..amqp.topic_pattern import TopicPattern
 from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..logs import RelayedLogger
@@ -30,10 +31,12 @@ from ..wire.envelope import Envelope, Kind, Purpose, shape
 from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
 from ..wire.sealer import Sealer
+from .audience import Audience, Taken
 from .broker_watch import BrokerWatch
+from .namesakes import Namesakes
 from .notices import Notices
 from .redirection import Redirection
-from .settings import Settings
+from .settings import DEFAULT_ROUTING_KEY, Settings
 from .stats import DropReason, NetworkStats
 
 logger = RelayedLogger(__name__)
@@ -168,6 +171,7 @@ class TopicNetwork:
                 name,
                 self._seal_notice,
                 spec.tx_key,
+                spec.rx_key,
                 settings.limits.announce_s,
                 self,
                 hooks.notice or _nothing,
@@ -195,6 +199,10 @@ class TopicNetwork:
         self._posting = threading.Lock()
         self._interposed: deque[tuple[bytes, str]] = deque()
         self._is_ending = False
+        self._namesakes = Namesakes(name, hooks.report)
+        self._audience = Audience(name, spec.tx_key, hooks.report)
+        # The own queue gets the own events, so the own broker returns none of them.
+        self._hears_itself = TopicPattern(spec.rx_key).matches(spec.tx_key)
         # Whoever may be lossy never waits, and needs no watch.
         self._broker_watch: BrokerWatch | None = None
         if not spec.lossy:
@@ -209,6 +217,7 @@ class TopicNetwork:
                 on_look=self._notices.look if self._notices is not None else _ignore,
                 on_lag=hooks.on_lag or _ignore,
                 on_change=hooks.on_change,
+                on_round=self._look_for_audience,
             )
 
     @property
@@ -254,6 +263,23 @@ class TopicNetwork:
         finally:
             self._order.release()
 
+    def _look_for_audience(self, now_s: float) -> None:
+        """See whether anybody listens to the events. In the senders' reactor."""
+        notices = self._notices
+        if notices is None:
+            return
+        if notices.neighbours_listen():
+            self._audience.hear_listener()
+            return
+        taken = {}
+        for sender in self._posted_to:
+            stats = sender.stats()
+            hears_itself = self._hears_itself and notices.is_own(sender)
+            unrouted = stats.confirmed if hears_itself else stats.unrouted
+            taken[sender.address] = Taken(sender.is_connected, stats.confirmed, unrouted)
+        is_expected = self.spec.tx_key != DEFAULT_ROUTING_KEY or notices.knows_others
+        self._audience.look(now_s, taken, is_expected=is_expected)
+
     def tell_all(self, notice: Notice) -> None:
         """Send a notice to all brokers that are connected now; does nothing without notices."""
         if self._notices is not None:
@@ -272,7 +298,10 @@ class TopicNetwork:
             on_notice=notices.take if notices is not None else None,
             on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
             report=hooks.report,
+            own_name=self._name,
+            on_namesake=self._namesakes.hear,
         )
+        self._namesakes.begin()
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
             f"{role} at {url.address}",
@@ -647,11 +676,14 @@ class TopicNetwork:
         if self.receiver is not None:
             self.receiver.link.stop()
 
-    def stop(self, timeout: float | None = None) -> None:
-        """Stop every connection, all at the same time, and wait until they have ended.
+    def begin_stop(self, timeout: float | None = None) -> list[Link]:
+        """Stop every connection, all at the same time; returns at once. `stop` does this too.
 
         Args:
             timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
+
+        Returns:
+            the links, which then end.
         """
         if self._broker_watch is not None:
             self._broker_watch.stop()
@@ -660,6 +692,15 @@ class TopicNetwork:
             links.append(self.receiver.link)
         for link in links:
             link.stop(timeout)
+        return links
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop every connection, and wait until all have ended.
+
+        Args:
+            timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
+        """
+        links = self.begin_stop(timeout)
         # A connection that is cut ends a moment later, unless its reactor is stuck.
         limit_s = self._settings.limits.stop_timeout_s if timeout is None else timeout
         deadline_s = time.monotonic() + limit_s + _CUT_S

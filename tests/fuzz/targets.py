@@ -41,6 +41,7 @@ from miros_rabbitmq.wire.notice import (
     announce_broker,
     announce_listener,
     announced_broker,
+    announced_pattern,
     asks,
     is_listener,
 )
@@ -182,7 +183,7 @@ class _Receiver:
         for notice in self.notices:
             with guarded():
                 address = announced_broker(notice)
-                _ = is_listener(notice), asks(notice)
+                _ = is_listener(notice), asks(notice), announced_pattern(notice)
             if address is not None and not str(address).isprintable():
                 raise Found("a node would connect to an address that cannot be shown")
 
