@@ -246,6 +246,10 @@ class TopicNetwork:
         """The sender to each broker; a copy."""
         return dict(self._senders)
 
+    def is_posted_to(self, sender: Sender) -> bool:
+        """Whether a sender gets the events, and is no spare."""
+        return sender in self._posted_to
+
     def settled_numbers(self, sender: Sender) -> dict[str, int] | None:
         """The last number by each routing key; `None` unless a broker has settled all of them.
 
