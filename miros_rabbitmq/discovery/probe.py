@@ -18,10 +18,13 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from urllib.parse import unquote, urlsplit
 
+from .. import faults
+from ..exceptions import BrokerError
 from ..resolve import resolve
 from ..urls import Address, AmqpUrl
 from .handshake import ProbeEnded, shake_hands
@@ -196,19 +199,28 @@ async def _probe(
     """Probe one address. However the probe ends, there is a result."""
     started = time.monotonic()
     ip: list[str] = []  # filled by the probe, so that it is known even if the probe ends early
+    fault: Callable[[Address], BrokerError] | None = None
     try:
         detail = await asyncio.wait_for(
             _connect_and_ask(address, login, tls, limits, ip), limits.probe_timeout_s
         )
         outcome = ProbeOutcome.CONNECTED
     except ProbeEnded as end:
-        outcome, detail = end.outcome, end.detail
+        outcome, detail, fault = end.outcome, end.detail, end.fault
     except (asyncio.TimeoutError, TimeoutError):
         outcome = ProbeOutcome.TIMED_OUT
         detail = "it accepts connections but does not answer" if ip else "the probe took too long"
-    except asyncio.IncompleteReadError:
+        fault = faults.silent if ip else None
+    except ssl.SSLError as error:
+        outcome, detail = ProbeOutcome.TLS_FAILED, _reason(error)
+    except asyncio.IncompleteReadError as error:
         outcome = ProbeOutcome.NOT_RABBITMQ
         detail = "it closed the connection in the middle of a frame"
+        if not error.partial:
+            detail = "it hung up without a word"
+            if tls is not None:
+                # In TLS 1.3 a client learns only after the handshake that it was refused.
+                outcome, detail = ProbeOutcome.TLS_FAILED, "it hung up right after the handshake"
     except OSError as error:
         outcome, detail = ProbeOutcome.CLOSED, _reason(error)
     except Exception as error:  # one candidate must not end the round for the others
@@ -222,6 +234,7 @@ async def _probe(
         user=login.user,
         vhost=login.vhost,
         ip=ip[0] if ip else "",
+        fault=fault,
     )
 
 
@@ -252,9 +265,12 @@ async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> sock
     try:
         targets = await resolve(address, limits.resolve_timeout_s)
     except (asyncio.TimeoutError, TimeoutError) as error:
-        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, "no name server answered in time") from error
+        raise ProbeEnded(
+            ProbeOutcome.UNKNOWN_HOST, "no name server answered in time", _no_name_server
+        ) from error
     except OSError as error:
-        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error)) from error
+        fault = _no_name_server if error.errno == socket.EAI_AGAIN else None
+        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error), fault) from error
     ip.append(targets[0].ip)
     end: ProbeEnded | None = None
     for target in targets:
@@ -300,6 +316,9 @@ async def _open_streams(
         raise ProbeEnded(ProbeOutcome.TLS_FAILED, detail) from error
     except OSError as error:  # ssl.SSLError is one
         raise ProbeEnded(ProbeOutcome.TLS_FAILED, _reason(error)) from error
+
+
+_no_name_server = partial(faults.unknown_host, is_unanswered=True)
 
 
 def _outcome_of(error: OSError) -> ProbeOutcome:
