@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from .exceptions import AccessRefused, BrokerUnreachable, QueueTaken, UnknownHost
+from .exceptions import AccessRefused, BrokerUnreachable, OutOfResources, QueueTaken, UnknownHost
 from .greeting import usual_use
 from .remedies import add_user, in_words, rabbitmqctl
 from .urls import Address
@@ -105,6 +105,13 @@ def failed_here(address: Address, detail: str) -> BrokerUnreachable:
         "this process (ulimit -a) and at the memory of the machine; it is tried again",
         str(address),
     )
+
+
+def starved(address: Address, short: OutOfResources) -> BrokerUnreachable:
+    """This process lacks what it needs for a connection; the shortage is the ``__cause__``."""
+    fault = BrokerUnreachable(f"no usable connection to {address}: {short}", str(address))
+    fault.__cause__ = short
+    return fault
 
 
 def not_understood(address: Address, detail: str) -> BrokerUnreachable:

@@ -10,9 +10,10 @@ import logging
 import random
 from typing import NamedTuple
 
-from ..exceptions import BrokerError
+from ..exceptions import BrokerError, OutOfResources
 from ..limits import Limits
 from ..logs import RelayedLogger
+from ..resources import news
 
 logger = RelayedLogger(__name__)
 
@@ -213,6 +214,7 @@ class Outages:
         self._reporting = reporting
         self._was_connected = False
         self._is_reported = False
+        self._is_starved = False
         self._said: set[str] = set()
 
     def fail(self, fault: BrokerError) -> None:
@@ -222,6 +224,11 @@ class Outages:
         # broker may refuse us.
         is_news = fault.has_answered and text not in self._said and len(self._said) < _MOST_SAID
         level = self._level if is_news or not self._is_reported else logging.DEBUG
+        short = fault.__cause__
+        if isinstance(short, OutOfResources) and not self._is_starved:
+            # Nobody else reports what this process lacks, whichever of its connections it is.
+            level = news.level(short)
+            self._is_starved = True
         logger.log(level, "%s: %s; trying again", self._name, text)
         if is_news or not self._is_reported:
             self._said.add(text)
@@ -237,7 +244,7 @@ class Outages:
             logger.log(self._level, "%s: connected again as %s", self._name, details)
         else:
             logger.info("%s: connected as %s", self._name, details)
-        self._is_reported = False
+        self._is_reported = self._is_starved = False
         self._said.clear()
         self._was_connected = True
 

@@ -25,7 +25,8 @@ from ..closings import closed_by_broker
 from ..exceptions import BrokerError, SettingsError
 from ..greeting import expects_tls, sounds_like
 from ..limits import Limits
-from ..urls import Address, AmqpUrl
+from ..resources import shortage
+from ..urls import Address, AmqpUrl, amqp_url
 
 _CLOSED = (pika.exceptions.ConnectionClosedByBroker, pika.exceptions.ChannelClosedByBroker)
 _PROBABLE = (
@@ -40,7 +41,6 @@ code, and the ``repr`` of the text."""
 _NO_ROUTE = frozenset(
     {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT}
 )
-_OURS = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL})
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,9 @@ def translate(
     address = url.address
     user, vhost = parameters.credentials.username, parameters.virtual_host
     for link in _chain(error):
+        short = shortage(link)
+        if short is not None:
+            return faults.starved(address, short)
         text = str(link)
         if isinstance(link, _CLOSED):
             return closed_by_broker(address, link.reply_code, link.reply_text, user, vhost)
@@ -106,7 +109,7 @@ def translate(
             return faults.tls_failed(address, text)
         if isinstance(link, _BROKEN):
             return faults.connection_broken(address)
-        if isinstance(link, (OSError, MemoryError)) and (fault := _of_socket(link, address)):
+        if isinstance(link, OSError) and (fault := _of_socket(link, address)):
             return fault
     for link in _chain(error):
         # Another address of the same host may have said more.
@@ -118,10 +121,10 @@ def translate(
     return faults.not_understood(address, f"{type(last).__name__}: {last}".removesuffix(": "))
 
 
-def _of_socket(error: OSError | MemoryError, address: Address) -> BrokerError | None:
+def _of_socket(error: OSError, address: Address) -> BrokerError | None:
     """Word an error of the operating system; `None` for one that says nothing."""
-    if isinstance(error, MemoryError) or error.errno in _OURS:
-        return faults.failed_here(address, str(error) or "out of memory")
+    if error.errno == errno.EADDRNOTAVAIL:
+        return faults.failed_here(address, str(error))
     if isinstance(error, socket.gaierror):
         detail, is_unanswered = str(error.strerror), error.errno == socket.EAI_AGAIN
         return faults.unknown_host(address, detail, is_unanswered=is_unanswered)
@@ -179,7 +182,7 @@ def connection_parameters(endpoint: Endpoint, connection_name: str) -> pika.URLP
     parameters = _parsed(endpoint.url)
     limits, tls = endpoint.limits, endpoint.tls
     if tls is not None:
-        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=parameters.host)
+        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=endpoint.url.address.tls_name)
     parameters.heartbeat = limits.heartbeat_s
     parameters.connection_attempts = 1  # the link itself tries again
     parameters.socket_timeout = limits.connect_timeout_s
@@ -192,16 +195,26 @@ def connection_parameters(endpoint: Endpoint, connection_name: str) -> pika.URLP
 
 
 def _parsed(url: AmqpUrl) -> pika.URLParameters:
-    if not url.startswith(("amqp://", "amqps://")):
-        raise SettingsError(f"{url!r} is not an AMQP URL: it begins with amqp:// or amqps://")
+    """Read a URL.
+
+    pika gets it written anew, from the parts that we have read: so it neither sees another host
+    than we do, nor quotes a URL in an error.
+
+    Raises:
+        SettingsError: it is no AMQP URL, or pika refuses what follows its question mark.
+    """
+    parts = url.parts
+    clean = amqp_url(parts.user, parts.password, parts.address, parts.vhost, tls=parts.tls)
     try:
-        return pika.URLParameters(url)
-    except (ValueError, TypeError, AttributeError):
-        # Neither the text of the error nor the error itself: it may quote the password.
+        parameters = pika.URLParameters(clean + parts.query)
+    except Exception:  # noqa: BLE001 - pika evaluates the query, so this may be anything
+        parameters = None
+    if parameters is None:  # here, so that the error does not carry pika's
         raise SettingsError(
-            f"{url!r} is not an AMQP URL: is the port a number, and is everything before it quoted "
-            "(urllib.parse.quote)?"
-        ) from None
+            f"{url!r} is not an AMQP URL that pika can use: look at the parameters after its '?'"
+        )
+    parameters.host = parts.address.host  # with the zone of an IPv6 address unquoted
+    return parameters
 
 
 def quieten_pika() -> None:

@@ -183,7 +183,7 @@ class Standalone:
 
         Raises:
             MirosApiException: it has not ended in this time.
-            RuntimeError: no thread can be started.
+            OutOfResources: no thread can be started.
         """
         self._life.start()
 

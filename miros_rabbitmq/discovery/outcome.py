@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 
 from .. import faults
 from ..closings import closed_by_broker
-from ..exceptions import BrokerError
-from ..urls import DEFAULT_PORT, Address
+from ..exceptions import BrokerError, OutOfResources, SettingsError
+from ..urls import DEFAULT_PORT, Address, parse_address, redact
 
 MAX_DETAIL_LENGTH = 120
 """How many characters a detail has at most. It may quote the other side's text, of any length."""
@@ -35,6 +35,7 @@ class ProbeOutcome(enum.Enum):
     CLOSED = "closed by the broker"
     DUPLICATE = "the same broker"
     FAILED = "failed here"
+    STARVED = "out of resources here"
 
     @property
     def transient(self) -> bool:
@@ -53,6 +54,7 @@ _NOTHING_THERE = frozenset(
         ProbeOutcome.TIMED_OUT,
         ProbeOutcome.UNREACHABLE,
         ProbeOutcome.UNKNOWN_HOST,
+        ProbeOutcome.STARVED,
     }
 )
 
@@ -64,6 +66,7 @@ _TRANSIENT = frozenset(
         ProbeOutcome.UNKNOWN_HOST,
         ProbeOutcome.CLOSED,
         ProbeOutcome.FAILED,
+        ProbeOutcome.STARVED,
     }
 )
 
@@ -81,6 +84,7 @@ class ProbeResult:
         vhost: the virtual host that the broker was asked to open.
         ip: the IPv4 or IPv6 address to which the host's name resolved; empty if it did not.
         fault: makes the error, if it is not the usual one of the outcome.
+        short: what this process lacked, if the outcome is `ProbeOutcome.STARVED`.
     """
 
     address: Address
@@ -91,6 +95,7 @@ class ProbeResult:
     vhost: str = "/"
     ip: str = ""
     fault: Callable[[Address], BrokerError] | None = field(default=None, repr=False, compare=False)
+    short: OutOfResources | None = field(default=None, compare=False, repr=False)
 
     @property
     def connected(self) -> bool:
@@ -105,6 +110,8 @@ class ProbeResult:
         outcome, address, detail = self.outcome, self.address, self.detail or self.outcome.value
         if outcome in (ProbeOutcome.CONNECTED, ProbeOutcome.DUPLICATE):
             return None
+        if self.short is not None:
+            return faults.starved(address, self.short)
         if self.fault is not None:
             return self.fault(address)
         if outcome is ProbeOutcome.UNKNOWN_HOST:
@@ -160,10 +167,16 @@ class ScoutReport:
         Raises:
             KeyError: the address was not a candidate.
         """
+        text = address if isinstance(address, str) else str(address)
+        try:
+            # Read with the default port, a text without a port is the short form of an address.
+            wanted = parse_address(text)
+        except SettingsError:
+            raise KeyError(redact(text)) from None
         for row in self.rows:
-            if address in (row.address, str(row.address), short(row.address)):
+            if row.address == wanted:
                 return row
-        raise KeyError(str(address))
+        raise KeyError(str(wanted))
 
     @property
     def connected(self) -> tuple[ProbeResult, ...]:

@@ -16,11 +16,13 @@ from typing import Any, Protocol
 
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
-from ..exceptions import NetworkStopped, TransmitError
+from ..exceptions import NetworkStopped, OutOfResources, TransmitError
 from ..problems import Report, report_to_nobody
+from ..resources import naming_shortage, news, start_thread
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope
 from .chart_watch import ChartWatch
+from .failing import Failures
 from .lines import (
     Palette,
     scribble_line,
@@ -81,6 +83,7 @@ class Snoop:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        failures: judges what the callback raises.
         report: takes the problems that the networks notice.
     """
 
@@ -92,6 +95,7 @@ class Snoop:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        failures: Failures,
         report: Report = report_to_nobody,
     ) -> None:
         self.enabled = False
@@ -113,11 +117,12 @@ class Snoop:
         if callback is None:
             self.sink = DirectSink(f"{self._spec.name} lines of {name}", self._show_other)
         else:
-            thread = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {name}"
+            where = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx"
             sink = WorkerSink(
-                thread,
+                f"{where} of {name}",
                 lambda envelope: callback(envelope.sender, envelope.body),
                 most_bytes=settings.limits.fifo_remote_bytes,
+                on_raise=failures.of_callback(where),
             )
             self.sink = sink
             self.watch = ChartWatch(name, kind.spec.name, [sink], settings.limits, report=report)
@@ -126,6 +131,8 @@ class Snoop:
         self._spare_of: Mapping[Address, Address] = {}
         self._last = NetworkStats.closed()
         self._closing: list[threading.Thread] = []
+        # Those for whose end no thread could be started.
+        self._threadless: list[TopicNetwork] = []
 
     def enable(self, *, colour: bool) -> None:
         """Show and send lines, from now on if the network is open, otherwise from `open` on."""
@@ -142,7 +149,11 @@ class Snoop:
         self.close()
 
     def open(self, own_url: AmqpUrl, urls: Iterable[AmqpUrl]) -> None:
-        """Open the network if the snoop is enabled and the network is not open."""
+        """Open the network if the snoop is enabled and the network is not open.
+
+        Raises:
+            OutOfResources: no thread can be started, or no memory is left. Nothing is open then.
+        """
         if not self.enabled or self._network is not None:
             return
         # A new sender each time: its lines are numbered from 1 again.
@@ -153,9 +164,14 @@ class Snoop:
             self._reactors,
             Hooks(self.sink, watch=self.watch, report=self._report),
         )
-        network.start_receiver(own_url)
-        for url in urls:
-            network.add_broker(url)
+        try:
+            with naming_shortage():
+                network.start_receiver(own_url)
+                for url in urls:
+                    network.add_broker(url)
+        except BaseException:
+            network.begin_stop(0.0)
+            raise
         self._network = network
         network.share(self._spare_of)
         self._untold = 0
@@ -181,7 +197,8 @@ class Snoop:
     def close(self) -> None:
         """Close the network; a thread of its own sends the last lines first.
 
-        So a chart that disables a snoop does not wait for a broker; see `wait_until_closed`.
+        So a chart that disables a snoop does not wait for a broker; see `wait_until_closed`. If no
+        thread can be started, its last lines may be lost.
         """
         network, self._network = self._network, None
         if network is None:
@@ -194,19 +211,34 @@ class Snoop:
             daemon=True,
         )
         self._closing = [one for one in self._closing if one.is_alive()]
-        self._closing.append(thread)
-        thread.start()
+        try:
+            start_thread(thread)
+        except OutOfResources as short:
+            text = "%s of %s: its last lines may be lost: %s"
+            logger.log(news.level(short), text, self._spec.name, self._name, short)
+            network.send_everything()
+            network.begin_stop(_FLUSH_S)
+            self._threadless.append(network)
+        else:
+            self._closing.append(thread)
 
     def wait_until_closed(self) -> None:
         """Wait until every closed network has sent its last lines and ended, within seconds."""
         for thread in self._closing:
             if thread is not threading.current_thread():
                 thread.join(2 * _FLUSH_S + self._settings.limits.stop_timeout_s)
+        while self._threadless:
+            self._threadless.pop().stop(_FLUSH_S)
 
     def add_broker(self, url: AmqpUrl) -> None:
         """Begin to send to a broker."""
         if self._network is not None:
             self._network.add_broker(url)
+
+    def move_own(self, url: AmqpUrl, *, is_gone: bool) -> Callable[[], object]:
+        """Reach the own broker at another address; see `TopicNetwork.move_own`."""
+        network = self._network
+        return (lambda: None) if network is None else network.move_own(url, is_gone=is_gone)
 
     def remove_broker(self, address: Address) -> None:
         """Stop sending to a broker."""
@@ -287,6 +319,7 @@ class Snoops:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        failures: judges what the callback raises.
         report: takes the problems that the networks notice.
     """
 
@@ -297,6 +330,7 @@ class Snoops:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        failures: Failures,
         report: Report = report_to_nobody,
     ) -> None:
         self._name = name
@@ -312,6 +346,7 @@ class Snoops:
             reactors,
             terminal,
             teller,
+            failures,
             report,
         )
         self.spy = Snoop(
@@ -325,6 +360,7 @@ class Snoops:
             reactors,
             terminal,
             teller,
+            failures,
             report,
         )
 
@@ -349,16 +385,20 @@ class Snoops:
     def scribble(self, message: object, *, colour: bool) -> None:
         """Write a remark into every enabled snoop; if none is enabled, to the terminal only."""
         text = str(message)
+        self.remark(text, colour=colour)
+        if not (self.trace.enabled or self.spy.enabled):
+            self._terminal.write(
+                lambda palette: scribble_line(text, palette=palette), colour=colour
+            )
+
+    def remark(self, text: str, *, colour: bool = True) -> None:
+        """Write a remark into every enabled snoop."""
         if self.trace.enabled:
             now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
             line = scribbled_trace_text(text, self._name, now)
             self.trace.tell(lambda: (line,), colour=colour)
         if self.spy.enabled:
             self.spy.tell(lambda: (scribble_text(text),), colour=colour)
-        if not (self.trace.enabled or self.spy.enabled):
-            self._terminal.write(
-                lambda palette: scribble_line(text, palette=palette), colour=colour
-            )
 
 
 def _spec(network: str, routing_key: str, keys: tuple[bytes, ...], settings: Settings) -> TopicSpec:

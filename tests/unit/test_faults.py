@@ -122,9 +122,9 @@ CASES: dict[str, tuple[BaseException, type[BrokerError], str]] = {
     "out of descriptors": (
         at_connect(OSError(errno.EMFILE, "Too many open files")),
         BrokerUnreachable,
-        "ulimit -a",
+        "ulimit -n",
     ),
-    "out of memory": (MemoryError(), BrokerUnreachable, "this machine cannot connect"),
+    "out of memory": (MemoryError(), BrokerUnreachable, "no memory is to be had"),
     "no passwords": (
         at_handshake(amqp.AuthenticationError("PLAIN")),
         AccessRefused,
