@@ -17,7 +17,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
-from ..exceptions import OutOfResources, SettingsError
+from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
@@ -222,6 +222,14 @@ class Membership:
             False if that took longer than ``timeout_s`` seconds.
         """
         return self._first_round.wait(timeout_s)
+
+    def fault_of(self, address: Address) -> BrokerError | None:
+        """Why the last round could not use a broker; `None` if it could, or did not ask it."""
+        report = self.scout.last_report
+        for row in () if report is None else report:
+            if row.address == address:
+                return row.error()
+        return None
 
     def peers(self) -> tuple[Peer, ...]:
         """The brokers that are known, this node's own first; none before the start."""

@@ -176,6 +176,11 @@ class RabbitScout:
             # Another thread may have run the first round while this one waited for the lock.
             return self._report or self._probe()
 
+    @property
+    def last_report(self) -> ScoutReport | None:
+        """The results of the last round; `None` before the first. Never waits."""
+        return self._report
+
     def probe(self) -> ScoutReport:
         """Probe all candidates again, and resolve their names again.
 
