@@ -89,14 +89,18 @@ class Worker(Generic[T]):
     def _start(self) -> None:
         self._stop_asked = False
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        # First noted, then started: an exception between the two, such as KeyboardInterrupt, must
-        # not lead to a second thread.
-        self._thread = thread
         try:
+            # First noted, then started: an exception between the two, such as KeyboardInterrupt,
+            # must not lead to a second thread.
+            self._thread = thread
             thread.start()
         except RuntimeError:
             # The interpreter may be about to end, or no thread is left: the next item tries again.
             self._thread = None
+        except BaseException:
+            if thread.ident is None:
+                self._thread = None  # it was not started
+            raise
 
     @property
     def unhandled(self) -> int:
@@ -135,7 +139,8 @@ class Worker(Generic[T]):
         if thread is None:
             return 0
         if thread is not threading.current_thread():
-            thread.join(timeout)
+            if thread.ident is not None:  # otherwise this interrupts its start
+                thread.join(timeout)
             if not thread.is_alive():
                 return 0
         with self._changed:
