@@ -92,6 +92,9 @@ class ChannelUser(Protocol):
         """Note that the state has changed."""
 
 
+_ENDS = (SessionState.REFUSED, SessionState.CLOSING, SessionState.STOPPED)
+
+
 @dataclass(frozen=True)
 class Role:
     """What a link is for.
@@ -284,10 +287,14 @@ class Link:
         Returns:
             whether it is connected.
         """
-        ends = (SessionState.REFUSED, SessionState.CLOSING, SessionState.STOPPED)
         with self._changed:
-            self._changed.wait_for(lambda: self.is_connected or self.state in ends, timeout)
+            self._changed.wait_for(lambda: self.is_settled, timeout)
             return self.is_connected
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is connected, or is refused, or stops."""
+        return self.is_connected or self.state in _ENDS
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Have the reactor's thread call something, unless the link has ended."""
@@ -299,6 +306,12 @@ class Link:
         """Do something with the channel from the calling thread; see `Lane.run_here`."""
         lane = self._lane
         return lane is not None and lane.run_here(job)
+
+    @property
+    def is_worked_on_here(self) -> bool:
+        """Whether the calling thread is at work on the connection, and now in a signal handler."""
+        lane = self._lane
+        return lane is not None and lane.is_mine()
 
     def give_up_connection(self) -> None:
         """Give up this connection, because a message may be partly written; connect anew."""

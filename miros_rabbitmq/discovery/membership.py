@@ -212,7 +212,8 @@ class Membership:
             self._changed.notify_all()
         thread, self._thread = self._thread, None
         self._own_url = None
-        if thread is not None and thread is not threading.current_thread():
+        # Not alive either if an exception such as KeyboardInterrupt came before its start.
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(self._search.stop_timeout_s)
 
     def wait_for_first_round(self, timeout_s: float) -> bool:
