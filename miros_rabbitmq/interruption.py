@@ -91,6 +91,16 @@ def refuse(what: str) -> NoReturn:
     )
 
 
+def refuse_to_wait_for(lock: threading.Lock, what: str) -> None:
+    """Refuse a call that would wait for a lock in the handler of a signal, see `refuse`.
+
+    Raises:
+        MirosApiException: the lock is taken, and the caller has interrupted this package.
+    """
+    if lock.locked() and has_interrupted():
+        refuse(what)
+
+
 class _Errands:
     """What is done one after the other, in the order in which it was asked for."""
 

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from .condition import Condition
 from .process import Stage, disown_in_child
 
 T = TypeVar("T")
@@ -48,7 +49,7 @@ class Worker(Generic[T]):
         self._max_items = max_items
         self._pause_s = pause_s
         self._idle_s = idle_s
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._forget()
         disown_in_child(self, Stage.WORKERS)
 
@@ -71,7 +72,7 @@ class Worker(Generic[T]):
         Returns:
             the item that was dropped to make room for it, if any.
         """
-        with self._changed:
+        with self._changed.lock:
             self._items.append(item)
             self._put += 1
             dropped = None
@@ -114,7 +115,7 @@ class Worker(Generic[T]):
         """
         if self._thread is threading.current_thread():
             return False
-        with self._changed:
+        with self._changed.lock:
             put = self._put
             self._drains += 1
             self._changed.notify_all()
@@ -132,7 +133,7 @@ class Worker(Generic[T]):
         Returns:
             how many items were given up; 0 if the thread has ended.
         """
-        with self._changed:
+        with self._changed.lock:
             self._stop_asked = True
             thread = self._thread
             self._changed.notify_all()
@@ -143,7 +144,7 @@ class Worker(Generic[T]):
                 thread.join(timeout)
             if not thread.is_alive():
                 return 0
-        with self._changed:
+        with self._changed.lock:
             left = len(self._items) + len(self._running)
             self._done += len(self._items)  # the thread counts those that it was handling
             self._items.clear()
@@ -155,14 +156,14 @@ class Worker(Generic[T]):
             items, dropped = taken
             count = len(items)
             self._handle(items, dropped)
-            with self._changed:
+            with self._changed.lock:
                 self._done += count
                 self._changed.notify_all()
                 if self._pause_s:
                     self._changed.wait_for(lambda: self._stop_asked or self._drains, self._pause_s)
 
     def _take(self) -> tuple[deque[T], int] | None:
-        with self._changed:
+        with self._changed.lock:
             while not (self._items or self._stop_asked):
                 self._is_idle = True
                 if not self._changed.wait(self._idle_s) and self._is_idle:
@@ -178,5 +179,5 @@ class Worker(Generic[T]):
 
     def disown(self) -> None:
         """Become usable in a forked child, where the thread does not exist."""
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._forget()

@@ -10,7 +10,6 @@ end here.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ import pika.exceptions
 import pika.spec
 
 from .. import faults
+from ..condition import Condition
 from ..delivery.refusal import Refusal
 from ..exceptions import (
     AccessRefused,
@@ -156,7 +156,7 @@ class Link:
         self._comes_back_soon = False
 
     def _make_lock(self) -> None:
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = Condition()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.state.value}>"
@@ -178,7 +178,7 @@ class Link:
                 thread that calls.
             RuntimeError: no thread can be started.
         """
-        with self._changed:
+        with self._changed.lock:
             if self._is_ending:
                 self._wait_for_end()
             if self._lane is not None:
@@ -217,7 +217,7 @@ class Link:
             timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
         """
         cut_after_s = self.endpoint.limits.stop_timeout_s if timeout is None else timeout
-        with self._changed:
+        with self._changed.lock:
             lane = self._lane
             if lane is None:
                 return
@@ -243,7 +243,7 @@ class Link:
         """
         if timeout is None:
             timeout = self.endpoint.limits.stop_timeout_s + _END_GRACE_S
-        with self._changed:
+        with self._changed.lock:
             if self._lane is None:
                 return True
             if self._reactor.is_current_thread:
@@ -256,7 +256,7 @@ class Link:
         Returns:
             whether it is connected.
         """
-        with self._changed:
+        with self._changed.lock:
             self._changed.wait_for(lambda: self.is_settled, timeout)
             return self.is_connected
 
@@ -694,7 +694,7 @@ class Link:
 
     def _leave(self, lane: Lane) -> None:
         lane.close()
-        with self._changed:
+        with self._changed.lock:
             if self._lane is lane:
                 self._lane = None
             self._changed.notify_all()
@@ -705,7 +705,7 @@ class Link:
         self._user.on_state()
 
     def _enter(self, step: Step) -> None:
-        with self._changed:
+        with self._changed.lock:
             self.state = after(self.state, step, self.name)
             self._changed.notify_all()
 

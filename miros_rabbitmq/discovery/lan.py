@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from ipaddress import AddressValueError, IPv4Address
 
 from ..exceptions import SettingsError
+from ..interruption import refuse_to_wait_for
 from ..urls import parse_address
 from .interfaces import Interface, Interfaces, LinkKind, choose_interface, read_interfaces
 from .sweep import sweep
@@ -125,6 +126,7 @@ class LocalAreaNetwork:
             return list(self._named)
         found = self._found
         if found is None:
+            refuse_to_wait_for(self._sweeping, "a search for hosts")
             with self._sweeping:
                 # Another thread may have swept while this one waited for the lock.
                 found = self._found if self._found is not None else self._sweep(None)
@@ -152,6 +154,7 @@ class LocalAreaNetwork:
         """
         if self._named is not None:
             return list(self._named)
+        refuse_to_wait_for(self._sweeping, "a search for hosts")
         with self._sweeping:
             return list(self._sweep(stop))
 

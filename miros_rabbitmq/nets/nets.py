@@ -263,7 +263,7 @@ class MirosNets:
 
         def change() -> None:
             node = self.node
-            with node.lifecycle:
+            with node.lifecycle.lock:
                 settings = replace(node.settings, **keys)  # type: ignore[arg-type]
                 node.settings = settings
                 node.mesh.change_keys(settings.mesh_keys)
@@ -341,7 +341,7 @@ class MirosNets:
 
     def _enable(self, snoop: Callable[[], Snoop], colour: bool) -> None:
         def enable() -> None:
-            with self.node.lifecycle:
+            with self.node.lifecycle.lock:
                 snoop().enable(colour=colour)
                 if self.node.is_running:
                     self.node.open_snoops()
@@ -353,7 +353,7 @@ class MirosNets:
 
     def _disable(self, snoop: Callable[[], Snoop]) -> None:
         def disable() -> None:
-            with self.node.lifecycle:
+            with self.node.lifecycle.lock:
                 snoop().disable()
 
         if has_interrupted():
