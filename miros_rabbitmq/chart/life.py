@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from .. import process
+from ..condition import Condition
 from ..exceptions import MirosApiException
 
 logger = logging.getLogger(__name__)
@@ -48,7 +49,7 @@ class ChartLife:
         self._may_run = may_run
         self._wake = wake
         self._patience_s = patience_s
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._starter: threading.Thread | None = None
         self._stops: set[object] = set()
         self._must_end = False
@@ -92,7 +93,7 @@ class ChartLife:
             yield not self.has_thread
         finally:
             if not is_within and self._starter is threading.current_thread():
-                with self._changed:
+                with self._changed.lock:
                     self._starter = None
                     self._changed.notify_all()
 
@@ -115,7 +116,7 @@ class ChartLife:
                 thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _may_begin(self, deadline_s: float) -> bool:
-        with self._changed:
+        with self._changed.lock:
             if self.thread is not threading.current_thread():
                 rest_s = max(0.0, deadline_s - time.monotonic())
                 self._changed.wait_for(lambda: not (self._starter or self._stops), rest_s)
@@ -130,13 +131,13 @@ class ChartLife:
         """Stop the chart in the body. No start begins until it is left."""
         stop = object()
         try:
-            with self._changed:
+            with self._changed.lock:
                 self._stops.add(stop)
                 self._must_end = True
             yield
             process.stay(self, process.Stage.CHARTS)
         finally:
-            with self._changed:
+            with self._changed.lock:
                 self._stops.discard(stop)
                 self._changed.notify_all()
 
@@ -158,7 +159,7 @@ class ChartLife:
 
     def ask_to_end(self) -> None:
         """Have a chart that nobody has stopped handle no further event: the program ends."""
-        with self._changed:
+        with self._changed.lock:
             self._must_end = True
         self._end_handling()
 
@@ -178,6 +179,6 @@ class ChartLife:
 
     def disown(self) -> None:
         """Forget starts and stops that are under way: in a forked child, they are the parent's."""
-        self._changed = threading.Condition()  # the thread that held the old one is not here
+        self._changed = Condition()  # the thread that held the old one is not here
         self._starter = None
         self._stops = set()
