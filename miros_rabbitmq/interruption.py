@@ -91,6 +91,16 @@ def refuse(what: str) -> NoReturn:
     )
 
 
+def refuse_to_wait_for(lock: threading.Lock, what: str) -> None:
+    """Refuse a call that would wait for a lock in the handler of a signal, see `refuse`.
+
+    Raises:
+        MirosApiException: the lock is taken, and the caller has interrupted this package.
+    """
+    if lock.locked() and has_interrupted():
+        refuse(what)
+
+
 class _Errands:
     """What is done one after the other, in the order in which it was asked for."""
 
@@ -139,15 +149,24 @@ def do_in_turn(job: Callable[[], object], what: str) -> None:
 
 
 def _start(run: Callable[[], object], what: str) -> None:
-    # Not a `threading.Thread`: to start one takes locks, and waits.
+    thread = threading.Thread(target=run, name=f"miros {what}", daemon=True)
+    # By a bare thread, because `Thread.start` takes locks and waits.
     try:
-        _thread.start_new_thread(run, ())
+        _thread.start_new_thread(_start_now, (thread, what))
     except RuntimeError as error:
         if not process.is_ending():
             raise MirosApiException(
                 f"no thread can be started for {what}, which a handler of a signal has called: "
                 "call it again in the main program"
             ) from error
+
+
+def _start_now(thread: threading.Thread, what: str) -> None:
+    try:
+        thread.start()
+    except RuntimeError:
+        if not process.is_ending():
+            logger.exception("no thread can be started for %s", what)
 
 
 def _do(job: Callable[[], object], what: str) -> None:

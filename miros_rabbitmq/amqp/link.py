@@ -10,7 +10,6 @@ end here.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import pika.spec
 
 from .. import faults
 from ..closings import closed_by_broker
+from ..condition import Condition
 from ..delivery.refusal import Refusal
 from ..exceptions import (
     AccessRefused,
@@ -164,7 +164,7 @@ class Link:
         self._comes_back_soon = False
 
     def _make_lock(self) -> None:
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = Condition()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.state.value}>"
@@ -186,7 +186,7 @@ class Link:
                 thread that calls.
             OutOfResources: no thread can be started.
         """
-        with self._changed:
+        with self._changed.lock:
             if self._is_ending:
                 self._wait_for_end()
             if self._lane is not None:
@@ -225,7 +225,7 @@ class Link:
             timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
         """
         cut_after_s = self.endpoint.limits.stop_timeout_s if timeout is None else timeout
-        with self._changed:
+        with self._changed.lock:
             lane = self._lane
             if lane is None:
                 return
@@ -274,7 +274,7 @@ class Link:
         """
         if timeout is None:
             timeout = self.endpoint.limits.stop_timeout_s + _END_GRACE_S
-        with self._changed:
+        with self._changed.lock:
             if self._lane is None:
                 return True
             if self._reactor.is_current_thread:
@@ -287,7 +287,7 @@ class Link:
         Returns:
             whether it is connected.
         """
-        with self._changed:
+        with self._changed.lock:
             self._changed.wait_for(lambda: self.is_settled, timeout)
             return self.is_connected
 
@@ -774,7 +774,7 @@ class Link:
 
     def _leave(self, lane: Lane) -> None:
         lane.close()
-        with self._changed:
+        with self._changed.lock:
             if self._lane is lane:
                 self._lane = None
             self._changed.notify_all()
@@ -785,7 +785,7 @@ class Link:
         self._user.on_state()
 
     def _enter(self, step: Step) -> None:
-        with self._changed:
+        with self._changed.lock:
             self.state = after(self.state, step, self.name)
             self._changed.notify_all()
 

@@ -364,7 +364,7 @@ class Sender:
         Here it counts as settled, so that nobody waits for it. The caller sees to it that nothing
         is posted meanwhile.
         """
-        with self._changed:
+        with self._lock:
             self._schedule.take_in()
             records = self._outbox.hand_over()
             self._changed.notify_all()
@@ -442,7 +442,7 @@ class Sender:
         """
         if self.has_room:
             return True
-        with self._changed:
+        with self._lock:
             while not (self.has_room or self.link.is_stopping):
                 if not self._wait(deadline_s):
                     return False
@@ -510,7 +510,7 @@ class Sender:
         self.send_everything()
         if has_interrupted():
             return self._look_until_flushed(deadline_s)
-        with self._changed:
+        with self._lock:
             self._schedule.take_in()
             posted = self._schedule.posted
             while self._settled < posted and self._is_expected and not self.link.is_stopping:
@@ -555,7 +555,7 @@ class Sender:
     def look(self) -> Look:
         """Show what is needed to judge how the broker keeps up. In the reactor's thread."""
         link = self.link
-        with self._changed:
+        with self._lock:
             self._schedule.take_in()
             posted, settled = self._schedule.posted, self._settled
             outbox = self._outbox
@@ -589,7 +589,7 @@ class Sender:
         is_same = condition is self._condition and yields == self._yields
         if is_same and not self._drops.in_burst:
             return
-        with self._changed:
+        with self._lock:
             self._condition, self._yields = condition, yields
             self._changed.notify_all()
             keeps_up = condition is Condition.KEEPING_UP
@@ -789,7 +789,7 @@ class Sender:
         outbound = Outbound(traffic.exchange, traffic.properties)
         self._publishing = wire.publishing(channel, outbound, self._on_ack)
         self._writes_here = wire.writes_from_any_thread
-        with self._changed:
+        with self._lock:
             if not self._is_held:
                 self._schedule.on_ready()
             self._was_ready = True
@@ -804,7 +804,7 @@ class Sender:
         self._publishing = self._channel = None
         self._stop_beating()
         refusal = self.link.take_refusal()
-        with self._changed:
+        with self._lock:
             self._is_first_attempt = False
             self._schedule.on_lost()
             if refusal is None:
@@ -869,7 +869,7 @@ class Sender:
     def on_state(self) -> None:
         """Note what the link's state means for posts, and report the change."""
         link = self.link
-        with self._changed:
+        with self._lock:
             self._schedule.close(self._why_closed())
             if link.state is not SessionState.READY:
                 self._schedule.is_ready = False
@@ -931,7 +931,7 @@ class Sender:
         if self._publishing is None:
             return  # from a connection that was given up: its messages are sent again
         self.link.note_progress()
-        with self._changed:
+        with self._lock:
             settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:
                 text = "some queue takes no more (basic.nack)"

@@ -186,27 +186,30 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def _remove(self, unwanted: Callable[[Any], bool]) -> None:
         with self._lock:
-            # One by one, each with its wake-up: the handler of a signal may post in between.
+            # One by one: the handler of a signal may post in between.
             for item in self.deque.copy():
-                if unwanted(item) and self._remove_one(item):
-                    with contextlib.suppress(Empty):
-                        self._wake_ups.get_nowait()
-            # The chart may have taken a wake-up and not the event, such as that of its stop. One
-            # too many does no harm.
+                if unwanted(item):
+                    self._remove_one(item)
+            # Then as many wake-ups as events: the chart may have taken one of the two only, such as
+            # when it stopped. A post that comes in between may leave one too many, which does no
+            # harm.
+            with contextlib.suppress(Empty):
+                while self._wake_ups.qsize() > len(self.deque):
+                    self._wake_ups.get_nowait()
             for _ in range(len(self.deque) - self._wake_ups.qsize()):
                 self._wake_ups.put(None)
             self._place_made.notify_all()
 
-    def _remove_one(self, item: Any) -> bool:
-        """Remove an event; False if the chart has taken it."""
+    def _remove_one(self, item: Any) -> None:
+        """Remove an event, unless the chart has taken it."""
         while True:
             try:
                 self.deque.remove(_Same(item))
             except ValueError:
-                return False
+                return  # the chart has taken it
             except IndexError:
-                continue  # it changed meanwhile
-            return True
+                continue  # the deque has changed meanwhile
+            return
 
     def qsize(self) -> int:
         """How many wake-ups nobody has waited for yet."""

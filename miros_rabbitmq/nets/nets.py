@@ -288,7 +288,7 @@ class MirosNets:
 
         def change() -> None:
             node = self.node
-            with node.lifecycle:
+            with node.lifecycle.lock:
                 settings = replace(node.settings, **keys)  # type: ignore[arg-type]
                 node.settings = settings
                 node.mesh.change_keys(settings.mesh_keys)
@@ -366,7 +366,7 @@ class MirosNets:
 
     def _enable(self, snoop: Callable[[], Snoop], colour: bool) -> None:
         def enable() -> None:
-            with self.node.lifecycle:
+            with self.node.lifecycle.lock:
                 one = snoop()
                 was_enabled = one.enabled
                 one.enable(colour=colour)
@@ -384,7 +384,7 @@ class MirosNets:
 
     def _disable(self, snoop: Callable[[], Snoop]) -> None:
         def disable() -> None:
-            with self.node.lifecycle:
+            with self.node.lifecycle.lock:
                 snoop().disable()
 
         if has_interrupted():

@@ -10,7 +10,6 @@ import contextlib
 import enum
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,6 +19,7 @@ from ..amqp.io_choice import io_name
 from ..amqp.link import Link
 from ..amqp.sinks import Sink, WorkerSink
 from ..amqp.topology import mesh_queue
+from ..condition import Condition
 from ..discovery.membership import Membership
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
@@ -136,8 +136,8 @@ class Node:
     def _make_locks(self) -> None:
         # Held while the phase changes and while networks are opened; never while an event passes,
         # and never while waiting for a connection.
-        self.lifecycle = threading.Condition(threading.RLock())
-        self._peers_changed = threading.Condition()
+        self.lifecycle = Condition()
+        self._peers_changed = Condition()
 
     # Life.
 
@@ -168,7 +168,7 @@ class Node:
         deadline_s = time.monotonic() + self.settings.start_timeout
         self._stop(deadline_s, only_what_is_left=True)
         # What was opened in part is ended without the lock.
-        with contextlib.ExitStack() as undo, self.lifecycle:
+        with contextlib.ExitStack() as undo, self.lifecycle.lock:
             # A stop that is under way has a time limit of its own.
             self.lifecycle.wait_for(lambda: self.phase is not Phase.STOPPING)
             if self.phase is Phase.RUNNING:
@@ -277,7 +277,7 @@ class Node:
             return
         is_mine = False
         try:
-            with self.lifecycle:
+            with self.lifecycle.lock:
                 if only_what_is_left and self.phase is not Phase.STOPPED:
                     return
                 if self.phase is Phase.STOPPING:
@@ -296,7 +296,7 @@ class Node:
         finally:
             if is_mine:
                 self.phase = Phase.STOPPED
-                with self.lifecycle:
+                with self.lifecycle.lock:
                     self.lifecycle.notify_all()
         write_all(min(_GOODBYE_S, lines_s))
         self._teller.stop(lines_s)
@@ -337,7 +337,7 @@ class Node:
         if self.is_running:
             self.mesh.stop_receiver()
             self.mesh.send_everything()
-            with self.lifecycle:
+            with self.lifecycle.lock:
                 # The last lines of all nodes go out at the same time.
                 for snoop in self.snoops:
                     snoop.close()
@@ -372,7 +372,7 @@ class Node:
             while self._connected_peers() < n and time.monotonic() < deadline_s:
                 time.sleep(_LOOK_AGAIN_S)
             return self._connected_peers() >= n
-        with self._peers_changed:
+        with self._peers_changed.lock:
             return self._peers_changed.wait_for(lambda: self._connected_peers() >= n, timeout)
 
     def check_running(self) -> None:
@@ -521,7 +521,7 @@ class Node:
         return tuple(stuck for watch in watches if watch is not None for stuck in watch.stuck)
 
     def _add_broker(self, url: AmqpUrl) -> None:
-        with self.lifecycle:
+        with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
@@ -535,7 +535,7 @@ class Node:
                 snoop.add_broker(url)
 
     def _remove_broker(self, url: AmqpUrl) -> int:
-        with self.lifecycle:
+        with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return 0
             self._members = [member for member in self._members if member != url]
@@ -547,13 +547,13 @@ class Node:
 
     def _move_own(self, url: AmqpUrl, *, is_gone: bool) -> None:
         """Reach the own broker at another address, as this machine's has changed."""
-        with self.lifecycle:
+        with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return
             before = self._members[0]
         # Without the lock, because another thread has to do it.
         self._spares.move_own(before.address, url.address)
-        with self.lifecycle:
+        with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [url, *(one for one in self._members if one not in (before, url))]
@@ -579,7 +579,7 @@ class Node:
         return {at for at, sender in self.mesh.senders.items() if sender.is_connected}
 
     def _notice_change(self) -> None:
-        with self._peers_changed:
+        with self._peers_changed.lock:
             self._peers_changed.notify_all()
 
     def _tell_peers(self, changes: deque[PeersChanged], dropped: int) -> None:
