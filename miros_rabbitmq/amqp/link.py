@@ -27,6 +27,7 @@ from ..exceptions import (
     AccessRefused,
     BrokerError,
     MirosApiException,
+    OutOfResources,
     QueueTaken,
     VhostNotFound,
 )
@@ -128,6 +129,8 @@ class Link:
         """Where the link stands. Read it, but do not change it."""
         self.fault: BrokerError | None = None
         """Why it is not connected; `None` while it is, or before the first attempt has ended."""
+        self.shortage: OutOfResources | None = None
+        """What this process lacked in the last attempt, if that was why it failed."""
         self.is_stopping = False
         """Whether it was asked to stop and not started again."""
         self.is_forked = False
@@ -327,7 +330,7 @@ class Link:
         if self.state is not SessionState.OPENING:
             return
         self._step(Step.SET_UP)
-        self.fault = None
+        self.fault = self.shortage = None
         self._health.backoff.succeed(time.monotonic())
         self._health.outages.succeed(self.connection_name + details)
         self.answered()
@@ -593,6 +596,7 @@ class Link:
         refused = isinstance(fault, (AccessRefused, VhostNotFound))
         taken = isinstance(fault, QueueTaken)
         self.fault = fault
+        self.shortage = fault.__cause__ if isinstance(fault.__cause__, OutOfResources) else None
         try:
             self._step(Step.REFUSE if refused else Step.LOSE)
             self._user.on_lost()
