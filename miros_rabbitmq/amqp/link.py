@@ -706,6 +706,11 @@ class Link:
             self._changed.notify_all()
 
     def _translate(self, error: BaseException) -> BrokerError:
+        tap = self._services.tap if self._services is not None else None
+        if tap is not None and tap.lost_by is not None:
+            short = shortage(tap.lost_by)
+            if short is not None:
+                return faults.starved(self.address, short)
         return translate(error, self.endpoint.url, self._parameters)
 
     def disown(self) -> None:

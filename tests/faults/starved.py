@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import itertools
 import logging
 import os
 import pickle
 import resource
+import socket
 import sys
 import threading
 import time
@@ -106,7 +108,26 @@ def threads(count: int) -> Iterator[None]:
         setattr(threading, _START, start)
 
 
+@contextmanager
+def reads(count: int) -> Iterator[None]:
+    """After so many reads of sockets, there is no memory for what arrives."""
+    read = socket.socket.recv
+    left = itertools.count(count, -1)
+
+    def read_or_fail(self: socket.socket, *arguments: Any) -> bytes:
+        if next(left) <= 0:
+            raise MemoryError
+        return read(self, *arguments)
+
+    socket.socket.recv = read_or_fail  # type: ignore[assignment, method-assign]
+    try:
+        yield
+    finally:
+        del socket.socket.recv
+
+
 LIMITS: dict[str, Limit] = {
+    "reads": reads,
     "no descriptors": no_descriptors,
     "descriptors": descriptors,
     "threads": threads,
@@ -306,7 +327,7 @@ def _broker() -> LocalBroker:
 
 SCENES: dict[str, tuple[Callable[[dict[str, Any], Limit, int], None], str, int, bool, bool]] = {
     "chart_threads": (chart_starts, "threads", 14, True, True),
-    "chart_descriptors": (chart_starts, "descriptors", 22, True, True),
+    "chart_descriptors": (chart_starts, "descriptors", 18, True, True),
     "snoop_threads": (snoop_is_enabled, "threads", 6, False, True),
     "snoop_descriptors": (snoop_is_enabled, "descriptors", 4, False, True),
     "standalone_threads": (publisher_and_consumer, "threads", 4, True, True),
@@ -314,6 +335,8 @@ SCENES: dict[str, tuple[Callable[[dict[str, Any], Limit, int], None], str, int, 
     "discovery_threads": (discovery, "threads", 2, True, True),
     "discovery_descriptors": (discovery, "descriptors", 6, True, True),
     "interface_descriptors": (interface, "descriptors", 4, True, True),
+    "chart_reads": (chart_starts, "reads", 200, True, True),
+    "outage_reads": (outage, "reads", 60, False, True),
     "outage_threads": (outage, "threads", 2, False, True),
     "outage_descriptors": (outage, "no descriptors", 1, False, True),
     "broker_descriptors": (local_broker, "descriptors", 6, True, False),
@@ -358,7 +381,7 @@ def main(name: str) -> None:
     if attempt is controlled_broker:
         _broker()
     attempt(arguments, lambda _: contextlib.nullcontext(), most)  # what is made once, is made
-    for count in range(most + 1):
+    for count in range(0, most + 1, max(1, most // 15)):
         LINES.clear()
         news.forget()
         before = Holdings.now()
@@ -377,7 +400,11 @@ def main(name: str) -> None:
         print(f"{what} {count}: {outcome[:90]} ({took_s:.1f} s)", *LINES, sep="\n    ", flush=True)
         assert not any("TRACEBACK" in line for line in LINES)
         # One line an outage, whatever suffers from it.
-        said = [line for line in LINES if "file descriptors open" in line or "no thread" in line]
+        said = [
+            line
+            for line in LINES
+            if "file descriptors open" in line or "no thread" in line or "no memory" in line
+        ]
         assert len(said) <= 1, said
     assert has_failed is fails
     assert has_worked is works
