@@ -22,6 +22,7 @@ from miros_rabbitmq.exceptions import (
     BrokerUnreachable,
     ClosedByBroker,
     MirosRabbitMQError,
+    OutOfResources,
     UnknownHost,
     VhostNotFound,
 )
@@ -394,3 +395,11 @@ def test_a_command_that_is_recommended_can_be_pasted_safely(name: str) -> None:
     ):
         command = str(fault).partition("run: ")[2]
         assert f" {name}" not in command
+
+
+def test_a_shortage_of_this_process_is_no_fault_of_the_network() -> None:
+    error = amqp.StreamLostError("Stream connection lost: MemoryError()", MemoryError())
+    fault = translate(error, URL, PARAMETERS)
+    assert isinstance(fault.__cause__, OutOfResources)
+    assert "memory" in str(fault)
+    assert "firewall" not in str(fault)
