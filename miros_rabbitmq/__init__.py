@@ -39,6 +39,7 @@ from .exceptions import (
     UnknownHost,
     VhostNotFound,
 )
+from .failures import Failure
 from .limits import Limits
 from .nets.chart_watch import Stuck
 from .nets.nets import MirosNets
@@ -66,6 +67,7 @@ __all__ = [
     "DeliveryProblem",
     "DropReason",
     "Envelope",
+    "Failure",
     "Limits",
     "LocalAreaNetwork",
     "LocalBroker",

@@ -13,7 +13,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pika
@@ -33,6 +33,7 @@ from ..exceptions import (
 )
 from ..logs import RelayedLogger
 from ..resources import shortage
+from ..urls import AmqpUrl
 from .attempts import Attempts
 from .health import WARNINGS, Health, Reporting, look_interval_s
 from .io_choice import choose_wire
@@ -107,9 +108,9 @@ class Role:
 class Link:
     """Keeps a connection and its channel; owned by its user.
 
-    `start`, `stop`, `wait_for_end`, `wait_until_ready`, `call_soon`, `run_here` and the attributes
-    may be used from any thread; everything else is for the reactor's thread. Nothing starts in the
-    constructor.
+    `start`, `stop`, `move`, `leave_host`, `wait_for_end`, `wait_until_ready`, `call_soon`,
+    `run_here` and the attributes may be used from any thread; everything else is for the reactor's
+    thread. Nothing starts in the constructor.
 
     Args:
         endpoint: the broker, with times, sizes and TLS.
@@ -124,6 +125,7 @@ class Link:
     def __init__(self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: Reactor) -> None:
         self.endpoint = endpoint
         self.address = endpoint.url.address
+        """Where it connects to; `move` changes it, and the name."""
         self.name = f"{role.name} at {self.address}"
         self.state = SessionState.NEW
         """Where the link stands. Read it, but do not change it."""
@@ -138,6 +140,7 @@ class Link:
         self.connection_name = ""
         """The name of its connection at the broker, while there is one or an attempt at one."""
         self._parameters = connection_parameters(endpoint, "")
+        self._role = role
         self._user = user
         self._reactor = reactor
         # Guards the state and the lane; notified at each change.
@@ -231,6 +234,29 @@ class Link:
             # Also if it was asked before: an exception such as KeyboardInterrupt may have come
             # here, and this timeout may be shorter.
             lane.call_soon(lambda: self._close(cut_after_s))
+
+    def move(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        """Connect to another address from now on; returns at once.
+
+        The present connection is closed first, so that the broker, if it is the same, knows that
+        its consumer is gone.
+
+        Args:
+            url: the broker's.
+            is_gone: nothing can be sent from or to the former address any more: the connection is
+                dropped without a word.
+        """
+        self.call_soon(lambda: self._move(url, is_gone=is_gone))
+
+    def leave_host(self, host: str) -> None:
+        """Connect anew if the present connection begins at an address this machine has lost.
+
+        Such a connection carries nothing any more, and no error tells so. Returns at once.
+
+        Args:
+            host: that IP address.
+        """
+        self.call_soon(lambda: self._leave_host(host))
 
     def wait_for_end(self, timeout: float | None = None) -> bool:
         """Wait until a link that was asked to stop has ended.
@@ -427,6 +453,39 @@ class Link:
             on_close_callback=self._on_connection_closed,
             custom_ioloop=self._services,
         )
+
+    def _move(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        if self.is_stopping:
+            return
+        _attempts.withdraw(self.endpoint.url, self)
+        self.endpoint = replace(self.endpoint, url=url)
+        self.address = url.address
+        self.name = f"{self._role.name} at {self.address}"
+        self._health = Health.of(self.name, self.endpoint.limits, self._role.reporting)
+        if self.is_connected and not is_gone:
+            self.come_back_soon()
+            self._close_connection()
+        else:
+            self._connect_anew()
+
+    def _leave_host(self, host: str) -> None:
+        services = self._services
+        if services is not None and services.local_host == host and not self.is_stopping:
+            logger.debug("%s: its connection began at %s, which is gone", self.name, host)
+            self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        """Drop the connection, which is no outage, and connect at once."""
+        self._drop_connection()
+        for timer in (self._look_timer, self._cut_timer):
+            self.cancel(timer)
+        self._look_timer = self._cut_timer = None
+        try:
+            if self.state not in (SessionState.WAITING, SessionState.REFUSED):
+                self._step(Step.LOSE)
+                self._user.on_lost()
+        finally:
+            self._retry()
 
     def on_broker_back(self) -> None:
         """Connect now, because the broker may answer again. Any thread may call this."""

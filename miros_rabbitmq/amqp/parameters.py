@@ -20,7 +20,7 @@ from .. import faults
 from ..exceptions import BrokerError, SettingsError
 from ..limits import Limits
 from ..resources import shortage
-from ..urls import AmqpUrl
+from ..urls import AmqpUrl, amqp_url
 
 _CLOSED = (pika.exceptions.ConnectionClosedByBroker, pika.exceptions.ChannelClosedByBroker)
 _PROBABLE = (
@@ -131,7 +131,7 @@ def connection_parameters(endpoint: Endpoint, connection_name: str) -> pika.URLP
     parameters = _parsed(endpoint.url)
     limits, tls = endpoint.limits, endpoint.tls
     if tls is not None:
-        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=parameters.host)
+        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=endpoint.url.address.tls_name)
     parameters.heartbeat = limits.heartbeat_s
     parameters.connection_attempts = 1  # the link itself tries again
     parameters.socket_timeout = limits.connect_timeout_s
@@ -144,16 +144,26 @@ def connection_parameters(endpoint: Endpoint, connection_name: str) -> pika.URLP
 
 
 def _parsed(url: AmqpUrl) -> pika.URLParameters:
-    if not url.startswith(("amqp://", "amqps://")):
-        raise SettingsError(f"{url!r} is not an AMQP URL: it begins with amqp:// or amqps://")
+    """Read a URL.
+
+    pika gets it written anew, from the parts that we have read: so it neither sees another host
+    than we do, nor quotes a URL in an error.
+
+    Raises:
+        SettingsError: it is no AMQP URL, or pika refuses what follows its question mark.
+    """
+    parts = url.parts
+    clean = amqp_url(parts.user, parts.password, parts.address, parts.vhost, tls=parts.tls)
     try:
-        return pika.URLParameters(url)
-    except (ValueError, TypeError, AttributeError):
-        # Neither the text of the error nor the error itself: it may quote the password.
+        parameters = pika.URLParameters(clean + parts.query)
+    except Exception:  # noqa: BLE001 - pika evaluates the query, so this may be anything
+        parameters = None
+    if parameters is None:  # here, so that the error does not carry pika's
         raise SettingsError(
-            f"{url!r} is not an AMQP URL: is the port a number, and is everything before it quoted "
-            "(urllib.parse.quote)?"
-        ) from None
+            f"{url!r} is not an AMQP URL that pika can use: look at the parameters after its '?'"
+        )
+    parameters.host = parts.address.host  # with the zone of an IPv6 address unquoted
+    return parameters
 
 
 def quieten_pika() -> None:

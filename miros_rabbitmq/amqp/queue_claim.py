@@ -52,6 +52,12 @@ class QueueClaim:
         if queue.drawn:
             self._draw()
 
+    def move(self, address: Address) -> None:
+        """Note that the broker is reached at another address from now on; the name stays."""
+        self._address = address
+        # The broker may still deliver to the connection to the former address.
+        self._in_use_since_s = None
+
     def ask(self) -> None:
         """Note that the broker is asked to let this receiver consume."""
         if self._is_asked:

@@ -20,7 +20,7 @@ import pika.exceptions
 
 from ..exceptions import BrokerError, RejectReason
 from ..process import Stage, disown_in_child
-from ..urls import Address, check_short_text
+from ..urls import Address, AmqpUrl, check_short_text
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Acknowledging, Delivery, Wire
@@ -222,6 +222,16 @@ class Receiver:
     def address(self) -> Address:
         """The broker's."""
         return self.link.address
+
+    def move(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        """Consume from the same queue at another address from now on. From any thread.
+
+        Args:
+            url: the broker's.
+            is_gone: as for `Link.move`.
+        """
+        self.link.call_soon(lambda: self._claim.move(url.address))
+        self.link.move(url, is_gone=is_gone)
 
     # As the user of a channel.
 

@@ -829,8 +829,8 @@ class Sender:
                 self._warn(
                     f"the broker has refused messages (basic.nack) {self._limits.nack_attempts} "
                     "times: some queue there takes no more, such as one with x-overflow "
-                    "reject-publish; while that lasts, what it refuses is counted and not sent "
-                    "again, and other queues have it"
+                    "reject-publish, or its node of the cluster is down; while that lasts, what "
+                    "it refuses is counted and not sent again, and other queues have it"
                 )
         self._settle(tag, multiple, refused=True)
 

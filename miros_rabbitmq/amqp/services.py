@@ -10,6 +10,7 @@ attempt that is not a daemon, and has no time-out.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import sys
@@ -281,6 +282,14 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                     unsent += int.from_bytes(answer, sys.byteorder)
         return unsent
 
+    @property
+    def local_host(self) -> str:
+        """The IP address at which the connection begins here; empty if it is not known."""
+        for fd in self._lane_loop.descriptors:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+                return str(copy.getsockname()[0])
+        return ""
+
     def abort(self) -> None:
         """Give the attempt or the connection up, at once and without the broker's consent.
 
@@ -314,7 +323,6 @@ class _NameLookUp(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # 
     ) -> None:
         self._on_done: Callable[[Any], object] | None = on_done
         self._loop = loop
-        self._address = address
         self._timer: Timer | None = loop.call_later(timeout_s, lambda: self._give_up(timeout_s))
         self._look_up: LookUp | None = None
         self._look_up = look_up(
@@ -334,9 +342,8 @@ class _NameLookUp(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # 
         if isinstance(found, OSError):
             on_done(found)
         else:
-            port = self._address.port
             stream = socket.SOCK_STREAM, socket.IPPROTO_TCP
-            on_done([(one.family, *stream, "", (one.ip, port)) for one in found])
+            on_done([(one.family, *stream, "", one.socket_address) for one in found])
 
     def cancel(self) -> bool:
         """Do not call back; returns whether this came in time."""

@@ -13,7 +13,7 @@ the port at which the node takes commands.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
+import logging
 import re
 import secrets
 import signal
@@ -21,15 +21,19 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 
 from ..exceptions import LocalBrokerError, SettingsError
+from ..host_names import ip_of, is_loopback
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..resources import naming_shortage
-from ..urls import Address, AmqpUrl, amqp_url
+from ..urls import Address, AmqpUrl, amqp_url, redact
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port
+
+logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 """How long a boot may take: about 4 s on two free cores, many times that on a busy CI machine."""
@@ -63,8 +67,9 @@ class LocalBroker:
     and cannot end it. When the owning process ends, even by SIGKILL, the node ends too.
 
     Args:
-        host: the IPv4 address that the node listens on. It is an address of this machine: of
-            127.0.0.0/8, or of a network namespace.
+        host: the IPv4 address of this machine that the node listens on. If it is not one of
+            127.0.0.0/8, other machines may reach the node and only the passwords of its users
+            protect it; ``start()`` logs a warning that says so.
         port: the node's AMQP port; ``start()`` chooses a free one if it is None.
         user: the name of the node's user, who may do everything in every virtual host.
         password: the user's password; random if it is None.
@@ -89,10 +94,10 @@ class LocalBroker:
         name: str | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError as error:
-            raise SettingsError(f"host is an IPv4 address of this machine, not {host!r}") from error
+        if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
+            raise SettingsError(
+                f"host is an IPv4 address of this machine, not {redact(str(host))!r}"
+            )
         if port is not None and not 0 < port < 65536:
             raise SettingsError(f"port is None or 1 to 65535, not {port!r}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -182,6 +187,7 @@ class LocalBroker:
                         self._port = free_port(self.host)
                     outcome = self._boot(files, process, deadline)
                     if outcome is Boot.READY:
+                        self._warn_if_exposed()
                         return
                     is_port_taken = outcome is Boot.ENDED and "eaddrinuse" in files.log_tail()
                     if not is_port_taken or attempts_left == 0:
@@ -353,6 +359,16 @@ class LocalBroker:
         )
         files.has_booted |= outcome is Boot.READY
         return outcome
+
+    def _warn_if_exposed(self) -> None:
+        """Say it if the node is not only for programs of this machine."""
+        if not is_loopback(self.host):
+            logger.warning(
+                "the private RabbitMQ node %s listens on %s, where other machines may reach it; "
+                "an address of 127.0.0.0/8 would keep it to this machine",
+                self.name,
+                self.address,
+            )
 
     def _boot_error(self, outcome: Boot, files: NodeFiles, timeout: float) -> LocalBrokerError:
         """The error that says why the node does not run."""

@@ -14,7 +14,10 @@ from ipaddress import AddressValueError, IPv4Address
 
 from ..exceptions import SettingsError
 from ..urls import parse_address
-from .interfaces import Interface, Interfaces, LinkKind, choose_interface, read_interfaces
+from .choice import choose_interface
+from .devices import LinkState
+from .interfaces import Interface, Interfaces, LinkKind, read_interfaces
+from .own_address import Here
 from .sweep import sweep
 
 logger = logging.getLogger(__name__)
@@ -71,10 +74,9 @@ class LocalAreaNetwork:
     again. All of it may be used from any thread: threads that ask for the addresses during the
     first sweep wait for it.
 
-    If the machine has several interfaces, the one of the default route is used; without such a
-    route, the first that is no loopback; ``interface`` names another. At the end of a
-    point-to-point link there is one host, which may be unknown. A machine that has only a loopback
-    is alone.
+    If the machine has several interfaces, `choice.choose_interface` says which one is used, and a
+    warning does where that is a guess; ``interface`` names another. At the end of a point-to-point
+    link there is one host, which may be unknown. A machine that has only a loopback is alone.
 
     Attributes:
         this: this machine, with ``address``.
@@ -99,7 +101,7 @@ class LocalAreaNetwork:
         rabbit_host: str | None = None,
     ) -> None:
         if isinstance(addresses, str):
-            raise SettingsError(f"addresses must be a list of hosts, not the text {addresses!r}")
+            raise SettingsError("addresses must be a list of hosts: put even one into [ ]")
         self.this = ThisHost(self._this_address)
         self.other = OtherHosts(self.this, lambda: self.addresses)
         self._named = None if addresses is None else tuple(dict.fromkeys(addresses))
@@ -109,7 +111,7 @@ class LocalAreaNetwork:
         self._wanted = interface
         self._sweeping = threading.Lock()  # held for a sweep, so that two do not run at once
         self._found: tuple[str, ...] | None = None  # replaced as a whole; read without a lock
-        self._warnings: set[str] = set()  # each is given once, however often it is swept
+        self._said: set[str] = set()  # each once, however often it is swept
 
     def __repr__(self) -> str:
         known = self._named if self._named is not None else self._found
@@ -139,6 +141,16 @@ class LocalAreaNetwork:
         """
         return self._choose(read_interfaces())
 
+    def here(self) -> Here:
+        """Tell where this machine is now. Sends nothing.
+
+        Raises:
+            SettingsError: there is no interface of the given name.
+        """
+        interfaces = read_interfaces()
+        up = [one for one in interfaces.all if interfaces.device(one).link is not LinkState.DOWN]
+        return Here(self._choose(interfaces), frozenset(one.address for one in up))
+
     def sweep(self, stop: threading.Event | None = None) -> list[str]:
         """Look again which hosts there are, and return `addresses`.
 
@@ -161,8 +173,8 @@ class LocalAreaNetwork:
         if working.kind is not LinkKind.BROADCAST:
             place = f"interface {working.name}" if working.name else "no interface with an address"
             self._warn(
-                f"{place} leads to {working.kind.value}, so no hosts are looked for; "
-                "name the brokers with addresses="
+                f"{place} leads to {working.kind.value}, so no hosts are looked for; name the "
+                "brokers with addresses=, or another interface with interface="
             )
         result = sweep(working, stop=stop, warn=self._warn)
         this = [self._this_address(), working.address]
@@ -185,12 +197,18 @@ class LocalAreaNetwork:
         return found
 
     def _warn(self, text: str) -> None:
-        if text not in self._warnings:
-            self._warnings.add(text)
-            logger.warning("%s", text)
+        self._say(text, logging.WARNING)
+
+    def _say(self, text: str, level: int) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            logger.log(level, "%s", text)
 
     def _choose(self, interfaces: Interfaces) -> Interface:
-        return choose_interface(interfaces, self._wanted, self._rabbit_host)
+        choice = choose_interface(interfaces, self._wanted, self._rabbit_host)
+        if choice.remark:
+            self._say(choice.remark, logging.WARNING if choice.is_guess else logging.INFO)
+        return choice.interface
 
     def _this_address(self) -> str:
         return self._rabbit_host if self._rabbit_host is not None else self.interface.address

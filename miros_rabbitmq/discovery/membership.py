@@ -18,13 +18,15 @@ from pathlib import Path
 from typing import Protocol
 
 from ..exceptions import OutOfResources, SettingsError
+from ..host_names import is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
 from .hosts_file import HOSTS_FILE_NAME, HostsFile
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
-from .roster import Peer, PeersChanged, PeerSource, Roster, is_loopback
+from .own_address import OwnAddress
+from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
 
@@ -33,6 +35,10 @@ logger = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 2.0
 """Seconds between two looks at the hosts file and at the connections: both are cheap, and a user
 who edits the file expects to see something happen."""
+
+_LOOK_SHARE = 0.005
+"""The look at the machine's addresses takes at most this share of a processor: a fraction of a
+millisecond for few interfaces, and some 50 ms for fifty, as a machine with many containers has."""
 
 
 _STARVED_S, _STARVED_MOST_S = 2.0, 60.0
@@ -53,6 +59,12 @@ class Follower(Protocol):
             the number of events that were given up with it.
         """
         ...
+
+    def own_moved(self, url: AmqpUrl, /, *, is_gone: bool) -> object:
+        """Reach the own broker at another address. Called in the membership's thread.
+
+        ``is_gone`` tells that this machine does not have the former address any more.
+        """
 
     def connected(self) -> Collection[Address]:
         """The members to which there is a working connection. Called in any thread."""
@@ -108,6 +120,8 @@ class Membership:
             lan=self.lan,
             tls=search.tls,
         )
+        self._own: OwnAddress | None = None  # None if ``rabbit_host`` says where it is
+        self._own_url: AmqpUrl | None = None
         self._first_round = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -122,8 +136,30 @@ class Membership:
         self._cache: LanCache | None = None
         self._reported: dict[Address, ProbeOutcome] = {}
         self._complaint = ""
+        self._look_again_s = 0.0
         # How long to wait for the next round, while something is short; 0 if nothing is.
         self._starved_pause_s = 0.0
+
+    def find_own(self) -> AmqpUrl:
+        """Look where this node's own broker is, for the next `start`. Asks nobody.
+
+        Raises:
+            SettingsError: there is no network interface of the given name.
+        """
+        search = self._search
+        self._own = None
+        if search.rabbit_host is not None:
+            self._own_url = search.url(parse_address(search.rabbit_host, search.port))
+        else:
+            self._own = OwnAddress(self.lan.here())
+            self._own_url = search.url(Address(self._own.address, search.port))
+        return self._own_url
+
+    @property
+    def own_url(self) -> AmqpUrl:
+        """The URL of this node's own broker: as it is used, or before the start, as it would be."""
+        used = self._own_url if self._thread is not None else None
+        return used or self.scout.this.url
 
     def start(self) -> None:
         """Start to look for brokers. Does not wait.
@@ -133,7 +169,7 @@ class Membership:
             OutOfResources: the thread cannot be started.
         """
         search = self._search
-        own = self.scout.this.url.address
+        own = (self._own_url or self.find_own()).address
         limits = search.limits
         if not search.rescan_interval_s:
             # Only another search could find again what was given up.
@@ -171,6 +207,7 @@ class Membership:
         with self._changed:
             self._changed.notify_all()
         thread, self._thread = self._thread, None
+        self._own_url = None
         if thread is not None and thread is not threading.current_thread():
             thread.join(self._search.stop_timeout_s)
 
@@ -229,6 +266,8 @@ class Membership:
         self._guard(lambda: self._trust_cache(roster))
         while not stop.is_set():
             now_s = time.monotonic()
+            if self._guard(lambda: self._follow_own(roster)):
+                next_round_s = now_s  # there may be other hosts at the new place
             if now_s >= next_round_s:
                 next_round_s = now_s + interval_s
                 if self._guard(lambda: self._round(roster)):
@@ -246,10 +285,10 @@ class Membership:
                 )
         self._first_round.set()
 
-    def _guard(self, step: Callable[[], None]) -> bool:
-        """Take a step; returns whether it has succeeded."""
+    def _guard(self, step: Callable[[], object]) -> bool:
+        """Take a step; returns whether it has succeeded, and has not returned `False`."""
         try:
-            step()
+            return step() is not False
         except Exception as error:
             short = shortage(error)
             if short is not None:
@@ -258,7 +297,6 @@ class Membership:
                 # A bug in one step must not end the thread: the next round may succeed.
                 logger.exception("%s: a step of the search failed", self._name)
             return False
-        return True
 
     def _note_shortage(self, short: OutOfResources) -> None:
         """Have the search tried again before its time; log it once, until a round succeeds."""
@@ -272,6 +310,34 @@ class Membership:
         if self._starved_pause_s:
             logger.info("%s: brokers can be looked for again", self._name)
         self._starved_pause_s = 0.0
+
+    def _follow_own(self, roster: Roster) -> bool:
+        """Notice that this machine's address has changed; tells whether it has."""
+        own, began_s = self._own, time.monotonic()
+        if own is None or began_s < self._look_again_s or self._is_over(roster):
+            return False
+        try:
+            here = self.lan.here()
+        except SettingsError as error:
+            self._complain(error)
+            return False
+        now_s = time.monotonic()
+        self._look_again_s = now_s + (now_s - began_s) / _LOOK_SHARE
+        before, is_gone = own.address, own.is_gone(here)
+        if not own.look(here):
+            return False
+        self._own_url = url = self._search.url(Address(own.address, self._search.port))
+        with self._changed:
+            roster.move_own(url.address, now_s)
+        logger.warning(
+            "%s: the address of this machine is now %s (%s), and was %s: its broker is used there",
+            self._name,
+            own.address,
+            here.interface.name,
+            before,
+        )
+        self._follower.own_moved(url, is_gone=is_gone)
+        return True
 
     def _trust_cache(self, roster: Roster) -> None:
         """Begin with the hosts that an earlier search found; the first round probes them."""
@@ -326,14 +392,21 @@ class Membership:
     def _sweep(self) -> None:
         try:
             found = self.lan.sweep(self._stop)
+            here = self.lan.here()
         except SettingsError as error:  # an interface may disappear while the chart runs
-            if self._complaint != str(error):
-                logger.warning("%s: the LAN cannot be searched: %s", self._name, error)
-            self._complaint = str(error)
+            self._complain(error)
             self._found = ()
             return
         self._complaint = ""
-        self._found = tuple(parse_address(one, self._search.port) for one in found)
+        addresses = (parse_address(one, self._search.port) for one in found)
+        # This machine's own broker is known, whichever address the machine was swept from.
+        is_own = self._own is not None
+        self._found = tuple(one for one in addresses if not (is_own and one.host in here.addresses))
+
+    def _complain(self, error: SettingsError) -> None:
+        if self._complaint != str(error):
+            logger.warning("%s: the LAN cannot be searched: %s", self._name, error)
+        self._complaint = str(error)
 
     def _sources(self, roster: Roster) -> dict[Address, PeerSource]:
         """All candidates, and how each became known."""

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from .. import faults
-from ..exceptions import BrokerError, OutOfResources
-from ..urls import DEFAULT_PORT, Address
+from ..exceptions import BrokerError, OutOfResources, SettingsError
+from ..urls import DEFAULT_PORT, Address, parse_address, redact
 
 MAX_DETAIL_LENGTH = 120
 """How many characters a detail has at most. It may quote the other side's text, of any length."""
@@ -158,10 +158,16 @@ class ScoutReport:
         Raises:
             KeyError: the address was not a candidate.
         """
+        text = address if isinstance(address, str) else str(address)
+        try:
+            # Read with the default port, a text without a port is the short form of an address.
+            wanted = parse_address(text)
+        except SettingsError:
+            raise KeyError(redact(text)) from None
         for row in self.rows:
-            if address in (row.address, str(row.address), short(row.address)):
+            if row.address == wanted:
                 return row
-        raise KeyError(str(address))
+        raise KeyError(str(wanted))
 
     @property
     def connected(self) -> tuple[ProbeResult, ...]:

@@ -20,7 +20,6 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
 
 from ..exceptions import OutOfResources
 from ..resolve import resolve
@@ -147,9 +146,10 @@ def probe_one(
     Raises:
         BrokerError: it cannot be used. The error is of the subclass that fits, and its text says
             what to do.
+        SettingsError: the URL is not an AMQP URL.
     """
     url = AmqpUrl(url)
-    if not url.startswith("amqps:"):
+    if not url.parts.tls:
         tls = None
     elif tls is None:
         tls = ssl.create_default_context()
@@ -160,12 +160,8 @@ def probe_one(
 
 def login_of(url: str) -> Login:
     """User, password and virtual host of an AMQP URL; what is missing has pika's defaults."""
-    parts = urlsplit(url)
-    return Login(
-        unquote(parts.username or "guest"),
-        unquote(parts.password or "guest"),
-        unquote(parts.path[1:].partition("/")[0]) or "/",
-    )
+    parts = AmqpUrl(url).parts
+    return Login(parts.user, parts.password, parts.vhost)
 
 
 async def _probe_all(
@@ -294,7 +290,7 @@ async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> sock
         try:
             connection.setblocking(False)
             await asyncio.wait_for(
-                asyncio.get_running_loop().sock_connect(connection, (target.ip, target.port)),
+                asyncio.get_running_loop().sock_connect(connection, target.socket_address),
                 limits.connect_timeout_s,
             )
         except (asyncio.TimeoutError, TimeoutError):
@@ -318,7 +314,7 @@ async def _open_streams(
         return await asyncio.open_connection(sock=connection)
     try:
         return await asyncio.wait_for(
-            asyncio.open_connection(sock=connection, ssl=tls, server_hostname=address.host),
+            asyncio.open_connection(sock=connection, ssl=tls, server_hostname=address.tls_name),
             timeout_s,
         )
     except (asyncio.TimeoutError, TimeoutError) as error:

@@ -124,7 +124,7 @@ def hosts_in(entries: Sequence[ArpEntry], interface: Interface) -> list[ArpEntry
     """Of the entries of an ARP table, those of other hosts on the network of an interface."""
     network = interface.network
     no_host = {network.network_address, network.broadcast_address, IPv4Address(interface.address)}
-    device = _device(interface)
+    device = interface.device
     return [
         entry
         for entry in entries
@@ -145,7 +145,7 @@ def _fill_and_watch(
         warn(
             f"{interface.network} on {interface.name} is larger than a /{LARGEST_SWEPT_PREFIX}: "
             "only hosts that answer a broadcast ping or are known to this machine will be found; "
-            "name the others with addresses="
+            "name the others with addresses=, or another network with interface="
         )
     to_send = targets
     asked: set[str] = set()  # every address with an entry in the table, complete or not
@@ -214,7 +214,8 @@ def send_datagrams(
     if failure is not None:
         warn(
             f"some hosts of {interface.network} on {interface.name} could not be asked "
-            f"({failure.strerror or failure}) and may not be found"
+            f"({failure.strerror or failure}) and may not be found; another network can be named "
+            "with interface="
         )
 
 
@@ -227,7 +228,7 @@ def _bind_to_device(sender: socket.socket, interface: Interface) -> None:
     if option is None:
         return
     try:
-        sender.setsockopt(socket.SOL_SOCKET, option, _device(interface).encode() + b"\0")
+        sender.setsockopt(socket.SOL_SOCKET, option, interface.device.encode() + b"\0")
     except OSError as error:
         logger.debug("the sweep cannot be bound to %s: %s", interface.name, error)
 
@@ -237,7 +238,7 @@ def _start_broadcast_ping(interface: Interface) -> subprocess.Popen[bytes] | Non
     if sys.platform == "win32":
         command = ["ping", "-n", "1", "-w", "500", broadcast]
     elif sys.platform.startswith("linux"):
-        command = ["ping", "-b", "-n", "-q", "-c", "2", "-w", "1", "-I", _device(interface)]
+        command = ["ping", "-b", "-n", "-q", "-c", "2", "-w", "1", "-I", interface.device]
         command.append(broadcast)
     else:
         command = ["ping", "-n", "-q", "-c", "2", "-t", "1", broadcast]
@@ -263,8 +264,3 @@ def _end_ping(ping: subprocess.Popen[bytes] | None) -> None:
             "the broadcast address could not be pinged (ping ended with %d)", ping.returncode
         )
     ping.wait()
-
-
-def _device(interface: Interface) -> str:
-    """The interface's name for the kernel: ``eth0`` if the address has the label ``eth0:1``."""
-    return interface.name.partition(":")[0]

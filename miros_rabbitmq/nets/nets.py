@@ -18,6 +18,7 @@ from miros import Event
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
+from ..failures import STOP, ErrorCallback
 from ..limits import Limits
 from ..resources import shortage
 from ..urls import AmqpUrl
@@ -26,6 +27,7 @@ from ..wire.envelope import Envelope
 from ..wire.keys import Keys
 from . import registry
 from .chart_watch import Busy
+from .failing import Failures
 from .large_event import LargeEvent
 from .node import Events, Node
 from .settings import (
@@ -62,6 +64,7 @@ class MirosNets:
         ...: see `Settings`.
         room: returns how many events ``miros_object`` can take now. Default: any number.
         busy: shows what ``miros_object`` is doing, so that a handler that does not return is said.
+        stop: stops ``miros_object`` after a callback has raised; see ``on_error``. Default: `stop`.
         direct: whether its ``post_fifo`` returns at once while there is room. Then it is called in
             the consumers' thread; otherwise in a thread of its own.
 
@@ -85,6 +88,7 @@ class MirosNets:
         *,
         room: Callable[[], int] | None = None,
         busy: Busy | None = None,
+        stop: Callable[[], object] | None = None,
         direct: bool = False,
         rabbit_host: str | None = None,
         rabbit_port: int = PORT_OF_SCHEME,
@@ -99,6 +103,7 @@ class MirosNets:
         on_spy_rx: SnoopCallback | None = None,
         on_peers_changed: PeersCallback | None = None,
         on_delivery_problem: ProblemCallback | None = None,
+        on_error: str | ErrorCallback = STOP,
         tls: ssl.SSLContext | None = None,
         durable: bool = True,
         start_timeout: float = 5.0,
@@ -120,17 +125,25 @@ class MirosNets:
         self._admitted: set[str] = set()
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
         most_bytes = limits.fifo_remote_bytes
+        self.failures = Failures(
+            name, settings.on_error, lambda text: self.snoops.remark(text), stop or self.stop
+        )
+        """Judges what the user's code raises. For this package only."""
         if settings.on_mesh_rx is not None:
-            sink = WorkerSink(f"on_mesh_rx of {name}", self._receive, most_bytes=most_bytes)
+            on_raise = self.failures.of_callback("on_mesh_rx")
+            sink = WorkerSink(
+                f"on_mesh_rx of {name}", self._receive, most_bytes=most_bytes, on_raise=on_raise
+            )
         elif direct:
             sink = DirectSink(f"events for {name}", self._receive, room)
         else:
-            sink = WorkerSink(f"post_fifo of {name}", self._receive, room, most_bytes)
+            on_raise = self.failures.of_callback("post_fifo")
+            sink = WorkerSink(f"post_fifo of {name}", self._receive, room, most_bytes, on_raise)
         all_busy: list[Busy] = [] if busy is None else [busy]
         if isinstance(sink, WorkerSink):
             all_busy.append(sink)
         events = Events(sink, self._admit, lambda: _dropped(miros_object), all_busy)
-        self.node = Node(name, settings, events)
+        self.node = Node(name, settings, events, self.failures)
         """The networks and their life. For this package only."""
 
     def __repr__(self) -> str:
@@ -153,6 +166,11 @@ class MirosNets:
         """Whether it was started and not asked to stop since."""
         return self.node.is_running
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What has ended the networks since the last start: a callback, or a handler, raised it."""
+        return self.failures.fatal
+
     def start(self) -> None:
         """Open the mesh, and the snoops that are enabled.
 
@@ -168,6 +186,7 @@ class MirosNets:
             OutOfResources: there are no file descriptors for the connection to the own broker, no
                 thread can be started, or no memory is left. Nothing runs then.
         """
+        self.failures.begin()
         self.node.start()
 
     def look_soon(self) -> None:
@@ -311,7 +330,7 @@ class MirosNets:
     @property
     def this_url(self) -> AmqpUrl:
         """The URL of the own broker."""
-        return self.node.membership.scout.this.url
+        return self.node.membership.own_url
 
     @property
     def other_urls(self) -> list[AmqpUrl]:

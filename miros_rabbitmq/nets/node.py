@@ -24,6 +24,7 @@ from ..discovery.membership import Membership
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
+from ..failures import call
 from ..logs import write_all
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
@@ -33,6 +34,7 @@ from ..wire.envelope import MESH, Envelope
 from ..wire.notice import Notice, Trouble, announce_broker, announced_broker, tell_trouble
 from ..worker import Worker
 from .chart_watch import Busy, ChartTrouble, ChartWatch, Stuck
+from .failing import Failures
 from .problem_hub import ProblemHub
 from .settings import Settings
 from .snoops import Snoops
@@ -88,13 +90,15 @@ class Node:
         name: the name of the chart.
         settings: the settings of the node.
         events: takes the events from the network.
+        failures: judges what callbacks raise.
     """
 
-    def __init__(self, name: str, settings: Settings, events: Events) -> None:
+    def __init__(self, name: str, settings: Settings, events: Events, failures: Failures) -> None:
         self.name = name
         self.settings = settings
         self.phase = Phase.STOPPED
         self.events = events
+        self._failures = failures
         self.pid = 0
         self._members: list[AmqpUrl] = []
         self._final: NetsStats | None = None
@@ -104,7 +108,9 @@ class Node:
         self._peer_callbacks: Worker[PeersChanged] = Worker(
             f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
         )
-        self.problems = ProblemHub(name, settings.on_delivery_problem)
+        self.problems = ProblemHub(
+            name, settings.on_delivery_problem, failures.of_callback("on_delivery_problem")
+        )
         """Tells the user what is reported to it, while the node runs."""
         self._make_locks()
         self.membership = self._make_membership()
@@ -157,7 +163,7 @@ class Node:
                 return
             if self.pid:
                 self._renew()
-            own_url = self.membership.scout.this.url
+            own_url = self.membership.find_own()
             self.pid = os.getpid()
             self._members = [own_url]
             self.problems.open()
@@ -181,7 +187,9 @@ class Node:
         if link.is_stopping or not self.is_running or mesh is not self.mesh:
             if mesh is self.mesh:
                 self.stop()  # another thread has called `stop_receiving`, but not `stop` yet
-            raise NetworkStopped(f"{self.name} was stopped while it started")
+            failure = self._failures.fatal
+            why = "" if failure is None else f", as a callback raised {type(failure).__name__}"
+            raise NetworkStopped(f"{self.name} was stopped while it started{why}") from failure
         if not link.is_connected:
             logger.warning(
                 "%s runs without its broker at %s, and goes on trying to connect: %s",
@@ -343,6 +351,7 @@ class Node:
                 self._remove_broker,
                 self._connected_brokers,
                 self._reached_brokers,
+                self._move_own,
             ),
             self._peer_callbacks.put if self.settings.on_peers_changed is not None else None,
         )
@@ -379,7 +388,13 @@ class Node:
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
         snoops = Snoops(
-            settings, self.name, self._reactors, self.terminal, self._teller, self.problems.report
+            settings,
+            self.name,
+            self._reactors,
+            self.terminal,
+            self._teller,
+            self._failures,
+            self.problems.report,
         )
 
         def share(spare_of: Mapping[Address, Address]) -> bool:
@@ -478,6 +493,25 @@ class Node:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)
 
+    def _move_own(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        """Reach the own broker at another address, as this machine's has changed."""
+        with self.lifecycle:
+            if self.phase is not Phase.RUNNING:
+                return
+            before = self._members[0]
+        # Without the lock, because another thread has to do it.
+        self._spares.move_own(before.address, url.address)
+        with self.lifecycle:
+            if self.phase is not Phase.RUNNING:
+                return
+            self._members = [url, *(one for one in self._members if one not in (before, url))]
+            networks = (self.mesh, *self.snoops)
+            endings = [network.move_own(url, is_gone=is_gone) for network in networks]
+        for wait_for_end in endings:
+            wait_for_end()
+        self._spares.look_soon()
+        self._notice_change()
+
     def _hold_snoops(self, address: Address, lags: bool) -> None:
         """Leave the way to a broker to events while these have to wait."""
         for snoop in self.snoops:
@@ -505,11 +539,9 @@ class Node:
             )
         callback = self.settings.on_peers_changed
         assert callback is not None
+        on_raise = self._failures.of_callback("on_peers_changed")
         while changes:
-            try:
-                callback(changes.popleft())
-            except BaseException:  # even SystemExit must not end this thread
-                logger.exception("%s: on_peers_changed raised", self.name)
+            call(callback, changes.popleft(), on_raise)
 
     def _connected_peers(self) -> int:
         own = {url.address for url in self._members[:1]}
@@ -567,6 +599,7 @@ class _Follower:
     removed: Callable[[AmqpUrl], int]
     connected: Callable[[], set[Address]]
     reached: Callable[[], set[Address]]
+    own_moved: Callable[..., None]
 
 
 def search_of(settings: Settings) -> Search:

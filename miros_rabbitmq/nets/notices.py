@@ -21,6 +21,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from ..amqp.sender import Sender
+from ..amqp.topic_pattern import TopicPattern
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..urls import Address
@@ -96,7 +97,8 @@ class Notices:
     Args:
         name: the node's, for the log.
         seal: turns a notice for a routing key into a message; `None` if it may not be sent.
-        tx_key: the routing key of the owner's notice for others.
+        tx_key: the routing key of the owner's events, and of its notice for others.
+        rx_key: the pattern that the owner listens to.
         announce_s: seconds after which a notice is sent again.
         posts: the events that the node sends.
         notice: returns the notice for the brokers of others; `None` to send none.
@@ -110,6 +112,7 @@ class Notices:
         name: str,
         seal: Callable[[Notice, str], bytes | None],
         tx_key: str,
+        rx_key: str,
         announce_s: float,
         posts: Posts,
         notice: Callable[[], Notice | None],
@@ -124,7 +127,11 @@ class Notices:
         self._notice = notice
         self._on_notice = on_notice
         self._report = report
-        self._neighbours = Neighbours(announce_s)
+        self._neighbours = Neighbours(
+            announce_s, rx_key, lambda pattern: TopicPattern(pattern).matches(tx_key)
+        )
+        self.knows_others = False
+        """Whether a notice of another node has come."""
         self._paths: WeakKeyDictionary[Sender, _Path] = WeakKeyDictionary()
         self._keys = RecentKeys()
         # In the receiver's reactor.
@@ -143,10 +150,19 @@ class Notices:
         """Note which sender publishes to the own broker."""
         self._own = sender
 
+    def is_own(self, sender: Sender) -> bool:
+        """Tell whether a sender publishes to the own broker."""
+        return sender is self._own
+
     def tell_all(self, notice: Notice) -> None:
         """Send a notice to all brokers that are connected. May be called from any thread."""
         for sender in self._posts.senders.values():
             sender.link.call_soon(partial(self._send, sender, notice, LISTENER_KEY))
+
+    def announce_again(self) -> None:
+        """Tell all brokers that are connected what the owner has to tell. From any thread."""
+        for sender in self._posts.senders.values():
+            sender.link.call_soon(partial(self._tell, sender))
 
     # In the senders' reactor.
 
@@ -222,6 +238,10 @@ class Notices:
             path.tail.note_told(sent, now_s)
             self._send(sender, tell_numbers(self._keys.choose(numbers)), LISTENER_KEY)
 
+    def neighbours_listen(self) -> bool:
+        """Tell whether another chart at the own broker listens to this node's events."""
+        return self._neighbours.listen(time.monotonic())
+
     # In the receiver's reactor.
 
     def on_hearing(self, *, is_hearing: bool) -> None:
@@ -237,6 +257,7 @@ class Notices:
 
     def take(self, notice: Notice) -> None:
         """Take the notice of another node."""
+        self.knows_others = True
         if is_listener(notice):
             self._hear_neighbour(notice)
         elif notice.kind == NoticeKind.NUMBERS:

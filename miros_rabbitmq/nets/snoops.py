@@ -22,6 +22,7 @@ from ..resources import naming_shortage, news, start_thread
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope
 from .chart_watch import ChartWatch
+from .failing import Failures
 from .lines import (
     Palette,
     scribble_line,
@@ -82,6 +83,7 @@ class Snoop:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        failures: judges what the callback raises.
         report: takes the problems that the networks notice.
     """
 
@@ -93,6 +95,7 @@ class Snoop:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        failures: Failures,
         report: Report = report_to_nobody,
     ) -> None:
         self.enabled = False
@@ -114,11 +117,12 @@ class Snoop:
         if callback is None:
             self.sink = DirectSink(f"{self._spec.name} lines of {name}", self._show_other)
         else:
-            thread = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {name}"
+            where = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx"
             sink = WorkerSink(
-                thread,
+                f"{where} of {name}",
                 lambda envelope: callback(envelope.sender, envelope.body),
                 most_bytes=settings.limits.fifo_remote_bytes,
+                on_raise=failures.of_callback(where),
             )
             self.sink = sink
             self.watch = ChartWatch(name, kind.spec.name, [sink], settings.limits, report=report)
@@ -231,6 +235,11 @@ class Snoop:
         if self._network is not None:
             self._network.add_broker(url)
 
+    def move_own(self, url: AmqpUrl, *, is_gone: bool) -> Callable[[], object]:
+        """Reach the own broker at another address; see `TopicNetwork.move_own`."""
+        network = self._network
+        return (lambda: None) if network is None else network.move_own(url, is_gone=is_gone)
+
     def remove_broker(self, address: Address) -> None:
         """Stop sending to a broker."""
         if self._network is not None:
@@ -310,6 +319,7 @@ class Snoops:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        failures: judges what the callback raises.
         report: takes the problems that the networks notice.
     """
 
@@ -320,6 +330,7 @@ class Snoops:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        failures: Failures,
         report: Report = report_to_nobody,
     ) -> None:
         self._name = name
@@ -335,6 +346,7 @@ class Snoops:
             reactors,
             terminal,
             teller,
+            failures,
             report,
         )
         self.spy = Snoop(
@@ -348,6 +360,7 @@ class Snoops:
             reactors,
             terminal,
             teller,
+            failures,
             report,
         )
 
@@ -372,16 +385,20 @@ class Snoops:
     def scribble(self, message: object, *, colour: bool) -> None:
         """Write a remark into every enabled snoop; if none is enabled, to the terminal only."""
         text = str(message)
+        self.remark(text, colour=colour)
+        if not (self.trace.enabled or self.spy.enabled):
+            self._terminal.write(
+                lambda palette: scribble_line(text, palette=palette), colour=colour
+            )
+
+    def remark(self, text: str, *, colour: bool = True) -> None:
+        """Write a remark into every enabled snoop."""
         if self.trace.enabled:
             now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
             line = scribbled_trace_text(text, self._name, now)
             self.trace.tell(lambda: (line,), colour=colour)
         if self.spy.enabled:
             self.spy.tell(lambda: (scribble_text(text),), colour=colour)
-        if not (self.trace.enabled or self.spy.enabled):
-            self._terminal.write(
-                lambda palette: scribble_line(text, palette=palette), colour=colour
-            )
 
 
 def _spec(network: str, routing_key: str, keys: tuple[bytes, ...], settings: Settings) -> TopicSpec:

@@ -199,19 +199,6 @@ def test_the_hosts_file_adds_to_addresses_and_is_read_when_it_changes(
     assert not (folder / CACHE_FILE_NAME).exists(), "no LAN was searched"
 
 
-def test_a_callback_that_raises_costs_a_line_in_the_log(
-    broker_a: LocalBroker, broker_b: LocalBroker, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(_: PeersChanged) -> None:
-        raise RuntimeError("the user's own")
-
-    chart, _ = make_active_object(
-        "chart", **arguments_for(broker_a, broker_b, key=KEY, on_peers_changed=fail)
-    )
-    with running(chart, peers=1):
-        wait_until(lambda: "on_peers_changed raised" in caplog.text)
-
-
 def test_the_start_with_named_brokers_is_quick(
     broker_a: LocalBroker, broker_b: LocalBroker
 ) -> None:

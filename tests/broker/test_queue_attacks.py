@@ -58,6 +58,7 @@ class Victim:
     """A chart behind a proxy, and another on the same broker that sends it numbers."""
 
     def __init__(self, broker: LocalBroker, proxy: FaultProxy) -> None:
+        self.broker = broker
         self.proxy = proxy
         network = {**arguments_for(broker, key=KEY), "limits": LIMITS}
         self.sender, _ = make_active_object("sender", **network)
@@ -98,10 +99,16 @@ class Victim:
 
     @contextmanager
     def cut_off(self) -> Iterator[None]:
-        """A time in which the chart does not get through to its broker."""
+        """A time in which the chart does not get through to its broker, as both know."""
+        queue = self.queue
         self.proxy.silence(*Direction)
         self.proxy.cut()
         wait_until(lambda: self.state is not SessionState.READY)
+        with thief(self.broker) as connection:
+            channel = connection.channel()
+            wait_until(
+                lambda: channel.queue_declare(queue, passive=True).method.consumer_count == 0
+            )
         try:
             yield
         finally:

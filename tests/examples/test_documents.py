@@ -5,6 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import re
+import signal
 import textwrap
 import threading
 from collections.abc import Iterator
@@ -155,6 +156,32 @@ def test_the_python_in_how_it_works_runs(
 def test_the_python_in_the_other_pages_runs(document: str, as_if_there: dict[str, Any]) -> None:
     kind = miros_rabbitmq.NetworkedActiveObject
     run(document, {**as_if_there, "NetworkedActiveObject": kind})
+
+
+def test_the_program_on_failures_ends_with_the_error_of_its_handler(
+    as_if_there: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {**as_if_there, "NetworkedActiveObject": miros_rabbitmq.NetworkedActiveObject}
+    rule, program, several = python_blocks("docs/life.rst")
+    exec(rule[1], names)  # noqa: S102  # our own text
+    handled: list[Any] = []
+    monkeypatch.setattr(signal, "signal", lambda *handler: handled.append(handler))
+
+    def stumble() -> None:
+        wait_until(lambda: handled)
+        names["walker"].post_fifo(miros.Event(signal="WALK", payload=0))
+
+    walk = threading.Thread(target=stumble)
+    walk.start()
+    with pytest.raises(ZeroDivisionError):
+        exec(program[1], names)  # noqa: S102
+    walk.join()
+    ((number, handler),) = handled
+    assert number == signal.SIGTERM
+    handler()
+    exec(several[1], names)  # noqa: S102
+    names["charts"][1].stop()
+    names["run_until_one_stops"](names["charts"])
 
 
 @miros.spy_on

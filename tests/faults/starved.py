@@ -71,12 +71,18 @@ def no_descriptors(_: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_NOFILE, before)
 
 
+def _is_open(number: int) -> bool:
+    with contextlib.suppress(OSError):
+        os.fstat(number)
+        return True
+    return False
+
+
 @contextmanager
 def descriptors(count: int) -> Iterator[None]:
     """Only so many more descriptors are to be had."""
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    used = {int(one) for one in os.listdir("/proc/self/fd")}
-    free = (number for number in range(before[0]) if number not in used)
+    free = (number for number in range(before[0]) if not _is_open(number))
     for _ in range(count):
         next(free)
     resource.setrlimit(resource.RLIMIT_NOFILE, (next(free), before[1]))

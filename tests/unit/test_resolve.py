@@ -89,6 +89,20 @@ def test_an_ip_address_is_its_own_answer_at_once(
     assert not server.asked
 
 
+def test_a_link_local_address_is_behind_its_interface(server: NameServer) -> None:
+    answers, lost = Answers(), Answers()
+    look_up(Address("fe80::1%lo", 5673), answers)
+    scope = socket.if_nametoindex("lo")
+    assert answers.found == [[Target(socket.AF_INET6, "fe80::1", 5673, scope)]]
+    assert isinstance(answers.found[0], list)
+    assert answers.found[0][0].socket_address == ("fe80::1", 5673, 0, scope)
+    look_up(Address("fe80::1%no-such-one"), lost)
+    (error,) = lost.found
+    assert isinstance(error, OSError)
+    assert "there is no interface no-such-one" in str(error)
+    assert not server.asked
+
+
 def test_callers_who_ask_meanwhile_share_one_look_up(server: NameServer) -> None:
     server.answering.clear()
     several = [Answers() for _ in range(5)]

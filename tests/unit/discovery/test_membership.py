@@ -20,6 +20,7 @@ from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
 from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, RosterLimits
 from miros_rabbitmq.discovery.search import Login, Search
 from miros_rabbitmq.urls import Address, AmqpUrl
+from miros_rabbitmq.wire.notice import Notice, NoticeKind, announced_broker
 from tests.helpers import scaled, wait_until
 
 OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("10.0.0.3")
@@ -35,6 +36,7 @@ class Node:
         self.members: list[Address] = []
         self.urls: list[AmqpUrl] = []
         self.stalled: set[Address] = set()
+        self.own: list[tuple[Address, bool]] = []
 
     def added(self, url: AmqpUrl) -> None:
         self.members.append(url.address)
@@ -49,6 +51,9 @@ class Node:
 
     def reached(self) -> Collection[Address]:
         return self.stalled
+
+    def own_moved(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        self.own.append((url.address, is_gone))
 
 
 class Probes:
@@ -159,6 +164,35 @@ def test_a_host_that_leaves_the_hosts_file_is_taken_from_the_node(
     assert f"gave up the broker at {ONE}, and 7 events" in caplog.text
 
 
+@pytest.mark.usefixtures("probes")
+def test_a_host_that_is_none_costs_no_other_and_shows_no_password(
+    made: Making, node: Node, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    odd = '"robot\u2100.lan", "127.1", "amqp://user:p%2Fword@10.0.0.9"'
+    (folder / HOSTS_FILE_NAME).write_text(f'{{"hosts": [{odd}, "10.0.0.3"]}}', encoding="utf-8")
+    started(made(addresses=(ONE.host,)))
+    assert node.members == [ONE, TWO]
+    assert "U+2100 (ACCOUNT OF) cannot be in a host's name" in caplog.text
+    assert "p%2Fword" not in caplog.text
+    assert LOGIN.password not in caplog.text
+
+
+def test_a_broker_is_one_member_in_whatever_spelling_it_is_named(
+    made: Making, node: Node, probes: Probes, folder: Path
+) -> None:
+    (folder / HOSTS_FILE_NAME).write_text('{"hosts": ["robot-b.", "ROBOT-B:5672"]}')
+    membership = started(made(addresses=("Robot-B", "Robot-A", "0::1"), rabbit_host="Robot-A."))
+    announced = announced_broker(Notice(NoticeKind.BROKER, b"rObOt-B.:5672"))
+    assert announced is not None
+    membership.hear(announced)
+    own, other, sixth = Address("robot-a"), Address("robot-b"), Address("::1")
+    assert probes.asked == [own, other, sixth]
+    assert node.members == [other, sixth]
+    assert [url.address for url in node.urls] == [other, sixth]
+    assert [peer.address for peer in membership.peers()] == [own, other, sixth]
+
+
 def test_what_was_reported_of_a_broker_is_forgotten_with_it(
     made: Making, probes: Probes, folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -257,7 +291,7 @@ def test_a_loopback_that_nobody_configured_is_not_announced(
 ) -> None:
     interface = interface_of(name, address, "255.255.255.0")
     assert interface is not None
-    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,), None))
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,)))
     assert started(made(rabbit_host=None)).to_announce == announced
 
 

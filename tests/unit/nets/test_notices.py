@@ -94,6 +94,7 @@ class Node:
             "this",
             self._seal,
             TX_KEY,
+            "",
             30.0,
             self.posts,
             lambda: notice,

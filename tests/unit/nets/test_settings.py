@@ -93,6 +93,7 @@ def test_three_arguments_are_enough_and_the_others_have_these_defaults() -> None
         "time_out_in_minutes": 30.0,
         "accept_unknown_peers": True,
         "max_age_s": None,
+        "on_error": "stop",
         "limits": Limits(),
         "tx_key": DEFAULT_ROUTING_KEY,
         "rx_key": DEFAULT_ROUTING_KEY,
@@ -141,7 +142,7 @@ def written(constructor: Callable[..., Any]) -> list[tuple[str, str, bool]]:
     [
         (NetworkedActiveObject, {"self", "name"}),
         (NetworkedFactory, {"self", "name"}),
-        (MirosNets, {"self", "miros_object", "room", "busy", "direct"}),
+        (MirosNets, {"self", "miros_object", "room", "busy", "stop", "direct"}),
     ],
 )
 def test_the_source_of_each_constructor_spells_out_every_setting(cls: Any, own: set[str]) -> None:
