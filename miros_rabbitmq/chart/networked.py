@@ -484,6 +484,9 @@ class NetworkedChart:
         """Show the state transitions of all charts that have this enabled, and share this one's.
 
         May be called at any time, from any thread. In colour if the terminal has any.
+
+        Raises:
+            OutOfResources: no thread or memory is left; the snoop is as it was before.
         """
         self.nets.enable_snoop_trace()
 
