@@ -30,6 +30,7 @@ from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose, shape
 from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
+from ..wire.opener import start_words
 from ..wire.sealer import Sealer
 from .audience import Audience, Taken
 from .broker_watch import BrokerWatch
@@ -298,6 +299,8 @@ class TopicNetwork:
             on_namesake=self._namesakes.hear,
         )
         self._namesakes.begin()
+        key_id = self.codec.keyring.first.id
+        logger.info("%s of %s %s", spec.name, self._name, start_words(key_id, self.epoch))
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
             f"{role} at {url.address}",

@@ -624,8 +624,8 @@ def test_the_repr_of_limits_shows_what_was_changed() -> None:
 )
 @pytest.mark.parametrize("text", ["cana\udcffry", "cana\0ry"])
 def test_a_text_that_amqp_cannot_carry_is_refused(name: str, text: str) -> None:
+    given = {"rabbit_user": "u", "rabbit_password": "p", "mesh_encryption_key": KEY}
     with pytest.raises(SettingsError) as caught:
-        given = {"rabbit_user": "u", "rabbit_password": "p", "mesh_encryption_key": KEY}
         Settings(**{**given, name: [text] if name == "addresses" else text})  # type: ignore[arg-type]
     if name not in ("addresses", "mesh_encryption_key"):
         assert name in str(caught.value)
