@@ -299,8 +299,6 @@ class TopicNetwork:
             on_namesake=self._namesakes.hear,
         )
         self._namesakes.begin()
-        key_id = self.codec.keyring.first.id
-        logger.info("%s of %s %s", spec.name, self._name, start_words(key_id, self.epoch))
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
             f"{role} at {url.address}",
@@ -634,9 +632,8 @@ class TopicNetwork:
     def _tell_keys(self) -> None:
         first, *others = self.codec.keyring.ids
         also = f", and understands also {', '.join(others)}" if others else ""
-        logger.info(
-            "%s of %s: encrypts with the key of id %s%s", self.spec.name, self._name, first, also
-        )
+        words = start_words(self.epoch, first)
+        logger.info("%s of %s: %s%s", self.spec.name, self._name, words, also)
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until every broker that was ever reached has confirmed everything.

@@ -44,7 +44,7 @@ class UnknownKey(MessageRejected):
             f"its key has the id {key_id.hex()}, and this node has {', '.join(ours)}: give every "
             f"node of a system the same {argument} (while keys are changed, the new one to all "
             "before any sends with it), and each system a virtual host of its own. The node that "
-            f"sends it says at INFO, when it starts: {start_words(key_id, epoch)}",
+            f"sends it says at INFO, when it starts: {start_words(epoch, key_id.hex())}",
             "unknown key",
         )
         self.key_id = key_id
@@ -58,12 +58,12 @@ _ARGUMENTS = {
 """Where a node gets the keys of a network."""
 
 
-def start_words(key_id: bytes, epoch: bytes) -> str:
-    """What the log of a node says when it starts to send, and that of whoever cannot read it.
+def start_words(epoch: bytes, key_id: str) -> str:
+    """What the log of a node says when it starts, and that of whoever cannot read what it sends.
 
     Both are in clear in each message, and tell nothing else.
     """
-    return f"sends with the key {key_id.hex()} as {epoch.hex()[:8]}"
+    return f"as {epoch.hex()[:8]}, encrypts with the key of id {key_id}"
 
 
 class Opened(NamedTuple):

@@ -234,8 +234,8 @@ def test_both_sides_say_that_their_keys_differ_before_any_event(
 
     with running(*charts.values()):
         for name, another in (("one", "other"), ("other", "one")):
-            (start,) = said(f"miros.mesh of {another} sends with the key ")
-            words = start.partition(f"{another} ")[2]
+            (start,) = said(f"miros.mesh of {another}: as ")
+            words = start.partition(": ")[2]
             wait_until(
                 lambda name=name, words=words: said(  # type: ignore[misc]
                     f"miros.mesh consumer of {name} at",
@@ -247,10 +247,10 @@ def test_both_sides_say_that_their_keys_differ_before_any_event(
             )
         # An event that cannot be read names its sender in the same way.
         charts["one"].transmit(Event(signal="UNREAD"))
-        (start,) = said("miros.mesh of one sends with the key ")
+        (start,) = said("miros.mesh of one: as ")
         wait_until(
             lambda: said(
-                "miros.mesh consumer of other", "rejected a message", start.partition("one ")[2]
+                "miros.mesh consumer of other", "rejected a message", start.partition(": ")[2]
             ),
             10,
         )
