@@ -51,6 +51,7 @@ class Endpoint:
         url: the URL of the broker, with user, password and vhost.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
+        longest_heartbeat_s: the connection's heartbeat is that of the limits, but at most this.
 
     Raises:
         SettingsError: the URL is not an AMQP URL.
@@ -59,9 +60,16 @@ class Endpoint:
     url: AmqpUrl
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext | None = None
+    longest_heartbeat_s: int | None = None
 
     def __post_init__(self) -> None:
         _parsed(self.url)
+
+    @property
+    def heartbeat_s(self) -> int:
+        """The heartbeat of the connection, in seconds."""
+        ours = self.limits.heartbeat_s
+        return ours if self.longest_heartbeat_s is None else min(ours, self.longest_heartbeat_s)
 
 
 def translate(
@@ -183,7 +191,7 @@ def connection_parameters(endpoint: Endpoint, connection_name: str) -> pika.URLP
     limits, tls = endpoint.limits, endpoint.tls
     if tls is not None:
         parameters.ssl_options = pika.SSLOptions(tls, server_hostname=endpoint.url.address.tls_name)
-    parameters.heartbeat = limits.heartbeat_s
+    parameters.heartbeat = endpoint.heartbeat_s
     parameters.connection_attempts = 1  # the link itself tries again
     parameters.socket_timeout = limits.connect_timeout_s
     parameters.stack_timeout = 2 * limits.connect_timeout_s

@@ -49,7 +49,7 @@ def test_two_charts_of_one_name_are_said_once_by_each(
         wait_until(lambda: len(about(caplog, "another chart of this name")) == 2, WAIT_S)
         for chart in charts:
             chart.transmit(Event(signal="X"))
-            assert chart.nets.flush(scaled(5))
+            assert chart.nets.flush(scaled(20))
     assert len(about(caplog, "another chart of this name")) == 2
 
 
@@ -63,7 +63,7 @@ def test_a_chart_that_is_started_again_has_no_namesake(
             for _ in range(2):
                 with running(again):
                     again.transmit(Event(signal="X"))
-                    assert again.nets.flush(scaled(5))
+                    assert again.nets.flush(scaled(20))
     assert not warnings_of(caplog)
 
 

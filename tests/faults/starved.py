@@ -289,7 +289,7 @@ def main(name: str) -> None:
             outcome = f"{type(error).__name__}: {error}"
             has_failed = True
         took_s = time.monotonic() - began_s
-        write_all(scaled(5))
+        write_all(scaled(20))
         gc.collect()
         check_holdings(before)
         print(f"{what} {count}: {outcome[:90]} ({took_s:.1f} s)", *LINES, sep="\n    ", flush=True)

@@ -44,7 +44,7 @@ class Answers:
 
     def only(self) -> list[Target] | OSError:
         """Wait for the only answer."""
-        wait_until(lambda: self.found, scaled(5), "an answer")
+        wait_until(lambda: self.found, 20, "an answer")
         (found,) = self.found
         return found
 
@@ -55,7 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     monkeypatch.setattr(socket, "getaddrinfo", server)
     yield server
     server.answering.set()
-    wait_until(lambda: not threads(), scaled(5), "the end of the look-ups")
+    wait_until(lambda: not threads(), 20, "the end of the look-ups")
 
 
 def threads() -> list[threading.Thread]:
@@ -129,7 +129,7 @@ def test_two_names_do_not_wait_for_each_other(server: NameServer) -> None:
     server.answering.clear()
     for name in ("robot", "other"):
         look_up(Address(name), Answers())
-    wait_until(lambda: sorted(server.asked) == ["other", "robot"], scaled(5), "both look-ups")
+    wait_until(lambda: sorted(server.asked) == ["other", "robot"], 20, "both look-ups")
 
 
 def test_a_name_that_hangs_takes_one_thread_however_often_callers_try(server: NameServer) -> None:
@@ -153,7 +153,7 @@ def test_a_caller_who_cancels_gets_no_answer(server: NameServer) -> None:
     assert not question.cancel()
     server.answering.set()
     patient.only()
-    wait_until(lambda: not threads(), scaled(5), "the end of the look-up")
+    wait_until(lambda: not threads(), 20, "the end of the look-up")
     assert not impatient.found
 
 

@@ -281,7 +281,7 @@ def test_waiting_for_the_end_of_a_link_whose_thread_is_stuck_is_bounded(
         with pytest.raises(MirosApiException, match=r"has not ended .* busy with test link"):
             link.start()
         waited_s = time.monotonic() - began_s
-        assert 2.0 < waited_s < scaled(8)
+        assert 2.0 < waited_s < scaled(20)
     finally:
         stuck.released.set()
     assert link.wait_for_end(LONG_S)

@@ -210,7 +210,7 @@ def test_a_timer_of_another_thread_wakes_the_reactor(rig: Rig) -> None:
     rig.call(lane)
     fired = threading.Event()
     assert lane.run_here(lambda: bool(lane.call_later(0.01, fired.set)))
-    assert fired.wait(scaled(5)), "sooner than the reactor wakes by itself"
+    assert fired.wait(scaled(20)), "sooner than the reactor wakes by itself"
 
 
 def test_a_cancelled_timer_is_not_called(rig: Rig) -> None:
@@ -741,12 +741,14 @@ def test_what_has_arrived_is_read_before_timers_after_the_program_was_stopped() 
     lane = rig.lane()
     order: list[str] = []
     clock: list[float] = []
+    wall: list[float] = []
     with pair() as (near, far):
         rig.call(lane, lambda: lane.watch(near.fileno(), READ, read_once(near, order)))
 
         def note() -> None:
             order.append("timer")
             clock.append(rig.reactor.clock())
+            wall.append(time.monotonic())
 
         def stop(timeout: float) -> list[Any] | None:
             if not 0.1 < timeout < 1:
@@ -758,6 +760,7 @@ def test_what_has_arrived_is_read_before_timers_after_the_program_was_stopped() 
 
         def plan() -> None:
             clock.append(rig.reactor.clock())
+            wall.append(time.monotonic())
             watched.before_select = stop
             lane.call_later(0.2, note)
 
@@ -765,7 +768,8 @@ def test_what_has_arrived_is_read_before_timers_after_the_program_was_stopped() 
         wait_until(lambda: len(order) == 2)
     rig.end()
     assert order == ["data", "timer"]
-    assert clock[1] - clock[0] < 0.2 + 0.7
+    stood_still_s = (wall[1] - wall[0]) - (clock[1] - clock[0])
+    assert stood_still_s > 0.5, "of the second for which it was stopped"
 
 
 def read_once(sock: socket.socket, order: list[str]) -> Callable[[int, int], object]:
@@ -777,9 +781,11 @@ def test_the_clock_stands_still_while_the_reactor_does_and_never_goes_back(
 ) -> None:
     slow, lane = rig.lane("the slow one"), rig.lane()
     times: list[float] = []
+    wall: list[float] = []
 
     def note() -> None:
         times.append(rig.reactor.clock())
+        wall.append(time.monotonic())
 
     def stand_still() -> None:
         note()
@@ -794,7 +800,8 @@ def test_the_clock_stands_still_while_the_reactor_does_and_never_goes_back(
     rig.call(lane, note)
     assert write_all(LONG_S)
     assert times == sorted(times)
-    assert times[-1] - times[0] < 0.8
+    stood_still_s = (wall[-1] - wall[0]) - (times[-1] - times[0])
+    assert stood_still_s > 0.4, "of the 1.2 s that the slow one took"
     assert any(
         "stood still" in one.getMessage() and "the slow one" in one.getMessage()
         for one in caplog.records
