@@ -218,8 +218,18 @@ def _split(url: str) -> UrlParts | str:
         return "it has a user and no password, as in amqp://user:password@host"
     if match[2] is None:
         user = password = _GUEST
-    vhost = unquote(path[1:].partition("/")[0]) or "/"
-    return UrlParts(tls, unquote(user), unquote(password), found, vhost, query)
+    try:
+        # What is quoted and no UTF-8 would silently be another text.
+        user, password = unquote(user, errors="strict"), unquote(password, errors="strict")
+        vhost = unquote(path[1:].partition("/")[0], errors="strict") or "/"
+        check_short_text("vhost", vhost)
+        for name, text in (("user", user), ("password", password)):
+            check_utf8(name, text)
+    except UnicodeDecodeError:
+        return "what it quotes with % is not UTF-8"
+    except SettingsError as error:
+        return f"its {error}"
+    return UrlParts(tls, user, password, found, vhost, query)
 
 
 def check_short_text(name: str, value: object) -> None:
@@ -229,21 +239,46 @@ def check_short_text(name: str, value: object) -> None:
         SettingsError: it is not a text, is empty, or is too long; the message names the argument.
     """
     require_text(name, value)
-    try:
-        size = len(str(value).encode())
-    except UnicodeEncodeError as error:
-        raise SettingsError(f"{name} cannot be written in UTF-8: {error.reason}") from None
-    if size > _SHORT_TEXT_BYTES:
+    if len(str(value).encode()) > _SHORT_TEXT_BYTES:
         raise SettingsError(f"{name} has more than the {_SHORT_TEXT_BYTES} bytes that AMQP allows")
 
 
-def require_text(name: str, value: object) -> None:
-    """Check that an argument is a text that is not empty.
+def check_login(user: str, password: str, vhost: str) -> None:
+    """Check that AMQP can carry a login.
 
     Raises:
-        SettingsError: it is not; the message names the argument.
+        SettingsError: it cannot; the message names the argument.
+    """
+    require_text("rabbit_user", user)
+    require_text("rabbit_password", password)
+    check_short_text("rabbit_vhost", vhost)
+
+
+def require_text(name: str, value: object) -> None:
+    """Check that an argument is a text that is not empty and that AMQP can carry.
+
+    Raises:
+        SettingsError: it is not; the message names the argument, and does not quote it, as it may
+            be a password.
     """
     if not isinstance(value, str):
         raise SettingsError(f"{name} must be a text, not a {type(value).__name__}")
     if not value:
         raise SettingsError(f"{name} must not be an empty text")
+    check_utf8(name, value)
+
+
+def check_utf8(name: str, text: str) -> None:
+    """Check that UTF-8 can hold a text, and that no character of it ends it.
+
+    Raises:
+        SettingsError: it cannot; the message does not quote the text.
+    """
+    if any("\ud800" <= mark <= "\udfff" for mark in text):
+        raise SettingsError(
+            f"{name} has a character that UTF-8 cannot hold (a lone surrogate). Python makes such "
+            "of bytes in another encoding: read its file with the encoding it has, or set "
+            "LC_ALL=C.UTF-8 if it comes from the environment or the command line"
+        )
+    if "\0" in text:
+        raise SettingsError(f"{name} has a character NUL, which AMQP does not allow")

@@ -158,6 +158,8 @@ class Source:
     def __post_init__(self) -> None:
         check_short_text("exchange_name", self.exchange)
         check_short_text("routing_key", self.routing_key)
+        if self.queue.name:
+            check_short_text("the name of the queue", self.queue.name)
 
 
 class Receiver:

@@ -29,7 +29,15 @@ from ..exceptions import LocalBrokerError, SettingsError
 from ..host_names import ip_of, is_loopback
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..resources import naming_shortage
-from ..urls import Address, AmqpUrl, amqp_url, redact
+from ..urls import (
+    Address,
+    AmqpUrl,
+    amqp_url,
+    check_short_text,
+    check_utf8,
+    redact,
+    require_text,
+)
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port
 
@@ -104,6 +112,14 @@ class LocalBroker:
             raise SettingsError(f"name has letters, digits, '-' and '_' only, not {name!r}")
         if isinstance(vhosts, str):
             raise SettingsError(f"vhosts is a sequence of names, not the single name {vhosts!r}")
+        for one, its_password in {user: password, **(users or {})}.items():
+            require_text("user", one)
+            if its_password is not None:
+                require_text("password", its_password)
+        for vhost in vhosts:
+            check_short_text("vhosts", vhost)
+        for key, value in (config or {}).items():
+            check_utf8("config", f"{key}{value}")
         self.host = host
         self.user = user
         self.password = secrets.token_urlsafe(16) if password is None else password

@@ -90,6 +90,10 @@ def parse_arp_program(text: str) -> list[ArpEntry]:
     return entries
 
 
+_said: set[str] = set()
+"""Errors that were said in this process."""
+
+
 def read_arp_table() -> list[ArpEntry]:
     """Read this machine's ARP table as it is now.
 
@@ -120,11 +124,15 @@ def read_arp_table() -> list[ArpEntry]:
     except (OSError, subprocess.TimeoutExpired) as error:
         if (short := shortage(error, forks=True)) is not None:
             raise short from error
-        logger.warning(
+        text = str(error)
+        # There is a sweep each minute.
+        logger.log(
+            logging.DEBUG if text in _said else logging.WARNING,
             "the ARP table cannot be read (%s): no other host will be found; "
             "name the brokers with addresses=",
-            error,
+            text,
         )
+        _said.add(text)
         return []
     return parse_arp_program(printed.stdout.decode("utf-8", errors="replace"))
 

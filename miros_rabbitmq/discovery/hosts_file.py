@@ -25,11 +25,36 @@ logger = logging.getLogger(__name__)
 
 HOSTS_FILE_NAME = ".miros_rabbitmq_hosts.json"
 
+OLDER_NAME = ".miros_rabbit_hosts.json"
+"""What older documentation calls the file. It is not read."""
+
 _MOST_MISTAKES = 5
 """The most hosts of one file that a warning quotes."""
 
 _WHITESPACE = " \t\n\r"
 _EXAMPLE = '{"hosts": ["192.168.1.71", "robot.example:5673"]}'
+
+
+_told: set[Path] = set()
+
+
+def tell_of_older_name(folder: Path) -> None:
+    """Warn once in a process of a file that the user takes for a hosts file.
+
+    Args:
+        folder: where the hosts file would be.
+    """
+    older = folder / OLDER_NAME
+    if older in _told or not older.exists():
+        return
+    _told.add(older)
+    logger.warning(
+        "%s is not read, as the hosts file is called %s: rename it (mv %s %s)",
+        older,
+        HOSTS_FILE_NAME,
+        OLDER_NAME,
+        HOSTS_FILE_NAME,
+    )
 
 
 class HostsFileError(ValueError):

@@ -22,7 +22,7 @@ from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
-from .hosts_file import HOSTS_FILE_NAME, HostsFile
+from .hosts_file import HOSTS_FILE_NAME, HostsFile, tell_of_older_name
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
@@ -188,6 +188,7 @@ class Membership:
         except OSError:  # the directory was removed
             folder = Path()
         self._hosts_file = HostsFile(folder / HOSTS_FILE_NAME, search.port)
+        tell_of_older_name(folder)
         self._cache = None
         if search.addresses is None:
             self._cache = LanCache(folder / CACHE_FILE_NAME, search.cache_valid_s)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ..interruption import refuse_to_wait_for
-from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, parse_address
+from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, check_login, parse_address
 from .lan import LocalAreaNetwork
 from .outcome import ScoutReport, short, without_duplicates
 from .probe import CONNECT_TIMEOUT_S, PARALLELISM, PROBE_TIMEOUT_S, ProbeLimits, probe_all
@@ -132,6 +132,7 @@ class RabbitScout:
         self.this = ThisNode(self._own, self._url)
         self.other = OtherNodes(self._others, self._url)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
+        check_login(rabbit_user, rabbit_password, rabbit_vhost)
         self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
         self._named = None if addresses is None else _parse(addresses, rabbit_port)
         self._own_host = rabbit_host

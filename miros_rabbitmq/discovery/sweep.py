@@ -250,7 +250,7 @@ def _start_broadcast_ping(interface: Interface) -> subprocess.Popen[bytes] | Non
             stderr=subprocess.DEVNULL,
         )
     except OSError as error:
-        logger.info("the broadcast address is not pinged (%s)", error)
+        _say_once(f"the broadcast address is not pinged ({error})")
         return None
 
 
@@ -260,7 +260,15 @@ def _end_ping(ping: subprocess.Popen[bytes] | None) -> None:
     if ping.poll() is None:
         ping.kill()
     elif ping.returncode not in (0, 1):  # 1: nobody answered, which is usual
-        logger.info(
-            "the broadcast address could not be pinged (ping ended with %d)", ping.returncode
-        )
+        _say_once(f"the broadcast address could not be pinged (ping ended with {ping.returncode})")
     ping.wait()
+
+
+_said: set[str] = set()
+"""What was said in this process, as there is a sweep each minute."""
+
+
+def _say_once(text: str) -> None:
+    level = logging.DEBUG if text in _said else logging.INFO
+    _said.add(text)
+    logger.log(level, "%s", text)

@@ -22,7 +22,7 @@ from ..failures import STOP, ErrorCallback
 from ..interruption import do_in_turn, has_interrupted
 from ..limits import Limits
 from ..resources import shortage
-from ..urls import AmqpUrl
+from ..urls import AmqpUrl, check_utf8
 from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
 from ..wire.keys import Keys
@@ -399,6 +399,7 @@ def _check_miros_object(miros_object: Any) -> None:
         raise MirosApiException(
             f"a networked object has a name of 1 to 255 characters; this one's is {name!r}"
         )
+    check_utf8("the name of a networked object", name)
     if not callable(getattr(miros_object, "post_fifo", None)):
         raise MirosApiException(
             f"{name} has no method post_fifo, which takes events from the network"

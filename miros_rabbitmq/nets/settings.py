@@ -28,6 +28,7 @@ from ..urls import (
     Address,
     AmqpUrl,
     amqp_url,
+    check_login,
     check_short_text,
     parse_address,
     require_text,
@@ -202,8 +203,7 @@ class Settings:
     """The same for the spy network."""
 
     def __post_init__(self) -> None:
-        for name in ("rabbit_user", "rabbit_password", "rabbit_vhost"):
-            require_text(name, getattr(self, name))
+        check_login(self.rabbit_user, self.rabbit_password, self.rabbit_vhost)
         for name in ("rabbit_host", "interface"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))

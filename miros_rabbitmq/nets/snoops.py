@@ -32,6 +32,7 @@ from .lines import (
     trace_line,
     trace_text,
 )
+from .masking import Mask
 from .settings import Settings, SnoopCallback
 from .stats import DropReason, NetworkStats
 from .teller import Teller, Telling
@@ -64,11 +65,13 @@ class SnoopKind:
         spec: the topic network under it.
         layout: lays out its lines.
         callback: takes the lines of others in place of the terminal, in a thread of its own.
+        mask: replaces secrets in the own lines.
     """
 
     spec: TopicSpec
     layout: Layout
     callback: SnoopCallback | None
+    mask: Mask
 
 
 class Snoop:
@@ -109,6 +112,7 @@ class Snoop:
         self._terminal = terminal
         self._teller = teller
         self._report = report
+        self._mask = kind.mask
         self.sink: Sink
         """Takes the lines of others."""
         self.watch: ChartWatch | None = None
@@ -270,7 +274,7 @@ class Snoop:
 
     def tell_now(self, telling: Telling) -> None:
         """Show lines and send them. Called in the teller's thread."""
-        for text in telling.texts():
+        for text in map(self._mask, telling.texts()):
             self._show(text, self._name, own=True, colour=telling.colour)
             if telling.network is not None:
                 self._send(text, telling.network)
@@ -337,11 +341,22 @@ class Snoops:
     ) -> None:
         self._name = name
         self._terminal = terminal
+        self._mask = mask = Mask(
+            [
+                settings.rabbit_password,
+                *(
+                    key.decode("ascii", "replace")
+                    for keys in (settings.mesh_keys, settings.trace_keys, settings.spy_keys)
+                    for key in keys
+                ),
+            ]
+        )
         self.trace = Snoop(
             SnoopKind(
                 _spec(SNOOP_TRACE, "snoop.trace", settings.trace_keys, settings),
                 trace_line,
                 settings.on_trace_rx,
+                mask,
             ),
             settings,
             name,
@@ -356,6 +371,7 @@ class Snoops:
                 _spec(SNOOP_SPY, "snoop.spy", settings.spy_keys, settings),
                 spy_line,
                 settings.on_spy_rx,
+                mask,
             ),
             settings,
             name,
@@ -389,8 +405,9 @@ class Snoops:
         text = str(message)
         self.remark(text, colour=colour)
         if not (self.trace.enabled or self.spy.enabled):
+            shown = self._mask(text)
             self._terminal.write(
-                lambda palette: scribble_line(text, palette=palette), colour=colour
+                lambda palette: scribble_line(shown, palette=palette), colour=colour
             )
 
     def remark(self, text: str, *, colour: bool = True) -> None:

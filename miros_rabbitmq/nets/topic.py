@@ -30,6 +30,7 @@ from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose, shape
 from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
+from ..wire.opener import start_words
 from ..wire.sealer import Draft, Record, Sealer
 from .audience import Audience, Taken
 from .broker_watch import BrokerWatch
@@ -299,6 +300,7 @@ class TopicNetwork:
             on_namesake=self._namesakes.hear,
         )
         self._namesakes.begin()
+        self._tell_keys()
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
             f"{role} at {url.address}",
@@ -662,9 +664,8 @@ class TopicNetwork:
     def _tell_keys(self) -> None:
         first, *others = self.codec.keyring.ids
         also = f", and understands also {', '.join(others)}" if others else ""
-        logger.info(
-            "%s of %s: encrypts with the key of id %s%s", self.spec.name, self._name, first, also
-        )
+        words = start_words(self.epoch, first)
+        logger.info("%s of %s: %s%s", self.spec.name, self._name, words, also)
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until every broker that was ever reached has confirmed everything.

@@ -15,11 +15,11 @@ import pytest
 from cryptography.fernet import Fernet
 from miros import Event
 
-from miros_rabbitmq import BrokerError, LocalBroker, SessionState
+from miros_rabbitmq import BrokerError, Limits, LocalBroker, SessionState
 from miros_rabbitmq.discovery.probe import probe_one
 
 from ..helpers import scaled, wait_until
-from .charts import arguments_for, listening, make_active_object
+from .charts import arguments_for, listening, make_active_object, running
 
 KEY = Fernet.generate_key()
 PASSWORD = "C4nary-p4ssw0rd"
@@ -212,3 +212,46 @@ def test_the_command_that_adds_a_user_reads_the_password_from_standard_input(
         )
         assert done.returncode == 0, done.stderr
         assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_both_sides_say_that_their_keys_differ_before_any_event(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "miros_rabbitmq")
+    limits = Limits(announce_s=1.0)  # the first to start is heard by the other after this time
+    charts = {
+        name: make_active_object(
+            name, **arguments_for(broker_a, key=Fernet.generate_key(), limits=limits)
+        )[0]
+        for name in ("one", "other")
+    }
+
+    def said(start: str, *parts: str) -> list[str]:
+        texts = [one.getMessage() for one in caplog.records]
+        return [
+            one for one in texts if one.startswith(start) and all(part in one for part in parts)
+        ]
+
+    with running(*charts.values()):
+        for name, another in (("one", "other"), ("other", "one")):
+            (start,) = said(f"miros.mesh of {another}: as ")
+            words = start.partition(": ")[2]
+            wait_until(
+                lambda name=name, words=words: said(  # type: ignore[misc]
+                    f"miros.mesh consumer of {name} at",
+                    "neither hears the other",
+                    "the same mesh_encryption_key",
+                    words,
+                ),
+                15,
+            )
+        # An event that cannot be read names its sender in the same way.
+        charts["one"].transmit(Event(signal="UNREAD"))
+        (start,) = said("miros.mesh of one: as ")
+        wait_until(
+            lambda: said(
+                "miros.mesh consumer of other", "rejected a message", start.partition(": ")[2]
+            ),
+            10,
+        )
+        assert not charts["other"].record.heard

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 import re
+import traceback
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,7 @@ from miros_rabbitmq.urls import (
     Address,
     AmqpUrl,
     amqp_url,
+    check_login,
     parse_address,
     redact,
 )
@@ -286,3 +288,37 @@ def test_a_long_text_that_is_not_an_address_is_cut() -> None:
 def test_a_character_that_no_host_name_has_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="a broker address is"):
         parse_address(text)
+
+
+SECRETS = {"a lone surrogate": "canary\udcff", "NUL": "cana\0ry"}
+
+
+@pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS)
+def test_a_login_that_amqp_cannot_carry_is_refused_without_quoting_it(text: str) -> None:
+    good = {"user": "u", "password": "p", "vhost": "/"}
+    for name in good:
+        with pytest.raises(SettingsError, match=f"rabbit_{name} has a character") as caught:
+            check_login(**{**good, name: text})
+        assert "cana" not in "".join(traceback.format_exception(caught.value, chain=True)[-1:])
+        assert caught.value.__context__ is None
+
+
+def test_a_vhost_is_as_short_as_amqp_demands() -> None:
+    check_login("u" * 300, "p" * 300, "v" * 255)
+    with pytest.raises(SettingsError, match="255 bytes"):
+        check_login("u", "p", "ü" * 128)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("amqp://u:cana%FFry@host/", "not UTF-8"),
+        ("amqp://u:cana%00ry@host/", "its password has a character NUL"),
+        ("amqp://u:canary@host/%ED%B3%BF", "not UTF-8"),
+        (f"amqp://u:canary@host/{'v' * 256}", "255 bytes"),
+    ],
+)
+def test_a_url_that_hides_such_a_text_is_refused(url: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=why) as caught:
+        _ = AmqpUrl(url).parts
+    assert "cana" not in str(caught.value)

@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_rabbitmq.discovery.hosts_file import HostsFile, HostsFileError, parse_hosts
+from miros_rabbitmq.discovery.hosts_file import (
+    HostsFile,
+    HostsFileError,
+    parse_hosts,
+    tell_of_older_name,
+)
 from miros_rabbitmq.urls import Address
 
 HOSTS: tuple[Address, ...] = (
@@ -187,3 +192,16 @@ def test_a_host_that_is_none_costs_one_warning_and_the_former_hosts_stay_beside_
     written(path, '{"hosts": ["a", "c"]}')
     assert hosts.refresh()
     assert list(hosts.hosts) == [Address("a"), Address("c")]
+
+
+def test_a_file_with_the_name_of_older_documentation_is_pointed_out_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell_of_older_name(tmp_path)
+    assert not caplog.records
+    (tmp_path / ".miros_rabbit_hosts.json").write_text(GOOD)
+    for _ in range(3):
+        tell_of_older_name(tmp_path)
+    (said,) = [one.getMessage() for one in caplog.records]
+    assert f"{tmp_path}/.miros_rabbit_hosts.json is not read" in said
+    assert "mv .miros_rabbit_hosts.json .miros_rabbitmq_hosts.json" in said

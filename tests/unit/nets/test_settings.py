@@ -606,3 +606,27 @@ def test_a_short_text_of_amqp_is_checked_in_bytes(bad: Any) -> None:
 def test_the_repr_of_limits_shows_what_was_changed() -> None:
     assert repr(Limits()) == "Limits()"
     assert repr(Limits(heartbeat_s=30, batch_events=7)) == "Limits(heartbeat_s=30, batch_events=7)"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rabbit_user",
+        "rabbit_password",
+        "rabbit_vhost",
+        "rabbit_host",
+        "tx_routing_key",
+        "rx_routing_key",
+        "interface",
+        "addresses",
+        "mesh_encryption_key",
+    ],
+)
+@pytest.mark.parametrize("text", ["cana\udcffry", "cana\0ry"])
+def test_a_text_that_amqp_cannot_carry_is_refused(name: str, text: str) -> None:
+    given = {"rabbit_user": "u", "rabbit_password": "p", "mesh_encryption_key": KEY}
+    with pytest.raises(SettingsError) as caught:
+        Settings(**{**given, name: [text] if name == "addresses" else text})  # type: ignore[arg-type]
+    if name not in ("addresses", "mesh_encryption_key"):
+        assert name in str(caught.value)
+        assert "cana" not in str(caught.value)
