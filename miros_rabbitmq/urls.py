@@ -35,6 +35,8 @@ the URL, with the password, in its errors."""
 _LONGEST_SHOWN = 300
 """How many characters of a text that is no address are shown: more than any address has."""
 
+_SCHEME = re.compile(r"[A-Za-z0-9+.-]+")
+
 _ODD_AT_SIGNS = "\uff20\ufe6b"
 _COLONS = re.compile("[:\uff1a\ufe13\ufe55]")
 """What a keyboard or a page may make of the two signs."""
@@ -131,7 +133,7 @@ def redact(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     at = url.rfind("@")
     has_odd_at = any(sign in url for sign in _ODD_AT_SIGNS)
-    if not separator:
+    if not separator or not _SCHEME.fullmatch(scheme.strip()):
         return "***" if at >= 0 or has_odd_at else url
     login_at = len(scheme) + len(separator)
     if at < login_at and has_odd_at:

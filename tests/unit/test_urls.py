@@ -132,6 +132,7 @@ def test_nothing_but_the_password_is_hidden(user: str, password: str, vhost: str
         ("amqp://user:@host/", "amqp://user:***@host/"),
         ("amqp://:p@host/", "amqp://:***@host/"),
         ("user:p@host", "***"),
+        ("user:p@host?x=amqp://", "***"),
         ("host:5672", "host:5672"),
         ("amqp://host:5672/v", "amqp://host:5672/v"),
         ("amqp://[::1]:5672", "amqp://[::1]:5672"),
