@@ -8,6 +8,7 @@ one of https://www.rabbitmq.com/docs/uri-spec, which pika reads.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -66,12 +67,13 @@ class Address(NamedTuple):
         return self.host.partition("%")[0]
 
 
-class UrlParts(NamedTuple):
-    """What an AMQP URL says, unquoted. To be kept out of logs."""
+@dataclass(frozen=True)
+class UrlParts:
+    """What an AMQP URL says, unquoted. Its ``repr`` has no password."""
 
     tls: bool
     user: str
-    password: str
+    password: str = field(repr=False)
     address: Address
     vhost: str
     query: str
