@@ -118,6 +118,7 @@ in_root() {
 # The first process of such a namespace: all others end with it, and it reaps them.
 if [ "${1-}" = --in-root ]; then
     shift
+    mount --bind "$ROOT" "$ROOT" # since "ip netns" wants a root folder that is a mount
     mount -t proc proc "$ROOT/proc"
     mount --rbind /dev "$ROOT/dev"
     mount --rbind /sys "$ROOT/sys"

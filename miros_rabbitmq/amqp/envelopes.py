@@ -66,6 +66,9 @@ class Admission:
             ours, for each event and notice that is rejected for it. All three callbacks are called
             in the reactor's thread and return at once.
         report: is told of events that are missing, and of those that are rejected.
+        own_name: the name of the node.
+        on_namesake: called with the time, in ms since 1970, of each notice of another node of this
+            name; like the other callbacks.
     """
 
     bindings: Sequence[str]
@@ -75,6 +78,8 @@ class Admission:
     on_notice: Callable[[Notice], object] | None = None
     on_wrong_clock: Callable[[bytes, int], object] | None = None
     report: Report = report_to_nobody
+    own_name: str = ""
+    on_namesake: Callable[[int], object] | None = None
 
 
 class _Message:
@@ -376,6 +381,9 @@ class EnvelopeTaker:
             outcome = Outcome.HANDLED
             if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
                 continue
+            namesake = self._admission.on_namesake
+            if namesake is not None and content.sender == self._admission.own_name:
+                namesake(content.sent_ms)
             if content.kind == NoticeKind.NUMBERS:
                 self._hear_numbers(content, epoch)
             if self._admission.on_notice is None:

@@ -13,7 +13,6 @@ the port at which the node takes commands.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import logging
 import re
 import secrets
@@ -22,12 +21,15 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 
 from ..exceptions import LocalBrokerError, SettingsError
+from ..host_names import ip_of, is_loopback
 from ..process import Stage, disown_in_child, end_with_program, stay
-from ..urls import Address, AmqpUrl, amqp_url
+from ..resources import naming_shortage
+from ..urls import Address, AmqpUrl, amqp_url, redact
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port
 
@@ -92,10 +94,10 @@ class LocalBroker:
         name: str | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError as error:
-            raise SettingsError(f"host is an IPv4 address of this machine, not {host!r}") from error
+        if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
+            raise SettingsError(
+                f"host is an IPv4 address of this machine, not {redact(str(host))!r}"
+            )
         if port is not None and not 0 < port < 65536:
             raise SettingsError(f"port is None or 1 to 65535, not {port!r}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
@@ -157,6 +159,7 @@ class LocalBroker:
         """The AMQP URL of a virtual host, for the node's user."""
         return amqp_url(self.user, self.password, self.address, vhost)
 
+    @naming_shortage(forks=True)
     def start(self, timeout: float = START_TIMEOUT_S) -> None:
         """Start the node, and wait until clients can log in. Does nothing if it runs already.
 
@@ -169,14 +172,16 @@ class LocalBroker:
             LocalBrokerError: RabbitMQ is not installed (the message says what to install); the
                 node does not start (the message has the end of its log); or another thread has
                 called ``stop()`` or ``kill()`` meanwhile.
+            OutOfResources: this process has no file descriptor or memory left, or may start no
+                further process.
         """
         with self._lock:
             if self.is_running:
                 return
             deadline = time.monotonic() + timeout
             is_new = self._files is None or self._process is None
-            files, process = self._make_folder()
             try:
+                files, process = self._make_folder()
                 for attempts_left in reversed(range(_PORT_ATTEMPTS)):
                     if self._wanted_port is None and not files.has_booted:
                         self._port = free_port(self.host)
@@ -190,8 +195,8 @@ class LocalBroker:
             except BaseException:
                 if is_new:
                     self._end(grace=0)
-                else:
-                    process.shut_down(grace=0)
+                elif self._process is not None:
+                    self._process.shut_down(grace=0)
                 raise
 
     def stop(self) -> None:
@@ -244,6 +249,7 @@ class LocalBroker:
         with self._lock:
             self._require_running().signal(signal.SIGCONT)
 
+    @naming_shortage(forks=True)
     def ctl(self, *args: str, timeout: float = CTL_TIMEOUT_S) -> str:
         """Run ``rabbitmqctl`` on this node, as in ``broker.ctl("list_queues", "name")``.
 
@@ -257,6 +263,7 @@ class LocalBroker:
         Raises:
             LocalBrokerError: the node is not running, or the command failed; the message has what
                 the command wrote to its standard error.
+            OutOfResources: this process cannot run it; see `start`.
         """
         self._require_running()
         files = self._own_files()
@@ -355,7 +362,7 @@ class LocalBroker:
 
     def _warn_if_exposed(self) -> None:
         """Say it if the node is not only for programs of this machine."""
-        if not ipaddress.IPv4Address(self.host).is_loopback:
+        if not is_loopback(self.host):
             logger.warning(
                 "the private RabbitMQ node %s listens on %s, where other machines may reach it; "
                 "an address of 127.0.0.0/8 would keep it to this machine",

@@ -81,7 +81,11 @@ class NodeProcess:
     def __init__(self) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="miros-rabbitmq-"))
         self._node: subprocess.Popen[bytes] | None = None
-        reader, self._pipe = os.pipe()
+        try:
+            reader, self._pipe = os.pipe()
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         try:
             self._watchdog = subprocess.Popen(
                 ["/bin/sh", "-c", _WATCHDOG, os.fspath(self.folder)],

@@ -25,6 +25,7 @@ from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import NetworkStopped
 from ..failures import STOP, ErrorCallback, Failure
+from ..interruption import calls_out, do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import must_not_wait
 from ..nets.nets import MirosNets
@@ -40,16 +41,20 @@ from ..nets.settings import (
     taken,
     without_older_spellings,
 )
+from ..resources import naming_shortage
 from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
 from . import overrides
+from .decoration import Decoration
 from .deferred import DeferredEvents
 from .fifo import ChartFifo
 from .handling import Handling
 from .life import ChartLife
 from .supervisor import Supervisor
+from .threads import start_threads
 from .timers import Timers
+from .unstarted import Unstarted
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -64,6 +69,7 @@ class RtcTeller:
     def __init__(self, nets: MirosNets) -> None:
         self._nets = nets
         self._last_transition: Any = None
+        self._decoration = Decoration()
 
     def tell(self, hsm: SnoopedHsm) -> None:
         """Tell the snoops of the latest run. Called in the thread that ran it."""
@@ -71,6 +77,8 @@ class RtcTeller:
         transition = hsm.full.trace[-1] if hsm.full.trace else None
         is_new = transition is not self._last_transition
         self._last_transition = transition
+        if snoops.trace.enabled or snoops.spy.enabled:
+            self._decoration.look(hsm)
         if not hsm.instrumented:
             return
         if snoops.trace.enabled and is_new and _has_date(transition):
@@ -94,8 +102,17 @@ class ChartParts:
     teller: RtcTeller
     timers: Timers
     handling: Handling
+    unstarted: Unstarted
     kept: Mapping[str, object]
     """The attributes of the chart that must stay what they are, by name."""
+
+    def stop(self) -> None:
+        """Stop the chart, and then its networks."""
+        with self.life.ending():
+            self.nets.stop_receiving()
+            self.life.end_thread()
+            self.timers.cancel()
+            self.nets.stop()
 
     def room_for_remote_events(self) -> int:
         """How many remote events fit into the FIFO now. Called in the consumers' thread."""
@@ -112,6 +129,7 @@ class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hint
 
     _miros_rabbitmq: ChartParts
 
+    @calls_out
     def start_at(self, initial_state: Any) -> None:
         """Enter the initial state; in the caller's thread, before the chart has one."""
         self._miros_rabbitmq.life.initial_state = initial_state
@@ -172,6 +190,7 @@ class NetworkedChart:
         queue: Any
         defer_queue: Any
         full: Any
+        fabric: Any
         instrumented: bool
         spied_on: bool
         trace_tuple_to_formatted_string: Callable[[Any], str]
@@ -264,6 +283,7 @@ class NetworkedChart:
             RtcTeller(nets),
             self.posted_events_queue,
             handling,
+            Unstarted(name),
             overrides.kept_by(self),
         )
 
@@ -312,9 +332,14 @@ class NetworkedChart:
             NetworkStopped: the chart was stopped before its networks were up.
             MirosApiException: a start or stop by another thread has not ended within twice
                 ``limits.stop_timeout_s``; the chart's own thread, which is ending, has called this;
-                or a name that the chart needs was set to something else.
+                a name that the chart needs was set to something else; or the handler of a signal
+                has called this in the middle of other work of this package.
+            OutOfResources: no file descriptor, thread or memory is left; see `MirosNets.start`.
         """
+        if has_interrupted():
+            refuse("start_at")
         parts = self._miros_rabbitmq
+        parts.unstarted.note_start()
         with parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
@@ -331,6 +356,14 @@ class NetworkedChart:
                 raise
             if parts.life.must_end:
                 _stop(self)  # ends what was made in between, such as timers
+
+    def _ActiveObject__start(self) -> None:  # noqa: N802 - so Python calls miros's ``__start``
+        start_threads(self.fabric, super()._ActiveObject__start)  # type: ignore[misc]  # of miros's
+
+    def _ActiveObject__post_event(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: N802
+        # For a post with a period, miros starts a thread.
+        with naming_shortage():
+            return super()._ActiveObject__post_event(*arguments, **keywords)  # type: ignore[misc]
 
     def run_event(self, task_event: Any, fabric_task_event: Any, queue: Any) -> None:
         """Run the chart, as miros does; its thread calls this and nothing else."""
@@ -395,13 +428,15 @@ class NetworkedChart:
         May be called more than once, and from the chart's own thread, which ends when its handler
         has returned. A handler that does not return within twice ``limits.stop_timeout_s`` is left
         behind, with a warning.
+
+        In the handler of a signal that has come in the middle of other work of this package,
+        another thread does all this, and the method returns at once. If the program ends then, its
+        end waits for that thread.
         """
-        parts = self._miros_rabbitmq
-        with parts.life.ending():
-            parts.nets.stop_receiving()
-            parts.life.end_thread()
-            parts.timers.cancel()
-            parts.nets.stop()
+        if has_interrupted():
+            do_apart(self._miros_rabbitmq.stop, f"the stop of {self.name}")
+        else:
+            self._miros_rabbitmq.stop()
 
     def transmit(self, event: Event) -> None:
         """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
@@ -477,6 +512,7 @@ class NetworkedChart:
         self.nets.snoops.scribble(message, colour=enable_color)
 
 
+@calls_out
 def _stop(chart: NetworkedChart) -> None:
     """Stop a chart by its own method, unless a handler has put something else in its place."""
     if callable(chart.stop):

@@ -15,6 +15,8 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
+from ..resources import shortage
+
 logger = logging.getLogger(__name__)
 
 PROC_ARP = Path("/proc/net/arp")
@@ -93,11 +95,16 @@ def read_arp_table() -> list[ArpEntry]:
 
     If it cannot be read, the result is empty and a warning is logged. Sends nothing. Takes
     `ARP_PROGRAM_TIMEOUT_S` at most. May be called from any thread.
+
+    Raises:
+        OutOfResources: there is no file descriptor to read it with.
     """
     if sys.platform.startswith("linux"):
         try:
             return parse_proc_net_arp(PROC_ARP.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
+            if (short := shortage(error)) is not None:
+                raise short from error
             logger.debug("%s cannot be read (%s); trying the program arp", PROC_ARP, error)
     # Without -n, arp asks a name server about every line. On Windows it has no such option and
     # looks up no names.
@@ -111,6 +118,8 @@ def read_arp_table() -> list[ArpEntry]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
+        if (short := shortage(error, forks=True)) is not None:
+            raise short from error
         logger.warning(
             "the ARP table cannot be read (%s): no other host will be found; "
             "name the brokers with addresses=",

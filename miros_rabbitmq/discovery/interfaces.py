@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 import netifaces
 
+from ..resources import naming_shortage, require_descriptors, shortage
 from .devices import Device, Route, read_devices, read_routes
 
 logger = logging.getLogger(__name__)
@@ -66,13 +67,24 @@ class Interfaces(NamedTuple):
 
 
 def read_interfaces() -> Interfaces:
-    """Read this machine's IPv4 interfaces as they are now. Sends nothing. From any thread."""
+    """Read this machine's IPv4 interfaces as they are now. Sends nothing. From any thread.
+
+    Raises:
+        OutOfResources: there are no file descriptors to ask the operating system with.
+    """
+    with naming_shortage():
+        return _read_interfaces()
+
+
+def _read_interfaces() -> Interfaces:
     found = []
     names = netifaces.interfaces()
     for name in names:
         try:
             families = netifaces.ifaddresses(name)
         except (ValueError, OSError) as error:  # it was removed between the two calls
+            if shortage(error) is not None:
+                raise
             logger.debug("interface %s cannot be read: %s", name, error)
             continue
         for entry in families.get(netifaces.AF_INET, []):
@@ -91,7 +103,11 @@ def _default_routes() -> tuple[Route, ...]:
     """The default routes, as netifaces tells them; the system's first choice comes first."""
     default = netifaces.gateways().get("default")
     gateway = default.get(netifaces.AF_INET) if isinstance(default, dict) else None
-    return (Route(str(gateway[1]), IPv4Network("0.0.0.0/0"), True),) if gateway else ()
+    if gateway is None:
+        # netifaces says that there is none, too, if it lacks the descriptors to ask.
+        require_descriptors(2)
+        return ()
+    return (Route(str(gateway[1]), IPv4Network("0.0.0.0/0"), True),)
 
 
 def interface_of(

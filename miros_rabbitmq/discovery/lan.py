@@ -11,9 +11,9 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from ipaddress import AddressValueError, IPv4Address
 
 from ..exceptions import SettingsError
+from ..host_names import is_loopback
 from ..urls import parse_address
 from .choice import choose_interface
 from .devices import LinkState
@@ -108,7 +108,7 @@ class LocalAreaNetwork:
         rabbit_host: str | None = None,
     ) -> None:
         if isinstance(addresses, str):
-            raise SettingsError(f"addresses must be a list of hosts, not the text {addresses!r}")
+            raise SettingsError("addresses must be a list of hosts: put even one into [ ]")
         self.this = ThisHost(self._this_address)
         self.other = OtherHosts(self.this, lambda: self.addresses)
         self._named = None if addresses is None else tuple(dict.fromkeys(addresses))
@@ -226,9 +226,4 @@ class LocalAreaNetwork:
         return self._rabbit_host if self._rabbit_host is not None else self.interface.address
 
     def _is_this_machine(self, host: str, interfaces: Interfaces) -> bool:
-        if host == "localhost" or any(host == one.address for one in interfaces.all):
-            return True
-        try:
-            return IPv4Address(host).is_loopback
-        except AddressValueError:
-            return False
+        return is_loopback(host) or any(host == one.address for one in interfaces.all)

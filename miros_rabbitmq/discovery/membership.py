@@ -17,14 +17,16 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
-from ..exceptions import SettingsError
+from ..exceptions import BrokerError, OutOfResources, SettingsError
+from ..host_names import is_loopback
+from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
 from .hosts_file import HOSTS_FILE_NAME, HostsFile
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
 from .own_address import OwnAddress
-from .roster import Peer, PeersChanged, PeerSource, Roster, is_loopback
+from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
 
@@ -40,6 +42,11 @@ millisecond for few interfaces, and some 50 ms for fifty, as a machine with many
 
 _LOOK_MAX_S = 10.0
 """But there is a look after so many seconds."""
+
+
+_STARVED_S, _STARVED_MOST_S = 2.0, 60.0
+"""The first and the longest pause before another round, where descriptors, threads or memory were
+short in the last."""
 
 
 class Follower(Protocol):
@@ -133,6 +140,8 @@ class Membership:
         self._reported: dict[Address, ProbeOutcome] = {}
         self._complaint = ""
         self._look_again_s = 0.0
+        # How long to wait for the next round, while something is short; 0 if nothing is.
+        self._starved_pause_s = 0.0
         self._said_of_own = ""
 
     def find_own(self) -> AmqpUrl:
@@ -161,6 +170,7 @@ class Membership:
 
         Raises:
             SettingsError: there is no network interface of the given name.
+            OutOfResources: the thread cannot be started.
         """
         search = self._search
         own = (self._own_url or self.find_own()).address
@@ -181,13 +191,15 @@ class Membership:
         if search.addresses is None:
             self._cache = LanCache(folder / CACHE_FILE_NAME, search.cache_valid_s)
         self._found = ()
+        self._starved_pause_s = 0.0
         self._reported.clear()
         self._first_round.clear()
         self._stop = threading.Event()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._run, args=(self._stop, roster), name=self._name, daemon=True
         )
-        self._thread.start()
+        start_thread(thread)
+        self._thread = thread
 
     def stop(self) -> None:
         """Stop looking, and break off a search that is under way.
@@ -200,7 +212,8 @@ class Membership:
             self._changed.notify_all()
         thread, self._thread = self._thread, None
         self._own_url = None
-        if thread is not None and thread is not threading.current_thread():
+        # Not alive either if an exception such as KeyboardInterrupt came before its start.
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(self._search.stop_timeout_s)
 
     def wait_for_first_round(self, timeout_s: float) -> bool:
@@ -210,6 +223,14 @@ class Membership:
             False if that took longer than ``timeout_s`` seconds.
         """
         return self._first_round.wait(timeout_s)
+
+    def fault_of(self, address: Address) -> BrokerError | None:
+        """Why the last round could not use a broker; `None` if it could, or did not ask it."""
+        report = self.scout.last_report
+        for row in () if report is None else report:
+            if row.address == address:
+                return row.error()
+        return None
 
     def peers(self) -> tuple[Peer, ...]:
         """The brokers that are known, this node's own first; none before the start."""
@@ -262,11 +283,14 @@ class Membership:
                 next_round_s = now_s  # there may be other hosts at the new place
             if now_s >= next_round_s:
                 next_round_s = now_s + interval_s
-                self._guard(lambda: self._round(roster))
+                if self._guard(lambda: self._round(roster)):
+                    self._note_end_of_shortage()
                 self._first_round.set()
             else:
                 self._guard(lambda: self._glance(roster))
             self._guard(lambda: self._keep_up(roster))
+            if self._starved_pause_s:
+                next_round_s = min(next_round_s, now_s + self._starved_pause_s)
             with self._changed:
                 self._changed.wait_for(
                     lambda: bool(self._to_ask) or stop.is_set(),
@@ -274,13 +298,31 @@ class Membership:
                 )
         self._first_round.set()
 
-    def _guard(self, step: Callable[[], bool | None]) -> bool:
+    def _guard(self, step: Callable[[], object]) -> bool:
+        """Take a step; returns whether it has succeeded, and has not returned `False`."""
         try:
-            return bool(step())
-        except Exception:
-            # A bug in one step must not end the thread: the next round may succeed.
-            logger.exception("%s: a step of the search failed", self._name)
+            return step() is not False
+        except Exception as error:
+            short = shortage(error)
+            if short is not None:
+                self._note_shortage(short)
+            else:
+                # A bug in one step must not end the thread: the next round may succeed.
+                logger.exception("%s: a step of the search failed", self._name)
             return False
+
+    def _note_shortage(self, short: OutOfResources) -> None:
+        """Have the search tried again before its time; log it once, until a round succeeds."""
+        if not self._starved_pause_s:
+            text = "%s: brokers cannot be looked for, trying again: %s"
+            logger.log(news.level(short), text, self._name, short)
+        longest_s = self._search.rescan_interval_s or _STARVED_MOST_S
+        self._starved_pause_s = min(longest_s, 2 * self._starved_pause_s or _STARVED_S)
+
+    def _note_end_of_shortage(self) -> None:
+        if self._starved_pause_s:
+            logger.info("%s: brokers can be looked for again", self._name)
+        self._starved_pause_s = 0.0
 
     def _follow_own(self, roster: Roster) -> bool:
         """Notice that this machine's address has changed; tells whether it has."""
@@ -416,10 +458,15 @@ class Membership:
             change = roster.judge(rows, sources, time.monotonic())
         self._apply(change, roster)
         for row in rows:
+            if row.short is not None:
+                continue
             self._report(row, sources.get(row.address), is_own=row.address == roster.own)
         # Others can announce ever new brokers.
         for address in self._reported.keys() - sources.keys():
             del self._reported[address]
+        for row in rows:
+            if row.short is not None:
+                raise row.short  # one for all: this round is tried again
 
     def _is_over(self, roster: Roster) -> bool:
         """Whether the search to which this roster belongs was stopped."""

@@ -22,9 +22,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
+from ..host_names import is_loopback
 from ..urls import Address
 from .outcome import ProbeOutcome, ProbeResult
 
@@ -306,10 +306,11 @@ class Roster:
             whether that broker is to be probed now; `None` if it is not remembered, as there are
             too many.
         """
+        known = self._known.get(address)
+        if known is not None and known.is_member:
+            return False  # as nearly always: nodes announce themselves every second
         if is_loopback(address.host) and not is_loopback(self.own.host):
             return False  # on another machine; here the address would lead to this machine
-        if address in self.members:
-            return False
         return self._announced.hear(address, now_s)
 
     def move_own(self, own: Address, now_s: float) -> None:
@@ -351,14 +352,6 @@ class Roster:
                 removed.append(address)
         self._announced.forget(self.members, now_s)
         return PeersChanged(removed=tuple(removed))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address always means the very machine that connects to it."""
-    try:
-        return IPv4Address(host).is_loopback
-    except AddressValueError:
-        return host.lower() == "localhost"
 
 
 def _is_something(outcome: ProbeOutcome | None) -> bool:

@@ -91,9 +91,9 @@ class RabbitScout:
     Args:
         rabbit_user: the user, the same at every broker.
         rabbit_password: the password. It is sent to RabbitMQ brokers only, and shown nowhere.
-        addresses: the candidates, each ``host`` or ``host:port``; a host is a name or an IPv4
-            address. If they are given, the LAN is not searched. This node's own broker is probed
-            too, even if it is not one of them.
+        addresses: the candidates, each ``host`` or ``host:port``; a host is a name or an IP
+            address, an IPv6 address with a port in brackets. If they are given, the LAN is not
+            searched. This node's own broker is probed too, even if it is not one of them.
         rabbit_host: the host of this node's own broker; by default this machine's address on
             its LAN.
         rabbit_port: the port of this node's own broker, and of candidates that are given without
@@ -175,6 +175,11 @@ class RabbitScout:
         with self._probing:
             # Another thread may have run the first round while this one waited for the lock.
             return self._report or self._probe()
+
+    @property
+    def last_report(self) -> ScoutReport | None:
+        """The results of the last round; `None` before the first. Never waits."""
+        return self._report
 
     def probe(self) -> ScoutReport:
         """Probe all candidates again, and resolve their names again.

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from ..resources import naming_shortage
 from .arp import ArpEntry, read_arp_table
 from .interfaces import Interface, LinkKind
 
@@ -94,6 +95,9 @@ def sweep(
         stop: ends the sweep early when it is set; the hosts found by then are returned.
         read_table: reads the ARP table.
         warn: takes a text that the user should see.
+
+    Raises:
+        OutOfResources: there is no file descriptor for a socket, or for the ARP table.
     """
     if interface.kind is not LinkKind.BROADCAST:
         return SweepResult([interface.peer] if interface.peer else [], 0.0)
@@ -185,10 +189,15 @@ def send_datagrams(
         interface: which interface to send from.
         addresses: where to send them.
         warn: takes the warning.
+
+    Raises:
+        OutOfResources: there is no file descriptor for a socket.
     """
     failure: OSError | None = None
     for start in range(0, len(addresses), ADDRESSES_PER_SOCKET):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        with naming_shortage():
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sender:
             sender.setblocking(False)
             try:
                 sender.bind((interface.address, 0))

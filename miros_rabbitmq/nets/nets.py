@@ -19,7 +19,9 @@ from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
 from ..failures import STOP, ErrorCallback
+from ..interruption import do_in_turn, has_interrupted
 from ..limits import Limits
+from ..resources import shortage
 from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
@@ -182,6 +184,8 @@ class MirosNets:
             VhostNotFound: the own broker has no such virtual host.
             SettingsError: there is no network interface of the given name.
             NetworkStopped: another thread has called `stop` meanwhile.
+            OutOfResources: there are no file descriptors for the connection to the own broker, no
+                thread can be started, or no memory is left. Nothing runs then.
         """
         self.failures.begin()
         self.node.start()
@@ -220,6 +224,7 @@ class MirosNets:
             BackPressure: for ``transmit_timeout``, the backlog for healthy brokers, or for all of
                 them, was full: transmit less.
             NetworkStopped: the networks do not run, or belong to the parent process.
+            OutOfResources: no memory is left.
         """
         if not isinstance(event, Event):
             raise MirosApiException(f"transmit takes a miros Event, not a {type(event).__name__}")
@@ -228,6 +233,8 @@ class MirosNets:
         try:
             check_name(name)
             self.node.mesh.transmit((name, event.payload), self.settings.transmit_timeout)
+        except MemoryError as error:
+            raise shortage(error) or error from error
         except MessageRejected as error:
             raise PayloadRefused(f"its receivers would reject the event: {error}") from error
         except PayloadRefused as error:
@@ -277,13 +284,21 @@ class MirosNets:
         self._change_keys(snoop_spy_encryption_key=keys)
 
     def _change_keys(self, **keys: Keys) -> None:
-        node = self.node
-        with node.lifecycle:
-            settings = replace(node.settings, **keys)  # type: ignore[arg-type]
-            node.settings = settings
-            self.node.mesh.change_keys(settings.mesh_keys)
-            self.snoops.trace.change_keys(settings.trace_keys)
-            self.snoops.spy.change_keys(settings.spy_keys)
+        replace(self.node.settings, **keys)  # type: ignore[arg-type]  # raises if one is malformed
+
+        def change() -> None:
+            node = self.node
+            with node.lifecycle:
+                settings = replace(node.settings, **keys)  # type: ignore[arg-type]
+                node.settings = settings
+                node.mesh.change_keys(settings.mesh_keys)
+                self.snoops.trace.change_keys(settings.trace_keys)
+                self.snoops.spy.change_keys(settings.spy_keys)
+
+        if has_interrupted():
+            do_in_turn(change, f"the change of a key of {self.node.name}")
+        else:
+            change()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until the brokers have confirmed every event that was transmitted so far.
@@ -335,27 +350,47 @@ class MirosNets:
 
     def enable_snoop_trace(self, *, colour: bool = True) -> None:
         """Show and send state transitions, and show those of others; now, or from `start` on."""
-        self._enable(self.snoops.trace, colour)
+        self._enable(lambda: self.snoops.trace, colour)
 
     def enable_snoop_spy(self, *, colour: bool = True) -> None:
         """Do the same for spy lines."""
-        self._enable(self.snoops.spy, colour)
+        self._enable(lambda: self.snoops.spy, colour)
 
     def disable_snoop_trace(self) -> None:
         """Stop showing and sending state transitions; returns at once."""
-        with self.node.lifecycle:
-            self.snoops.trace.disable()
+        self._disable(lambda: self.snoops.trace)
 
     def disable_snoop_spy(self) -> None:
         """Do the same for spy lines."""
-        with self.node.lifecycle:
-            self.snoops.spy.disable()
+        self._disable(lambda: self.snoops.spy)
 
-    def _enable(self, snoop: Snoop, colour: bool) -> None:
-        with self.node.lifecycle:
-            snoop.enable(colour=colour)
-            if self.node.is_running:
-                self.node.open_snoops()
+    def _enable(self, snoop: Callable[[], Snoop], colour: bool) -> None:
+        def enable() -> None:
+            with self.node.lifecycle:
+                one = snoop()
+                was_enabled = one.enabled
+                one.enable(colour=colour)
+                if self.node.is_running:
+                    try:
+                        self.node.open_snoops()
+                    except BaseException:
+                        one.enabled = was_enabled
+                        raise
+
+        if has_interrupted():
+            do_in_turn(enable, f"enable_snoop of {self.node.name}")
+        else:
+            enable()
+
+    def _disable(self, snoop: Callable[[], Snoop]) -> None:
+        def disable() -> None:
+            with self.node.lifecycle:
+                snoop().disable()
+
+        if has_interrupted():
+            do_in_turn(disable, f"disable_snoop of {self.node.name}")
+        else:
+            disable()
 
 
 def _check_miros_object(miros_object: Any) -> None:

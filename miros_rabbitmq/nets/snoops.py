@@ -16,8 +16,9 @@ from typing import Any, Protocol
 
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
-from ..exceptions import NetworkStopped, TransmitError
+from ..exceptions import NetworkStopped, OutOfResources, TransmitError
 from ..problems import Report, report_to_nobody
+from ..resources import naming_shortage, news, start_thread
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope
 from .chart_watch import ChartWatch
@@ -130,6 +131,8 @@ class Snoop:
         self._spare_of: Mapping[Address, Address] = {}
         self._last = NetworkStats.closed()
         self._closing: list[threading.Thread] = []
+        # Those for whose end no thread could be started.
+        self._threadless: list[TopicNetwork] = []
 
     def enable(self, *, colour: bool) -> None:
         """Show and send lines, from now on if the network is open, otherwise from `open` on."""
@@ -146,7 +149,11 @@ class Snoop:
         self.close()
 
     def open(self, own_url: AmqpUrl, urls: Iterable[AmqpUrl]) -> None:
-        """Open the network if the snoop is enabled and the network is not open."""
+        """Open the network if the snoop is enabled and the network is not open.
+
+        Raises:
+            OutOfResources: no thread can be started, or no memory is left. Nothing is open then.
+        """
         if not self.enabled or self._network is not None:
             return
         # A new sender each time: its lines are numbered from 1 again.
@@ -157,9 +164,14 @@ class Snoop:
             self._reactors,
             Hooks(self.sink, watch=self.watch, report=self._report),
         )
-        network.start_receiver(own_url)
-        for url in urls:
-            network.add_broker(url)
+        try:
+            with naming_shortage():
+                network.start_receiver(own_url)
+                for url in urls:
+                    network.add_broker(url)
+        except BaseException:
+            network.begin_stop(0.0)
+            raise
         self._network = network
         network.share(self._spare_of)
         self._untold = 0
@@ -185,9 +197,10 @@ class Snoop:
     def close(self) -> None:
         """Close the network; a thread of its own sends the last lines first.
 
-        So a chart that disables a snoop does not wait for a broker; see `wait_until_closed`.
+        So a chart that disables a snoop does not wait for a broker; see `wait_until_closed`. If no
+        thread can be started, its last lines may be lost.
         """
-        network, self._network = self._network, None
+        network = self._network
         if network is None:
             return
         self._last = replace(self._stats_of(network), enabled=False)
@@ -197,15 +210,27 @@ class Snoop:
             name=f"miros end of {self._spec.name} of {self._name}",
             daemon=True,
         )
-        self._closing = [one for one in self._closing if one.is_alive()]
-        self._closing.append(thread)
-        thread.start()
+        # In this order: if an exception interrupts it, such as KeyboardInterrupt, the next call
+        # closes the network.
+        try:
+            start_thread(thread)
+        except OutOfResources as short:
+            text = "%s of %s: its last lines may be lost: %s"
+            logger.log(news.level(short), text, self._spec.name, self._name, short)
+            network.send_everything()
+            network.begin_stop(_FLUSH_S)
+            self._threadless.append(network)
+        else:
+            self._closing = [*(one for one in self._closing if one.is_alive()), thread]
+        self._network = None
 
     def wait_until_closed(self) -> None:
         """Wait until every closed network has sent its last lines and ended, within seconds."""
         for thread in self._closing:
             if thread is not threading.current_thread():
                 thread.join(2 * _FLUSH_S + self._settings.limits.stop_timeout_s)
+        while self._threadless:
+            self._threadless.pop().stop(_FLUSH_S)
 
     def add_broker(self, url: AmqpUrl) -> None:
         """Begin to send to a broker."""

@@ -131,7 +131,7 @@ def make(
 
 
 def entries(caplog: pytest.LogCaptureFixture, text: str = "has raised") -> list[logging.LogRecord]:
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     return [one for one in caplog.records if text in one.getMessage()]
 
 
@@ -367,7 +367,7 @@ def test_a_handler_may_stop_its_own_chart_and_that_is_no_failure(
     chart.post_fifo(Event(signal=signals.GO))
     assert chart.wait(scaled(10))
     assert chart.failure is None
-    chart.thread.join(scaled(5))
+    chart.thread.join(scaled(20))
     assert_it_is_over(chart)
     assert entries(caplog) == []
 

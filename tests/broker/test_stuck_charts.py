@@ -54,7 +54,7 @@ def waiting_for_it(chart: Any, e: Event) -> Any:
 
 
 def lines(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
-    write_all(scaled(5))
+    write_all(scaled(20))
     texts = [record.getMessage() for record in caplog.records]
     return [text for text in texts if all(word in text for word in words)]
 

@@ -120,7 +120,7 @@ class FaultProxy:
     """Relays connections to one broker, and harms them as it is told. Any thread may use it.
 
     Args:
-        host: the loopback address to listen on; the port is chosen.
+        host: the loopback address to listen on, IPv4 or IPv6; the port is chosen.
         target: the broker.
     """
 
@@ -301,7 +301,7 @@ class FaultProxy:
         return asyncio.run_coroutine_threadsafe(make(), self._loop).result(10)
 
     def _listen(self) -> socket.socket:
-        server = socket.socket()
+        server = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)
         keep_small(server)
         server.bind((self._host, 0))
         server.listen(256)

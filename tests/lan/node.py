@@ -65,7 +65,7 @@ class Node:
         answer: dict[str, list[str]] = self.do("peers")
         return answer
 
-    def wait_for_peers(self, *addresses: str, timeout: float = 10.0) -> float:
+    def wait_for_peers(self, *addresses: str, timeout: float = 20.0) -> float:
         """Wait until events can be sent to exactly these besides the own broker.
 
         Returns:
@@ -220,7 +220,7 @@ class Commands:
     def wait_for_changes(self, added: list[str], removed: list[str]) -> None:
         """Wait until the callback has been told of exactly these."""
         expected = {"added": added, "removed": removed}
-        wait_until(lambda: self.changes() == expected, 5, lambda: str(self.changes()))
+        wait_until(lambda: self.changes() == expected, 20, lambda: str(self.changes()))
 
     def wait_for_removed(self, address: str) -> None:
         wait_until(lambda: address in map(str, self.changes()["removed"]), 15)

@@ -40,7 +40,7 @@ def waiting(wait: Wait, function: Any) -> Iterator[int]:
     thread = threading.Thread(target=function)
     thread.start()
     try:
-        assert wait.entered.wait(scaled(5))
+        assert wait.entered.wait(scaled(20))
         ident = thread.ident
         assert ident is not None
         wait_until(lambda: "which waits" in place_of(ident))

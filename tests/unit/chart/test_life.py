@@ -284,7 +284,7 @@ def test_who_waits_for_the_end_goes_on_after_the_stop() -> None:
         assert not chart.life.wait_for_end(0), "its networks are not closed yet"
     assert chart.life.wait_for_end(None)
     for thread in ended:
-        thread.join(scaled(5))
+        thread.join(scaled(20))
         assert not thread.is_alive()
     assert chart.life.wait_for_end(0), "again"
     assert began(chart)
@@ -309,7 +309,7 @@ def test_a_stop_in_a_handler_is_the_end_when_the_handler_has_returned() -> None:
         chart.life.note_end_of_thread()
 
     chart.run(handler)
-    assert chart.life.wait_for_end(scaled(5))
+    assert chart.life.wait_for_end(scaled(20))
     assert waited == [False]
     assert "in its own thread" in str(raised[0])
 
@@ -320,7 +320,7 @@ def test_a_rest_ends_with_a_stop() -> None:
     resting = threading.Thread(target=chart.life.rest, args=(3600.0,))
     resting.start()
     with chart.life.ending():
-        resting.join(scaled(5))
+        resting.join(scaled(20))
     assert not resting.is_alive()
 
 

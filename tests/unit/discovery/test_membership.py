@@ -21,6 +21,7 @@ from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, RosterLimi
 from miros_rabbitmq.discovery.search import Login, Search
 from miros_rabbitmq.discovery.sweep import SweepResult
 from miros_rabbitmq.urls import Address, AmqpUrl
+from miros_rabbitmq.wire.notice import Notice, NoticeKind, announced_broker
 from tests.helpers import scaled, wait_until
 
 OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("10.0.0.3")
@@ -129,7 +130,7 @@ def made(node: Node) -> Iterator[Making]:
 
 def started(membership: Membership) -> Membership:
     membership.start()
-    assert membership.wait_for_first_round(scaled(5))
+    assert membership.wait_for_first_round(scaled(20))
     return membership
 
 
@@ -158,10 +159,39 @@ def test_a_host_that_leaves_the_hosts_file_is_taken_from_the_node(
     started(made(on_change=changes.append))
     assert node.members == [ONE]
     hosts_file.write_text('{"hosts": []}')
-    wait_until(lambda: len(changes) == 2, scaled(5), "the second change")
+    wait_until(lambda: len(changes) == 2, 20, "the second change")
     assert node.members == []
     assert changes == [PeersChanged(added=(ONE,)), PeersChanged(removed=(ONE,))]
     assert f"gave up the broker at {ONE}, and 7 events" in caplog.text
+
+
+@pytest.mark.usefixtures("probes")
+def test_a_host_that_is_none_costs_no_other_and_shows_no_password(
+    made: Making, node: Node, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    odd = '"robot\u2100.lan", "127.1", "amqp://user:p%2Fword@10.0.0.9"'
+    (folder / HOSTS_FILE_NAME).write_text(f'{{"hosts": [{odd}, "10.0.0.3"]}}', encoding="utf-8")
+    started(made(addresses=(ONE.host,)))
+    assert node.members == [ONE, TWO]
+    assert "U+2100 (ACCOUNT OF) cannot be in a host's name" in caplog.text
+    assert "p%2Fword" not in caplog.text
+    assert LOGIN.password not in caplog.text
+
+
+def test_a_broker_is_one_member_in_whatever_spelling_it_is_named(
+    made: Making, node: Node, probes: Probes, folder: Path
+) -> None:
+    (folder / HOSTS_FILE_NAME).write_text('{"hosts": ["robot-b.", "ROBOT-B:5672"]}')
+    membership = started(made(addresses=("Robot-B", "Robot-A", "0::1"), rabbit_host="Robot-A."))
+    announced = announced_broker(Notice(NoticeKind.BROKER, b"rObOt-B.:5672"))
+    assert announced is not None
+    membership.hear(announced)
+    own, other, sixth = Address("robot-a"), Address("robot-b"), Address("::1")
+    assert probes.asked == [own, other, sixth]
+    assert node.members == [other, sixth]
+    assert [url.address for url in node.urls] == [other, sixth]
+    assert [peer.address for peer in membership.peers()] == [own, other, sixth]
 
 
 def test_what_was_reported_of_a_broker_is_forgotten_with_it(
@@ -193,7 +223,7 @@ def test_what_the_callback_raises_is_logged_and_stops_nothing(
     membership = started(made(addresses=(ONE.host,), on_change=fail))
     assert "a mistake of the user's" in caplog.text
     membership.hear(TWO)
-    wait_until(lambda: node.members == [ONE, TWO], scaled(5), "the second member")
+    wait_until(lambda: node.members == [ONE, TWO], 20, "the second member")
 
 
 @pytest.mark.usefixtures("probes")
@@ -213,7 +243,7 @@ def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
 def test_a_broker_that_is_announced_is_probed_and_joins(made: Making, node: Node) -> None:
     membership = started(made())
     membership.hear(ONE)
-    wait_until(lambda: node.members == [ONE], scaled(5), "the member")
+    wait_until(lambda: node.members == [ONE], 20, "the member")
     (peer,) = membership.peers()[1:]
     assert (peer.address, peer.source) == (ONE, PeerSource.HEARD)
 
@@ -227,7 +257,7 @@ def test_announced_brokers_beyond_the_limit_are_not_probed(
     membership.hear(ONE)
     membership.hear(TWO)
     assert f"ignored the announced broker {TWO}" in caplog.text
-    wait_until(lambda: ONE in probes.asked, scaled(5), "the probe")
+    wait_until(lambda: ONE in probes.asked, 20, "the probe")
     assert TWO not in probes.asked
 
 
@@ -336,7 +366,7 @@ def test_an_address_that_comes_after_the_start_is_announced(
     assert membership.to_announce is None
     place.be_at(OWN.host)
     wait_until(lambda: membership.to_announce == OWN, scaled(5))
-    assert node.own == [(OWN, False)]
+    wait_until(lambda: node.own == [(OWN, False)])
 
 
 def test_an_address_at_which_no_broker_answers_is_not_used_while_the_former_one_is_there(

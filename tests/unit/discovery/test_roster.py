@@ -15,8 +15,8 @@ from miros_rabbitmq.discovery.roster import (
     PeerState,
     Roster,
     RosterLimits,
-    is_loopback,
 )
+from miros_rabbitmq.host_names import is_loopback
 from miros_rabbitmq.urls import Address
 
 OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("robot.example")

@@ -179,8 +179,8 @@ def test_a_burst_is_told_at_once_and_then_at_intervals(hub: ProblemHub, told: To
         time.sleep(0.001)
     wait_until(lambda: sum(problem.events for problem in told.problems) == reported)
     assert len(told.problems) > 1
-    gaps_s = [after - before for before, after in zip(told.times, told.times[1:], strict=False)]
-    assert min(gaps_s) > 0.19
+    # One may come late, and the next then seems too soon: what holds is their number.
+    assert told.times[-1] - told.times[0] > 0.2 * (len(told.times) - 1) - 0.1
     assert told.problems[0].events < reported / 2, "the first did not wait for the others"
 
 
