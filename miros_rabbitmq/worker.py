@@ -91,15 +91,19 @@ class Worker(Generic[T]):
     def _start(self) -> None:
         self._stop_asked = False
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        # First noted, then started: an exception between the two, such as KeyboardInterrupt, must
-        # not lead to a second thread.
-        self._thread = thread
         try:
+            # First noted, then started: an exception between the two, such as KeyboardInterrupt,
+            # must not lead to a second thread.
+            self._thread = thread
             start_thread(thread)
         except OutOfResources as short:
             # Whoever comes by tries again, and so does the next item.
             self._thread = None
             late_starts.add(self, short)
+        except BaseException:
+            if thread.ident is None:
+                self._thread = None  # it was not started
+            raise
 
     def start_late(self) -> bool:
         """Start the thread that could not be started before; `LateStarts` calls this."""
@@ -147,7 +151,8 @@ class Worker(Generic[T]):
             if thread is None:
                 return self._give_up()
         if thread is not threading.current_thread():
-            thread.join(timeout)
+            if thread.ident is not None:  # otherwise this interrupts its start
+                thread.join(timeout)
             if not thread.is_alive():
                 return 0
         with self._changed:

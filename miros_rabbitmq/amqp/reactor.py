@@ -31,6 +31,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..exceptions import OutOfResources
+from ..interruption import is_mine
 from ..logs import MustNotWait, RelayedLogger
 from ..process import Stage, disown_in_child
 from ..resources import RETRY_S, late_starts, news, shortage, start_thread
@@ -102,6 +103,8 @@ class Lane:
         # Reentrant only so that its owner can be told from others when an exception, such as
         # KeyboardInterrupt, comes right after it was taken. Nobody ever waits for it.
         self._lock = threading.RLock()
+        self.is_mine = is_mine(self._lock)
+        """Tells whether the calling thread is at work in this lane."""
         self._is_inside = False
         # The lane stands aside: the holder of the lock wakes the reactor afterwards.
         self._is_wanted = False
@@ -264,6 +267,7 @@ class Lane:
     def disown(self) -> None:
         """Forget the parent's lock, in a forked child."""
         self._lock = threading.RLock()
+        self.is_mine = is_mine(self._lock)
         self._is_inside = self._is_wanted = self.is_open = False
         self._handlers.clear()
         self._waiting.clear()

@@ -121,13 +121,13 @@ class ChartLife:
                 the caller is the chart's own thread, which is ending.
         """
         is_within = self._starter is threading.current_thread()
-        if not is_within:
-            self._begin()
         try:
+            if not is_within:
+                self._begin()
             process.end_with_program(self, process.Stage.CHARTS)
             yield not self.has_thread
         finally:
-            if not is_within:
+            if not is_within and self._starter is threading.current_thread():
                 with self._changed:
                     self._starter = None
                     self._changed.notify_all()
@@ -167,11 +167,11 @@ class ChartLife:
     def ending(self) -> Iterator[None]:
         """Stop the chart in the body. No start begins until it is left."""
         stop = object()
-        with self._changed:
-            self._stops.add(stop)
-            self._must_end = True
-            self._changed.notify_all()
         try:
+            with self._changed:
+                self._stops.add(stop)
+                self._must_end = True
+                self._changed.notify_all()
             yield
             process.stay(self, process.Stage.CHARTS)
         finally:
