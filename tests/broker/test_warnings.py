@@ -19,7 +19,6 @@ from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, make_factory, running
 
 KEY = Fernet.generate_key()
-WAIT_S = 10.0
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -41,16 +40,19 @@ def bare(chart: Any, e: Event) -> Any:
     return return_status.SUPER
 
 
-def test_two_charts_of_one_name_are_said_once_by_each(
-    broker_a: LocalBroker, broker_b: LocalBroker, caplog: pytest.LogCaptureFixture
+def test_two_charts_of_one_name_are_said_once(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    charts = [make_active_object("twin", **arguments_for(broker_a, key=KEY))[0] for _ in range(2)]
+    told: list[DeliveryProblem] = []
+    arguments = arguments_for(broker_a, key=KEY, on_delivery_problem=told.append)
+    charts = [make_active_object("a twin", **arguments)[0] for _ in range(2)]
     with running(*charts):
-        wait_until(lambda: len(about(caplog, "another chart of this name")) == 2, WAIT_S)
+        wait_until(lambda: len(told) == 2, 20)
         for chart in charts:
             chart.transmit(Event(signal="X"))
             assert chart.nets.flush(scaled(20))
-    assert len(about(caplog, "another chart of this name")) == 2
+    assert [(one.kind, one.subject) for one in told] == [(ProblemKind.SAME_NAME, "a twin")] * 2
+    assert len(about(caplog, "another chart of this name")) == 1
 
 
 def test_a_chart_that_is_started_again_has_no_namesake(
