@@ -52,19 +52,28 @@ class BrokerError(MirosRabbitMQError, ConnectionError):
     Args:
         message: what happened and what to do about it.
         host: the ``host:port`` it happened to.
+        has_answered: whether a program has answered there, so that this is more than an absence.
     """
 
-    def __init__(self, message: str, host: str = "") -> None:
+    has_answered = True
+
+    def __init__(self, message: str, host: str = "", *, has_answered: bool | None = None) -> None:
         super().__init__(message)
         self.host = host
+        if has_answered is not None:
+            self.has_answered = has_answered
 
 
 class UnknownHost(BrokerError):
     """The name of the host does not resolve."""
 
+    has_answered = False
+
 
 class BrokerUnreachable(BrokerError):
     """Nothing answers at the address, or what answers is not RabbitMQ."""
+
+    has_answered = False
 
 
 class AccessRefused(BrokerError):

@@ -19,8 +19,22 @@ LONGEST_NAME = 253
 """The most characters of a name, with the dots between its labels (RFC 1035, 2.3.4)."""
 
 _LABEL = re.compile(r"[a-z0-9_-]{1,63}")
-_ASCII_PARTS = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.")
+_PLAIN = re.compile(r"[A-Za-z0-9_.-]+")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_LOOPBACK_NAMES = frozenset(
+    {
+        "localhost",
+        "localhost.localdomain",
+        "localhost4",
+        "localhost4.localdomain4",
+        "localhost6",
+        "localhost6.localdomain6",
+        "ip6-localhost",
+        "ip6-loopback",
+    }
+)
+"""What the hosts files of Debian and Fedora call this machine."""
+
 _ZONE = re.compile(r"[A-Za-z0-9._-]{1,15}")
 
 
@@ -49,10 +63,13 @@ def normal_host(text: str) -> str:
         return _normal_ipv6(text)
     if len(text) > LONGEST_NAME + 1:
         raise NotAHost(f"a name has at most {LONGEST_NAME} characters")
-    for mark in text:
-        _check(mark)
-    name = unicodedata.normalize("NFKC", text).replace("\u3002", ".")
-    name = _encoded(name.removesuffix(".")).lower()
+    if _PLAIN.fullmatch(text):
+        name = text.removesuffix(".").lower()
+    else:
+        for mark in text:
+            _check(mark)
+        name = unicodedata.normalize("NFKC", text).replace("\u3002", ".")
+        name = _encoded(name.removesuffix(".")).lower()
     labels = name.split(".")
     if not all(map(_LABEL.fullmatch, labels)):
         raise NotAHost("between the dots of a name are 1 to 63 letters, digits and hyphens")
@@ -77,13 +94,13 @@ def is_loopback(host: str) -> bool:
     if ip is not None:
         return ip.is_loopback
     host = host.lower()
-    return host == "localhost" or host.endswith(".localhost")  # RFC 6761, 6.3
+    return host in _LOOPBACK_NAMES or host.endswith(".localhost")  # RFC 6761, 6.3
 
 
 def _check(mark: str) -> None:
     """Check one character of a name, also for what it is normalized to: such as ``a/c``."""
     parts = unicodedata.normalize("NFKC", mark)
-    is_odd = any(part.isascii() and part not in _ASCII_PARTS for part in parts)
+    is_odd = any(part.isascii() and not _PLAIN.fullmatch(part) for part in parts)
     if is_odd or not mark.isprintable():
         what = f"U+{ord(mark):04X} ({unicodedata.name(mark, 'unnamed')})"
         raise NotAHost(f"the character {what} cannot be in a host's name")

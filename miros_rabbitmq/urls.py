@@ -32,6 +32,9 @@ _URL = re.compile(r"(amqps?)://(?:([^/?#]*)@)?([^/?#@]*)(/[^?#]*)?(\?[^#]*)?", r
 """Scheme, user and password, host and port, path, query. The standard library's own parser quotes
 the URL, with the password, in its errors."""
 
+_LONGEST_SHOWN = 300
+"""How many characters of a text that is no address are shown: more than any address has."""
+
 _ODD_AT_SIGNS = "\uff20\ufe6b"
 _COLONS = re.compile("[:\uff1a\ufe13\ufe55]")
 """What a keyboard or a page may make of the two signs."""
@@ -158,9 +161,10 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
         raise SettingsError(f"a broker address is 'host' or 'host:port', not {shown}")
     found = _place(text.strip(), default_port)
     if isinstance(found, str):
-        raise SettingsError(
-            f"a broker address is 'host' or 'host:port', not {redact(text)!r}: {found}"
-        )
+        shown = redact(text)
+        if len(shown) > _LONGEST_SHOWN:
+            shown = shown[:_LONGEST_SHOWN] + "..."
+        raise SettingsError(f"a broker address is 'host' or 'host:port', not {shown!r}: {found}")
     return found
 
 

@@ -22,6 +22,7 @@ import pika.exceptions
 import pika.spec
 
 from .. import faults
+from ..closings import closed_by_broker
 from ..delivery.refusal import Refusal
 from ..exceptions import (
     AccessRefused,
@@ -130,6 +131,9 @@ class Link:
         """Where the link stands. Read it, but do not change it."""
         self.fault: BrokerError | None = None
         """Why it is not connected; `None` while it is, or before the first attempt has ended."""
+        self.last_fault: BrokerError | None = None
+        """Why the last attempt has failed, even while the next is under way; `None` when it is
+        connected."""
         self.is_stopping = False
         """Whether it was asked to stop and not started again."""
         self.is_forked = False
@@ -298,7 +302,7 @@ class Link:
 
     def give_up_connection(self) -> None:
         """Give up this connection, because a message may be partly written; connect anew."""
-        self.call_soon(lambda: self._abandon("an unexpected error, see the log"))
+        self.call_soon(lambda: self._abandon(self._unexpected))
 
     # The reactor's thread, or a thread inside `run_here`.
 
@@ -353,7 +357,7 @@ class Link:
         if self.state is not SessionState.OPENING:
             return
         self._step(Step.SET_UP)
-        self.fault = None
+        self.fault = self.last_fault = None
         self._health.backoff.succeed(time.monotonic())
         self._health.outages.succeed(self.connection_name + details)
         self.answered()
@@ -378,6 +382,11 @@ class Link:
         refusal, self._refusal = self._refusal, None
         return refusal
 
+    def explain_closing(self, code: int, text: str) -> str:
+        """Say in our words why the broker has closed the connection or its channel."""
+        user, vhost = self._parameters.credentials.username, self._parameters.virtual_host
+        return str(closed_by_broker(self.address, code, text, user, vhost))
+
     def come_back_soon(self) -> None:
         """Note that this connection ends for a reason that the user knows and has logged.
 
@@ -389,7 +398,7 @@ class Link:
     def reopen(self, why: str | BrokerError) -> None:
         """Give up a channel that cannot be used any more; everything begins anew."""
         if self.is_connected or self.state is SessionState.OPENING:
-            self.fault = faults.no_answer(self.address, why) if isinstance(why, str) else why
+            self.fault = faults.gave_up(self.address, why) if isinstance(why, str) else why
             self._close_connection()
 
     @property
@@ -566,7 +575,8 @@ class Link:
             services.bytes_unsent,
             heartbeats_do=self.state is SessionState.BLOCKED,
         ):
-            self._abandon(f"it went silent {watchdog.silence_s(now_s):.0f} s ago")
+            silence = f"nothing has come for {watchdog.silence_s(now_s):.0f} s"
+            self._abandon(faults.went_silent(self.address, silence))
             return
         channel = self.open_channel
         if self.state is SessionState.READY and not watchdog.is_waiting and channel is not None:
@@ -588,7 +598,8 @@ class Link:
                 close.reply_code, close.reply_text, close.class_id, close.method_id
             )
             if self._refusal is not None:
-                self.fault = faults.message_refused(self.address, str(self._refusal))
+                words = self.explain_closing(close.reply_code, close.reply_text)
+                self.fault = faults.message_refused(self.address, words)
 
     def _on_connection_failed(self, connection: object, error: BaseException) -> None:
         if connection is self._connection:
@@ -610,19 +621,23 @@ class Link:
             self._abandon(faults.starved(self.address, short))
             return
         if isinstance(error, OSError) and self.state is SessionState.CONNECTING:
-            self._abandon(f"{type(error).__name__}: {error}")
+            self._abandon(self._translate(error))
             return
         logger.error("%s: unexpected error; connecting again", self.name, exc_info=error)
-        self._abandon("an unexpected error, see the log")
+        self._abandon(self._unexpected)
 
-    def _abandon(self, why: str | BrokerError) -> None:
+    @property
+    def _unexpected(self) -> BrokerError:
+        return faults.gave_up(self.address, "of an unexpected error, which the log shows")
+
+    def _abandon(self, fault: BrokerError) -> None:
         """Give up the connection, in whatever state pika is."""
         self._drop_connection()
         if self.is_stopping:
             if self.state is not SessionState.STOPPED:
                 self._finish()
         elif self.state not in (SessionState.WAITING, SessionState.REFUSED):
-            self._lose(faults.no_answer(self.address, why) if isinstance(why, str) else why)
+            self._lose(fault)
         elif self._retry_timer is None:
             self._retry_later(self.endpoint.limits.reconnect_max_s)
 
@@ -651,7 +666,7 @@ class Link:
         self._cut_timer = None
         refused = isinstance(fault, (AccessRefused, VhostNotFound))
         taken = isinstance(fault, QueueTaken)
-        self.fault = fault
+        self.fault = self.last_fault = fault
         try:
             self._step(Step.REFUSE if refused else Step.LOSE)
             self._user.on_lost()
@@ -706,7 +721,7 @@ class Link:
         if connection is None or connection.is_closing or connection.is_closed:
             return
         if not connection.is_open:
-            self._abandon("it was closed during the handshake")
+            self._abandon(faults.gave_up(self.address, "it was closed during the handshake"))
             return
         connection.close()
         if not self.is_stopping:
@@ -718,7 +733,8 @@ class Link:
 
     def _cut_if_same(self, connection: pika.SelectConnection) -> None:
         if connection is self._connection:
-            self._lose(self.fault or faults.no_answer(self.address, "it did not answer a close"))
+            fault = faults.went_silent(self.address, "it has not answered a close")
+            self._lose(self.fault or fault)
 
     def _finish(self) -> None:
         """End, with or without the broker's consent."""
@@ -761,7 +777,8 @@ class Link:
             self._changed.notify_all()
 
     def _translate(self, error: BaseException) -> BrokerError:
-        return translate(error, self.endpoint.url, self._parameters)
+        greeting = self._services.greeting if self._services is not None else b""
+        return translate(error, self.endpoint.url, self._parameters, greeting)
 
     def disown(self) -> None:
         """Forget the connection, in a forked child: it belongs to the parent. Its user calls this.

@@ -91,9 +91,9 @@ class QueueClaim:
             return None
         if code == 404 and "no queue" in text:
             return self.replace("it was deleted")
-        if code == 405:
+        if code == 405 and "locked queue" in text:
             return self.replace("it was declared anew, for another connection alone")
-        if code == 406:
+        if code == 406 and "inequivalent arg" in text:
             return self.replace("it was declared anew, with other arguments")
         return None
 

@@ -215,8 +215,7 @@ class Receiver:
         disown_in_child(self, Stage.CONNECTIONS)
 
     def _make_claim(self) -> QueueClaim:
-        heartbeat_s = self.link.endpoint.limits.heartbeat_s
-        return QueueClaim(self.source.queue, self.link.address, heartbeat_s)
+        return QueueClaim(self.source.queue, self.link.address, self.link.endpoint.heartbeat_s)
 
     @property
     def address(self) -> Address:

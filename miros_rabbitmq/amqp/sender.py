@@ -739,9 +739,10 @@ class Sender:
         outbox, now_s = self._outbox, time.monotonic()
         if outbox.learn(refusal):
             self._learned_s, self._limit_words = now_s, f"as it said before: {refusal}"
+            words = self.link.explain_closing(refusal.code, refusal.text)
             self.link.come_back_soon()
             if self._limits_said.note(1, now_s) is not None:
-                self._warn(f"the broker refused a message ({refusal}); sending what it takes")
+                self._warn(f"{words}. Meanwhile it gets what it takes")
             return outbox.connection_lost()
         if not outbox.unconfirmed:
             return outbox.connection_lost()  # what it refuses is never sent again

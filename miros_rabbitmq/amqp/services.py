@@ -20,6 +20,7 @@ from typing import Any
 from pika.adapters.utils import nbio_interface
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
+from ..greeting import GREETING_BYTES
 from ..logs import RelayedLogger
 from ..resolve import LookUp, Target, look_up
 from ..urls import Address
@@ -146,6 +147,8 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         self.transport: Any = None
         self.received = 0
         """Bytes that have arrived."""
+        self.greeting = b""
+        """The first of them, which say what kind of program has sent them."""
         self.is_muted = False
 
     def connection_made(self, transport: Any) -> None:
@@ -163,13 +166,19 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         """Let nothing through any more, because the connection was given up."""
         self.is_muted = True
 
+    def count(self, data: bytes) -> None:
+        """Note what has arrived."""
+        if self.received < GREETING_BYTES:
+            self.greeting = (self.greeting + data)[:GREETING_BYTES]
+        self.received += len(data)
+
     def eof_received(self) -> bool:
         """Note that the peer sends nothing more; returns whether to keep the transport open."""
         return not self.is_muted and bool(self.inner.eof_received())
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived."""
-        self.received += len(data)
+        self.count(data)
         if not self.is_muted:
             self.inner.data_received(data)
 
@@ -256,6 +265,11 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                 raise OSError(*cause.args) from error
             raise
         return self._pending
+
+    @property
+    def greeting(self) -> bytes:
+        """The first bytes that have arrived."""
+        return self.tap.greeting if self.tap is not None else b""
 
     @property
     def bytes_received(self) -> int:

@@ -7,12 +7,13 @@ for `scout` to find out.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from ipaddress import AddressValueError, IPv4Address
 
 from ..exceptions import SettingsError
+from ..host_names import is_loopback
 from ..urls import parse_address
 from .choice import choose_interface
 from .devices import LinkState
@@ -21,6 +22,12 @@ from .own_address import Here
 from .sweep import sweep
 
 logger = logging.getLogger(__name__)
+
+_remarks: set[str] = set()
+"""What was said of the choice of the interface: once in a process, for all its charts."""
+
+_MOST_REMARKS = 100
+"""An interface that comes and goes makes few different ones."""
 
 
 class ThisHost:
@@ -111,7 +118,7 @@ class LocalAreaNetwork:
         self._wanted = interface
         self._sweeping = threading.Lock()  # held for a sweep, so that two do not run at once
         self._found: tuple[str, ...] | None = None  # replaced as a whole; read without a lock
-        self._said: set[str] = set()  # each once, however often it is swept
+        self._warnings: set[str] = set()  # each is given once, however often it is swept
 
     def __repr__(self) -> str:
         known = self._named if self._named is not None else self._found
@@ -121,7 +128,8 @@ class LocalAreaNetwork:
     def addresses(self) -> list[str]:
         """The addresses that were given; or else this machine's, and those of the hosts found.
 
-        The first use sweeps, unless addresses were given.
+        This machine's is that of now, and the others are those of the last sweep. The first use
+        sweeps, unless addresses were given.
         """
         if self._named is not None:
             return list(self._named)
@@ -130,6 +138,10 @@ class LocalAreaNetwork:
             with self._sweeping:
                 # Another thread may have swept while this one waited for the lock.
                 found = self._found if self._found is not None else self._sweep(None)
+        if self._rabbit_host is None:
+            with contextlib.suppress(SettingsError):  # the named interface is not there any more
+                this = self._this_address()
+                return [this, *(address for address in found[1:] if address != this)]
         return list(found)
 
     @property
@@ -197,26 +209,21 @@ class LocalAreaNetwork:
         return found
 
     def _warn(self, text: str) -> None:
-        self._say(text, logging.WARNING)
-
-    def _say(self, text: str, level: int) -> None:
-        if text not in self._said:
-            self._said.add(text)
-            logger.log(level, "%s", text)
+        if text not in self._warnings:
+            self._warnings.add(text)
+            logger.warning("%s", text)
 
     def _choose(self, interfaces: Interfaces) -> Interface:
         choice = choose_interface(interfaces, self._wanted, self._rabbit_host)
-        if choice.remark:
-            self._say(choice.remark, logging.WARNING if choice.is_guess else logging.INFO)
+        if choice.remark and choice.remark not in _remarks:
+            if len(_remarks) >= _MOST_REMARKS:
+                _remarks.clear()
+            _remarks.add(choice.remark)
+            logger.log(logging.WARNING if choice.is_guess else logging.INFO, "%s", choice.remark)
         return choice.interface
 
     def _this_address(self) -> str:
         return self._rabbit_host if self._rabbit_host is not None else self.interface.address
 
     def _is_this_machine(self, host: str, interfaces: Interfaces) -> bool:
-        if host == "localhost" or any(host == one.address for one in interfaces.all):
-            return True
-        try:
-            return IPv4Address(host).is_loopback
-        except AddressValueError:
-            return False
+        return is_loopback(host) or any(host == one.address for one in interfaces.all)

@@ -17,7 +17,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
-from ..exceptions import OutOfResources, SettingsError
+from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
@@ -39,6 +39,9 @@ who edits the file expects to see something happen."""
 _LOOK_SHARE = 0.005
 """The look at the machine's addresses takes at most this share of a processor: a fraction of a
 millisecond for few interfaces, and some 50 ms for fifty, as a machine with many containers has."""
+
+_LOOK_MAX_S = 10.0
+"""But there is a look after so many seconds."""
 
 
 _STARVED_S, _STARVED_MOST_S = 2.0, 60.0
@@ -139,6 +142,7 @@ class Membership:
         self._look_again_s = 0.0
         # How long to wait for the next round, while something is short; 0 if nothing is.
         self._starved_pause_s = 0.0
+        self._said_of_own = ""
 
     def find_own(self) -> AmqpUrl:
         """Look where this node's own broker is, for the next `start`. Asks nobody.
@@ -218,6 +222,14 @@ class Membership:
             False if that took longer than ``timeout_s`` seconds.
         """
         return self._first_round.wait(timeout_s)
+
+    def fault_of(self, address: Address) -> BrokerError | None:
+        """Why the last round could not use a broker; `None` if it could, or did not ask it."""
+        report = self.scout.last_report
+        for row in () if report is None else report:
+            if row.address == address:
+                return row.error()
+        return None
 
     def peers(self) -> tuple[Peer, ...]:
         """The brokers that are known, this node's own first; none before the start."""
@@ -313,29 +325,35 @@ class Membership:
 
     def _follow_own(self, roster: Roster) -> bool:
         """Notice that this machine's address has changed; tells whether it has."""
-        own, began_s = self._own, time.monotonic()
-        if own is None or began_s < self._look_again_s or self._is_over(roster):
+        own, now_s = self._own, time.monotonic()
+        if own is None or now_s < self._look_again_s or self._is_over(roster):
             return False
+        used_s = time.thread_time()
         try:
             here = self.lan.here()
         except SettingsError as error:
             self._complain(error)
             return False
-        now_s = time.monotonic()
-        self._look_again_s = now_s + (now_s - began_s) / _LOOK_SHARE
-        before, is_gone = own.address, own.is_gone(here)
-        if not own.look(here):
+        used_s = time.thread_time() - used_s
+        self._look_again_s = now_s + min(used_s / _LOOK_SHARE, _LOOK_MAX_S)
+        interface = own.look(here)
+        if interface is None:
             return False
-        self._own_url = url = self._search.url(Address(own.address, self._search.port))
+        before, is_gone = own.address, own.is_gone(here)
+        now = f"the address of this machine is now {interface.address} ({interface.name})"
+        url = self._search.url(Address(interface.address, self._search.port))
+        if not is_gone and not self.scout.has_broker(url.address, self._stop):
+            # It may not have started yet, or not listen there.
+            text = f"{now}, but no broker answers there: the one at {before} is still used"
+            is_news, self._said_of_own = self._said_of_own != text, text
+            if is_news and not self._is_over(roster):
+                logger.warning("%s: %s", self._name, text)
+            return is_news
+        own.use(interface)
+        self._own_url, self._said_of_own = url, ""
         with self._changed:
             roster.move_own(url.address, now_s)
-        logger.warning(
-            "%s: the address of this machine is now %s (%s), and was %s: its broker is used there",
-            self._name,
-            own.address,
-            here.interface.name,
-            before,
-        )
+        logger.warning("%s: %s, and was %s: its broker is used there", self._name, now, before)
         self._follower.own_moved(url, is_gone=is_gone)
         return True
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from .. import faults
+from ..closings import closed_by_broker
 from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..urls import DEFAULT_PORT, Address, parse_address, redact
 
@@ -82,6 +83,7 @@ class ProbeResult:
         user: the user whom the broker was asked to accept.
         vhost: the virtual host that the broker was asked to open.
         ip: the IPv4 or IPv6 address to which the host's name resolved; empty if it did not.
+        fault: makes the error, if it is not the usual one of the outcome.
         short: what this process lacked, if the outcome is `ProbeOutcome.STARVED`.
     """
 
@@ -92,6 +94,7 @@ class ProbeResult:
     user: str = ""
     vhost: str = "/"
     ip: str = ""
+    fault: Callable[[Address], BrokerError] | None = field(default=None, repr=False, compare=False)
     short: OutOfResources | None = field(default=None, compare=False, repr=False)
 
     @property
@@ -109,6 +112,8 @@ class ProbeResult:
             return None
         if self.short is not None:
             return faults.starved(address, self.short)
+        if self.fault is not None:
+            return self.fault(address)
         if outcome is ProbeOutcome.UNKNOWN_HOST:
             return faults.unknown_host(address, detail)
         if outcome is ProbeOutcome.REFUSED:
@@ -118,10 +123,14 @@ class ProbeResult:
         if outcome is ProbeOutcome.TLS_FAILED:
             return faults.tls_failed(address, detail)
         if outcome is ProbeOutcome.ACCESS_REFUSED:
-            return faults.access_refused(address, self.user)
+            return faults.access_refused(address, self.user, self.vhost)
         if outcome is ProbeOutcome.NO_SUCH_VHOST:
-            return faults.vhost_not_found(address, self.vhost, self.user)
-        return faults.no_answer(address, detail)
+            return closed_by_broker(address, 530, "vhost  not found", self.user, self.vhost)
+        if outcome is ProbeOutcome.FAILED:
+            return faults.failed_here(address, detail)
+        if outcome is ProbeOutcome.CLOSED:
+            return faults.connection_broken(address, "while it was opened")
+        return faults.unreachable(address, detail)
 
     def raise_for_outcome(self) -> None:
         """Raise the error that fits this outcome; do nothing if the broker works.
@@ -202,15 +211,8 @@ def without_duplicates(rows: list[ProbeResult]) -> list[ProbeResult]:
     for row in rows:
         seen = first.setdefault((row.ip, row.address.port), row.address) if row.ip else row.address
         if seen != row.address:
-            row = ProbeResult(
-                row.address,
-                ProbeOutcome.DUPLICATE,
-                f"resolves to {row.ip}, as {seen} does",
-                row.duration_s,
-                row.user,
-                row.vhost,
-                row.ip,
-            )
+            detail = f"resolves to {row.ip}, as {seen} does"
+            row = replace(row, outcome=ProbeOutcome.DUPLICATE, detail=detail)
         marked.append(row)
     return marked
 

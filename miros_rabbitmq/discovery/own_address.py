@@ -41,22 +41,24 @@ class OwnAddress:
         return self._interface.address
 
     def is_gone(self, here: Here) -> bool:
-        """Whether the machine has the address no more."""
-        return self.address not in here.addresses
+        """Whether the machine has the address no more. It always has a loopback."""
+        is_alone = self._interface.kind is LinkKind.LOOPBACK
+        return not is_alone and self.address not in here.addresses
 
-    def look(self, here: Here) -> bool:
+    def look(self, here: Here) -> Interface | None:
         """Look again.
 
         Returns:
-            whether the `address` is another one now.
+            the interface whose address is to be used now; `None` if it is the present one.
         """
         new, seen, self._seen = here.interface, self._seen, here.interface
         if new.address == self.address:
             self._interface = new
-            return False
+            return None
         is_alone = self._interface.kind is LinkKind.LOOPBACK
         is_renewed = self.is_gone(here) and new.device == self._interface.device
-        if is_alone or is_renewed or new == seen:
-            self._interface = new
-            return True
-        return False
+        return new if is_alone or is_renewed or new == seen else None
+
+    def use(self, interface: Interface) -> None:
+        """Use the address of another interface from now on."""
+        self._interface = interface

@@ -18,10 +18,12 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from ..exceptions import OutOfResources
+from .. import faults
+from ..exceptions import BrokerError, OutOfResources
 from ..resolve import resolve
 from ..resources import naming_shortage, require_descriptors, shortage, start_thread
 from ..urls import Address, AmqpUrl
@@ -204,6 +206,7 @@ async def _probe(
     """Probe one address. However the probe ends, there is a result."""
     started = time.monotonic()
     ip: list[str] = []  # filled by the probe, so that it is known even if the probe ends early
+    fault: Callable[[Address], BrokerError] | None = None
     short: OutOfResources | None = None
     try:
         detail = await asyncio.wait_for(
@@ -211,13 +214,21 @@ async def _probe(
         )
         outcome = ProbeOutcome.CONNECTED
     except ProbeEnded as end:
-        outcome, detail = end.outcome, end.detail
+        outcome, detail, fault = end.outcome, end.detail, end.fault
     except (asyncio.TimeoutError, TimeoutError):
         outcome = ProbeOutcome.TIMED_OUT
         detail = "it accepts connections but does not answer" if ip else "the probe took too long"
-    except asyncio.IncompleteReadError:
+        fault = faults.silent if ip else None
+    except ssl.SSLError as error:
+        outcome, detail = ProbeOutcome.TLS_FAILED, _reason(error)
+    except asyncio.IncompleteReadError as error:
         outcome = ProbeOutcome.NOT_RABBITMQ
         detail = "it closed the connection in the middle of a frame"
+        if not error.partial:
+            detail = "it hung up without a word"
+            if tls is not None:
+                # In TLS 1.3 a client learns only after the handshake that it was refused.
+                outcome, detail = ProbeOutcome.TLS_FAILED, "it hung up right after the handshake"
     except Exception as error:  # one candidate must not end the round for the others
         short = shortage(error)
         if short is not None:
@@ -235,6 +246,7 @@ async def _probe(
         user=login.user,
         vhost=login.vhost,
         ip=ip[0] if ip else "",
+        fault=fault,
         short=short,
     )
 
@@ -266,11 +278,14 @@ async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> sock
     try:
         targets = await resolve(address, limits.resolve_timeout_s)
     except (asyncio.TimeoutError, TimeoutError) as error:
-        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, "no name server answered in time") from error
+        raise ProbeEnded(
+            ProbeOutcome.UNKNOWN_HOST, "no name server answered in time", _no_name_server
+        ) from error
     except OutOfResources:
         raise
     except OSError as error:
-        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error)) from error
+        fault = _no_name_server if error.errno == socket.EAI_AGAIN else None
+        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error), fault) from error
     ip.append(targets[0].ip)
     end: ProbeEnded | None = None
     for target in targets:
@@ -321,6 +336,9 @@ async def _open_streams(
         if shortage(error) is not None:
             raise
         raise ProbeEnded(ProbeOutcome.TLS_FAILED, _reason(error)) from error
+
+
+_no_name_server = partial(faults.unknown_host, is_unanswered=True)
 
 
 def _outcome_of(error: OSError) -> ProbeOutcome:

@@ -306,11 +306,11 @@ class Roster:
             whether that broker is to be probed now; `None` if it is not remembered, as there are
             too many.
         """
-        if is_loopback(address.host) and not is_loopback(self.own.host):
-            return False  # on another machine; here the address would lead to this machine
         known = self._known.get(address)
         if known is not None and known.is_member:
-            return False
+            return False  # as nearly always: nodes announce themselves every second
+        if is_loopback(address.host) and not is_loopback(self.own.host):
+            return False  # on another machine; here the address would lead to this machine
         return self._announced.hear(address, now_s)
 
     def move_own(self, own: Address, now_s: float) -> None:

@@ -176,6 +176,11 @@ class RabbitScout:
             # Another thread may have run the first round while this one waited for the lock.
             return self._report or self._probe()
 
+    @property
+    def last_report(self) -> ScoutReport | None:
+        """The results of the last round; `None` before the first. Never waits."""
+        return self._report
+
     def probe(self) -> ScoutReport:
         """Probe all candidates again, and resolve their names again.
 
@@ -208,6 +213,16 @@ class RabbitScout:
         """
         with self._probing:
             return self._probe(candidates, unasked, stop)
+
+    def has_broker(self, address: Address, stop: threading.Event | None = None) -> bool:
+        """Tell whether a program listens at an address. Leaves the `report` as it is.
+
+        Args:
+            address: whom to probe.
+            stop: ends that early when it is set.
+        """
+        (row,) = probe_all([address], self._login, tls=self._tls, limits=self._limits, stop=stop)
+        return not row.outcome.nothing_there
 
     def _probe(
         self,

@@ -194,7 +194,10 @@ class Node:
                 "%s runs without its broker at %s, and goes on trying to connect: %s",
                 self.name,
                 link.address,
-                fault or "it has not answered yet",
+                fault
+                or link.last_fault
+                or self.membership.fault_of(link.address)
+                or "it has not answered yet",
             )
 
     def _open(self, own_url: AmqpUrl) -> Link:

@@ -2,7 +2,8 @@
 
 Notices are numbered on their own, and never reach a chart. A node tells
 
-- the brokers of others what its owner wants to tell (which broker is its own);
+- the brokers of others what its owner wants to tell (which broker is its own), also along with
+  events (see `companion`);
 - its own broker that this chart listens there (see `neighbours`); what it hears from neighbours
   decides whether the sender to the own broker makes haste;
 - each broker the last numbers of its events (see `tails`);
@@ -37,6 +38,7 @@ from ..wire.notice import (
     told_clock,
     told_trouble,
 )
+from .companion import Companion
 from .lately import Lately
 from .neighbours import Neighbours
 from .tails import RecentKeys, Tail
@@ -75,6 +77,9 @@ class Posts(Protocol):
     def senders(self) -> Mapping[Address, Sender]:
         """The sender to each broker."""
 
+    def is_posted_to(self, sender: Sender) -> bool:
+        """Whether a sender gets the events, and is no spare."""
+
     def settled_numbers(self, sender: Sender) -> Mapping[str, int] | None:
         """The last number by each routing key; `None` unless this broker has settled all of them.
 
@@ -85,8 +90,9 @@ class Posts(Protocol):
 class _Path:
     """What is known of the way to one broker, in the senders' reactor."""
 
-    def __init__(self, least_s: float) -> None:
-        self.tail = Tail(least_s)
+    def __init__(self, announce_s: float) -> None:
+        self.tail = Tail(announce_s / _TAILS_AN_ANNOUNCEMENT)
+        self.companion = Companion()
         # Whether a timer is set.
         self.will_announce = False
 
@@ -173,7 +179,7 @@ class Notices:
     def _begin(self, sender: Sender) -> None:
         path = self._paths.get(sender)
         if path is None:
-            path = self._paths[sender] = _Path(self._announce_s / _TAILS_AN_ANNOUNCEMENT)
+            path = self._paths[sender] = _Path(self._announce_s)
         self._announce(sender, path)
         now_s = time.monotonic()
         for told_s, notice in list(self._clocks):
@@ -187,6 +193,7 @@ class Notices:
             path.will_announce = True
             sender.link.call_later(self._announce_s, lambda: self._announce_again(sender, path))
         path.tail.ask()
+        path.companion.note_told(self._posts.transmitted, time.monotonic())
         self._tell(sender)
         self.look(sender)
 
@@ -220,14 +227,19 @@ class Notices:
         return self._neighbours.announcement(now_s)
 
     def look(self, sender: Sender) -> None:
-        """Tell a broker the last numbers, if it is time to and the broker has settled them all.
+        """Announce this node along with its events, and tell the last numbers when it is time to.
 
-        To be called about twice a second while the node sends, and for some seconds after that.
+        A broker is told the numbers when it has settled all of them. To be called when the node
+        begins to send, about twice a second while it does, and for some seconds after that.
         """
         path = self._paths.get(sender)
         if path is None or not sender.is_connected:
             return
         sent, now_s = self._posts.transmitted, time.monotonic()
+        if path.companion.is_due(sent, now_s) and sender is not self._own:
+            path.companion.note_told(sent, now_s)
+            if self._posts.is_posted_to(sender):
+                self._tell(sender)
         if not path.tail.is_due(sent, now_s):
             return
         if sender is self._own and not self._neighbours.are_there(now_s):

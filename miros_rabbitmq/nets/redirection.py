@@ -95,7 +95,13 @@ class Redirection:
                 self._give_up(address, self.spare_of[address], senders, posted)
 
     def replace(
-        self, before: Address, now: Address, senders: Mapping[Address, Redirected], posted: int
+        self,
+        before: Address,
+        now: Address,
+        senders: Mapping[Address, Redirected],
+        posted: int,
+        *,
+        is_reached: bool,
     ) -> None:
         """Have one address take the place of another, and move what waits.
 
@@ -104,8 +110,13 @@ class Redirection:
             now: what stands for it from now on; it may be new, or have been there before.
             senders: all senders of the network, those two among them.
             posted: how many posts the network has made so far.
+            is_reached: the second one leads to a broker already. Otherwise what waits there waits
+                for the broker of the first, which had it.
         """
         used = self.spare_of.get(now, now)
+        if used == now and not is_reached:
+            self._give_up(now, before, senders, posted)
+            self._since[now] = posted
         if used == before:
             used = now
         spare_of = {

@@ -107,8 +107,8 @@ class Settings:
         addresses: the brokers, each as ``host`` or ``host:port``. If they are given, the LAN is not
             searched; brokers in the hosts file, and brokers that other nodes announce, are used as
             well. Default: search the LAN.
-        interface: the network interface whose LAN is searched. Default: the one of the default
-            route.
+        interface: the network interface whose LAN is searched, and whose address is this machine's.
+            Default: the one that most likely leads to a LAN.
         serializer: turns the plain data of an event into bytes. Default: restricted pickle.
         deserializer: turns the bytes back into the data. Give both, or neither. Default: restricted
             pickle.

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..amqp.consumer import envelope_stats
@@ -46,6 +46,12 @@ _LOSSES = Reporting(first_failure=logging.INFO)
 
 _IN_PASSING = Reporting(first_failure=logging.INFO, loss=logging.INFO)
 """For further connections to a broker, whose losses another connection reports."""
+
+
+_LOCAL_HEARTBEAT_S = 4
+"""The longest heartbeat of a consumer at this machine's own broker. When the machine's address
+changes, nobody tells the broker that the former connection is gone: it lets no other consume from
+the queue until two to three heartbeats have passed. Here a heartbeat costs the network nothing."""
 
 
 class Reactors(NamedTuple):
@@ -240,6 +246,10 @@ class TopicNetwork:
         """The sender to each broker; a copy."""
         return dict(self._senders)
 
+    def is_posted_to(self, sender: Sender) -> bool:
+        """Whether a sender gets the events, and is no spare."""
+        return sender in self._posted_to
+
     def settled_numbers(self, sender: Sender) -> dict[str, int] | None:
         """The last number by each routing key; `None` unless a broker has settled all of them.
 
@@ -308,8 +318,11 @@ class TopicNetwork:
             admission,
         )
         source = Source(spec.name, spec.rx_key, spec.queue, further_keys)
+        endpoint = self._endpoint(url)
+        if self._settings.rabbit_host is None:
+            endpoint = replace(endpoint, longest_heartbeat_s=_LOCAL_HEARTBEAT_S)
         self.receiver = Receiver(
-            self._endpoint(url),
+            endpoint,
             Role(role, _IN_PASSING if spec.lossy else _LOSSES),
             source,
             self._taker,
@@ -431,7 +444,13 @@ class TopicNetwork:
         with self._order:
             former = self._senders.get(before)
             if former is not None:
-                self._redirection.replace(before, url.address, self._senders, self._transmitted)
+                self._redirection.replace(
+                    before,
+                    url.address,
+                    self._senders,
+                    self._transmitted,
+                    is_reached=self._senders[url.address].is_connected,
+                )
                 self._senders = {at: one for at, one in self._senders.items() if at != before}
                 self._redirection.remove(before)
                 self._posted_to = self._redirection.posted_to(self._senders)

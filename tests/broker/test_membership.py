@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -162,6 +162,44 @@ def test_a_node_that_starts_to_listen_later_hears_it_at_the_next_announcement(
     listener, _ = make_active_object("listener", **arguments_for(broker_a, key=KEY))
     with running(speaker, peers=1), running(listener):
         assert listener.nets.wait_for_peers(1, scaled(20))
+
+
+@pytest.mark.parametrize("joins", ["as the second", "again"])
+def test_who_hears_an_event_of_an_unknown_node_can_answer_it_soon(
+    broker_a: LocalBroker, broker_b: LocalBroker, joins: str
+) -> None:
+    """Though it began to listen after that node had announced itself: not only after 30 s."""
+    caller, heard = make_active_object("caller", **arguments_for(broker_b, broker_a, key=KEY))
+
+    def answer(_: Event) -> None:
+        listener.transmit(Event(signal="PONG"))
+
+    listener, _ = make_active_object(
+        "listener", **arguments_for(broker_a, key=KEY, on_mesh_rx=answer)
+    )
+    with running(caller, peers=1):
+        sender = caller.nets.node.mesh.senders[broker_a.address]
+        assert sender.is_connected
+        if joins == "again":  # the caller sends all the time, and has done so for a while
+            call(caller, until=lambda: caller.nets.stats().mesh.transmitted >= 15)
+            assert heard.heard == []
+        with running(listener):
+            assert list(sources(listener)) == [broker_a.address]
+            began_s = time.monotonic()
+            call(caller, until=lambda: bool(heard.heard))
+            took_s = time.monotonic() - began_s
+            assert sources(listener)[broker_b.address] is PeerSource.HEARD
+    assert heard.heard[0][0] == "PONG"
+    assert took_s < scaled(2)
+
+
+def call(caller: NetworkedActiveObject, until: Callable[[], bool]) -> None:
+    """Transmit ten events a second, until a condition holds."""
+    deadline_s = time.monotonic() + scaled(10)
+    while not until():
+        assert time.monotonic() < deadline_s
+        caller.transmit(Event(signal="PING"))
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("why", ["not wanted", "another key"])

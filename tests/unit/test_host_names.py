@@ -104,7 +104,15 @@ def test_a_host_that_is_taken_is_plain_and_stays_as_it_is(text: str) -> None:
 
 
 def test_what_leads_to_this_machine_is_known_in_every_spelling_that_is_taken() -> None:
-    for text in ("localhost", "LOCALHOST.", "robot.localhost", "127.9.9.9", "::1", "::ffff:7f00:1"):
+    for text in (
+        "localhost",
+        "LOCALHOST.",
+        "robot.localhost",
+        "IP6-localhost",
+        "127.9.9.9",
+        "::1",
+        "::ffff:7f00:1",
+    ):
         assert is_loopback(normal_host(text)), text
     for text in ("10.0.0.1", "robot.example", "localhost.example", "::", "fe80::1%eth0"):
         assert not is_loopback(normal_host(text)), text

@@ -93,6 +93,14 @@ def texts_of(host: str) -> Iterator[str]:
     yield f"amqp://{host}:{PASSWORD}"
 
 
+class Named:
+    """What a `MirosNets` takes."""
+
+    name = "n"
+
+    def post_fifo(self, event: object) -> None: ...
+
+
 def ignore(_: object) -> None:
     pass
 
@@ -100,7 +108,7 @@ def ignore(_: object) -> None:
 ENTRANCES: list[Callable[[str], Any]] = [
     lambda text: NetworkedActiveObject("a", **LOGIN, mesh_encryption_key=KEY, rabbit_host=text),
     lambda text: NetworkedFactory("f", **LOGIN, mesh_encryption_key=KEY, addresses=[text, "ok"]),
-    lambda text: MirosNets("n", **LOGIN, mesh_encryption_key=KEY, addresses=text),
+    lambda text: MirosNets(Named(), **LOGIN, mesh_encryption_key=KEY, addresses=text),
     lambda text: Settings(**LOGIN, mesh_encryption_key=KEY, addresses=["ok", text]),
     lambda text: RabbitScout(**LOGIN, addresses=[text]),
     lambda text: RabbitScout(**LOGIN, addresses=text),

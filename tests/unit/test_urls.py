@@ -276,6 +276,12 @@ def test_a_password_in_an_address_is_not_repeated(text: str) -> None:
     assert "canary" not in str(caught.value)
 
 
+def test_a_long_text_that_is_not_an_address_is_cut() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_address("a" * 1_000_000)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("text", ["ho?st", "ho#st", "ho\nst", "ho\tst", "ho\\st", "ho%41st"])
 def test_a_character_that_no_host_name_has_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="a broker address is"):

@@ -412,7 +412,7 @@ def test_what_a_broker_takes_is_learned_from_its_words_and_the_rest_given_up(
     assert (stats.confirmed, stats.drops[DropReason.REFUSED], stats.waiting) == (5, 2, 0)
     assert sender.is_flushed
     assert write_all(5.0)
-    assert caplog.text.count("sending what it takes") == 1
+    assert caplog.text.count("Meanwhile it gets what it takes") == 1
     assert caplog.text.count("gave up an event of 4 bytes with the routing key 'key'") == 1
     assert caplog.text.count("gave up") == 1, "one line for each burst"
     assert [(one.kind, one.events) for one in problems] == [(ProblemKind.REFUSED, 1)] * 2

@@ -288,5 +288,18 @@ def test_a_machine_that_is_alone_says_so(
     assert "interface lo leads to this machine alone" in caplog.text
 
 
+def test_an_address_that_changes_after_the_sweep_is_told_at_once(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lan = LocalAreaNetwork()
+    assert lan.addresses == ["192.168.1.70", "192.168.1.71", "192.168.1.254"]
+    renewed = made("eth0", "192.168.1.71")
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((LO, renewed)))
+    assert lan.this.address == "192.168.1.71"
+    assert lan.addresses == ["192.168.1.71", "192.168.1.254"]
+    assert lan.other.addresses == ["192.168.1.254"]
+    assert len(sweeps.interfaces) == 1
+
+
 def test_the_network_of_an_interface_follows_from_its_mask() -> None:
     assert WLAN.network == IPv4Network("10.0.4.0/22")

@@ -19,6 +19,7 @@ from miros_rabbitmq.discovery.membership import Membership
 from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
 from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, RosterLimits
 from miros_rabbitmq.discovery.search import Login, Search
+from miros_rabbitmq.discovery.sweep import SweepResult
 from miros_rabbitmq.urls import Address, AmqpUrl
 from miros_rabbitmq.wire.notice import Notice, NoticeKind, announced_broker
 from tests.helpers import scaled, wait_until
@@ -104,7 +105,7 @@ def made(node: Node) -> Iterator[Making]:
     def make(
         *,
         rabbit_host: str | None = OWN.host,
-        addresses: tuple[str, ...] = (),
+        addresses: tuple[str, ...] | None = (),
         on_change: Callable[[PeersChanged], object] | None = None,
         rescan_interval_s: float = 600.0,
         forget_after_s: float = LIMITS.forget_after_s,
@@ -309,3 +310,96 @@ def test_a_broker_that_confirms_nothing_is_given_up_though_a_probe_of_it_would_w
     # It is tried again when it is not connected any more.
     node.stalled = set()
     wait_until(lambda: TWO in node.members)
+
+
+# ---- the address of this machine
+
+
+class Place:
+    """Where the machine is, as its interfaces tell."""
+
+    def __init__(self) -> None:
+        self.interfaces = Interfaces(())
+
+    def be_at(self, *addresses: str, name: str = "eth0") -> None:
+        made = [interface_of(name, address, "255.255.255.0") for address in addresses]
+        self.interfaces = Interfaces(tuple(one for one in made if one is not None))
+
+    def read(self) -> Interfaces:
+        return self.interfaces
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    place = Place()
+    monkeypatch.setattr(lan_module, "read_interfaces", place.read)
+    return place
+
+
+def test_a_new_address_of_this_machine_is_the_own_one_everywhere(
+    made: Making, node: Node, probes: Probes, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.be_at(OWN.host)
+    changes: list[PeersChanged] = []
+    membership = started(made(rabbit_host=None, on_change=changes.append))
+    assert membership.own_url.address == OWN
+    place.be_at(ONE.host)
+    wait_until(lambda: ONE in probes.asked, scaled(5))
+    assert node.own == [(ONE, True)]
+    assert membership.own_url == LOGIN.url(ONE, tls=False)
+    assert membership.to_announce == ONE
+    assert membership.lan.this.address == ONE.host
+    assert [(peer.address, peer.source) for peer in membership.peers()] == [(ONE, PeerSource.OWN)]
+    assert (node.members, changes) == ([], []), "it is no news of others"
+    lines = [one.getMessage() for one in caplog.records if OWN.host in one.getMessage()]
+    assert lines == [
+        f"miros discovery of chart: the address of this machine is now {ONE.host} (eth0), and was "
+        f"{OWN.host}: its broker is used there"
+    ]
+
+
+@pytest.mark.usefixtures("probes")
+def test_an_address_that_comes_after_the_start_is_announced(
+    made: Making, node: Node, place: Place
+) -> None:
+    membership = started(made(rabbit_host=None))
+    assert membership.to_announce is None
+    place.be_at(OWN.host)
+    wait_until(lambda: membership.to_announce == OWN, scaled(5))
+    wait_until(lambda: node.own == [(OWN, False)])
+
+
+def test_an_address_at_which_no_broker_answers_is_not_used_while_the_former_one_is_there(
+    made: Making, node: Node, probes: Probes, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    membership = started(made(rabbit_host=None))
+    probes.outcomes[OWN] = ProbeOutcome.REFUSED
+    place.be_at(OWN.host)
+    wait_until(lambda: probes.asked.count(OWN) > 3, scaled(5))
+    assert node.own == []
+    assert membership.own_url.address == Address("127.0.0.1")
+    assert caplog.text.count("no broker answers there: the one at 127.0.0.1 is still used") == 1
+    probes.outcomes[OWN] = ProbeOutcome.ACCESS_REFUSED
+    wait_until(lambda: node.own == [(OWN, False)], scaled(5))
+
+
+@pytest.mark.usefixtures("probes")
+def test_a_configured_broker_stays_where_it_is(made: Making, node: Node, place: Place) -> None:
+    place.be_at(OWN.host)
+    membership = started(made(rabbit_host=OWN.host))
+    place.be_at(ONE.host)
+    membership.hear(TWO)
+    wait_until(lambda: node.members == [TWO], scaled(5))
+    assert (membership.own_url.address, node.own) == (OWN, [])
+
+
+def test_a_sweep_takes_no_address_of_this_machine_for_another_broker(
+    made: Making, node: Node, probes: Probes, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        lan_module, "sweep", lambda *_, **__: SweepResult([ONE.host, TWO.host], 0.1)
+    )
+    place.be_at(OWN.host, ONE.host)
+    started(made(rabbit_host=None, addresses=None))
+    assert node.members == [TWO]
+    assert ONE not in probes.asked
