@@ -326,8 +326,7 @@ class NetworkedChart:
             OutOfResources: no file descriptor, thread or memory is left; see `MirosNets.start`.
         """
         parts = self._miros_rabbitmq
-        parts.unstarted.note_start()
-        with parts.life.starting() as is_new:
+        with parts.unstarted.starting(), parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
                 parts.fifo.forget_stops()
