@@ -266,6 +266,4 @@ def test_the_readme_is_laid_out_without_a_complaint() -> None:
     core = pytest.importorskip("docutils.core")
     for page in (ROOT / "README.rst", ROOT / "CHANGELOG.rst"):
         settings = {"syntax_highlight": "none", "report_level": 1, "halt_level": 1}
-        core.publish_string(
-            page.read_text(encoding="utf-8"), writer_name="html5", settings_overrides=settings
-        )
+        core.publish_doctree(page.read_text(encoding="utf-8"), settings_overrides=settings)
