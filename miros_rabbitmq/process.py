@@ -91,8 +91,18 @@ def disown_in_child(member: Forkable, stage: Stage) -> None:
         _forkable[stage].add(member)
 
 
+_has_begun_to_end = False
+
+
+def is_ending() -> bool:
+    """Whether the program ends: `end_all` runs, or has."""
+    return _has_begun_to_end
+
+
 def end_all() -> None:
     """End every registered object, in the order of the stages. Python calls this at exit."""
+    global _has_begun_to_end
+    _has_begun_to_end = True
     began_s = time.monotonic()
     for stage in Stage:
         with _lock:
@@ -103,12 +113,22 @@ def end_all() -> None:
             _attempt(functools.partial(member.end, began_s), member, "ended")
 
 
+_MOST_EXITS = 8
+"""So many handlers of signals may call ``sys.exit`` while an object ends."""
+
+
 def _attempt(step: Callable[[], object], member: object, what: str) -> None:
-    try:
-        step()
-    except Exception:
-        # The others still have to be ended, or disowned.
-        logger.exception("%r could not be %s", member, what)
+    for _ in range(_MOST_EXITS):
+        try:
+            step()
+        except SystemExit:
+            # From the handler of a further signal. The program ends already, as that wants; the
+            # object goes on from where it was.
+            continue
+        except Exception:
+            # The others still have to be ended, or disowned.
+            logger.exception("%r could not be %s", member, what)
+        return
 
 
 _signals: set[signal.Signals] | set[int] = set()
@@ -131,7 +151,8 @@ def _after_fork_in_parent() -> None:
 
 
 def _after_fork_in_child() -> None:
-    global _lock
+    global _has_begun_to_end, _lock
+    _has_begun_to_end = False
     _lock = threading.RLock()
     for ending in _ending.values():
         ending.clear()

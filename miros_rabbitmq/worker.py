@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from .condition import Condition
 from .exceptions import OutOfResources
 from .process import Stage, disown_in_child
 from .resources import late_starts, start_thread
@@ -50,7 +51,7 @@ class Worker(Generic[T]):
         self._max_items = max_items
         self._pause_s = pause_s
         self._idle_s = idle_s
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._forget()
         disown_in_child(self, Stage.WORKERS)
 
@@ -73,7 +74,7 @@ class Worker(Generic[T]):
         Returns:
             the item that was dropped to make room for it, if any.
         """
-        with self._changed:
+        with self._changed.lock:
             self._items.append(item)
             self._put += 1
             dropped = None
@@ -91,19 +92,23 @@ class Worker(Generic[T]):
     def _start(self) -> None:
         self._stop_asked = False
         thread = threading.Thread(target=self._run, name=self._name, daemon=True)
-        # First noted, then started: an exception between the two, such as KeyboardInterrupt, must
-        # not lead to a second thread.
-        self._thread = thread
         try:
+            # First noted, then started: an exception between the two, such as KeyboardInterrupt,
+            # must not lead to a second thread.
+            self._thread = thread
             start_thread(thread)
         except OutOfResources as short:
             # Whoever comes by tries again, and so does the next item.
             self._thread = None
             late_starts.add(self, short)
+        except BaseException:
+            if thread.ident is None:
+                self._thread = None  # it was not started
+            raise
 
     def start_late(self) -> bool:
         """Start the thread that could not be started before; `LateStarts` calls this."""
-        with self._changed:
+        with self._changed.lock:
             if self._thread is None and self._items:
                 self._start()
             return self._thread is not None or not self._items
@@ -120,7 +125,7 @@ class Worker(Generic[T]):
         """
         if self._thread is threading.current_thread():
             return False
-        with self._changed:
+        with self._changed.lock:
             put = self._put
             self._drains += 1
             self._changed.notify_all()
@@ -138,7 +143,7 @@ class Worker(Generic[T]):
         Returns:
             how many items were given up; 0 if the thread has ended.
         """
-        with self._changed:
+        with self._changed.lock:
             if self._thread is None and self._items:
                 self._start()  # once more: it could not be started before
             self._stop_asked = True
@@ -147,10 +152,11 @@ class Worker(Generic[T]):
             if thread is None:
                 return self._give_up()
         if thread is not threading.current_thread():
-            thread.join(timeout)
+            if thread.ident is not None:  # otherwise this interrupts its start
+                thread.join(timeout)
             if not thread.is_alive():
                 return 0
-        with self._changed:
+        with self._changed.lock:
             return self._give_up()
 
     def _give_up(self) -> int:
@@ -162,7 +168,7 @@ class Worker(Generic[T]):
 
     def handle_here(self) -> None:
         """Handle what waits in the calling thread, if no thread can be started for it."""
-        with self._changed:
+        with self._changed.lock:
             if self._thread is None and self._items:
                 self._start()
             if self._thread is not None or not self._items:
@@ -171,7 +177,7 @@ class Worker(Generic[T]):
             dropped, self._dropped = self._dropped, 0
         count = len(items)
         self._handle(items, dropped)
-        with self._changed:
+        with self._changed.lock:
             self._done += count
             self._changed.notify_all()
 
@@ -180,14 +186,14 @@ class Worker(Generic[T]):
             items, dropped = taken
             count = len(items)
             self._handle(items, dropped)
-            with self._changed:
+            with self._changed.lock:
                 self._done += count
                 self._changed.notify_all()
                 if self._pause_s:
                     self._changed.wait_for(lambda: self._stop_asked or self._drains, self._pause_s)
 
     def _take(self) -> tuple[deque[T], int] | None:
-        with self._changed:
+        with self._changed.lock:
             while not (self._items or self._stop_asked):
                 self._is_idle = True
                 if not self._changed.wait(self._idle_s) and self._is_idle:
@@ -203,5 +209,5 @@ class Worker(Generic[T]):
 
     def disown(self) -> None:
         """Become usable in a forked child, where the thread does not exist."""
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._forget()

@@ -22,8 +22,9 @@ VARIABLE = "MIROS_RABBITMQ_IO"
 """The environment variable that chooses: ``native`` or ``plain``."""
 
 
-_choosing = threading.Lock()
-"""Held while the choice is made: several threads may connect first, and it is logged once."""
+_choosing = threading.RLock()
+"""Held while the choice is made: several threads may connect first, and it is logged once.
+Reentrant: the handler of a signal may ask for `io_name` in the middle of the choice."""
 
 
 def choose_wire() -> Wire:

@@ -10,7 +10,6 @@ end here.
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +22,7 @@ import pika.spec
 
 from .. import faults
 from ..closings import closed_by_broker
+from ..condition import Condition
 from ..delivery.refusal import Refusal
 from ..exceptions import (
     AccessRefused,
@@ -90,6 +90,9 @@ class ChannelUser(Protocol):
 
     def on_state(self) -> None:
         """Note that the state has changed."""
+
+
+_ENDS = (SessionState.REFUSED, SessionState.CLOSING, SessionState.STOPPED)
 
 
 @dataclass(frozen=True)
@@ -161,7 +164,7 @@ class Link:
         self._comes_back_soon = False
 
     def _make_lock(self) -> None:
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = Condition()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name} {self.state.value}>"
@@ -183,7 +186,7 @@ class Link:
                 thread that calls.
             OutOfResources: no thread can be started.
         """
-        with self._changed:
+        with self._changed.lock:
             if self._is_ending:
                 self._wait_for_end()
             if self._lane is not None:
@@ -222,7 +225,7 @@ class Link:
             timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
         """
         cut_after_s = self.endpoint.limits.stop_timeout_s if timeout is None else timeout
-        with self._changed:
+        with self._changed.lock:
             lane = self._lane
             if lane is None:
                 return
@@ -271,7 +274,7 @@ class Link:
         """
         if timeout is None:
             timeout = self.endpoint.limits.stop_timeout_s + _END_GRACE_S
-        with self._changed:
+        with self._changed.lock:
             if self._lane is None:
                 return True
             if self._reactor.is_current_thread:
@@ -284,10 +287,14 @@ class Link:
         Returns:
             whether it is connected.
         """
-        ends = (SessionState.REFUSED, SessionState.CLOSING, SessionState.STOPPED)
-        with self._changed:
-            self._changed.wait_for(lambda: self.is_connected or self.state in ends, timeout)
+        with self._changed.lock:
+            self._changed.wait_for(lambda: self.is_settled, timeout)
             return self.is_connected
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether it is connected, or is refused, or stops."""
+        return self.is_connected or self.state in _ENDS
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Have the reactor's thread call something, unless the link has ended."""
@@ -299,6 +306,12 @@ class Link:
         """Do something with the channel from the calling thread; see `Lane.run_here`."""
         lane = self._lane
         return lane is not None and lane.run_here(job)
+
+    @property
+    def is_worked_on_here(self) -> bool:
+        """Whether the calling thread is at work on the connection, and now in a signal handler."""
+        lane = self._lane
+        return lane is not None and lane.is_mine()
 
     def give_up_connection(self) -> None:
         """Give up this connection, because a message may be partly written; connect anew."""
@@ -761,7 +774,7 @@ class Link:
 
     def _leave(self, lane: Lane) -> None:
         lane.close()
-        with self._changed:
+        with self._changed.lock:
             if self._lane is lane:
                 self._lane = None
             self._changed.notify_all()
@@ -772,7 +785,7 @@ class Link:
         self._user.on_state()
 
     def _enter(self, step: Step) -> None:
-        with self._changed:
+        with self._changed.lock:
             self.state = after(self.state, step, self.name)
             self._changed.notify_all()
 

@@ -6,18 +6,19 @@ A `Sender` sends what is in the FIFO.
 from __future__ import annotations
 
 import ssl
-import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import BackPressure, PayloadRefused, SettingsError
 from ..limits import Limits
 from ..process import Stage, disown_in_child
+from ..turns import Turns
 from ..urls import check_short_text
 from ..wire.codec import Codec
 from ..wire.envelope import MOST_NAME, Kind, shape
-from ..wire.sealer import Heading, Record, Sealer
+from ..wire.sealer import Draft, Heading, Record, Sealer
 from .link import Role
 from .sender import PublisherStats, Sender, Traffic
 from .standalone import OwnThread, Standalone, check_codec, endpoint_of
@@ -234,8 +235,8 @@ class PikaTopicPublisher(Standalone):
         self._kind = Kind.on(exchange_name)
         self._sealer = Sealer(codec, exchange_name, name)
         # Held from numbering a value until the FIFO has it, so that numbers are in its order.
-        # Reentrant, as the handler of a signal may post in the middle of a post.
-        self._order = threading.RLock()
+        # What the handler of a signal posts meanwhile is left to the holder.
+        self._order: Turns[_Left] = Turns(self._post_left)
         disown_in_child(self, Stage.NETWORKS)
 
     def post_fifo(
@@ -261,22 +262,61 @@ class PikaTopicPublisher(Standalone):
                 f"{self._kind.wanted}"
             )
         plain = self._codec.serialize(message)
-        sender, sealer = self._sender, self._sealer
+        sender, sealer, order = self._sender, self._sealer, self._order
         deadline_s = _deadline_s(timeout)
+        if order.is_interrupted():
+            if not self._leave(plain, routing_key):
+                raise _back_pressure(sender)
+            return
         while True:
             # Wait without the lock, so that no thread waits for another thread's timeout.
             if not sender.wait_for_room(deadline_s):
                 raise _back_pressure(sender)
-            with self._order:
+            try:
+                if not order.begin():
+                    if self._leave(plain, routing_key):
+                        return
+                    if time.monotonic() >= deadline_s:
+                        raise _back_pressure(sender)
+                    continue
+                if order.left:
+                    order.catch_up()
                 if not sender.has_room and not sender.link.is_stopping:
                     continue  # another thread was faster
                 record = sealer.commit(sealer.seal(self._kind, plain, routing_key))
                 if record is None:
                     continue  # the process was forked meanwhile, and this is the child
                 has_turn = sender.enqueue(record)
+            finally:
+                try:
+                    if order.left:
+                        order.catch_up()
+                finally:
+                    try:  # noqa: SIM105 - this is passed for each value
+                        order.lock.release()
+                    except RuntimeError:
+                        pass  # it could not be had
+            if order.left:
+                order.catch_up_if_free()
             if has_turn:
                 sender.attend()
             return
+
+    def _leave(self, plain: bytes, routing_key: str) -> bool:
+        """Have a value posted by whoever has the lock; tells whether there is room for it."""
+        sender = self._sender
+        sender.check_open()
+        if not sender.has_room or len(self._order.left) >= _MOST_LEFT:
+            return False
+        self._order.leave(_Left(self._sealer.seal(self._kind, plain, routing_key)))
+        return True
+
+    def _post_left(self, left: _Left) -> None:
+        """Post what was left. Called with the lock."""
+        if left.record is None:
+            left.record = self._sealer.commit(left.draft)
+        if left.record is not None:  # not in a forked child
+            self._sender.enqueue_over(left.record)
 
     @property
     def is_absent(self) -> bool:
@@ -304,7 +344,21 @@ class PikaTopicPublisher(Standalone):
 
     def disown(self) -> None:
         """Make a new lock in a forked child, as another thread may have held the old one."""
-        self._order = threading.RLock()
+        self._order.disown()
+
+
+@dataclass
+class _Left:
+    """A value that was posted while somebody else was posting."""
+
+    draft: Draft
+    record: Record | None = None
+    """The value with its number. Receivers know it again, if an exception interrupts its posting
+    and it is posted once more."""
+
+
+_MOST_LEFT = 1_000
+"""The most values that are left to whoever is posting."""
 
 
 def _heading(routing_key: str) -> Heading:

@@ -30,7 +30,9 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+from ..condition import Condition
 from ..exceptions import OutOfResources
+from ..interruption import is_mine
 from ..logs import MustNotWait, RelayedLogger
 from ..process import Stage, disown_in_child
 from ..resources import RETRY_S, late_starts, news, shortage, start_thread
@@ -102,6 +104,8 @@ class Lane:
         # Reentrant only so that its owner can be told from others when an exception, such as
         # KeyboardInterrupt, comes right after it was taken. Nobody ever waits for it.
         self._lock = threading.RLock()
+        self.is_mine = is_mine(self._lock)
+        """Tells whether the calling thread is at work in this lane."""
         self._is_inside = False
         # The lane stands aside: the holder of the lock wakes the reactor afterwards.
         self._is_wanted = False
@@ -264,6 +268,7 @@ class Lane:
     def disown(self) -> None:
         """Forget the parent's lock, in a forked child."""
         self._lock = threading.RLock()
+        self.is_mine = is_mine(self._lock)
         self._is_inside = self._is_wanted = self.is_open = False
         self._handlers.clear()
         self._waiting.clear()
@@ -295,7 +300,7 @@ class Reactor:
 
     def _forget(self) -> None:
         # Guards the lanes and the thread; notified when the thread has ended.
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._lanes: set[Lane] = set()
         self._thread: threading.Thread | None = None
         self._calls: deque[tuple[Lane, Callable[[], object]]] = deque()
@@ -335,7 +340,7 @@ class Reactor:
             OutOfResources: no thread can be started.
         """
         lane = Lane(self, name, on_error)
-        with self._changed:
+        with self._changed.lock:
             self._lanes.add(lane)
             if self._thread is None:
                 # A daemon: a program that forgets to stop must still be able to end.
@@ -392,7 +397,7 @@ class Reactor:
         """
         if self.is_current_thread:
             return False
-        with self._changed:
+        with self._changed.lock:
             return self._changed.wait_for(lambda: self._thread is None, timeout)
 
     # The thread of the reactor, and lanes.
@@ -460,7 +465,7 @@ class Reactor:
 
     def detach(self, lane: Lane) -> None:
         """Let a lane go; the thread ends with its last one."""
-        with self._changed:
+        with self._changed.lock:
             self._lanes.discard(lane)
             self._aside.discard(lane)
         self.wake()
@@ -486,7 +491,7 @@ class Reactor:
 
     def _ends(self) -> bool:
         """End if no lane is left."""
-        with self._changed:
+        with self._changed.lock:
             if self._thread is not threading.current_thread():
                 return True  # its start was interrupted, so nobody uses it
             if self._lanes:

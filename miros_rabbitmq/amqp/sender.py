@@ -7,11 +7,12 @@ confirmed when a connection is lost are sent again on the next one, first and in
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from ..delivery.refusal import Refusal
 from ..delivery.schedule import Schedule
 from ..delivery.slowness import Base, Condition, Drain, Look, drain_between
 from ..exceptions import BrokerError
+from ..interruption import has_interrupted, is_mine
 from ..limits import Limits
 from ..logs import RelayedLogger
 from ..problems import Report, report_to_nobody
@@ -54,6 +56,12 @@ _LONGEST_EXPIRATION_MS = 24 * 60 * 60 * 1000
 _RELEARN_S = 60.0
 """For so long, what a broker does not take is given up at once. Then the next message of that kind
 is sent again, which costs a connection: a limit may have been raised, or a right given."""
+
+_PATIENCE_S = 0.1
+"""How long a look at the counters waits for the lock, which is held for microseconds."""
+
+_LOOK_AGAIN_S = 0.005
+"""How often a handler of a signal that waits for confirms looks for them."""
 
 _CAUGHT_UP = 0.25
 """An outbox that is filled less has room again for a while."""
@@ -201,10 +209,15 @@ class Sender:
         # Guards all that follows; notified at each change. The lock itself is kept too, because a
         # condition's methods are written in Python and take time.
         self._lock = threading.RLock()
+        self._is_locked_here = is_mine(self._lock)
         self._changed = threading.Condition(self._lock)
         self._outbox = self.traffic.new_outbox(self._limits)
         self._schedule = Schedule(
-            self._outbox, self._lock, self._limits, patient=self.traffic.patient
+            self._outbox,
+            self._lock,
+            self._is_locked_here,
+            self._limits,
+            patient=self.traffic.patient,
         )
         self._tally = _Tally()
         self._drops = Drops(
@@ -268,6 +281,22 @@ class Sender:
             self._note_pushed_out()
         return has_turn
 
+    def check_open(self) -> None:
+        """Check that posts are taken.
+
+        Raises:
+            NetworkStopped: the sender was stopped, or belongs to the parent process.
+        """
+        self._schedule.check_open()
+
+    def enqueue_over(self, record: Record) -> None:
+        """Put bytes into the FIFO even if it is full or closed, and without its lock.
+
+        They are sent by the reactor's thread.
+        """
+        self._schedule.intake.put_over(record)
+        self.wake()
+
     def attend(self, others: Sequence[Sender] = ()) -> None:
         """Send what is due: in the calling thread if it can, otherwise in the reactor's.
 
@@ -286,12 +315,42 @@ class Sender:
             others: further senders, which that thread wakes: this takes a moment for each, which
                 the caller is spared.
         """
-        with self._lock:
-            if others or not self._schedule.wake_pending:
+        lock = self._lock
+        is_ours = self._is_locked_here()
+        try:
+            if is_ours or not lock.acquire(blocking=False):
+                # Whoever has it may wait for this thread, see `schedule`. To wake once more does
+                # no harm.
+                self.link.call_soon(lambda: self._on_wake(others))
+            elif others or not self._schedule.wake_pending:
                 # First: an exception between the two, such as KeyboardInterrupt, would leave it
                 # pending.
                 self.link.call_soon(lambda: self._on_wake(others))
                 self._schedule.wake_pending = True
+        finally:
+            if not is_ours:
+                try:  # noqa: SIM105 - without a call that could be interrupted
+                    lock.release()
+                except RuntimeError:
+                    pass  # it could not be had
+
+    @contextlib.contextmanager
+    def _tried_lock(self, patience_s: float) -> Iterator[bool]:
+        """Hold the lock if it can be had in time, and not if the caller has interrupted its holder.
+
+        Yields:
+            whether it is held.
+        """
+        if self._is_locked_here():
+            yield False
+            return
+        try:
+            yield self._lock.acquire(timeout=patience_s)
+        finally:
+            try:  # noqa: SIM105 - without a call that could be interrupted
+                self._lock.release()
+            except RuntimeError:
+                pass  # it could not be had
 
     def backlog(self) -> list[intake.Record]:
         """What waits and what is not confirmed, in order."""
@@ -305,7 +364,7 @@ class Sender:
         Here it counts as settled, so that nobody waits for it. The caller sees to it that nothing
         is posted meanwhile.
         """
-        with self._changed:
+        with self._lock:
             self._schedule.take_in()
             records = self._outbox.hand_over()
             self._changed.notify_all()
@@ -383,7 +442,7 @@ class Sender:
         """
         if self.has_room:
             return True
-        with self._changed:
+        with self._lock:
             while not (self.has_room or self.link.is_stopping):
                 if not self._wait(deadline_s):
                     return False
@@ -410,8 +469,9 @@ class Sender:
         Raises:
             NetworkStopped: the sender was stopped, or belongs to the parent process.
         """
-        with self._changed:
-            if not self.wait_for_room(deadline_s):
+        with self._tried_lock(_PATIENCE_S) as is_held:
+            # Without the lock, this may be the handler of a signal, which cannot wait.
+            if not (self.wait_for_room(deadline_s) if is_held else self.has_room):
                 return False
             has_turn = self.enqueue(record)
         if has_turn:
@@ -421,8 +481,11 @@ class Sender:
     @property
     def is_flushed(self) -> bool:
         """Whether the broker has confirmed everything that was posted, or cannot be reached."""
-        with self._lock:
-            return self._outbox.is_empty or not self._is_expected
+        with self._tried_lock(_PATIENCE_S) as is_held:
+            if is_held:
+                self._schedule.take_in()
+            is_empty = self._outbox.is_empty and not len(self._schedule.intake)
+            return is_empty or not self._is_expected
 
     @property
     def _is_expected(self) -> bool:
@@ -440,11 +503,14 @@ class Sender:
 
         Returns:
             whether the broker has confirmed everything in time, or cannot be reached: the first
-            attempt has failed, and none has succeeded since.
+            attempt has failed, and none has succeeded since. In the handler of a signal: False at
+            once if the broker cannot confirm before the handler returns.
         """
         deadline_s = time.monotonic() + timeout
         self.send_everything()
-        with self._changed:
+        if has_interrupted():
+            return self._look_until_flushed(deadline_s)
+        with self._lock:
             self._schedule.take_in()
             posted = self._schedule.posted
             while self._settled < posted and self._is_expected and not self.link.is_stopping:
@@ -456,6 +522,24 @@ class Sender:
                 elif not self._wait(deadline_s):
                     break
             return self._settled >= posted or not self._is_expected
+
+    def _look_until_flushed(self, deadline_s: float) -> bool:
+        """Do the same in the handler of a signal, which may have interrupted anything.
+
+        So it does not wait on the condition: that would let go of the lock for what it interrupted.
+        """
+        posted: int | None = None
+        while not (self._is_locked_here() or self.link.is_worked_on_here):
+            with self._tried_lock(_PATIENCE_S) as is_held:
+                if is_held:
+                    self._schedule.take_in()
+                    posted = self._schedule.posted if posted is None else posted
+                    if self._settled >= posted or not self._is_expected:
+                        return True
+            if time.monotonic() >= deadline_s or self.link.is_stopping:
+                return False
+            time.sleep(_LOOK_AGAIN_S)
+        return False
 
     def send_everything(self) -> None:
         """Send what waits, without waiting for a beat; returns at once."""
@@ -471,7 +555,7 @@ class Sender:
     def look(self) -> Look:
         """Show what is needed to judge how the broker keeps up. In the reactor's thread."""
         link = self.link
-        with self._changed:
+        with self._lock:
             self._schedule.take_in()
             posted, settled = self._schedule.posted, self._settled
             outbox = self._outbox
@@ -505,7 +589,7 @@ class Sender:
         is_same = condition is self._condition and yields == self._yields
         if is_same and not self._drops.in_burst:
             return
-        with self._changed:
+        with self._lock:
             self._condition, self._yields = condition, yields
             self._changed.notify_all()
             keeps_up = condition is Condition.KEEPING_UP
@@ -544,13 +628,18 @@ class Sender:
             self._send(everything=True)
 
     def stats(self) -> PublisherStats:
-        """The counters, all of the same moment."""
-        with self._changed:
-            self._schedule.take_in()
+        """The counters, all of the same moment.
+
+        Only if the lock cannot be had, as in the handler of a signal that has interrupted its
+        holder, some may be a moment older than others.
+        """
+        with self._tried_lock(_PATIENCE_S) as is_held:
+            if is_held:
+                self._schedule.take_in()
             tally = self._tally
             return PublisherStats(
                 self.link.state,
-                self._outbox.depth,
+                self._outbox.depth + len(self._schedule.intake),
                 self._outbox.unconfirmed,
                 tally.sent,
                 tally.messages,
@@ -700,7 +789,7 @@ class Sender:
         outbound = Outbound(traffic.exchange, traffic.properties)
         self._publishing = wire.publishing(channel, outbound, self._on_ack)
         self._writes_here = wire.writes_from_any_thread
-        with self._changed:
+        with self._lock:
             if not self._is_held:
                 self._schedule.on_ready()
             self._was_ready = True
@@ -715,7 +804,7 @@ class Sender:
         self._publishing = self._channel = None
         self._stop_beating()
         refusal = self.link.take_refusal()
-        with self._changed:
+        with self._lock:
             self._is_first_attempt = False
             self._schedule.on_lost()
             if refusal is None:
@@ -780,7 +869,7 @@ class Sender:
     def on_state(self) -> None:
         """Note what the link's state means for posts, and report the change."""
         link = self.link
-        with self._changed:
+        with self._lock:
             self._schedule.close(self._why_closed())
             if link.state is not SessionState.READY:
                 self._schedule.is_ready = False
@@ -842,7 +931,7 @@ class Sender:
         if self._publishing is None:
             return  # from a connection that was given up: its messages are sent again
         self.link.note_progress()
-        with self._changed:
+        with self._lock:
             settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:
                 text = "some queue takes no more (basic.nack)"

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..exceptions import BrokerError, MirosApiException
+from ..interruption import do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import RelayedLogger, write_all
 from ..process import Stage, end_with_program, stay
@@ -27,6 +28,9 @@ logger = RelayedLogger(__name__)
 _MOST_CHANGES = 1_000
 """The most changes of the state that wait for a slow callback; beyond it, the oldest go."""
 
+
+_LOOK_AGAIN_S = 0.01
+"""How often a handler of a signal that waits for a connection looks for it."""
 
 _END_GRACE_S = 2.0
 """How much longer than ``stop_timeout_s`` a stop waits by default: for a connection that is cut,
@@ -107,10 +111,11 @@ class OwnThread:
         if timeout is None:
             timeout = self.link.endpoint.limits.stop_timeout_s + _END_GRACE_S
         deadline_s = time.monotonic() + timeout
-        stay(self, Stage.CONNECTIONS)
         self.stop()
         if not self.link.wait_for_end(timeout):
             return False
+        # Not before: the end of the program waits for another thread that does this.
+        stay(self, Stage.CONNECTIONS)
         has_ended = self.reactor.wait_for_end(max(0.0, deadline_s - time.monotonic()))
         for stop in (self._changes.stop if self._changes else None, self._stop_callbacks):
             if stop is not None:
@@ -182,9 +187,12 @@ class Standalone:
         After a `stop`, the end is waited for: a little longer than ``limits.stop_timeout_s``.
 
         Raises:
-            MirosApiException: it has not ended in this time.
+            MirosApiException: it has not ended in this time, or the handler of a signal has called
+                this in the middle of other work of this package.
             OutOfResources: no thread can be started.
         """
+        if has_interrupted():
+            refuse("start_thread")
         self._life.start()
 
     def stop(self, timeout: float | None = None) -> None:
@@ -193,7 +201,10 @@ class Standalone:
         Args:
             timeout: seconds after which the connection is cut; default ``limits.stop_timeout_s``.
         """
-        self._life.stop(timeout)
+        if has_interrupted():
+            do_apart(lambda: self._life.stop(timeout), f"the stop of {self!r}")
+        else:
+            self._life.stop(timeout)
 
     def stop_thread(self, timeout: float | None = None) -> bool:
         """`stop`, and wait until the thread has ended and callbacks have returned.
@@ -203,8 +214,12 @@ class Standalone:
                 connection is cut.
 
         Returns:
-            whether the thread has ended.
+            whether the thread has ended. In the handler of a signal that has come in the middle of
+            other work of this package: False at once, and another thread waits.
         """
+        if has_interrupted():
+            do_apart(lambda: self._life.stop_and_wait(timeout), f"the stop of {self!r}")
+            return False
         return self._life.stop_and_wait(timeout)
 
     def wait_until_ready(self, timeout: float) -> bool:
@@ -216,7 +231,14 @@ class Standalone:
         Returns:
             whether it is connected.
         """
-        return self._life.link.wait_until_ready(timeout)
+        link = self._life.link
+        if has_interrupted():
+            # Not on a condition, as it would let go of the lock for what was interrupted.
+            deadline_s = time.monotonic() + timeout
+            while not link.is_settled and time.monotonic() < deadline_s:
+                time.sleep(_LOOK_AGAIN_S)
+            return link.is_connected
+        return link.wait_until_ready(timeout)
 
 
 def endpoint_of(amqp_url: str, limits: Limits | None, tls: ssl.SSLContext | None) -> Endpoint:

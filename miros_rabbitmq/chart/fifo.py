@@ -26,6 +26,9 @@ from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 
 logger = logging.getLogger(__name__)
 
+_PATIENCE_S = 0.1
+"""How long a post waits for the lock, which is held for microseconds."""
+
 _LOOK_AGAIN_S = 0.1
 """How often a waiting post checks that the chart's thread is still alive."""
 
@@ -45,8 +48,8 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
             remote events, and has asked for room before. If local posts have filled the FIFO in
             between, its few events go in all the same. Called only when the FIFO is full, and with
             its lock held, so it must answer at once and post nothing.
-        report: told of each event that is refused, with the lock held.
-        on_wait: called when a post begins to wait, in the same way.
+        report: told of each event that is refused.
+        on_wait: called when a post begins to wait, in the same way as ``must_not_wait``.
     """
 
     def __init__(
@@ -102,12 +105,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def append(self, item: Any) -> None:
         """Put an event behind the others."""
-        with self._lock:
-            if self._has_place_for(item):
-                if type(item) is LargeEvent:
-                    self._has_large = True
-                self.deque.append(item)
-                self._wake_ups.put(None)
+        self._put(item, self.deque.append)
 
     def large_bytes(self) -> int:
         """How many bytes of memory the large events take that have come from the network.
@@ -124,12 +122,31 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def appendleft(self, item: Any) -> None:
         """Put an event before the others."""
-        with self._lock:
-            if self._has_place_for(item):
+        self._put(item, self.deque.appendleft)
+
+    def _put(self, item: Any, put: Callable[[Any], None]) -> None:
+        lock = self._lock
+        try:
+            # Without the lock, an event too many may go in. That is better than to wait for its
+            # holder: it may have been interrupted by the handler of a signal, which posts here, or
+            # wait for the interrupted thread.
+            has_lock = lock.acquire(False) or lock.acquire(timeout=_PATIENCE_S)
+            has_place = not has_lock or self._has_place_for(item)
+            if has_place:
                 if type(item) is LargeEvent:
                     self._has_large = True
-                self.deque.appendleft(item)
+                put(item)
                 self._wake_ups.put(None)
+            else:
+                self.dropped += 1
+        finally:
+            # Not a `with`, as that would wait. The lock itself knows whether it is held.
+            try:  # noqa: SIM105 - this is passed for each event
+                lock.release()
+            except RuntimeError:
+                pass
+        if not has_place:
+            self._tell_refusal()
 
     def popleft(self) -> Any:
         """Take the first event."""
@@ -156,7 +173,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
 
     def clear(self) -> None:
         """Forget every event, and its wake-up."""
-        self._keep(lambda _: False)
+        self._remove(lambda _: True)
 
     def forget_stops(self) -> None:
         """Prepare the FIFO of a stopped chart for a new start.
@@ -165,19 +182,34 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         next thread too.
         """
         self._chart_thread = None
-        self._keep(lambda item: item.signal != signals.STOP_ACTIVE_OBJECT_SIGNAL)
+        self._remove(lambda item: item.signal == signals.STOP_ACTIVE_OBJECT_SIGNAL)
 
-    def _keep(self, wanted: Callable[[Any], bool]) -> None:
+    def _remove(self, unwanted: Callable[[Any], bool]) -> None:
         with self._lock:
-            kept = [item for item in self.deque if wanted(item)]
-            self.deque.clear()
-            self.deque.extend(kept)
-            self._place_made.notify_all()
+            # One by one: the handler of a signal may post in between.
+            for item in self.deque.copy():
+                if unwanted(item):
+                    self._remove_one(item)
+            # Then as many wake-ups as events: the chart may have taken one of the two only, such as
+            # when it stopped. A post that comes in between may leave one too many, which does no
+            # harm.
             with contextlib.suppress(Empty):
-                while True:
+                while self._wake_ups.qsize() > len(self.deque):
                     self._wake_ups.get_nowait()
-            for _ in kept:
+            for _ in range(len(self.deque) - self._wake_ups.qsize()):
                 self._wake_ups.put(None)
+            self._place_made.notify_all()
+
+    def _remove_one(self, item: Any) -> None:
+        """Remove an event, unless the chart has taken it."""
+        while True:
+            try:
+                self.deque.remove(_Same(item))
+            except ValueError:
+                return  # the chart has taken it
+            except IndexError:
+                continue  # the deque has changed meanwhile
+            return
 
     def qsize(self) -> int:
         """How many wake-ups nobody has waited for yet."""
@@ -190,9 +222,11 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         if len(self.deque) < self._capacity:
             self._is_overflowing = False
             return True
-        if item.signal == signals.STOP_ACTIVE_OBJECT_SIGNAL or self._wait_for_place():
-            return True
-        self.dropped += 1
+        is_stop = item.signal == signals.STOP_ACTIVE_OBJECT_SIGNAL
+        return is_stop or self._wait_for_place()
+
+    def _tell_refusal(self) -> None:
+        """Say that an event was refused. Called without the lock, as a log may take its time."""
         if not self._is_overflowing:
             self._is_overflowing = True
             logger.error(
@@ -209,7 +243,6 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
                 events=1,
             )
         )
-        return False
 
     def _wait_for_place(self) -> bool:
         """Release the lock and wait until the chart makes room; return whether it has."""
@@ -230,3 +263,17 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         finally:
             self._posts_waiting -= 1
         return True
+
+
+class _Same:
+    """Equals one object only. Events of miros equal each other."""
+
+    __slots__ = ("_one",)
+
+    def __init__(self, one: object) -> None:
+        self._one = one
+
+    def __eq__(self, other: object) -> bool:
+        return other is self._one
+
+    __hash__ = None  # type: ignore[assignment]

@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from typing import Any
 
 from .. import process
+from ..condition import Condition
 from ..exceptions import MirosApiException
 
 logger = logging.getLogger(__name__)
@@ -81,7 +82,7 @@ class ChartLife:
         self._may_run = may_run
         self._wake = wake
         self._patience_s = patience_s
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._starter: threading.Thread | None = None
         self._stops: set[object] = set()
         self._must_end = False
@@ -121,14 +122,14 @@ class ChartLife:
                 the caller is the chart's own thread, which is ending.
         """
         is_within = self._starter is threading.current_thread()
-        if not is_within:
-            self._begin()
         try:
+            if not is_within:
+                self._begin()
             process.end_with_program(self, process.Stage.CHARTS)
             yield not self.has_thread
         finally:
-            if not is_within:
-                with self._changed:
+            if not is_within and self._starter is threading.current_thread():
+                with self._changed.lock:
                     self._starter = None
                     self._changed.notify_all()
 
@@ -151,7 +152,7 @@ class ChartLife:
                 thread.join(max(0.0, deadline_s - time.monotonic()))
 
     def _may_begin(self, deadline_s: float) -> bool:
-        with self._changed:
+        with self._changed.lock:
             if self.thread is not threading.current_thread():
                 rest_s = max(0.0, deadline_s - time.monotonic())
                 self._changed.wait_for(lambda: not (self._starter or self._stops), rest_s)
@@ -167,22 +168,22 @@ class ChartLife:
     def ending(self) -> Iterator[None]:
         """Stop the chart in the body. No start begins until it is left."""
         stop = object()
-        with self._changed:
-            self._stops.add(stop)
-            self._must_end = True
-            self._changed.notify_all()
         try:
+            with self._changed.lock:
+                self._stops.add(stop)
+                self._must_end = True
+                self._changed.notify_all()
             yield
             process.stay(self, process.Stage.CHARTS)
         finally:
-            with self._changed:
+            with self._changed.lock:
                 self._stops.discard(stop)
                 self._open_if_over()
                 self._changed.notify_all()
 
     def note_end_of_thread(self) -> None:
         """Note that the chart's thread handles nothing more. Called in it, as the last step."""
-        with self._changed:
+        with self._changed.lock:
             self._ended_thread = threading.current_thread()
             self._open_if_over()
 
@@ -215,7 +216,7 @@ class ChartLife:
 
     def rest(self, seconds: float) -> None:
         """Wait for so many seconds, or until a stop comes."""
-        with self._changed:
+        with self._changed.lock:
             self._changed.wait_for(lambda: self._must_end, seconds)
 
     def end_thread(self) -> None:
@@ -236,7 +237,7 @@ class ChartLife:
 
     def ask_to_end(self) -> None:
         """Have a chart that nobody has stopped handle no further event: the program ends."""
-        with self._changed:
+        with self._changed.lock:
             self._must_end = True
             self._changed.notify_all()
         self._end_handling()
@@ -257,7 +258,7 @@ class ChartLife:
 
     def disown(self) -> None:
         """Forget starts and stops that are under way: in a forked child, they are the parent's."""
-        self._changed = threading.Condition()  # the thread that held the old one is not here
+        self._changed = Condition()  # the thread that held the old one is not here
         self._starter = None
         self._stops = set()
         self._end = None

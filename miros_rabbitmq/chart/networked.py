@@ -25,6 +25,7 @@ from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import NetworkStopped
 from ..failures import STOP, ErrorCallback, Failure
+from ..interruption import calls_out, do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import must_not_wait
 from ..nets.nets import MirosNets
@@ -105,6 +106,14 @@ class ChartParts:
     kept: Mapping[str, object]
     """The attributes of the chart that must stay what they are, by name."""
 
+    def stop(self) -> None:
+        """Stop the chart, and then its networks."""
+        with self.life.ending():
+            self.nets.stop_receiving()
+            self.life.end_thread()
+            self.timers.cancel()
+            self.nets.stop()
+
     def room_for_remote_events(self) -> int:
         """How many remote events fit into the FIFO now. Called in the consumers' thread."""
         if not self.life.has_thread:
@@ -120,6 +129,7 @@ class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hint
 
     _miros_rabbitmq: ChartParts
 
+    @calls_out
     def start_at(self, initial_state: Any) -> None:
         """Enter the initial state; in the caller's thread, before the chart has one."""
         self._miros_rabbitmq.life.initial_state = initial_state
@@ -322,9 +332,12 @@ class NetworkedChart:
             NetworkStopped: the chart was stopped before its networks were up.
             MirosApiException: a start or stop by another thread has not ended within twice
                 ``limits.stop_timeout_s``; the chart's own thread, which is ending, has called this;
-                or a name that the chart needs was set to something else.
+                a name that the chart needs was set to something else; or the handler of a signal
+                has called this in the middle of other work of this package.
             OutOfResources: no file descriptor, thread or memory is left; see `MirosNets.start`.
         """
+        if has_interrupted():
+            refuse("start_at")
         parts = self._miros_rabbitmq
         with parts.unstarted.starting(), parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
@@ -414,13 +427,15 @@ class NetworkedChart:
         May be called more than once, and from the chart's own thread, which ends when its handler
         has returned. A handler that does not return within twice ``limits.stop_timeout_s`` is left
         behind, with a warning.
+
+        In the handler of a signal that has come in the middle of other work of this package,
+        another thread does all this, and the method returns at once. If the program ends then, its
+        end waits for that thread.
         """
-        parts = self._miros_rabbitmq
-        with parts.life.ending():
-            parts.nets.stop_receiving()
-            parts.life.end_thread()
-            parts.timers.cancel()
-            parts.nets.stop()
+        if has_interrupted():
+            do_apart(self._miros_rabbitmq.stop, f"the stop of {self.name}")
+        else:
+            self._miros_rabbitmq.stop()
 
     def transmit(self, event: Event) -> None:
         """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
@@ -496,6 +511,7 @@ class NetworkedChart:
         self.nets.snoops.scribble(message, colour=enable_color)
 
 
+@calls_out
 def _stop(chart: NetworkedChart) -> None:
     """Stop a chart by its own method, unless a handler has put something else in its place."""
     if callable(chart.stop):

@@ -47,7 +47,7 @@ class Record(Protocol):
 
 
 class Intake:
-    """Takes small records from any thread without a lock: `put` and `is_open`.
+    """Takes small records from any thread without a lock: `put`, `put_over` and `is_open`.
 
     The other methods need the lock of its owner.
     """
@@ -67,6 +67,16 @@ class Intake:
             self._records.append(record)
             return True
         return False
+
+    def put_over(self, record: Record) -> None:
+        """Put a record behind the others, even if the intake is closed or full.
+
+        For a thread that cannot have the lock, and that has somebody look.
+        """
+        self._records.append(record)
+
+    def __len__(self) -> int:
+        return len(self._records)
 
     def open(self, places: int) -> None:
         """Take up to ``places`` small records until the next look, which is sure to come."""

@@ -6,22 +6,36 @@ unconfirmed messages is full. Then posts come faster than the broker takes singl
 records that have collected go out together: when they fill a message, or at the next beat of a
 tempo that a PID controller sets (see `pacing`). When a beat finds only a few, single posts go out
 at once again. For traffic that nobody waits for, the beats begin with the first post. A post needs
-no lock while some thread is about to look at all posts anyway (see `intake`).
+no lock while some thread is about to look at all posts anyway (see `intake`). Nor does it wait for
+the lock for long: whoever holds it may have been interrupted by the handler of a signal, which does
+not return before this post has, or be waited for by somebody who was.
 
 Pure: no I/O, no thread; the clock is handed in, and so is the lock, which its owner shares.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from contextlib import AbstractContextManager
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 from ..exceptions import NetworkStopped
 from ..limits import Limits
 from .intake import Intake, Record
 from .outbox import Outbox
 from .pacing import Tempo
+
+_PATIENCE_S = 0.1
+"""How long a post waits for the lock, which is held for microseconds."""
+
+
+class Lock(Protocol):
+    """What is needed of a lock."""
+
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        """Take it; False if that was not possible in time."""
+
+    def release(self) -> None:
+        """Let go of it; raises `RuntimeError` if this thread does not hold it."""
 
 
 class Schedule:
@@ -32,15 +46,23 @@ class Schedule:
     Args:
         outbox: the records that wait, and those under way.
         lock: a reentrant lock, which guards the outbox and this schedule.
+        is_locked_here: whether the calling thread holds it.
         limits: the times of the tempo, and how much fits into a message.
         patient: nobody waits for this traffic, so it goes out at most once a beat.
     """
 
     def __init__(
-        self, outbox: Outbox, lock: AbstractContextManager[Any], limits: Limits, *, patient: bool
+        self,
+        outbox: Outbox,
+        lock: Lock,
+        is_locked_here: Callable[[], bool],
+        limits: Limits,
+        *,
+        patient: bool,
     ) -> None:
         self._outbox = outbox
         self._lock = lock
+        self._is_locked_here = is_locked_here
         self.intake = Intake()
         """Takes small records without the lock. It is opened only while something waits in the
         outbox, and emptied before that is taken. So if the outbox has nothing that waits, neither
@@ -77,17 +99,44 @@ class Schedule:
         is_in = not self._closed_because and intake.put(record)
         if is_in and intake.is_open:
             return False
-        with self._lock:
+        if self._is_locked_here():
+            return self._post_aside(record, is_in=is_in)
+        lock = self._lock
+        try:
+            if not (lock.acquire(False) or lock.acquire(timeout=_PATIENCE_S)):
+                return self._post_aside(record, is_in=is_in)
             self.take_in()
             if not is_in:
                 self._put(record)
             return self.has_turn()
+        finally:
+            # Not a `with`, as that would wait. An exception may come anywhere above, such as
+            # KeyboardInterrupt; the lock itself knows whether it is held.
+            try:  # noqa: SIM105 - this is passed for each event
+                lock.release()
+            except RuntimeError:
+                pass
+
+    def _post_aside(self, record: Record, *, is_in: bool) -> bool:
+        """Put a record behind the others without the lock; returns that somebody has to look."""
+        if not is_in:
+            self.check_open()
+            self.intake.put_over(record)
+        return True
+
+    def check_open(self) -> None:
+        """Check that posts are taken.
+
+        Raises:
+            NetworkStopped: they are not.
+        """
+        if self._closed_because:
+            raise NetworkStopped(self._closed_because)
 
     # With the lock.
 
     def _put(self, record: Record) -> None:
-        if self._closed_because:
-            raise NetworkStopped(self._closed_because)
+        self.check_open()
         self.posted += 1
         self.pushed_out += self._outbox.post(record)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable
 
 from ..exceptions import SettingsError
 from ..host_names import is_loopback
+from ..interruption import refuse_to_wait_for
 from ..urls import parse_address
 from .choice import choose_interface
 from .devices import LinkState
@@ -135,6 +136,7 @@ class LocalAreaNetwork:
             return list(self._named)
         found = self._found
         if found is None:
+            refuse_to_wait_for(self._sweeping, "a search for hosts")
             with self._sweeping:
                 # Another thread may have swept while this one waited for the lock.
                 found = self._found if self._found is not None else self._sweep(None)
@@ -176,6 +178,7 @@ class LocalAreaNetwork:
         """
         if self._named is not None:
             return list(self._named)
+        refuse_to_wait_for(self._sweeping, "a search for hosts")
         with self._sweeping:
             return list(self._sweep(stop))
 

@@ -17,6 +17,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
+from ..condition import Condition
 from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import is_loopback
 from ..resources import news, shortage, start_thread
@@ -130,7 +131,7 @@ class Membership:
         self._thread: threading.Thread | None = None
         # Guards the roster and the brokers to probe. Notified when there is one to probe, or when
         # the thread has to end.
-        self._changed = threading.Condition()
+        self._changed = Condition()
         self._roster: Roster | None = None
         self._to_ask: set[Address] = set()
         # From here on: for the membership's thread only.
@@ -178,7 +179,7 @@ class Membership:
         if not search.rescan_interval_s:
             # Only another search could find again what was given up.
             limits = replace(limits, forget_after_s=0.0)
-        with self._changed:
+        with self._changed.lock:
             self._roster = roster = Roster(own, time.monotonic(), limits)
             self._to_ask.clear()
         # Taken now, as the program may change its working directory while the chart runs.
@@ -208,11 +209,12 @@ class Membership:
         reached only if the follower or ``on_change`` blocks.
         """
         self._stop.set()
-        with self._changed:
+        with self._changed.lock:
             self._changed.notify_all()
         thread, self._thread = self._thread, None
         self._own_url = None
-        if thread is not None and thread is not threading.current_thread():
+        # Not alive either if an exception such as KeyboardInterrupt came before its start.
+        if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(self._search.stop_timeout_s)
 
     def wait_for_first_round(self, timeout_s: float) -> bool:
@@ -234,7 +236,7 @@ class Membership:
     def peers(self) -> tuple[Peer, ...]:
         """The brokers that are known, this node's own first; none before the start."""
         connected = self._follower.connected()
-        with self._changed:
+        with self._changed.lock:
             return () if self._roster is None else self._roster.peers(connected)
 
     @property
@@ -258,7 +260,7 @@ class Membership:
         brokers are unwelcome (``accept_unknown_peers=False``): that is a decision about messages,
         which are unknown here. Does nothing before the start.
         """
-        with self._changed:
+        with self._changed.lock:
             if self._roster is None:
                 return
             is_to_be_asked = self._roster.hear(address, time.monotonic())
@@ -290,7 +292,7 @@ class Membership:
             self._guard(lambda: self._keep_up(roster))
             if self._starved_pause_s:
                 next_round_s = min(next_round_s, now_s + self._starved_pause_s)
-            with self._changed:
+            with self._changed.lock:
                 self._changed.wait_for(
                     lambda: bool(self._to_ask) or stop.is_set(),
                     min(LOOK_INTERVAL_S, max(0.0, next_round_s - time.monotonic())),
@@ -351,7 +353,7 @@ class Membership:
             return is_news
         own.use(interface)
         self._own_url, self._said_of_own = url, ""
-        with self._changed:
+        with self._changed.lock:
             roster.move_own(url.address, now_s)
         logger.warning("%s: %s, and was %s: its broker is used there", self._name, now, before)
         self._follower.own_moved(url, is_gone=is_gone)
@@ -369,7 +371,7 @@ class Membership:
             for one in cached.addresses
             if one.host != interface.address and _is_in(one, interface.network)
         ]
-        with self._changed:
+        with self._changed.lock:
             change = roster.trust(near, time.monotonic() - cached.age_s)
         self._apply(change, roster)
         if change:
@@ -380,19 +382,19 @@ class Membership:
         self._hosts_file.refresh()
         if self._search.addresses is None:
             self._sweep()
-        with self._changed:
+        with self._changed.lock:
             self._to_ask.clear()
         reached = self._follower.reached()
         self._ask(roster, lambda address: address not in reached)
         if self._cache is not None and not self._is_over(roster):
-            with self._changed:
+            with self._changed.lock:
                 found = roster.found_on_lan()
             self._cache.save(found)
 
     def _glance(self, roster: Roster) -> None:
         """Probe only the brokers that became known since the last round."""
         changed = self._hosts_file.refresh()
-        with self._changed:
+        with self._changed.lock:
             to_ask = set(self._to_ask)
             self._to_ask.clear()
         if changed or to_ask:
@@ -402,7 +404,7 @@ class Membership:
         """Note which members are connected, and drop those that were gone for too long."""
         connected = self._follower.connected()
         now_s = time.monotonic()
-        with self._changed:
+        with self._changed.lock:
             roster.see(connected, now_s)
             change = roster.forget(now_s)
         self._apply(change, roster)
@@ -443,7 +445,7 @@ class Membership:
 
     def _ask(self, roster: Roster, again: Callable[[Address], bool]) -> None:
         """Probe the candidates that were never probed, and those for which ``again`` holds."""
-        with self._changed:
+        with self._changed.lock:
             sources = self._sources(roster)
             change = roster.retain(sources)
             candidates = roster.candidates(sources)
@@ -453,7 +455,7 @@ class Membership:
         if self._is_over(roster):
             return
         rows = [row for row in report if row.address not in unasked]
-        with self._changed:
+        with self._changed.lock:
             change = roster.judge(rows, sources, time.monotonic())
         self._apply(change, roster)
         for row in rows:
@@ -482,7 +484,7 @@ class Membership:
             log("%s: gave up the broker at %s, and %d events", self._name, address, dropped)
         for address in change.added:
             self._follower.added(self._search.url(address))
-            with self._changed:
+            with self._changed.lock:
                 source = roster.source_of(address)
             how = source.value if source is not None else ""
             logger.info("%s: added the broker at %s (%s)", self._name, address, how)

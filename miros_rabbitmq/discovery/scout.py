@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
+from ..interruption import refuse_to_wait_for
 from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, parse_address
 from .lan import LocalAreaNetwork
 from .outcome import ScoutReport, short, without_duplicates
@@ -172,6 +173,7 @@ class RabbitScout:
         report = self._report
         if report is not None:
             return report
+        refuse_to_wait_for(self._probing, "a search for brokers")
         with self._probing:
             # Another thread may have run the first round while this one waited for the lock.
             return self._report or self._probe()
@@ -187,6 +189,7 @@ class RabbitScout:
         Blocks for three seconds at most; longer only for more candidates than ``parallelism``.
         Without ``addresses``, the first use also waits for the LAN to be swept.
         """
+        refuse_to_wait_for(self._probing, "a search for brokers")
         with self._probing:
             return self._probe()
 
@@ -211,6 +214,7 @@ class RabbitScout:
                 for them: that result stays.
             stop: ends the round early when it is set. The last report then stays.
         """
+        refuse_to_wait_for(self._probing, "a search for brokers")
         with self._probing:
             return self._probe(candidates, unasked, stop)
 

@@ -19,6 +19,7 @@ from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
 from ..failures import STOP, ErrorCallback
+from ..interruption import do_in_turn, has_interrupted
 from ..limits import Limits
 from ..resources import shortage
 from ..urls import AmqpUrl
@@ -283,13 +284,21 @@ class MirosNets:
         self._change_keys(snoop_spy_encryption_key=keys)
 
     def _change_keys(self, **keys: Keys) -> None:
-        node = self.node
-        with node.lifecycle:
-            settings = replace(node.settings, **keys)  # type: ignore[arg-type]
-            node.settings = settings
-            self.node.mesh.change_keys(settings.mesh_keys)
-            self.snoops.trace.change_keys(settings.trace_keys)
-            self.snoops.spy.change_keys(settings.spy_keys)
+        replace(self.node.settings, **keys)  # type: ignore[arg-type]  # raises if one is malformed
+
+        def change() -> None:
+            node = self.node
+            with node.lifecycle.lock:
+                settings = replace(node.settings, **keys)  # type: ignore[arg-type]
+                node.settings = settings
+                node.mesh.change_keys(settings.mesh_keys)
+                self.snoops.trace.change_keys(settings.trace_keys)
+                self.snoops.spy.change_keys(settings.spy_keys)
+
+        if has_interrupted():
+            do_in_turn(change, f"the change of a key of {self.node.name}")
+        else:
+            change()
 
     def flush(self, timeout: float | None = None) -> bool:
         """Wait until the brokers have confirmed every event that was transmitted so far.
@@ -341,32 +350,47 @@ class MirosNets:
 
     def enable_snoop_trace(self, *, colour: bool = True) -> None:
         """Show and send state transitions, and show those of others; now, or from `start` on."""
-        self._enable(self.snoops.trace, colour)
+        self._enable(lambda: self.snoops.trace, colour)
 
     def enable_snoop_spy(self, *, colour: bool = True) -> None:
         """Do the same for spy lines."""
-        self._enable(self.snoops.spy, colour)
+        self._enable(lambda: self.snoops.spy, colour)
 
     def disable_snoop_trace(self) -> None:
         """Stop showing and sending state transitions; returns at once."""
-        with self.node.lifecycle:
-            self.snoops.trace.disable()
+        self._disable(lambda: self.snoops.trace)
 
     def disable_snoop_spy(self) -> None:
         """Do the same for spy lines."""
-        with self.node.lifecycle:
-            self.snoops.spy.disable()
+        self._disable(lambda: self.snoops.spy)
 
-    def _enable(self, snoop: Snoop, colour: bool) -> None:
-        with self.node.lifecycle:
-            was_enabled = snoop.enabled
-            snoop.enable(colour=colour)
-            if self.node.is_running:
-                try:
-                    self.node.open_snoops()
-                except BaseException:
-                    snoop.enabled = was_enabled
-                    raise
+    def _enable(self, snoop: Callable[[], Snoop], colour: bool) -> None:
+        def enable() -> None:
+            with self.node.lifecycle.lock:
+                one = snoop()
+                was_enabled = one.enabled
+                one.enable(colour=colour)
+                if self.node.is_running:
+                    try:
+                        self.node.open_snoops()
+                    except BaseException:
+                        one.enabled = was_enabled
+                        raise
+
+        if has_interrupted():
+            do_in_turn(enable, f"enable_snoop of {self.node.name}")
+        else:
+            enable()
+
+    def _disable(self, snoop: Callable[[], Snoop]) -> None:
+        def disable() -> None:
+            with self.node.lifecycle.lock:
+                snoop().disable()
+
+        if has_interrupted():
+            do_in_turn(disable, f"disable_snoop of {self.node.name}")
+        else:
+            disable()
 
 
 def _check_miros_object(miros_object: Any) -> None:

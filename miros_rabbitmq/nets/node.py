@@ -10,7 +10,6 @@ import contextlib
 import enum
 import logging
 import os
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -20,11 +19,13 @@ from ..amqp.io_choice import io_name
 from ..amqp.link import Link
 from ..amqp.sinks import Sink, WorkerSink
 from ..amqp.topology import mesh_queue
+from ..condition import Condition
 from ..discovery.membership import Membership
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, BrokerError, NetworkStopped, OutOfResources, VhostNotFound
 from ..failures import call
+from ..interruption import do_apart, has_interrupted, refuse
 from ..logs import write_all
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
@@ -51,6 +52,9 @@ _GOODBYE_S = 0.5
 
 _LAST_MOMENT_S = 0.1
 """How long is waited in any case: a connection that answers closes in a part of this time."""
+
+_LOOK_AGAIN_S = 0.01
+"""How often a handler of a signal that waits for peers looks for them."""
 
 _MOST_CHANGES = 1_000
 """The most changes of the peers that wait for a slow callback; beyond it, the oldest go."""
@@ -97,6 +101,9 @@ class Node:
         self.name = name
         self.settings = settings
         self.phase = Phase.STOPPED
+        # Something may be open that a stop has to close: also if the start, or a stop before, was
+        # interrupted by an exception such as KeyboardInterrupt.
+        self._is_open = False
         self.events = events
         self._failures = failures
         self.pid = 0
@@ -129,8 +136,8 @@ class Node:
     def _make_locks(self) -> None:
         # Held while the phase changes and while networks are opened; never while an event passes,
         # and never while waiting for a connection.
-        self.lifecycle = threading.Condition(threading.RLock())
-        self._peers_changed = threading.Condition()
+        self.lifecycle = Condition()
+        self._peers_changed = Condition()
 
     # Life.
 
@@ -153,14 +160,21 @@ class Node:
             NetworkStopped: another thread has called `stop` meanwhile.
             OutOfResources: there are no file descriptors for the connection to the own broker, no
                 thread can be started, or no memory is left. Nothing runs then.
+            MirosApiException: the handler of a signal has called this in the middle of other work
+                of this package.
         """
+        if has_interrupted():
+            refuse("start")
         deadline_s = time.monotonic() + self.settings.start_timeout
+        self._stop(deadline_s, only_what_is_left=True)
         # What was opened in part is ended without the lock.
-        with contextlib.ExitStack() as undo, self.lifecycle:
+        with contextlib.ExitStack() as undo, self.lifecycle.lock:
             # A stop that is under way has a time limit of its own.
             self.lifecycle.wait_for(lambda: self.phase is not Phase.STOPPING)
             if self.phase is Phase.RUNNING:
                 return
+            self._is_open = True
+            end_with_program(self, Stage.NETWORKS)
             if self.pid:
                 self._renew()
             own_url = self.membership.find_own()
@@ -169,7 +183,7 @@ class Node:
             self.problems.open()
             self.watch.begin()
             mesh, snoops = self.mesh, self.snoops
-            undo.callback(self.stop)
+            undo.callback(self._stop, deadline_s + self.settings.limits.stop_timeout_s)
             link = self._open(own_url)
             undo.pop_all()
         link.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
@@ -211,7 +225,6 @@ class Node:
                 self._spares.start()
                 self._spares.add(own_url.address, is_own=True)
                 self.mesh.add_broker(own_url)
-                end_with_program(self, Stage.NETWORKS)
                 self.phase = Phase.RUNNING
                 self.open_snoops()
                 self.membership.start()
@@ -222,7 +235,9 @@ class Node:
 
     def stop_receiving(self) -> None:
         """Take no more events from the network; `stop` does this too."""
-        if self._is_ours():
+        if has_interrupted():
+            do_apart(self.stop_receiving, f"stop_receiving of {self.name}")
+        elif self._is_ours():
             self.mesh.stop_receiver()
 
     def stop(self) -> None:
@@ -232,27 +247,56 @@ class Node:
         not. Events that remain are logged with their number, and counted in `stats` as
         `DropReason.STOPPED`. Does nothing in a forked child: what was started before the fork
         belongs to the parent.
-        """
-        self._stop(time.monotonic() + self.settings.limits.stop_timeout_s)
 
-    def _stop(self, deadline_s: float, lines_s: float = LAST_LINES_S) -> None:
-        if not self._is_ours():
+        In the handler of a signal that has come in the middle of other work of this package,
+        another thread does all this, and the method returns at once. If the program ends then, its
+        end waits for that thread.
+        """
+        deadline_s = time.monotonic() + self.settings.limits.stop_timeout_s
+        if has_interrupted():
+            do_apart(lambda: self._stop(deadline_s), f"the stop of {self.name}")
+        else:
+            self._stop(deadline_s)
+
+    def _stop(
+        self,
+        deadline_s: float,
+        lines_s: float = LAST_LINES_S,
+        *,
+        only_what_is_left: bool = False,
+    ) -> None:
+        """Do it.
+
+        Args:
+            deadline_s: when what waits is to be sent, by `time.monotonic`.
+            lines_s: how long the last lines may take.
+            only_what_is_left: whether to stop only what a start or stop has left that was
+                interrupted by an exception, such as KeyboardInterrupt.
+        """
+        if not self._is_ours() or (only_what_is_left and not self._is_open):
             return
-        with self.lifecycle:
-            if self.phase is Phase.STOPPING:
-                # Bounded, because a chart that is stopping may wait for the thread that calls this.
-                patience_s = max(0.0, deadline_s - time.monotonic()) + _GOODBYE_S
-                self.lifecycle.wait_for(lambda: self.phase is Phase.STOPPED, patience_s)
-            is_mine = self.phase is Phase.RUNNING
+        is_mine = False
+        try:
+            with self.lifecycle.lock:
+                if only_what_is_left and self.phase is not Phase.STOPPED:
+                    return
+                if self.phase is Phase.STOPPING:
+                    # Bounded, because a chart that is stopping may wait for the thread that calls
+                    # this.
+                    patience_s = max(0.0, deadline_s - time.monotonic()) + _GOODBYE_S
+                    self.lifecycle.wait_for(lambda: self.phase is Phase.STOPPED, patience_s)
+                is_mine = self._is_open and self.phase is not Phase.STOPPING
+                if is_mine:
+                    self.phase = Phase.STOPPING
             if is_mine:
-                self.phase = Phase.STOPPING
-                stay(self, Stage.NETWORKS)
-        if is_mine:
-            try:
                 self._end_networks(deadline_s)
-            finally:
-                with self.lifecycle:
-                    self.phase = Phase.STOPPED
+                # Last, so that the end of the program waits for another thread that does this.
+                stay(self, Stage.NETWORKS)
+                self._is_open = False
+        finally:
+            if is_mine:
+                self.phase = Phase.STOPPED
+                with self.lifecycle.lock:
                     self.lifecycle.notify_all()
         write_all(min(_GOODBYE_S, lines_s))
         self._teller.stop(lines_s)
@@ -291,9 +335,9 @@ class Node:
     def ask_to_end(self) -> None:
         """Take nothing more from the network, and send what waits, because the program ends."""
         if self.is_running:
-            self.stop_receiving()
+            self.mesh.stop_receiver()
             self.mesh.send_everything()
-            with self.lifecycle:
+            with self.lifecycle.lock:
                 # The last lines of all nodes go out at the same time.
                 for snoop in self.snoops:
                     snoop.close()
@@ -322,7 +366,13 @@ class Node:
 
     def wait_for_peers(self, n: int, timeout: float) -> bool:
         """Wait for ``n`` connected brokers besides the own one, at most ``timeout`` s."""
-        with self._peers_changed:
+        if has_interrupted():
+            # Not on the condition, as it would let go of the lock for what was interrupted.
+            deadline_s = time.monotonic() + timeout
+            while self._connected_peers() < n and time.monotonic() < deadline_s:
+                time.sleep(_LOOK_AGAIN_S)
+            return self._connected_peers() >= n
+        with self._peers_changed.lock:
             return self._peers_changed.wait_for(lambda: self._connected_peers() >= n, timeout)
 
     def check_running(self) -> None:
@@ -471,7 +521,7 @@ class Node:
         return tuple(stuck for watch in watches if watch is not None for stuck in watch.stuck)
 
     def _add_broker(self, url: AmqpUrl) -> None:
-        with self.lifecycle:
+        with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
@@ -485,7 +535,7 @@ class Node:
                 snoop.add_broker(url)
 
     def _remove_broker(self, url: AmqpUrl) -> int:
-        with self.lifecycle:
+        with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return 0
             self._members = [member for member in self._members if member != url]
@@ -497,13 +547,13 @@ class Node:
 
     def _move_own(self, url: AmqpUrl, *, is_gone: bool) -> None:
         """Reach the own broker at another address, as this machine's has changed."""
-        with self.lifecycle:
+        with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return
             before = self._members[0]
         # Without the lock, because another thread has to do it.
         self._spares.move_own(before.address, url.address)
-        with self.lifecycle:
+        with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [url, *(one for one in self._members if one not in (before, url))]
@@ -529,7 +579,7 @@ class Node:
         return {at for at, sender in self.mesh.senders.items() if sender.is_connected}
 
     def _notice_change(self) -> None:
-        with self._peers_changed:
+        with self._peers_changed.lock:
             self._peers_changed.notify_all()
 
     def _tell_peers(self, changes: deque[PeersChanged], dropped: int) -> None:
@@ -583,6 +633,7 @@ class Node:
     def disown(self) -> None:
         """Become ready for a start in a forked child."""
         self._make_locks()  # threads that held the old ones do not exist here
+        self._is_open = False
         if self.phase is not Phase.STOPPED:
             self.membership = self._make_membership()
             self.phase = Phase.STOPPED

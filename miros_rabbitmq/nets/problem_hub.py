@@ -8,11 +8,11 @@ its own, so that whoever reports never waits for the user's code.
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections import OrderedDict, deque
 from collections.abc import Callable
 
+from ..condition import Condition
 from ..failures import OnRaise, call
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child
@@ -160,7 +160,7 @@ class ProblemHub:
     def _forget(self) -> None:
         # Guards all that follows; notified when the thread has to look. Reentrant: in the middle of
         # a report, the handler of a signal may report.
-        self._changed = threading.Condition(threading.RLock())
+        self._changed = Condition()
         self._pending = self._new_pending()
         # The thread looks at what is pending by then; `None` if it has to be woken by an item.
         self._looks_at_s: float | None = None
@@ -169,7 +169,7 @@ class ProblemHub:
 
     def open(self) -> None:
         """Take reports from now on."""
-        with self._changed:
+        with self._changed.lock:
             self._is_open = self._callback is not None
             self._is_ending = False
 
@@ -177,7 +177,7 @@ class ProblemHub:
         """Have the user told of a problem; returns at once and never raises."""
         if not self._is_open:
             return
-        with self._changed:
+        with self._changed.lock:
             if not self._is_open:
                 return
             due_s = self._pending.add(problem, time.monotonic())
@@ -192,12 +192,12 @@ class ProblemHub:
         Nothing is told after this has returned, except for a call that is under way. What is given
         up is logged with its number. In the callback itself, this does not wait.
         """
-        with self._changed:
+        with self._changed.lock:
             self._is_open = False
             self._is_ending = True
             self._changed.notify_all()
         self._worker.stop(timeout)
-        with self._changed:
+        with self._changed.lock:
             left = len(self._pending)
             self._pending = self._new_pending()
         if left:
@@ -217,7 +217,7 @@ class ProblemHub:
 
     def _wait_for_next(self) -> tuple[DeliveryProblem, ...]:
         """The next to tell, when it is due; nothing if none is left."""
-        with self._changed:
+        with self._changed.lock:
             dropped = self._pending.take_dropped()
             if dropped:
                 logger.warning(

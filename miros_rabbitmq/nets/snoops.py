@@ -200,7 +200,7 @@ class Snoop:
         So a chart that disables a snoop does not wait for a broker; see `wait_until_closed`. If no
         thread can be started, its last lines may be lost.
         """
-        network, self._network = self._network, None
+        network = self._network
         if network is None:
             return
         self._last = replace(self._stats_of(network), enabled=False)
@@ -210,7 +210,8 @@ class Snoop:
             name=f"miros end of {self._spec.name} of {self._name}",
             daemon=True,
         )
-        self._closing = [one for one in self._closing if one.is_alive()]
+        # In this order: if an exception interrupts it, such as KeyboardInterrupt, the next call
+        # closes the network.
         try:
             start_thread(thread)
         except OutOfResources as short:
@@ -220,7 +221,8 @@ class Snoop:
             network.begin_stop(_FLUSH_S)
             self._threadless.append(network)
         else:
-            self._closing.append(thread)
+            self._closing = [*(one for one in self._closing if one.is_alive()), thread]
+        self._network = None
 
     def wait_until_closed(self) -> None:
         """Wait until every closed network has sent its last lines and ended, within seconds."""

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
@@ -25,12 +24,13 @@ from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
+from ..turns import Turns
 from ..urls import Address, AmqpUrl
 from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose, shape
 from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
-from ..wire.sealer import Sealer
+from ..wire.sealer import Draft, Record, Sealer
 from .audience import Audience, Taken
 from .broker_watch import BrokerWatch
 from .namesakes import Namesakes
@@ -185,9 +185,9 @@ class TopicNetwork:
                 hooks.report,
             )
         # Held from numbering an envelope until every sender has it, so that all of them send in
-        # the same order. Also held while the set of senders changes. Reentrant: in the middle of a
-        # `transmit`, the handler of a signal may stop this node, or transmit.
-        self._order = threading.RLock()
+        # the same order: the later number must not go first. Also held while the set of senders
+        # changes. What the handler of a signal transmits meanwhile is left to the holder.
+        self._order: Turns[_Left] = Turns(self._post_left)
         # Replaced as a whole when it changes, so that reading it needs no lock.
         self._senders: dict[Address, Sender] = {}
         # Those of the senders that get what is posted, all but spares. Replaced as a whole.
@@ -199,11 +199,6 @@ class TopicNetwork:
         self._transmitted = 0
         # The brokers that were reported as away; in the senders' thread.
         self._away: set[Address] = set()
-        # Held in the middle of a post, with the lock above: from claiming a number until all
-        # senders have it. Whoever finds it held has interrupted that post, in the handler of a
-        # signal, and leaves to it what is to go after it: the later number must not go first.
-        self._posting = threading.Lock()
-        self._interposed: deque[tuple[bytes, str]] = deque()
         self._is_ending = False
         self._namesakes = Namesakes(name, hooks.report)
         self._audience = Audience(name, spec.tx_key, hooks.report)
@@ -257,17 +252,13 @@ class TopicNetwork:
         too, while an event is being posted, and for a spare, to whose broker another one posts.
         """
         # A reactor never waits for a lock that a chart may hold in a handler of a signal.
-        if not self._order.acquire(blocking=False):
-            return None
-        try:
-            if sender not in self._posted_to:
+        with self._order.turn(0.0) as is_held:
+            if not is_held or sender not in self._posted_to:
                 return None
             stats = sender.stats()
             if stats.waiting or stats.unconfirmed:
                 return None
             return self._sealer.last_numbers()
-        finally:
-            self._order.release()
 
     def _look_for_audience(self, now_s: float) -> None:
         """See whether anybody listens to the events. In the senders' reactor."""
@@ -339,7 +330,7 @@ class TopicNetwork:
 
     def add_broker(self, url: AmqpUrl) -> None:
         """Begin to publish to a broker; does nothing if there is a sender to it already."""
-        with self._order:
+        with self._order.turn():
             if url.address in self._senders:
                 return
             spec = self.spec
@@ -381,7 +372,7 @@ class TopicNetwork:
         Returns:
             how many events were given up with it.
         """
-        with self._order:
+        with self._order.turn():
             sender = self._senders.get(address)
             if sender is None:
                 return 0
@@ -401,7 +392,7 @@ class TopicNetwork:
         self._wake_all()
         last = sender.stats()
         left = last.waiting + last.unconfirmed
-        with self._order:
+        with self._order.turn():
             self._former.update(
                 sent=last.sent,
                 confirmed=last.confirmed,
@@ -441,7 +432,7 @@ class TopicNetwork:
         self._own = url.address
         receiver.move(url, is_gone=is_gone)
         self.add_broker(url)
-        with self._order:
+        with self._order.turn():
             former = self._senders.get(before)
             if former is not None:
                 self._redirection.replace(
@@ -477,14 +468,11 @@ class TopicNetwork:
         """
         # The thread of the senders calls this. It must not wait for a thread that may be inside the
         # handler of a signal.
-        if not self._order.acquire(timeout=_SHARE_PATIENCE_S):
-            return False
-        try:
-            self._redirection.share(spare_of, self._senders, self._transmitted)
-            self._posted_to = self._redirection.posted_to(self._senders)
-        finally:
-            self._order.release()
-        return True
+        with self._order.turn(_SHARE_PATIENCE_S) as is_held:
+            if is_held:
+                self._redirection.share(spare_of, self._senders, self._transmitted)
+                self._posted_to = self._redirection.posted_to(self._senders)
+            return is_held
 
     def _on_sender_state(self, sender: Sender) -> None:
         self._report_outage(sender)
@@ -547,32 +535,47 @@ class TopicNetwork:
             )
         plain = self.codec.serialize(body)
         deadline_s = time.monotonic() + timeout
+        order = self._order
+        if order.is_interrupted():
+            # This is the handler of a signal, and what it has interrupted goes on after it.
+            if not self._leave(plain, key):
+                raise BackPressure(
+                    "there is no room for the event, and the handler of a signal cannot wait for "
+                    "room in the middle of other work of miros_rabbitmq in its thread"
+                )
+            return
         has_waited_enough = False
         while True:
-            with self._order:
-                if self._is_ending:
-                    raise NetworkStopped(f"{self._name} was stopped")
-                senders = self._posted_to
-                if has_waited_enough or all(sender.has_room for sender in senders):
-                    draft = self._sealer.seal(self._kind, plain, key)
-                    if self._is_ending:
-                        continue  # the handler of a signal came in between
-                    if self._posting.locked():
-                        self._interposed.append((plain, key))
+            try:
+                if not order.begin():
+                    if self._leave(plain, key):
                         return
-                    try:
-                        with self._posting:
-                            record = self._sealer.commit(draft)
-                            if record is None:
-                                continue
-                            self._transmitted += 1
-                            to_attend = [one for one in senders if one.enqueue(record)]
-                            break
-                    finally:
-                        if self._interposed:
-                            self._post_interposed()
+                else:
+                    if order.left:
+                        order.catch_up()
+                    if self._is_ending:
+                        raise NetworkStopped(f"{self._name} was stopped")
+                    senders = self._posted_to
+                    if has_waited_enough or all(sender.has_room for sender in senders):
+                        record = self._sealer.commit(self._sealer.seal(self._kind, plain, key))
+                        if record is None:
+                            continue
+                        self._transmitted += 1
+                        to_attend = [one for one in senders if one.enqueue(record)]
+                        break
+            finally:
+                try:
+                    if order.left:
+                        order.catch_up()
+                finally:
+                    try:  # noqa: SIM105 - this is passed for each event
+                        order.lock.release()
+                    except RuntimeError:
+                        pass  # it could not be had
             # Wait without the lock, so that nobody waits for the lock; then look again with it.
             has_waited_enough = not self._wait_for_room(deadline_s, timeout)
+        if order.left:
+            order.catch_up_if_free()
         watch = self._broker_watch
         if watch is not None and not watch.is_on:
             watch.wake()
@@ -581,18 +584,27 @@ class TopicNetwork:
         if to_attend:
             to_attend[0].attend(to_attend[1:])
 
-    def _post_interposed(self) -> None:
-        """Post what came in between. Called with the lock."""
-        while self._interposed:
-            with self._posting:
-                plain, key = self._interposed.popleft()
-                record = self._sealer.commit(self._sealer.seal(self._kind, plain, key))
-                if record is None:
-                    return  # in a forked child
-                self._transmitted += 1
-                for sender in self._posted_to:
-                    if sender.enqueue(record):
-                        sender.wake()
+    def _leave(self, plain: bytes, key: str) -> bool:
+        """Have a body sent by whoever has the lock; tells whether there is room for it."""
+        if self._is_ending:
+            raise NetworkStopped(f"{self._name} was stopped")
+        has_room = all(sender.has_room for sender in self._posted_to)
+        if not has_room or len(self._order.left) >= _MOST_LEFT:
+            return False
+        self._order.leave(_Left(self._sealer.seal(self._kind, plain, key)))
+        watch = self._broker_watch
+        if watch is not None and not watch.is_on:
+            watch.wake()
+        return True
+
+    def _post_left(self, left: _Left) -> None:
+        """Post what was left. Called with the lock."""
+        if left.record is None:
+            left.record = self._sealer.commit(left.draft)
+            self._transmitted += 1
+        if left.record is not None:  # not in a forked child
+            for sender in self._posted_to:
+                sender.enqueue_over(left.record)
 
     def _wake_all(self) -> None:
         """Have all senders look at what waits, in case a sender ended that was to wake others."""
@@ -683,7 +695,7 @@ class TopicNetwork:
 
     def take_nothing_more(self) -> None:
         """Refuse further events, so that a flush reaches everything that was accepted before."""
-        with self._order:
+        with self._order.turn():
             self._is_ending = True
 
     def stop_receiver(self) -> None:
@@ -763,6 +775,19 @@ class TopicNetwork:
             unread=consumer.unread if consumer else 0,
         )
 
+
+@dataclass
+class _Left:
+    """An event that was transmitted while somebody else was posting."""
+
+    draft: Draft
+    record: Record | None = None
+    """The event with its number. Receivers know it again, if an exception interrupts its posting
+    and it is posted once more."""
+
+
+_MOST_LEFT = 1_000
+"""The most events that are left to whoever is posting."""
 
 _SHARE_PATIENCE_S = 0.01
 """How long to wait for threads that post. Each needs a fraction of a millisecond."""

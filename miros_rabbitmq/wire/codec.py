@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ..exceptions import MessageRejected, PayloadRefused, RejectReason
+from ..interruption import calls_out
 from ..resources import shortage
 from .keyring import KeyRing
 from .keys import Keys
@@ -71,6 +72,7 @@ class Codec:
         """
         self.keyring = KeyRing(keys)
 
+    @calls_out
     def serialize(self, body: Any) -> bytes:
         """Turn a body into bytes.
 

@@ -30,13 +30,20 @@ class NotedLock:
         self._lock = threading.RLock()
         self.depth = 0
 
+    def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
+        has_it = self._lock.acquire(blocking, timeout)
+        self.depth += has_it
+        return has_it
+
+    def release(self) -> None:
+        self._lock.release()
+        self.depth -= 1
+
     def __enter__(self) -> None:
-        self._lock.acquire()
-        self.depth += 1
+        self.acquire()
 
     def __exit__(self, *_: object) -> None:
-        self.depth -= 1
-        self._lock.release()
+        self.release()
 
     @property
     def is_held(self) -> bool:
@@ -57,7 +64,9 @@ class Publisher:
             batch_bytes=limits.batch_bytes,
         )
         self.lock = NotedLock()
-        self.schedule = Schedule(self.outbox, self.lock, limits, patient=patient)
+        self.schedule = Schedule(
+            self.outbox, self.lock, lambda: self.lock.is_held, limits, patient=patient
+        )
         self.schedule.on_ready()
         self.under_way: list[Batch] = []
         self.sent: list[bytes] = []

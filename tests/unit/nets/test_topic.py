@@ -97,7 +97,8 @@ class Interrupted(HeldUp):
     def attend(self, _others: object) -> None:
         pass
 
-    def wake(self) -> None:
+    def enqueue_over(self, record: Any) -> None:
+        self.enqueue(record)
         self.woken += 1
 
 
