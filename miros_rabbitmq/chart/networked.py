@@ -339,8 +339,7 @@ class NetworkedChart:
         if has_interrupted():
             refuse("start_at")
         parts = self._miros_rabbitmq
-        parts.unstarted.note_start()
-        with parts.life.starting() as is_new:
+        with parts.unstarted.starting(), parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
                 parts.fifo.forget_stops()
