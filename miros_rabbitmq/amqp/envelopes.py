@@ -47,6 +47,9 @@ _NOTICE_BOUNDS = Bounds(most_ranges=8)
 """What is remembered of each sender of notices. Each broker gets some of them, so a receiver sees
 gaps all the time; and a notice that is repeated does little harm."""
 
+OTHER_KEY_HERE = "a node at this broker has another key, and neither hears the other"
+"""How a warning says so."""
+
 _MOST_OTHER_KEYS = 4
 """Of so many keys of others is said that somebody uses them; anybody can make up more."""
 
@@ -270,9 +273,9 @@ class EnvelopeTaker:
             return
         self._other_keys.add(error.key_id)
         logger.warning(
-            "%s: a node at this broker has another key, and neither hears the other: what it sends "
-            "is %s",
+            "%s: %s: what it sends is %s",
             self._name,
+            OTHER_KEY_HERE,
             error,
         )
 
