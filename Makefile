@@ -5,7 +5,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SOURCES = $(wildcard miros_rabbitmq tests examples tools bench setup.py)
 
-.PHONY: help setup demo test unit matrix faults soak fuzz bench lint types format clean
+.PHONY: help setup demo test unit matrix trixie faults soak fuzz bench lint types format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
@@ -24,6 +24,9 @@ unit: setup  ## the tests that need no RabbitMQ
 
 matrix: setup  ## tests with the oldest dependencies and Python, and the newest (SHORT=1: fewer)
 	@tools/matrix.sh $(if $(SHORT),--short)
+
+trixie:  ## the broker tests in a Debian 13 that this makes, as root (TESTS=tests/faults: others)
+	@tools/trixie.sh $(TESTS)
 
 fuzz: setup  ## ten minutes of atheris for each parser of foreign bytes (FUZZ_SECONDS=600)
 	@tools/fuzz.sh
@@ -51,5 +54,6 @@ format: setup  ## let ruff format everything, and repair what it can
 	@$(BIN)/ruff format $(SOURCES)
 
 clean:  ## remove everything that was built here
+	@tools/trixie.sh --clean
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -30,6 +30,7 @@ from .exceptions import (
     MirosApiException,
     MirosRabbitMQError,
     NetworkStopped,
+    OutOfResources,
     PayloadRefused,
     QueueTaken,
     RejectReason,
@@ -38,6 +39,7 @@ from .exceptions import (
     UnknownHost,
     VhostNotFound,
 )
+from .failures import Failure
 from .limits import Limits
 from .nets.chart_watch import Stuck
 from .nets.nets import MirosNets
@@ -65,6 +67,7 @@ __all__ = [
     "DeliveryProblem",
     "DropReason",
     "Envelope",
+    "Failure",
     "Limits",
     "LocalAreaNetwork",
     "LocalBroker",
@@ -79,6 +82,7 @@ __all__ = [
     "NetworkStopped",
     "NetworkedActiveObject",
     "NetworkedFactory",
+    "OutOfResources",
     "PayloadRefused",
     "Peer",
     "PeerSource",

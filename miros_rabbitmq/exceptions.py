@@ -17,6 +17,7 @@
     │   ├── PayloadRefused     it cannot be serialized, is too large, or would be refused there
     │   ├── BackPressure       the sender is too fast for its brokers (a TimeoutError)
     │   └── NetworkStopped     the network is not started yet, is stopped, or is the parent's
+    ├── OutOfResources         no file descriptor, thread or memory is left (an OSError)
     ├── MessageRejected        received bytes are not a message for us; carries ``reason``
     └── LocalBrokerError       a private RabbitMQ node could not be started or controlled
 
@@ -51,19 +52,28 @@ class BrokerError(MirosRabbitMQError, ConnectionError):
     Args:
         message: what happened and what to do about it.
         host: the ``host:port`` it happened to.
+        has_answered: whether a program has answered there, so that this is more than an absence.
     """
 
-    def __init__(self, message: str, host: str = "") -> None:
+    has_answered = True
+
+    def __init__(self, message: str, host: str = "", *, has_answered: bool | None = None) -> None:
         super().__init__(message)
         self.host = host
+        if has_answered is not None:
+            self.has_answered = has_answered
 
 
 class UnknownHost(BrokerError):
     """The name of the host does not resolve."""
 
+    has_answered = False
+
 
 class BrokerUnreachable(BrokerError):
     """Nothing answers at the address, or what answers is not RabbitMQ."""
+
+    has_answered = False
 
 
 class AccessRefused(BrokerError):
@@ -96,6 +106,19 @@ class BackPressure(TransmitError, TimeoutError):
 
 class NetworkStopped(TransmitError):
     """The network is not running: not started yet, stopped already, or in a forked child."""
+
+
+class OutOfResources(MirosRabbitMQError, OSError):
+    """The process has no file descriptor, thread or memory left.
+
+    Args:
+        message: what has run out, how much of it the process has, and what to do about it.
+        what: "file descriptors", "threads", "processes" or "memory".
+    """
+
+    def __init__(self, message: str, what: str = "") -> None:
+        super().__init__(message)
+        self.what = what
 
 
 class RejectReason(enum.Enum):

@@ -1,37 +1,38 @@
 """What went wrong with a broker, in words a user can act on.
 
-The only place that words connection errors: the links of `amqp` and the scout of `discovery` both
-use it.
+The links of `amqp` and the scout of `discovery` both use them. Each fault ends with the remedy for
+that fault, with the names filled in. `closings` has the words for what a broker itself says.
 """
 
 from __future__ import annotations
 
 import re
-from shlex import quote
 
-from .exceptions import (
-    AccessRefused,
-    BrokerError,
-    BrokerUnreachable,
-    ClosedByBroker,
-    QueueTaken,
-    UnknownHost,
-    VhostNotFound,
-)
+from .exceptions import AccessRefused, BrokerUnreachable, OutOfResources, QueueTaken, UnknownHost
+from .greeting import usual_use
+from .remedies import add_user, in_words, rabbitmqctl
 from .urls import Address
 
-PERMISSIONS = " ".join([r"'^(miros\.|amq\.gen-)'"] * 3)
-"""The least that a user must be allowed to configure, write and read, as arguments for
-``rabbitmqctl set_permissions``: our exchanges and queues, and the queues of the snoops, which the
-broker names."""
+_SEE_LOG = "see the log of RabbitMQ there (journalctl -u rabbitmq-server, or /var/log/rabbitmq)"
 
 
-def unknown_host(address: Address, detail: str = "") -> UnknownHost:
-    """The name does not resolve."""
-    because = f" ({detail})" if detail else ""
+def unknown_host(address: Address, detail: str = "", *, is_unanswered: bool = False) -> UnknownHost:
+    """The name does not resolve.
+
+    Args:
+        address: the broker's.
+        detail: what the resolver says.
+        is_unanswered: whether no name server has answered.
+    """
+    because = f" ({in_words(detail)})" if detail else ""
+    remedy = (
+        "no name server has answered: check the network of this machine and /etc/resolv.conf"
+        if is_unanswered
+        else "check its spelling, and whether the name service or /etc/hosts has it"
+    )
     return UnknownHost(
-        f"the host name {address.host!r} is not known here{because}: check its spelling and the "
-        "name service, or give its IP address",
+        f"the host name {address.host!r} is not known here{because}: {remedy}, or give its IP "
+        "address",
         str(address),
     )
 
@@ -39,77 +40,223 @@ def unknown_host(address: Address, detail: str = "") -> UnknownHost:
 def nothing_listens(address: Address) -> BrokerUnreachable:
     """The host answers, but no program listens on the port."""
     return BrokerUnreachable(
-        f"nothing listens at {address}: start RabbitMQ there (systemctl start rabbitmq-server), "
-        "or correct the host or the port",
+        f"nothing listens at {address}: start RabbitMQ there (systemctl start rabbitmq-server), or "
+        "correct the host or the port; rabbitmq-diagnostics listeners shows, on the broker, where "
+        f"it listens{usual_use(address.port)}",
         str(address),
     )
 
 
-def no_answer(address: Address, detail: str) -> BrokerUnreachable:
-    """The host does not answer, or not in time, or the connection broke."""
+def unreachable(address: Address, detail: str) -> BrokerUnreachable:
+    """The host does not answer at all."""
     return BrokerUnreachable(
-        f"no usable connection to {address}: {detail}; check that the host is up and that no "
-        "firewall is in the way",
+        f"no answer from {address} ({in_words(detail)}): check that the host is up, that both "
+        "machines are on the network, that this is its address, and that no firewall is in the way "
+        f"(try: ping {address.host})",
         str(address),
     )
 
 
-def connection_broken(address: Address) -> BrokerUnreachable:
+def silent(address: Address, detail: str = "") -> BrokerUnreachable:
+    """A program accepts connections, and does not say what a broker says, nor anything else."""
+    more = f" ({in_words(detail)})" if detail else ""
+    return BrokerUnreachable(
+        f"a program accepts connections at {address} and does not answer{more}: on that machine, "
+        f"see which it is (ss -ltnp 'sport = :{address.port}'); if it is RabbitMQ, it is stuck or "
+        "overloaded (rabbitmq-diagnostics status), otherwise correct the port"
+        f"{usual_use(address.port)}",
+        str(address),
+        has_answered=True,
+    )
+
+
+def went_silent(address: Address, detail: str) -> BrokerUnreachable:
+    """A connection that worked carries nothing any more."""
+    return BrokerUnreachable(
+        f"{address} has gone silent ({in_words(detail)}): its host is frozen, overloaded or "
+        f"off, or the network between is cut; check with ping {address.host}, and on the broker "
+        "with rabbitmq-diagnostics status. It is connected again as soon as it answers",
+        str(address),
+    )
+
+
+def connection_broken(address: Address, when: str = "") -> BrokerUnreachable:
     """The connection broke without a word of the broker."""
+    at = f" {when}" if when else ""
     return BrokerUnreachable(
-        f"the connection to {address} broke: its broker has ended, or something on the way has cut "
-        "it",
+        f"the connection to {address} broke{at}: its broker has ended, or something on the way has "
+        f"cut it; if it does not come back, {_SEE_LOG}",
         str(address),
+    )
+
+
+def gave_up(address: Address, why: str) -> BrokerUnreachable:
+    """We have given up a connection that worked, to connect anew."""
+    return BrokerUnreachable(
+        f"the connection to {address} was given up, because {in_words(why)}; it is opened anew",
+        str(address),
+    )
+
+
+def failed_here(address: Address, detail: str) -> BrokerUnreachable:
+    """This process could not even try: the fault is on this machine."""
+    return BrokerUnreachable(
+        f"this machine cannot connect to {address} now ({in_words(detail)}): look at the limits of "
+        "this process (ulimit -a) and at the memory of the machine; it is tried again",
+        str(address),
+    )
+
+
+def starved(address: Address, short: OutOfResources) -> BrokerUnreachable:
+    """This process lacks what it needs for a connection; the shortage is the ``__cause__``."""
+    fault = BrokerUnreachable(f"no usable connection to {address}: {short}", str(address))
+    fault.__cause__ = short
+    return fault
+
+
+def not_understood(address: Address, detail: str) -> BrokerUnreachable:
+    """Anything that is none of the others."""
+    return BrokerUnreachable(
+        f"no usable connection to {address} ({in_words(detail)}): {_SEE_LOG}", str(address)
     )
 
 
 def message_refused(address: Address, detail: str) -> BrokerUnreachable:
-    """The broker has closed the channel, or the connection, because of a message."""
-    return BrokerUnreachable(f"{address} refused a message ({detail})", str(address))
+    """The broker has closed the channel, or the connection, because of a message.
+
+    Args:
+        address: the broker's.
+        detail: what it says, in the words of `closings`.
+    """
+    return BrokerUnreachable(detail, str(address), has_answered=True)
 
 
 def not_rabbitmq(address: Address, detail: str) -> BrokerUnreachable:
     """Something other than RabbitMQ answers."""
     return BrokerUnreachable(
-        f"what listens at {address} is not a usable RabbitMQ broker ({detail}): correct the "
-        "port, and give tls= only if that port expects TLS",
+        f"what listens at {address} is not a RabbitMQ that this package can use "
+        f"({in_words(detail)}): correct the host or the port{usual_use(address.port)}",
         str(address),
+        has_answered=True,
     )
+
+
+def garbled(address: Address, detail: str) -> BrokerUnreachable:
+    """RabbitMQ answers, and then comes what is no AMQP."""
+    return BrokerUnreachable(
+        f"what comes from {address} cannot be read as AMQP ({in_words(detail)}): is there a proxy "
+        "in between that changes what passes? If not, please report it, with the versions of "
+        "RabbitMQ and pika",
+        str(address),
+        has_answered=True,
+    )
+
+
+def wants_tls(address: Address) -> BrokerUnreachable:
+    """The port expects TLS, and we came without."""
+    return BrokerUnreachable(
+        f"{address} expects TLS: give tls=ssl.create_default_context(cafile=...), or set "
+        "RABBIT_TLS_CAFILE in the environment; or give the port without TLS, which is usually 5672",
+        str(address),
+        has_answered=True,
+    )
+
+
+_TLS_REMEDIES = (
+    (
+        "expired|not yet valid",
+        "renew the certificate there (ssl_options.certfile in rabbitmq.conf), and check that the "
+        "clocks of both machines are right",
+    ),
+    (
+        "mismatch|not valid for|doesn t match",
+        "give the broker by a name or address that its certificate has, or make a certificate "
+        "with {host} as a subjectAltName",
+    ),
+    (
+        "self signed|local issuer|unable to get issuer|certificate verify failed",
+        "its certificate is signed by an authority that tls= does not know: load that authority's "
+        "certificate (ssl.create_default_context(cafile=...), or RABBIT_TLS_CAFILE)",
+    ),
+    (
+        "alert.*protocol version|unsupported protocol|no protocols available|handshake failure"
+        "|no shared cipher|insufficient security",
+        "the two have no version or cipher of TLS in common: compare ssl_options.versions and "
+        "ssl_options.ciphers in rabbitmq.conf there with minimum_version and the ciphers of tls=",
+    ),
+    (
+        "wrong version number|record layer failure|http request|packet length too long"
+        "|unexpected message|unknown protocol",
+        "what listens there does not speak TLS: give the port of TLS, which is usually 5671, or "
+        "leave out tls= and RABBIT_TLS_CAFILE",
+    ),
+    (
+        "alert|hung up|demand|eof|reset|broken pipe",
+        "the broker does not accept this node: does it demand a certificate "
+        "(ssl_options.fail_if_no_peer_cert)? Then give one that an authority of its "
+        "ssl_options.cacertfile has signed: tls.load_cert_chain(...), or RABBIT_TLS_CERTFILE and "
+        "RABBIT_TLS_KEYFILE",
+    ),
+    (
+        "in time|timed out|timeout",
+        "is it the port of TLS, usually 5671? If so, RabbitMQ is overloaded or stuck there "
+        "(rabbitmq-diagnostics status)",
+    ),
+)
+"""What to do about what OpenSSL says, as far as the words of its versions are known. The first that
+is found counts."""
 
 
 def tls_failed(address: Address, detail: str) -> BrokerUnreachable:
-    """The TLS handshake failed."""
+    """The TLS handshake failed.
+
+    Args:
+        address: the broker's.
+        detail: what the ssl module says.
+    """
+    detail = re.sub(r" \(_ssl\.c:\d+\)$", "", in_words(detail))
+    said = " ".join(re.findall(r"[a-z]+", detail.lower()))
+    remedy = next(
+        (remedy for pattern, remedy in _TLS_REMEDIES if re.search(pattern, said)),
+        "check the port, the broker's certificate and the authorities of the ssl.SSLContext given "
+        "as tls=",
+    )
     return BrokerUnreachable(
-        f"TLS with {address} failed ({detail}): check the port, the broker's certificate and the "
-        "authorities of the ssl.SSLContext given as tls=",
+        f"TLS with {address} failed ({detail}): {remedy.format(host=address.host)}"
+        f"{usual_use(address.port)}",
         str(address),
+        has_answered=True,
     )
 
 
-def access_refused(address: Address, user: str) -> AccessRefused:
-    """The broker refuses the user or the password."""
+def access_refused(address: Address, user: str, vhost: str) -> AccessRefused:
+    """The broker refuses the user or the password. RabbitMQ does not say which."""
+    if user == "guest" and not _is_this_machine(address.host):
+        return AccessRefused(
+            f"{address} refuses the user 'guest', as RabbitMQ lets it in from the same machine "
+            "only (loopback_users), or the password is wrong: make a user of your own, the same on "
+            "each broker, and give it as rabbit_user; on the broker run: "
+            f"{add_user('robot', vhost)}",
+            str(address),
+        )
     return AccessRefused(
         f"{address} refuses the user {user!r} or its password: correct rabbit_user and "
-        f"rabbit_password, or on the broker run: rabbitmqctl add_user {quote(user)} PASSWORD",
+        f"rabbit_password. On the broker, {rabbitmqctl('authenticate_user', user)} tells whether a "
+        f"password is right, and {rabbitmqctl('change_password', user)} sets another; if there is "
+        f"no such user, run: {add_user(user, vhost)}",
         str(address),
     )
 
 
-def permission_refused(address: Address, user: str, detail: str) -> AccessRefused:
-    """The broker knows the user, but does not allow what this package needs."""
+def _is_this_machine(host: str) -> bool:
+    return host == "localhost" or host.startswith("127.")
+
+
+def no_passwords(address: Address, mechanisms: str) -> AccessRefused:
+    """The broker takes no passwords."""
     return AccessRefused(
-        f"{address} does not give {user!r} the permissions it needs ({detail}): on the broker run: "
-        f"rabbitmqctl set_permissions -p VHOST {quote(user)} {PERMISSIONS}",
-        str(address),
-    )
-
-
-def vhost_not_found(address: Address, vhost: str, user: str) -> VhostNotFound:
-    """The broker has no such virtual host, or not for this user."""
-    return VhostNotFound(
-        f"{address} has no virtual host {vhost!r} for the user {user!r}: correct rabbit_vhost, or "
-        f"on the broker run: rabbitmqctl add_vhost {quote(vhost)}; rabbitmqctl set_permissions "
-        f'-p {quote(vhost)} {quote(user)} ".*" ".*" ".*"',
+        f"{address} accepts no password, only {in_words(mechanisms) or 'nothing'}: allow PLAIN in "
+        "rabbitmq.conf there (auth_mechanisms.1 = PLAIN)",
         str(address),
     )
 
@@ -138,177 +285,3 @@ def queue_taken(address: Address, why: str) -> QueueTaken:
         "password of the RabbitMQ user",
         str(address),
     )
-
-
-def closed_by_broker(
-    address: Address, code: int, text: str, user: str, vhost: str, *, is_opening: bool = False
-) -> BrokerError:
-    """The broker has closed a channel or a connection, and said why.
-
-    Args:
-        address: the broker's.
-        code: the reply code of AMQP.
-        text: the reply text of RabbitMQ.
-        user: the user of the connection.
-        vhost: its virtual host.
-        is_opening: whether that was while the connection was being opened.
-    """
-    if code == 403:
-        if is_opening:
-            return access_refused(address, user)
-        if "access to topic" in text:
-            return AccessRefused(
-                f"{address} does not let {user!r} use a routing key ({text}): on the broker, see "
-                "rabbitmqctl list_topic_permissions, and set_topic_permissions",
-                str(address),
-            )
-        return permission_refused(address, user, text)
-    for pattern, wording in _CLOSED.get(code, ()):
-        if found := re.search(pattern, text):
-            words = wording.format(*found.groups(), user=quote(user), vhost=quote(vhost), text=text)
-            return ClosedByBroker(f"{address} {words}", str(address))
-    if code == 530 and is_opening:
-        return vhost_not_found(address, vhost, user)
-    return ClosedByBroker(
-        f"{address} has closed the connection ({code}, {text}): see the log of RabbitMQ there",
-        str(address),
-    )
-
-
-_ANYTHING = ""
-_MALFORMED = (
-    _ANYTHING,
-    "has understood something otherwise than it was meant ({text}): is there a proxy in between "
-    "that changes what passes? If not, please report it, with the versions of RabbitMQ and pika",
-)
-
-_CLOSED: dict[int, list[tuple[str, str]]] = {
-    311: [
-        (_ANYTHING, "refuses a message for its size ({text}): transmit smaller events"),
-    ],
-    320: [
-        (
-            "shutdown|maintenance",
-            "is being stopped or restarted ({text}): what was sent and not confirmed is sent again",
-        ),
-        (
-            r"user '.*' (?:is|was) deleted",
-            "has no user {user} any more ({text}): on the broker run: "
-            "rabbitmqctl add_user {user} PASSWORD",
-        ),
-        (
-            "vhost '.*' is (?:deleted|down)",
-            "has closed the virtual host {vhost} ({text}): on the broker, see rabbitmqctl "
-            "list_vhosts name cluster_state",
-        ),
-        (
-            _ANYTHING,
-            "has been told to close the connection ({text}): it is stopped or restarted, or "
-            "somebody has closed it (rabbitmqctl close_connection, or the management page)",
-        ),
-    ],
-    404: [
-        (
-            "no exchange '(.*?)'",
-            "has no exchange {0!r} any more ({text}): somebody has deleted it; it is declared anew",
-        ),
-        (
-            "queue '(.*?)'.* is down or inaccessible",
-            "does not reach the queue {0!r}, as the node of its cluster that has the queue is down "
-            "({text}): start that node",
-        ),
-        (
-            "no queue '(.*?)'",
-            "has no queue {0!r} any more ({text}): somebody has deleted it, or it has expired; it "
-            "is declared anew, and what waited in it is lost",
-        ),
-    ],
-    405: [
-        (
-            "queue '(.*?)'",
-            "lets only another connection use the queue {0!r} ({text}): stop the other program, or "
-            "name another queue",
-        ),
-    ],
-    406: [
-        (
-            r"delivery acknowledgement on channel \d+ timed out. Timeout value used: (\d+) ms",
-            "has taken back what it had delivered, because it was not acknowledged within {0} ms: "
-            "for so long the chart, or its callback, has taken no more events. They come again, "
-            "and nothing is lost. A handler that needs so long should leave its work to another "
-            "thread; the time is RabbitMQ's consumer_timeout, see rabbitmq.conf",
-        ),
-        (
-            "delivery acknowledgement|consumer.* timed out",
-            "has taken back what it had delivered, because it was not acknowledged in time "
-            "({text}): for so long the chart, or its callback, has taken no more events. They come "
-            "again, and nothing is lost. The time is RabbitMQ's consumer_timeout",
-        ),
-        (
-            r"message size (\d+) .*?(?:max size|limit) (\d+)",
-            "refuses a message of {0} bytes, as its max_message_size is {1}: transmit smaller "
-            "events, or raise max_message_size in rabbitmq.conf there",
-        ),
-        (
-            "inequivalent arg '(.*?)' for (exchange|queue) '(.*?)'",
-            "already has the {1} {2!r}, declared with another {0} ({text}): delete that one "
-            "on the management page, or use another virtual host",
-        ),
-        (
-            "unknown delivery tag",
-            "does not know a message that was acknowledged ({text}): everything that was not "
-            "acknowledged before comes again. Please report it",
-        ),
-        (_ANYTHING, "refuses what it was asked for ({text}): see the log of RabbitMQ there"),
-    ],
-    506: [
-        (_ANYTHING, "has run out of something ({text}): see the log of RabbitMQ there"),
-    ],
-    530: [
-        (
-            r"user connection limit \((\d+)\)",
-            "allows {user} only {0} connections ({text}): a chart needs one for what it receives "
-            "and one for each broker that it sends to, and more for snoops. On the broker run: "
-            "rabbitmqctl clear_user_limits {user} max-connections",
-        ),
-        (
-            r"node connection limit \((\d+)\)",
-            "allows only {0} connections ({text}): raise connection_max in rabbitmq.conf there",
-        ),
-        (
-            r"connection limit \((\d+)\)",
-            "allows only {0} connections to the virtual host {vhost} ({text}): on the broker "
-            "run: rabbitmqctl clear_vhost_limits -p {vhost}",
-        ),
-        (
-            "vhost '.*' is down",
-            "has trouble with the virtual host {vhost} ({text}): on the broker run: rabbitmqctl "
-            "restart_vhost -p {vhost}",
-        ),
-        (
-            "channel",
-            "allows no more channels ({text}): raise channel_max in rabbitmq.conf there",
-        ),
-    ],
-    540: [
-        (
-            _ANYTHING,
-            "cannot do what it was asked for ({text}): is it RabbitMQ 3.8 or newer?",
-        ),
-    ],
-    541: [
-        (
-            "deprecated|not permitted",
-            "does not allow a feature of RabbitMQ ({text}): see deprecated_features in "
-            "rabbitmq.conf there",
-        ),
-        (
-            _ANYTHING,
-            "has an error of its own ({text}): see the log of RabbitMQ there; what was sent and "
-            "not confirmed is sent again",
-        ),
-    ],
-    **{code: [_MALFORMED] for code in (402, 501, 502, 503, 504, 505)},
-}
-"""What RabbitMQ says when it closes a channel or a connection: by the reply code of AMQP 0-9-1
-(https://www.rabbitmq.com/amqp-0-9-1-reference#constants), patterns of its text and what to say."""

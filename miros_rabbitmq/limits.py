@@ -85,7 +85,8 @@ class Limits:
     drops the oldest."""
     announce_s: float = 30.0
     """How often a node announces its own broker, in a message of some 100 bytes to every broker
-    that it publishes to. A node that begins to listen later hears of it within this time."""
+    that it publishes to. A node that begins to listen later hears of it within this time, or within
+    two seconds when it hears an event of that node."""
     unknown_peers: int = 64
     """The most brokers that are known only by such announcements: more than a system has, and few
     enough to ask each of them now and then."""

@@ -124,6 +124,7 @@ class _Relay(Worker[tuple[logging.Logger, logging.LogRecord]]):
 
     def end(self, began_s: float) -> None:
         """Write what waits, as far as the handlers take it within a moment."""
+        self.handle_here()
         self.stop(_LAST_LINES_S)
 
 
@@ -132,4 +133,6 @@ _relay = _Relay()
 
 def write_all(timeout: float) -> bool:
     """Wait until every line that was handed over so far is written; False after ``timeout`` s."""
+    if not must_not_wait():
+        _relay.handle_here()
     return _relay.drain(timeout)

@@ -26,6 +26,8 @@ class ProblemKind(enum.Enum):
     STUCK_CHART = "a chart does not return from a handler"
     QUEUE = "the queue of a chart is nearly full"
     SAME_BROKER = "several addresses lead to the same broker or cluster"
+    SAME_NAME = "another chart has the same name"
+    UNHEARD = "nobody listens to what a chart transmits"
 
 
 class DeliveryProblem(NamedTuple):
@@ -41,8 +43,8 @@ class DeliveryProblem(NamedTuple):
     events: int = 0
     """How many events it has cost since the last report of the same kind and subject."""
     is_over: bool = False
-    """It has ended. Only problems that last end: `AWAY`, `BEHIND`, `SLOW`, `STALLED`, `STUCK_CHART`
-    and `QUEUE`."""
+    """It has ended. Only problems that last end: `AWAY`, `BEHIND`, `SLOW`, `STALLED`, `UNHEARD`,
+    `STUCK_CHART` and `QUEUE`."""
 
 
 Report = Callable[[DeliveryProblem], object]

@@ -15,15 +15,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import encodings.idna  # noqa: F401 - getaddrinfo imports it, which takes a file descriptor
 import errno
-import ipaddress
 import logging
 import socket
 import threading
 from collections.abc import Callable
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
+from .exceptions import OutOfResources
+from .host_names import ip_of
 from .process import Stage, disown_in_child
+from .resources import require_descriptors, start_thread
 from .urls import Address
 
 logger = logging.getLogger(__name__)
@@ -35,14 +39,23 @@ class Target(NamedTuple):
     family: socket.AddressFamily
     ip: str
     port: int
+    scope: int = 0
+    """The number of the interface behind which a link-local IPv6 address is; 0 for none."""
+
+    @property
+    def socket_address(self) -> tuple[str, int] | tuple[str, int, int, int]:
+        """The address as sockets take it."""
+        if self.family == socket.AF_INET6:
+            return self.ip, self.port, 0, self.scope
+        return self.ip, self.port
 
 
 OnDone = Callable[[list[Target] | OSError], object]
 """Takes the addresses of a host, at least one, in the order in which the system prefers them; or
 the reason why there are none."""
 
-Found = list[tuple[socket.AddressFamily, str]] | OSError
-"""What a look-up has found: family and IP address; or the reason why there are none."""
+Found = list[tuple[socket.AddressFamily, str, int]] | OSError
+"""What a look-up has found: family, IP address and scope; or the reason why there are none."""
 
 
 class LookUp:
@@ -80,7 +93,7 @@ class LookUp:
                 # A copy for each caller, since raising an exception changes it.
                 on_done(copy.copy(found))
             else:
-                on_done([Target(family, ip, self._port) for family, ip in found])
+                on_done([Target(family, ip, self._port, scope) for family, ip, scope in found])
         except Exception:
             # The other callers who share the look-up still have to be answered.
             logger.exception("a callback for the addresses of a host failed")
@@ -111,9 +124,9 @@ class Resolver:
         """See the function `look_up`."""
         host = address.host
         question = LookUp(address.port, on_done, lambda one: self._withdraw(host, one))
-        family = _family_of(host)
-        if family is not None:
-            question.answer([(family, host)])
+        ip = ip_of(host)
+        if ip is not None:
+            question.answer(_literal(ip))
             return question
         with self._lock:
             is_first = host not in self._questions
@@ -124,21 +137,22 @@ class Resolver:
 
     def _start(self, host: str) -> None:
         try:
-            threading.Thread(
-                target=self._run,
-                args=(host,),
-                name=f"miros-rabbitmq-resolve-{host}",
-                daemon=True,
-            ).start()
-        except (RuntimeError, MemoryError) as error:  # no thread, or no memory for one
-            reason = f"no thread can be started to look up a name: {error}"
-            self._answer(host, OSError(errno.EAGAIN, reason))
+            start_thread(
+                threading.Thread(
+                    target=self._run,
+                    args=(host,),
+                    name=f"miros-rabbitmq-resolve-{host}",
+                    daemon=True,
+                )
+            )
+        except OutOfResources as error:
+            self._answer(host, error)
 
     def _run(self, host: str) -> None:
         try:
             self._answer(host, _ask_system(host))
         except OSError as error:
-            self._answer(host, error)
+            self._answer(host, _true_reason(error))
         except UnicodeError as error:  # such as a label of more than 63 characters
             self._answer(host, socket.gaierror(socket.EAI_NONAME, f"no host name: {error}"))
         except Exception as error:
@@ -157,20 +171,35 @@ class Resolver:
             self._questions.get(host, []).remove(question)
 
 
-def _family_of(host: str) -> socket.AddressFamily | None:
-    """The family of an IP address; `None` for a name."""
+def _literal(ip: IPv4Address | IPv6Address) -> Found:
+    """What there is to find for an IP address."""
+    if isinstance(ip, IPv4Address):
+        return [(socket.AF_INET, str(ip), 0)]
+    text, _, zone = str(ip).partition("%")
     try:
-        version = ipaddress.ip_address(host).version
-    except ValueError:
-        return None
-    return socket.AF_INET6 if version == 6 else socket.AF_INET
+        scope = socket.if_nametoindex(zone) if zone else 0
+    except OSError:
+        return OSError(errno.ENODEV, f"there is no interface {zone}")
+    return [(socket.AF_INET6, text, scope)]
 
 
-def _ask_system(host: str) -> list[tuple[socket.AddressFamily, str]]:
+def _true_reason(error: OSError) -> OSError:
+    """The reason why a name is not found: there may be no descriptor to ask anybody with."""
+    try:
+        require_descriptors(1)
+    except OSError as short:
+        return short
+    return error
+
+
+def _ask_system(host: str) -> list[tuple[socket.AddressFamily, str, int]]:
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     if not found:
         raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
-    return [(family, str(address[0])) for family, _, _, _, address in found]
+    return [
+        (family, str(address[0]), int(address[3]) if len(address) == 4 else 0)
+        for family, _, _, _, address in found
+    ]
 
 
 _resolver = Resolver()

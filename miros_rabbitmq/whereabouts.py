@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import sys
 import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from types import CodeType, FrameType
+from traceback import walk_tb
+from types import CodeType, FrameType, TracebackType
 from typing import Any, NamedTuple
 
 _OUR_FOLDER = str(Path(__file__).parent) + os.sep
@@ -35,35 +36,55 @@ def place_of(thread_id: int | None) -> str:
     Args:
         thread_id: what `threading.get_ident` returns in that thread.
     """
-    frames = list(frames_of(thread_id))
-    if not frames:
+    spots = [_Spot(frame.f_code, frame.f_lineno) for frame in frames_of(thread_id)]
+    if not spots:
         return ""
-    innermost = frames[0]
+    shown = _users(spots)
+    if shown is spots[0]:
+        return _place(shown)
+    return f"{_place(shown)}, which waits in {_place(spots[0])}"
+
+
+def place_in(traceback: TracebackType | None) -> str:
+    """Return where an error was raised: the innermost place in the user's code.
+
+    Returns nothing for an error without a traceback.
+    """
+    spots = [_Spot(frame.f_code, line) for frame, line in walk_tb(traceback)]
+    return _place(_users(spots[::-1])) if spots else ""
+
+
+class _Spot(NamedTuple):
+    """A line of a function."""
+
+    code: CodeType
+    line: int
+
+
+def _users(spots: Sequence[_Spot]) -> _Spot:
+    """Find the innermost one in the user's code among some, the innermost first."""
     ours, pythons = _folders()
 
-    def strangeness(frame: FrameType) -> int:
-        path = frame.f_code.co_filename
+    def strangeness(spot: _Spot) -> int:
+        path = spot.code.co_filename
         if path.startswith(("<", *ours)):
             return 2
         if _PACKAGES in path:
             return 1  # a program of the user's may be installed like a library
         return 2 if path.startswith(pythons) else 0
 
-    shown = min(frames, key=strangeness)  # of several, the first
-    if shown is innermost:
-        return _place(innermost)
-    return f"{_place(shown)}, which waits in {_place(innermost)}"
+    return min(spots, key=strangeness)  # of several, the first
 
 
-def local_in(thread_id: int | None, code: CodeType, name: str) -> Any:
-    """Return a local variable of a function that a thread is in; `None` if it is not in it.
+def local_in(frames: Iterable[FrameType], code: CodeType, name: str) -> Any:
+    """Return a local variable of a function; `None` if none of the frames is of it.
 
     Args:
-        thread_id: the thread.
+        frames: those of a thread, or of a traceback, from the innermost.
         code: the code of the function.
         name: the variable.
     """
-    for frame in frames_of(thread_id):
+    for frame in frames:
         if frame.f_code is code:
             return frame.f_locals.get(name)
     return None
@@ -85,6 +106,5 @@ def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:
     return ours, tuple(folder + os.sep for folder in pythons if folder)
 
 
-def _place(frame: FrameType) -> str:
-    code = frame.f_code
-    return f"{code.co_filename}:{frame.f_lineno} in {code.co_name}"
+def _place(spot: _Spot) -> str:
+    return f"{spot.code.co_filename}:{spot.line} in {spot.code.co_name}"

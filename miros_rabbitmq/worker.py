@@ -12,7 +12,9 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from .condition import Condition
+from .exceptions import OutOfResources
 from .process import Stage, disown_in_child
+from .resources import late_starts, start_thread
 
 T = TypeVar("T")
 
@@ -94,14 +96,22 @@ class Worker(Generic[T]):
             # First noted, then started: an exception between the two, such as KeyboardInterrupt,
             # must not lead to a second thread.
             self._thread = thread
-            thread.start()
-        except RuntimeError:
-            # The interpreter may be about to end, or no thread is left: the next item tries again.
+            start_thread(thread)
+        except OutOfResources as short:
+            # Whoever comes by tries again, and so does the next item.
             self._thread = None
+            late_starts.add(self, short)
         except BaseException:
             if thread.ident is None:
                 self._thread = None  # it was not started
             raise
+
+    def start_late(self) -> bool:
+        """Start the thread that could not be started before; `LateStarts` calls this."""
+        with self._changed.lock:
+            if self._thread is None and self._items:
+                self._start()
+            return self._thread is not None or not self._items
 
     @property
     def unhandled(self) -> int:
@@ -134,22 +144,42 @@ class Worker(Generic[T]):
             how many items were given up; 0 if the thread has ended.
         """
         with self._changed.lock:
+            if self._thread is None and self._items:
+                self._start()  # once more: it could not be started before
             self._stop_asked = True
             thread = self._thread
             self._changed.notify_all()
-        if thread is None:
-            return 0
+            if thread is None:
+                return self._give_up()
         if thread is not threading.current_thread():
             if thread.ident is not None:  # otherwise this interrupts its start
                 thread.join(timeout)
             if not thread.is_alive():
                 return 0
         with self._changed.lock:
-            left = len(self._items) + len(self._running)
-            self._done += len(self._items)  # the thread counts those that it was handling
-            self._items.clear()
-            self._running.clear()
+            return self._give_up()
+
+    def _give_up(self) -> int:
+        left = len(self._items) + len(self._running)
+        self._done += len(self._items)  # the thread counts those that it was handling
+        self._items.clear()
+        self._running.clear()
         return left
+
+    def handle_here(self) -> None:
+        """Handle what waits in the calling thread, if no thread can be started for it."""
+        with self._changed.lock:
+            if self._thread is None and self._items:
+                self._start()
+            if self._thread is not None or not self._items:
+                return
+            items, self._items = self._items, deque()
+            dropped, self._dropped = self._dropped, 0
+        count = len(items)
+        self._handle(items, dropped)
+        with self._changed.lock:
+            self._done += count
+            self._changed.notify_all()
 
     def _run(self) -> None:
         while (taken := self._take()) is not None:

@@ -21,7 +21,7 @@ from .leaks import Holdings
 
 pytest_plugins = ["miros_rabbitmq.testing"]
 
-LEAK_TIMEOUT_S = 5.0
+LEAK_TIMEOUT_S = 15.0
 """How long a test's threads and processes may take to end after it; bounded joins end sooner."""
 
 

@@ -25,13 +25,14 @@ def scaled(seconds: float) -> float:
 
 
 def wait_until(
-    condition: Callable[[], T], timeout: float = 5.0, message: str | Callable[[], str] = ""
+    condition: Callable[[], T], timeout: float = 20.0, message: str | Callable[[], str] = ""
 ) -> T:
     """Wait until ``condition()`` is true, and return what it returned.
 
     Args:
         condition: looked at again and again; it should be quick.
-        timeout: how long to wait, in seconds before scaling.
+        timeout: how long to wait, in seconds before scaling; a condition that comes true soon costs
+            nothing of it, so it may be long.
         message: what was waited for, for the failure; a callable is asked at the time of failure.
 
     Raises:

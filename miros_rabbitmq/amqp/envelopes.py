@@ -47,6 +47,9 @@ _NOTICE_BOUNDS = Bounds(most_ranges=8)
 """What is remembered of each sender of notices. Each broker gets some of them, so a receiver sees
 gaps all the time; and a notice that is repeated does little harm."""
 
+_MOST_OTHER_KEYS = 4
+"""Of so many keys of others is said that somebody uses them; anybody can make up more."""
+
 _MOST_SHOWN = 80
 """The most characters of a name or routing key of others in a line of the log."""
 
@@ -66,6 +69,9 @@ class Admission:
             ours, for each event and notice that is rejected for it. All three callbacks are called
             in the reactor's thread and return at once.
         report: is told of events that are missing, and of those that are rejected.
+        own_name: the name of the node.
+        on_namesake: called with the time, in ms since 1970, of each notice of another node of this
+            name; like the other callbacks.
     """
 
     bindings: Sequence[str]
@@ -75,6 +81,8 @@ class Admission:
     on_notice: Callable[[Notice], object] | None = None
     on_wrong_clock: Callable[[bytes, int], object] | None = None
     report: Report = report_to_nobody
+    own_name: str = ""
+    on_namesake: Callable[[int], object] | None = None
 
 
 class _Message:
@@ -146,6 +154,7 @@ class EnvelopeTaker:
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
         self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
+        self._other_keys: set[bytes] = set()
 
     @property
     def gaps(self) -> int:
@@ -194,7 +203,9 @@ class EnvelopeTaker:
                 opened = self._open(delivery)
             except MessageRejected as error:
                 is_for_all = delivery.routing_key in self._admission.notice_bindings
-                if not (is_for_all and isinstance(error, UnknownKey)):
+                if is_for_all and isinstance(error, UnknownKey):
+                    self._tell_of_other_key(error)
+                else:
                     self._reject_unread(error, delivery)
                 return Outcome.REJECTED
             if opened is None:
@@ -248,6 +259,22 @@ class EnvelopeTaker:
                 self.own += count_records(message)
             return None
         return self._opener.open(message, delivery.routing_key)
+
+    def _tell_of_other_key(self, error: UnknownKey) -> None:
+        """Say once that somebody here has another key, before an event of either is rejected.
+
+        Each node announces itself to all others at its broker, when it starts and every
+        ``announce_s``, so that both sides say it.
+        """
+        if error.key_id in self._other_keys or len(self._other_keys) >= _MOST_OTHER_KEYS:
+            return
+        self._other_keys.add(error.key_id)
+        logger.warning(
+            "%s: a node at this broker has another key, and neither hears the other: what it sends "
+            "is %s",
+            self._name,
+            error,
+        )
 
     # The records in it. Each is judged on its own.
 
@@ -376,6 +403,9 @@ class EnvelopeTaker:
             outcome = Outcome.HANDLED
             if arrival is Arrival.DUPLICATE or arrival is Arrival.GIVEN_UP:
                 continue
+            namesake = self._admission.on_namesake
+            if namesake is not None and content.sender == self._admission.own_name:
+                namesake(content.sent_ms)
             if content.kind == NoticeKind.NUMBERS:
                 self._hear_numbers(content, epoch)
             if self._admission.on_notice is None:

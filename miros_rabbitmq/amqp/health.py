@@ -10,9 +10,10 @@ import logging
 import random
 from typing import NamedTuple
 
-from ..exceptions import BrokerError, QueueTaken
+from ..exceptions import BrokerError, OutOfResources
 from ..limits import Limits
 from ..logs import RelayedLogger
+from ..resources import news
 
 logger = RelayedLogger(__name__)
 
@@ -194,8 +195,14 @@ WARNINGS = Reporting()
 """Every outage is logged as a warning."""
 
 
+_MOST_SAID = 8
+"""So many faults of one outage are said at most; they may quote names that differ each time."""
+
+
 class Outages:
     """Logs that an outage of one link began, and that it is over; retries in between at DEBUG only.
+
+    What the broker answers meanwhile is said, too, each answer once.
 
     Args:
         name: the link's.
@@ -207,17 +214,25 @@ class Outages:
         self._reporting = reporting
         self._was_connected = False
         self._is_reported = False
-        self._said = ""
+        self._is_starved = False
+        self._said: set[str] = set()
 
     def fail(self, fault: BrokerError) -> None:
         """Note that a connection was lost, or did not come about."""
         text = str(fault)
-        # That somebody has the queue is news, whatever the outage began with.
-        is_news = isinstance(fault, QueueTaken) and text != self._said
+        # What the other side says is news, whatever the outage began with: after a restart, a
+        # broker may refuse us.
+        is_news = fault.has_answered and text not in self._said and len(self._said) < _MOST_SAID
         level = self._level if is_news or not self._is_reported else logging.DEBUG
+        short = fault.__cause__
+        if isinstance(short, OutOfResources) and not self._is_starved:
+            # Nobody else reports what this process lacks, whichever of its connections it is.
+            level = news.level(short)
+            self._is_starved = True
         logger.log(level, "%s: %s; trying again", self._name, text)
+        if is_news or not self._is_reported:
+            self._said.add(text)
         self._is_reported = True
-        self._said = text
 
     def succeed(self, details: str) -> None:
         """Note that a connection is ready.
@@ -229,8 +244,8 @@ class Outages:
             logger.log(self._level, "%s: connected again as %s", self._name, details)
         else:
             logger.info("%s: connected as %s", self._name, details)
-        self._is_reported = False
-        self._said = ""
+        self._is_reported = self._is_starved = False
+        self._said.clear()
         self._was_connected = True
 
     @property

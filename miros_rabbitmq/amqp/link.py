@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import pika
@@ -21,16 +21,20 @@ import pika.exceptions
 import pika.spec
 
 from .. import faults
+from ..closings import closed_by_broker
 from ..condition import Condition
 from ..delivery.refusal import Refusal
 from ..exceptions import (
     AccessRefused,
     BrokerError,
     MirosApiException,
+    OutOfResources,
     QueueTaken,
     VhostNotFound,
 )
 from ..logs import RelayedLogger
+from ..resources import shortage
+from ..urls import AmqpUrl
 from .attempts import Attempts
 from .health import WARNINGS, Health, Reporting, look_interval_s
 from .io_choice import choose_wire
@@ -108,9 +112,9 @@ class Role:
 class Link:
     """Keeps a connection and its channel; owned by its user.
 
-    `start`, `stop`, `wait_for_end`, `wait_until_ready`, `call_soon`, `run_here` and the attributes
-    may be used from any thread; everything else is for the reactor's thread. Nothing starts in the
-    constructor.
+    `start`, `stop`, `move`, `leave_host`, `wait_for_end`, `wait_until_ready`, `call_soon`,
+    `run_here` and the attributes may be used from any thread; everything else is for the reactor's
+    thread. Nothing starts in the constructor.
 
     Args:
         endpoint: the broker, with times, sizes and TLS.
@@ -125,11 +129,17 @@ class Link:
     def __init__(self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: Reactor) -> None:
         self.endpoint = endpoint
         self.address = endpoint.url.address
+        """Where it connects to; `move` changes it, and the name."""
         self.name = f"{role.name} at {self.address}"
         self.state = SessionState.NEW
         """Where the link stands. Read it, but do not change it."""
         self.fault: BrokerError | None = None
         """Why it is not connected; `None` while it is, or before the first attempt has ended."""
+        self.last_fault: BrokerError | None = None
+        """Why the last attempt has failed, even while the next is under way; `None` when it is
+        connected."""
+        self.shortage: OutOfResources | None = None
+        """What this process lacked in the last attempt, if that was why it failed."""
         self.is_stopping = False
         """Whether it was asked to stop and not started again."""
         self.is_forked = False
@@ -137,6 +147,7 @@ class Link:
         self.connection_name = ""
         """The name of its connection at the broker, while there is one or an attempt at one."""
         self._parameters = connection_parameters(endpoint, "")
+        self._role = role
         self._user = user
         self._reactor = reactor
         # Guards the state and the lane; notified at each change.
@@ -176,7 +187,7 @@ class Link:
         Raises:
             MirosApiException: the link has not ended in this time, or it is the reactor's own
                 thread that calls.
-            RuntimeError: no thread can be started.
+            OutOfResources: no thread can be started.
         """
         with self._changed.lock:
             if self._is_ending:
@@ -231,6 +242,29 @@ class Link:
             # here, and this timeout may be shorter.
             lane.call_soon(lambda: self._close(cut_after_s))
 
+    def move(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        """Connect to another address from now on; returns at once.
+
+        The present connection is closed first, so that the broker, if it is the same, knows that
+        its consumer is gone.
+
+        Args:
+            url: the broker's.
+            is_gone: nothing can be sent from or to the former address any more: the connection is
+                dropped without a word.
+        """
+        self.call_soon(lambda: self._move(url, is_gone=is_gone))
+
+    def leave_host(self, host: str) -> None:
+        """Connect anew if the present connection begins at an address this machine has lost.
+
+        Such a connection carries nothing any more, and no error tells so. Returns at once.
+
+        Args:
+            host: that IP address.
+        """
+        self.call_soon(lambda: self._leave_host(host))
+
     def wait_for_end(self, timeout: float | None = None) -> bool:
         """Wait until a link that was asked to stop has ended.
 
@@ -284,7 +318,7 @@ class Link:
 
     def give_up_connection(self) -> None:
         """Give up this connection, because a message may be partly written; connect anew."""
-        self.call_soon(lambda: self._abandon("an unexpected error, see the log"))
+        self.call_soon(lambda: self._abandon(self._unexpected))
 
     # The reactor's thread, or a thread inside `run_here`.
 
@@ -339,7 +373,7 @@ class Link:
         if self.state is not SessionState.OPENING:
             return
         self._step(Step.SET_UP)
-        self.fault = None
+        self.fault = self.last_fault = self.shortage = None
         self._health.backoff.succeed(time.monotonic())
         self._health.outages.succeed(self.connection_name + details)
         self.answered()
@@ -364,6 +398,11 @@ class Link:
         refusal, self._refusal = self._refusal, None
         return refusal
 
+    def explain_closing(self, code: int, text: str) -> str:
+        """Say in our words why the broker has closed the connection or its channel."""
+        user, vhost = self._parameters.credentials.username, self._parameters.virtual_host
+        return str(closed_by_broker(self.address, code, text, user, vhost))
+
     def come_back_soon(self) -> None:
         """Note that this connection ends for a reason that the user knows and has logged.
 
@@ -375,7 +414,7 @@ class Link:
     def reopen(self, why: str | BrokerError) -> None:
         """Give up a channel that cannot be used any more; everything begins anew."""
         if self.is_connected or self.state is SessionState.OPENING:
-            self.fault = faults.no_answer(self.address, why) if isinstance(why, str) else why
+            self.fault = faults.gave_up(self.address, why) if isinstance(why, str) else why
             self._close_connection()
 
     @property
@@ -436,6 +475,39 @@ class Link:
             on_close_callback=self._on_connection_closed,
             custom_ioloop=self._services,
         )
+
+    def _move(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        if self.is_stopping:
+            return
+        _attempts.withdraw(self.endpoint.url, self)
+        self.endpoint = replace(self.endpoint, url=url)
+        self.address = url.address
+        self.name = f"{self._role.name} at {self.address}"
+        self._health = Health.of(self.name, self.endpoint.limits, self._role.reporting)
+        if self.is_connected and not is_gone:
+            self.come_back_soon()
+            self._close_connection()
+        else:
+            self._connect_anew()
+
+    def _leave_host(self, host: str) -> None:
+        services = self._services
+        if services is not None and services.local_host == host and not self.is_stopping:
+            logger.debug("%s: its connection began at %s, which is gone", self.name, host)
+            self._connect_anew()
+
+    def _connect_anew(self) -> None:
+        """Drop the connection, which is no outage, and connect at once."""
+        self._drop_connection()
+        for timer in (self._look_timer, self._cut_timer):
+            self.cancel(timer)
+        self._look_timer = self._cut_timer = None
+        try:
+            if self.state not in (SessionState.WAITING, SessionState.REFUSED):
+                self._step(Step.LOSE)
+                self._user.on_lost()
+        finally:
+            self._retry()
 
     def on_broker_back(self) -> None:
         """Connect now, because the broker may answer again. Any thread may call this."""
@@ -519,7 +591,8 @@ class Link:
             services.bytes_unsent,
             heartbeats_do=self.state is SessionState.BLOCKED,
         ):
-            self._abandon(f"it went silent {watchdog.silence_s(now_s):.0f} s ago")
+            silence = f"nothing has come for {watchdog.silence_s(now_s):.0f} s"
+            self._abandon(faults.went_silent(self.address, silence))
             return
         channel = self.open_channel
         if self.state is SessionState.READY and not watchdog.is_waiting and channel is not None:
@@ -541,7 +614,8 @@ class Link:
                 close.reply_code, close.reply_text, close.class_id, close.method_id
             )
             if self._refusal is not None:
-                self.fault = faults.message_refused(self.address, str(self._refusal))
+                words = self.explain_closing(close.reply_code, close.reply_text)
+                self.fault = faults.message_refused(self.address, words)
 
     def _on_connection_failed(self, connection: object, error: BaseException) -> None:
         if connection is self._connection:
@@ -557,21 +631,29 @@ class Link:
 
     def _on_error(self, error: BaseException) -> None:
         """Give up this connection after an exception in a callback, a timer or a handler."""
-        if isinstance(error, (OSError, MemoryError)) and self.state is SessionState.CONNECTING:
+        short = shortage(error)
+        if short is not None:
             # No descriptor, no memory or no thread: treat it like any other failed attempt.
-            self._abandon(f"{type(error).__name__}: {error}")
+            self._abandon(faults.starved(self.address, short))
+            return
+        if isinstance(error, OSError) and self.state is SessionState.CONNECTING:
+            self._abandon(self._translate(error))
             return
         logger.error("%s: unexpected error; connecting again", self.name, exc_info=error)
-        self._abandon("an unexpected error, see the log")
+        self._abandon(self._unexpected)
 
-    def _abandon(self, why: str) -> None:
+    @property
+    def _unexpected(self) -> BrokerError:
+        return faults.gave_up(self.address, "of an unexpected error, which the log shows")
+
+    def _abandon(self, fault: BrokerError) -> None:
         """Give up the connection, in whatever state pika is."""
         self._drop_connection()
         if self.is_stopping:
             if self.state is not SessionState.STOPPED:
                 self._finish()
         elif self.state not in (SessionState.WAITING, SessionState.REFUSED):
-            self._lose(faults.no_answer(self.address, why))
+            self._lose(fault)
         elif self._retry_timer is None:
             self._retry_later(self.endpoint.limits.reconnect_max_s)
 
@@ -600,7 +682,8 @@ class Link:
         self._cut_timer = None
         refused = isinstance(fault, (AccessRefused, VhostNotFound))
         taken = isinstance(fault, QueueTaken)
-        self.fault = fault
+        self.fault = self.last_fault = fault
+        self.shortage = fault.__cause__ if isinstance(fault.__cause__, OutOfResources) else None
         try:
             self._step(Step.REFUSE if refused else Step.LOSE)
             self._user.on_lost()
@@ -655,7 +738,7 @@ class Link:
         if connection is None or connection.is_closing or connection.is_closed:
             return
         if not connection.is_open:
-            self._abandon("it was closed during the handshake")
+            self._abandon(faults.gave_up(self.address, "it was closed during the handshake"))
             return
         connection.close()
         if not self.is_stopping:
@@ -667,7 +750,8 @@ class Link:
 
     def _cut_if_same(self, connection: pika.SelectConnection) -> None:
         if connection is self._connection:
-            self._lose(self.fault or faults.no_answer(self.address, "it did not answer a close"))
+            fault = faults.went_silent(self.address, "it has not answered a close")
+            self._lose(self.fault or fault)
 
     def _finish(self) -> None:
         """End, with or without the broker's consent."""
@@ -710,7 +794,14 @@ class Link:
             self._changed.notify_all()
 
     def _translate(self, error: BaseException) -> BrokerError:
-        return translate(error, self.endpoint.url, self._parameters)
+        services = self._services
+        tap = services.tap if services is not None else None
+        if tap is not None and tap.lost_by is not None:
+            short = shortage(tap.lost_by)
+            if short is not None:
+                return faults.starved(self.address, short)
+        greeting = services.greeting if services is not None else b""
+        return translate(error, self.endpoint.url, self._parameters, greeting)
 
     def disown(self) -> None:
         """Forget the connection, in a forked child: it belongs to the parent. Its user calls this.

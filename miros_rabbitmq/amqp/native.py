@@ -81,7 +81,7 @@ class NativeTap(Tap):
 
     def data_received(self, data: bytes) -> None:
         """Hand what has arrived to the shortcut, and the frames that it does not know to pika."""
-        self.received += len(data)
+        self.count(data)
         if self._pending:
             data = self._pending + data
             self._pending = b""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ast
+import errno
 import logging
+import os
 import re
 import secrets
 import socket
@@ -15,11 +18,15 @@ import pika
 import pika.channel
 import pika.connection
 import pika.exceptions
+from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 
 from .. import faults
+from ..closings import closed_by_broker
 from ..exceptions import BrokerError, SettingsError
+from ..greeting import expects_tls, sounds_like
 from ..limits import Limits
-from ..urls import AmqpUrl
+from ..resources import shortage
+from ..urls import Address, AmqpUrl, amqp_url
 
 _CLOSED = (pika.exceptions.ConnectionClosedByBroker, pika.exceptions.ChannelClosedByBroker)
 _PROBABLE = (
@@ -27,8 +34,13 @@ _PROBABLE = (
     pika.exceptions.ProbableAccessDeniedError,
 )
 _BROKEN = (pika.exceptions.StreamLostError, ConnectionResetError, BrokenPipeError)
-_SAID = re.compile(r"ClosedByBroker: \((\d{3})\) ['\"](.*)['\"]", re.DOTALL)
-"""What the broker said, in the text with which pika guesses why a connection was not opened."""
+_SAID = re.compile(r"ClosedByBroker: \((\d{3})\) (.*)", re.DOTALL)
+"""What the broker said, in the text with which pika guesses why a connection was not opened: the
+code, and the ``repr`` of the text."""
+
+_NO_ROUTE = frozenset(
+    {errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, errno.ENETDOWN, errno.ETIMEDOUT}
+)
 
 
 @dataclass(frozen=True)
@@ -39,6 +51,7 @@ class Endpoint:
         url: the URL of the broker, with user, password and vhost.
         limits: times and sizes.
         tls: the context of an ``amqps`` URL.
+        longest_heartbeat_s: the connection's heartbeat is that of the limits, but at most this.
 
     Raises:
         SettingsError: the URL is not an AMQP URL.
@@ -47,13 +60,23 @@ class Endpoint:
     url: AmqpUrl
     limits: Limits = field(default_factory=Limits)
     tls: ssl.SSLContext | None = None
+    longest_heartbeat_s: int | None = None
 
     def __post_init__(self) -> None:
         _parsed(self.url)
 
+    @property
+    def heartbeat_s(self) -> int:
+        """The heartbeat of the connection, in seconds."""
+        ours = self.limits.heartbeat_s
+        return ours if self.longest_heartbeat_s is None else min(ours, self.longest_heartbeat_s)
+
 
 def translate(
-    error: BaseException, url: AmqpUrl, parameters: pika.connection.Parameters
+    error: BaseException,
+    url: AmqpUrl,
+    parameters: pika.connection.Parameters,
+    greeting: bytes = b"",
 ) -> BrokerError:
     """Word an exception of pika, or of the socket under it, as one of ours.
 
@@ -61,34 +84,78 @@ def translate(
         error: what pika raised or handed to a callback.
         url: the broker it happened with.
         parameters: those of the connection.
+        greeting: the first bytes that have arrived; empty for none.
     """
     address = url.address
     user, vhost = parameters.credentials.username, parameters.virtual_host
     for link in _chain(error):
+        # pika wraps it in errors that mean something else, such as the loss of a connection.
+        short = shortage(link)
+        if short is not None:
+            return faults.starved(address, short)
+    for link in _chain(error):
         text = str(link)
         if isinstance(link, _CLOSED):
-            return faults.closed_by_broker(address, link.reply_code, link.reply_text, user, vhost)
-        if isinstance(link, _PROBABLE) and (said := _SAID.search(text)):
+            return closed_by_broker(address, link.reply_code, link.reply_text, user, vhost)
+        if isinstance(link, _PROBABLE):
             # pika only guesses if the broker did not say why.
-            return faults.closed_by_broker(
-                address, int(said[1]), said[2], user, vhost, is_opening=True
-            )
+            if said := _SAID.search(text):
+                return closed_by_broker(address, int(said[1]), _unquoted(said[2]), user, vhost)
+            return faults.connection_broken(address, "while it was opened")
+        if isinstance(link, pika.exceptions.AuthenticationError):
+            return faults.no_passwords(address, "another way to log in")
+        if isinstance(link, pika.exceptions.AMQPHeartbeatTimeout):
+            return faults.went_silent(address, text)
         if isinstance(link, pika.exceptions.IncompatibleProtocolError):
-            if parameters.ssl_options is not None:
+            if parameters.ssl_options is not None and not greeting:
                 # In TLS 1.3 a client learns only after the handshake that it was refused.
-                detail = "it hung up right after it: does it demand a certificate of this node?"
-                return faults.tls_failed(address, detail)
-            return faults.not_rabbitmq(address, "it does not speak AMQP 0-9-1")
-        if isinstance(link, socket.gaierror):
-            return faults.unknown_host(address, str(link.strerror))
-        if isinstance(link, ConnectionRefusedError):
-            return faults.nothing_listens(address)
+                return faults.tls_failed(address, "it hung up right after the handshake")
+            return _not_rabbitmq(address, greeting)
+        if isinstance(link, AMQPConnectorStackTimeout):
+            return _not_rabbitmq(address, greeting) if greeting else faults.silent(address)
+        if isinstance(link, pika.exceptions.ProtocolSyntaxError):
+            return faults.garbled(address, f"{type(link).__name__}: {text}")
         if isinstance(link, ssl.SSLError):
-            return faults.tls_failed(address, str(link))
+            return faults.tls_failed(address, text)
         if isinstance(link, _BROKEN):
             return faults.connection_broken(address)
+        if isinstance(link, OSError) and (fault := _of_socket(link, address)):
+            return fault
+    for link in _chain(error):
+        # Another address of the same host may have said more.
+        if isinstance(link, TimeoutError):
+            return faults.unreachable(address, "the attempt to connect timed out")
+        if isinstance(link, OSError) and link.errno in _NO_ROUTE:
+            return faults.unreachable(address, os.strerror(link.errno))
     last = list(_chain(error))[-1]
-    return faults.no_answer(address, f"{type(last).__name__}: {last}".removesuffix(": "))
+    return faults.not_understood(address, f"{type(last).__name__}: {last}".removesuffix(": "))
+
+
+def _of_socket(error: OSError, address: Address) -> BrokerError | None:
+    """Word an error of the operating system; `None` for one that says nothing."""
+    if error.errno == errno.EADDRNOTAVAIL:
+        return faults.failed_here(address, str(error))
+    if isinstance(error, socket.gaierror):
+        detail, is_unanswered = str(error.strerror), error.errno == socket.EAI_AGAIN
+        return faults.unknown_host(address, detail, is_unanswered=is_unanswered)
+    if isinstance(error, ConnectionRefusedError):
+        return faults.nothing_listens(address)
+    return None
+
+
+def _not_rabbitmq(address: Address, greeting: bytes) -> BrokerError:
+    """Something else than RabbitMQ answers."""
+    if expects_tls(greeting):
+        return faults.wants_tls(address)
+    return faults.not_rabbitmq(address, sounds_like(greeting) or "it hangs up without a word")
+
+
+def _unquoted(shown: str) -> str:
+    """The text that a ``repr`` shows."""
+    try:
+        return str(ast.literal_eval(shown))
+    except (ValueError, SyntaxError):
+        return shown.strip("'\"")
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -125,8 +192,8 @@ def connection_parameters(endpoint: Endpoint, connection_name: str) -> pika.URLP
     parameters = _parsed(endpoint.url)
     limits, tls = endpoint.limits, endpoint.tls
     if tls is not None:
-        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=parameters.host)
-    parameters.heartbeat = limits.heartbeat_s
+        parameters.ssl_options = pika.SSLOptions(tls, server_hostname=endpoint.url.address.tls_name)
+    parameters.heartbeat = endpoint.heartbeat_s
     parameters.connection_attempts = 1  # the link itself tries again
     parameters.socket_timeout = limits.connect_timeout_s
     parameters.stack_timeout = 2 * limits.connect_timeout_s
@@ -138,16 +205,26 @@ def connection_parameters(endpoint: Endpoint, connection_name: str) -> pika.URLP
 
 
 def _parsed(url: AmqpUrl) -> pika.URLParameters:
-    if not url.startswith(("amqp://", "amqps://")):
-        raise SettingsError(f"{url!r} is not an AMQP URL: it begins with amqp:// or amqps://")
+    """Read a URL.
+
+    pika gets it written anew, from the parts that we have read: so it neither sees another host
+    than we do, nor quotes a URL in an error.
+
+    Raises:
+        SettingsError: it is no AMQP URL, or pika refuses what follows its question mark.
+    """
+    parts = url.parts
+    clean = amqp_url(parts.user, parts.password, parts.address, parts.vhost, tls=parts.tls)
     try:
-        return pika.URLParameters(url)
-    except (ValueError, TypeError, AttributeError):
-        # Neither the text of the error nor the error itself: it may quote the password.
+        parameters = pika.URLParameters(clean + parts.query)
+    except Exception:  # noqa: BLE001 - pika evaluates the query, so this may be anything
+        parameters = None
+    if parameters is None:  # here, so that the error does not carry pika's
         raise SettingsError(
-            f"{url!r} is not an AMQP URL: is the port a number, and is everything before it quoted "
-            "(urllib.parse.quote)?"
-        ) from None
+            f"{url!r} is not an AMQP URL that pika can use: look at the parameters after its '?'"
+        )
+    parameters.host = parts.address.host  # with the zone of an IPv6 address unquoted
+    return parameters
 
 
 def quieten_pika() -> None:

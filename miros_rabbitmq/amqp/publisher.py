@@ -250,6 +250,7 @@ class PikaTopicPublisher(Standalone):
                 carries.
             BackPressure: there was no room in time.
             NetworkStopped: the publisher was stopped.
+            OutOfResources: no memory is left.
         """
         if routing_key is None:
             routing_key = self.routing_key

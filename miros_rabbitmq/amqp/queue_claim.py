@@ -52,6 +52,12 @@ class QueueClaim:
         if queue.drawn:
             self._draw()
 
+    def move(self, address: Address) -> None:
+        """Note that the broker is reached at another address from now on; the name stays."""
+        self._address = address
+        # The broker may still deliver to the connection to the former address.
+        self._in_use_since_s = None
+
     def ask(self) -> None:
         """Note that the broker is asked to let this receiver consume."""
         if self._is_asked:
@@ -85,9 +91,9 @@ class QueueClaim:
             return None
         if code == 404 and "no queue" in text:
             return self.replace("it was deleted")
-        if code == 405:
+        if code == 405 and "locked queue" in text:
             return self.replace("it was declared anew, for another connection alone")
-        if code == 406:
+        if code == 406 and "inequivalent arg" in text:
             return self.replace("it was declared anew, with other arguments")
         return None
 

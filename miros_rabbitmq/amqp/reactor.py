@@ -19,6 +19,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import itertools
+import logging
 import os
 import select
 import selectors
@@ -30,9 +31,11 @@ from collections.abc import Callable
 from typing import Any
 
 from ..condition import Condition
+from ..exceptions import OutOfResources
 from ..interruption import is_mine
 from ..logs import MustNotWait, RelayedLogger
 from ..process import Stage, disown_in_child
+from ..resources import RETRY_S, late_starts, news, shortage, start_thread
 
 logger = RelayedLogger(__name__)
 
@@ -58,6 +61,9 @@ _WITHOUT_POLLER_S = 0.2
 
 _LONGEST_PAUSE_S = 5.0
 """The pause between two rounds that both failed, so that the log is not flooded."""
+
+_WAKES = bytearray(4096)
+"""Takes what the waker has sent, which says nothing."""
 
 _CANCELLED_TIMERS = 256
 """With more cancelled timers than this, and than others, the heap is made anew."""
@@ -164,6 +170,7 @@ class Lane:
 
         Raises:
             OSError, ValueError: the descriptor cannot be watched.
+            OutOfResources: the reactor has no poller, as nothing is left to make one of.
         """
         before = self._handlers.get(fd)
         self._handlers[fd] = (handler, events)
@@ -307,6 +314,9 @@ class Reactor:
         self._waker: socket.socket | None = None
         self._listener: socket.socket | None = None
         self._has_warned = False
+        # Why there is no poller.
+        self._shortage: OutOfResources | None = None
+        self._has_late_starts = False
         self._round = self._woken_round = 0
         self._is_waiting = False
         self._aside: set[Lane] = set()
@@ -330,7 +340,7 @@ class Reactor:
             on_error: see `Lane`.
 
         Raises:
-            RuntimeError: no thread can be started.
+            OutOfResources: no thread can be started.
         """
         lane = Lane(self, name, on_error)
         with self._changed.lock:
@@ -340,7 +350,7 @@ class Reactor:
                 thread = MustNotWait(target=self._run, name=self.name, daemon=True)
                 self._thread = thread
                 try:
-                    thread.start()
+                    start_thread(thread)
                 except BaseException:
                     self._thread = None
                     self._lanes.discard(lane)
@@ -423,7 +433,7 @@ class Reactor:
         wanted = lane.wanted_events(fd)
         if selector is None:
             if wanted:
-                raise OSError("the reactor has no poller: descriptors or memory have run out")
+                raise self._shortage or OSError("the reactor has no poller yet")
             return
         key = selector.get_map().get(fd)
         if key is not None and key.data is not lane:
@@ -472,10 +482,13 @@ class Reactor:
                     self._open_poller()
                 self._one_round()
                 pause_s = _STAND_ASIDE_S
-            except BaseException:
-                # No error of a lane comes here: this is a bug in the reactor itself.
+            except BaseException as error:
                 with contextlib.suppress(Exception):  # there may be no memory for the log line
-                    logger.exception("%s: unexpected error in a round; going on", self.name)
+                    if isinstance(error, MemoryError):
+                        self._warn(error)
+                    else:
+                        # No error of a lane comes here: this is a bug in the reactor itself.
+                        logger.exception("%s: unexpected error in a round; going on", self.name)
                 time.sleep(pause_s)
                 pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
 
@@ -506,8 +519,10 @@ class Reactor:
             for each in (selector, listener, waker):
                 if each is not None:
                     each.close()
+            self._shortage = shortage(error)
             self._warn(error)
             return
+        self._shortage = None
         self._listener, self._waker, self._selector = listener, waker, selector
         # The former poller broke: watch again what it has watched.
         for lane in tuple(self._lanes):
@@ -526,10 +541,13 @@ class Reactor:
                 with contextlib.suppress(OSError):  # other code has closed it
                     each.close()
 
-    def _warn(self, error: OSError | ValueError | MemoryError) -> None:
+    def _warn(self, error: BaseException) -> None:
         """Log that descriptors cannot be waited for; once, until they can."""
         if not self._has_warned:
-            logger.warning("%s: cannot wait for descriptors, trying again: %s", self.name, error)
+            short = shortage(error)
+            level = logging.WARNING if short is None else news.level(short)
+            text = "%s: cannot wait for connections, trying again: %s"
+            logger.log(level, text, self.name, short or error)
         self._has_warned = True
 
     def _one_round(self) -> None:
@@ -556,6 +574,8 @@ class Reactor:
             for key, events in self._read(0.0):
                 self._handle(key, events)
         self._call_timers()
+        if late_starts.is_any or self._has_late_starts:
+            self._start_late()
         self._busy_with = None
         round_s = time.monotonic() - began_s
         if round_s > _LONG_ROUND_S:
@@ -566,6 +586,17 @@ class Reactor:
                 self._longest_s,
                 self._longest_name,
             )
+
+    def _start_late(self) -> None:
+        """Start the threads of workers of this process that could not be started before."""
+        if not late_starts.retry():
+            return
+        why = late_starts.why
+        if late_starts.is_any and not self._has_late_starts and why is not None:
+            logger.log(news.level(why), "%s: trying again: %s", self.name, why)
+        elif self._has_late_starts and not late_starts.is_any:
+            logger.info("%s: the threads that were wanted are started", self.name)
+        self._has_late_starts = late_starts.is_any
 
     @property
     def _is_stale(self) -> bool:
@@ -598,7 +629,9 @@ class Reactor:
         except (OSError, ValueError) as error:
             self._drop_bad_descriptors(selector, error)
             return []
-        self._has_warned = False
+        if self._has_warned:
+            self._has_warned = False
+            logger.info("%s: can wait for connections again", self.name)
         return ready
 
     def _drop_bad_descriptors(
@@ -626,7 +659,8 @@ class Reactor:
         if lane is None:
             listener = self._listener
             with contextlib.suppress(OSError):
-                while listener is not None and listener.recv(4096):
+                # Into the same bytes each time: this takes no memory, which may be short.
+                while listener is not None and listener.recv_into(_WAKES):
                     pass
         elif lane.is_open:
             self._begin(lane)
@@ -666,6 +700,8 @@ class Reactor:
 
     def _time_to_next(self) -> float:
         timeout_s = _STAND_ASIDE_S if self._aside else _LONGEST_WAIT_S
+        if late_starts.is_any:
+            timeout_s = min(timeout_s, RETRY_S)
         if self._timers:
             timeout_s = min(timeout_s, self._timers[0][0] - time.monotonic())
         return max(0.0, timeout_s)

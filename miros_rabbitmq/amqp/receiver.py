@@ -20,7 +20,7 @@ import pika.exceptions
 
 from ..exceptions import BrokerError, RejectReason
 from ..process import Stage, disown_in_child
-from ..urls import Address, check_short_text
+from ..urls import Address, AmqpUrl, check_short_text
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Acknowledging, Delivery, Wire
@@ -158,6 +158,8 @@ class Source:
     def __post_init__(self) -> None:
         check_short_text("exchange_name", self.exchange)
         check_short_text("routing_key", self.routing_key)
+        if self.queue.name:
+            check_short_text("the name of the queue", self.queue.name)
 
 
 class Receiver:
@@ -215,13 +217,22 @@ class Receiver:
         disown_in_child(self, Stage.CONNECTIONS)
 
     def _make_claim(self) -> QueueClaim:
-        heartbeat_s = self.link.endpoint.limits.heartbeat_s
-        return QueueClaim(self.source.queue, self.link.address, heartbeat_s)
+        return QueueClaim(self.source.queue, self.link.address, self.link.endpoint.heartbeat_s)
 
     @property
     def address(self) -> Address:
         """The broker's."""
         return self.link.address
+
+    def move(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        """Consume from the same queue at another address from now on. From any thread.
+
+        Args:
+            url: the broker's.
+            is_gone: as for `Link.move`.
+        """
+        self.link.call_soon(lambda: self._claim.move(url.address))
+        self.link.move(url, is_gone=is_gone)
 
     # As the user of a channel.
 

@@ -828,9 +828,10 @@ class Sender:
         outbox, now_s = self._outbox, time.monotonic()
         if outbox.learn(refusal):
             self._learned_s, self._limit_words = now_s, f"as it said before: {refusal}"
+            words = self.link.explain_closing(refusal.code, refusal.text)
             self.link.come_back_soon()
             if self._limits_said.note(1, now_s) is not None:
-                self._warn(f"the broker refused a message ({refusal}); sending what it takes")
+                self._warn(f"{words}. Meanwhile it gets what it takes")
             return outbox.connection_lost()
         if not outbox.unconfirmed:
             return outbox.connection_lost()  # what it refuses is never sent again
@@ -918,8 +919,8 @@ class Sender:
                 self._warn(
                     f"the broker has refused messages (basic.nack) {self._limits.nack_attempts} "
                     "times: some queue there takes no more, such as one with x-overflow "
-                    "reject-publish; while that lasts, what it refuses is counted and not sent "
-                    "again, and other queues have it"
+                    "reject-publish, or its node of the cluster is down; while that lasts, what "
+                    "it refuses is counted and not sent again, and other queues have it"
                 )
         self._settle(tag, multiple, refused=True)
 

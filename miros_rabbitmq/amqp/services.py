@@ -10,6 +10,7 @@ attempt that is not a daemon, and has no time-out.
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import ssl
 import sys
@@ -19,6 +20,7 @@ from typing import Any
 from pika.adapters.utils import nbio_interface
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
+from ..greeting import GREETING_BYTES
 from ..logs import RelayedLogger
 from ..resolve import LookUp, Target, look_up
 from ..urls import Address
@@ -145,6 +147,10 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         self.transport: Any = None
         self.received = 0
         """Bytes that have arrived."""
+        self.greeting = b""
+        """The first of them, which say what kind of program has sent them."""
+        self.lost_by: BaseException | None = None
+        """The error with which the stream has ended. pika does not always pass it on."""
         self.is_muted = False
 
     def connection_made(self, transport: Any) -> None:
@@ -155,6 +161,7 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
     def connection_lost(self, error: BaseException | None) -> None:
         """Forget the transport, and tell pika, unless the connection was given up."""
         self.transport = None
+        self.lost_by = error
         if not self.is_muted:
             self.inner.connection_lost(error)
 
@@ -162,13 +169,19 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         """Let nothing through any more, because the connection was given up."""
         self.is_muted = True
 
+    def count(self, data: bytes) -> None:
+        """Note what has arrived."""
+        if self.received < GREETING_BYTES:
+            self.greeting = (self.greeting + data)[:GREETING_BYTES]
+        self.received += len(data)
+
     def eof_received(self) -> bool:
         """Note that the peer sends nothing more; returns whether to keep the transport open."""
         return not self.is_muted and bool(self.inner.eof_received())
 
     def data_received(self, data: bytes) -> None:
         """Take what has arrived."""
-        self.received += len(data)
+        self.count(data)
         if not self.is_muted:
             self.inner.data_received(data)
 
@@ -257,6 +270,11 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
         return self._pending
 
     @property
+    def greeting(self) -> bytes:
+        """The first bytes that have arrived."""
+        return self.tap.greeting if self.tap is not None else b""
+
+    @property
     def bytes_received(self) -> int:
         """Bytes that have arrived since the connection was made."""
         return self.tap.received if self.tap is not None else 0
@@ -277,6 +295,14 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                     answer = fcntl.ioctl(fd, _UNSENT, bytes(4))
                     unsent += int.from_bytes(answer, sys.byteorder)
         return unsent
+
+    @property
+    def local_host(self) -> str:
+        """The IP address at which the connection begins here; empty if it is not known."""
+        for fd in self._lane_loop.descriptors:
+            with contextlib.suppress(OSError), socket.socket(fileno=os.dup(fd)) as copy:
+                return str(copy.getsockname()[0])
+        return ""
 
     def abort(self) -> None:
         """Give the attempt or the connection up, at once and without the broker's consent.
@@ -311,7 +337,6 @@ class _NameLookUp(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # 
     ) -> None:
         self._on_done: Callable[[Any], object] | None = on_done
         self._loop = loop
-        self._address = address
         self._timer: Timer | None = loop.call_later(timeout_s, lambda: self._give_up(timeout_s))
         self._look_up: LookUp | None = None
         self._look_up = look_up(
@@ -331,9 +356,8 @@ class _NameLookUp(nbio_interface.AbstractIOReference):  # type: ignore[misc]  # 
         if isinstance(found, OSError):
             on_done(found)
         else:
-            port = self._address.port
             stream = socket.SOCK_STREAM, socket.IPPROTO_TCP
-            on_done([(one.family, *stream, "", (one.ip, port)) for one in found])
+            on_done([(one.family, *stream, "", one.socket_address) for one in found])
 
     def cancel(self) -> bool:
         """Do not call back; returns whether this came in time."""

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from ..failures import OnRaise, call
 from ..limits import Limits
 from ..logs import RelayedLogger
 from ..whereabouts import Activity, place_of
@@ -100,8 +101,8 @@ class DirectSink:
         callback: Callable[[Any], object],
         room: Callable[[], int] | None = None,
     ) -> None:
-        self._name = name
         self._callback = callback
+        self._on_raise = _logging(name)
         self.room = room or _any_number
 
     def begin(self) -> None:
@@ -109,7 +110,7 @@ class DirectSink:
 
     def put(self, event: Any, ticket: SharedTicket | None, memory: int = 0) -> None:
         """Call back."""
-        _call(self._name, self._callback, event)
+        call(self._callback, event, self._on_raise)
 
     def follow(self, ticket: SharedTicket) -> None:
         """All that was put before is handled."""
@@ -123,6 +124,7 @@ class WorkerSink:
         callback: takes an event, in its own time.
         room: how many events it can take now; default any number.
         most_bytes: no further event is taken while large ones that wait take this much memory.
+        on_raise: takes what the callback raises, in its thread. Default: it is logged.
     """
 
     def __init__(
@@ -131,9 +133,11 @@ class WorkerSink:
         callback: Callable[[Any], object],
         room: Callable[[], int] | None = None,
         most_bytes: int = DEFAULT_MOST_BYTES,
+        on_raise: OnRaise | None = None,
     ) -> None:
         self.name = name
         self._callback = callback
+        self._on_raise = on_raise or _logging(name)
         self._callback_room = room or _any_number
         self._most_bytes = most_bytes
         self._worker: Worker[_Item] = Worker(name, self._handle, max_items=2 * _MOST_WAITING)
@@ -213,7 +217,7 @@ class WorkerSink:
             self._begun = number
             if event is not _NOTHING:
                 self._event = event
-                _call(self.name, self._callback, event)
+                call(self._callback, event, self._on_raise)
                 self._event = None
             if self._large:
                 self._large.pop(number, None)
@@ -221,11 +225,11 @@ class WorkerSink:
                 ticket.give_back()
 
 
-def _call(name: str, callback: Callable[[Any], object], event: Any) -> None:
-    try:
-        callback(event)
-    except BaseException:  # even SystemExit must not end this thread
-        logger.exception("%s: the callback for received messages raised", name)
+def _logging(name: str) -> OnRaise:
+    def log(error: BaseException) -> None:
+        logger.error("%s: the callback for received messages raised", name, exc_info=error)
+
+    return log
 
 
 def _any_number() -> int:

@@ -189,7 +189,7 @@ class Standalone:
         Raises:
             MirosApiException: it has not ended in this time, or the handler of a signal has called
                 this in the middle of other work of this package.
-            RuntimeError: no thread can be started.
+            OutOfResources: no thread can be started.
         """
         if has_interrupted():
             refuse("start_thread")

@@ -13,7 +13,7 @@ the port at which the node takes commands.
 from __future__ import annotations
 
 import contextlib
-import ipaddress
+import logging
 import re
 import secrets
 import signal
@@ -21,14 +21,27 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from ipaddress import IPv4Address
 from pathlib import Path
 from types import TracebackType
 
 from ..exceptions import LocalBrokerError, SettingsError
+from ..host_names import ip_of, is_loopback
 from ..process import Stage, disown_in_child, end_with_program, stay
-from ..urls import Address, AmqpUrl, amqp_url
+from ..resources import naming_shortage
+from ..urls import (
+    Address,
+    AmqpUrl,
+    amqp_url,
+    check_short_text,
+    check_utf8,
+    redact,
+    require_text,
+)
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port
+
+logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 """How long a boot may take: about 4 s on two free cores, many times that on a busy CI machine."""
@@ -62,8 +75,9 @@ class LocalBroker:
     and cannot end it. When the owning process ends, even by SIGKILL, the node ends too.
 
     Args:
-        host: the IPv4 address that the node listens on. It is an address of this machine: of
-            127.0.0.0/8, or of a network namespace.
+        host: the IPv4 address of this machine that the node listens on. If it is not one of
+            127.0.0.0/8, other machines may reach the node and only the passwords of its users
+            protect it; ``start()`` logs a warning that says so.
         port: the node's AMQP port; ``start()`` chooses a free one if it is None.
         user: the name of the node's user, who may do everything in every virtual host.
         password: the user's password; random if it is None.
@@ -88,16 +102,24 @@ class LocalBroker:
         name: str | None = None,
         config: Mapping[str, str] | None = None,
     ) -> None:
-        try:
-            ipaddress.IPv4Address(host)
-        except ValueError as error:
-            raise SettingsError(f"host is an IPv4 address of this machine, not {host!r}") from error
+        if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
+            raise SettingsError(
+                f"host is an IPv4 address of this machine, not {redact(str(host))!r}"
+            )
         if port is not None and not 0 < port < 65536:
             raise SettingsError(f"port is None or 1 to 65535, not {port!r}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise SettingsError(f"name has letters, digits, '-' and '_' only, not {name!r}")
         if isinstance(vhosts, str):
             raise SettingsError(f"vhosts is a sequence of names, not the single name {vhosts!r}")
+        for one, its_password in {user: password, **(users or {})}.items():
+            require_text("user", one)
+            if its_password is not None:
+                require_text("password", its_password)
+        for vhost in vhosts:
+            check_short_text("vhosts", vhost)
+        for key, value in (config or {}).items():
+            check_utf8("config", f"{key}{value}")
         self.host = host
         self.user = user
         self.password = secrets.token_urlsafe(16) if password is None else password
@@ -153,6 +175,7 @@ class LocalBroker:
         """The AMQP URL of a virtual host, for the node's user."""
         return amqp_url(self.user, self.password, self.address, vhost)
 
+    @naming_shortage(forks=True)
     def start(self, timeout: float = START_TIMEOUT_S) -> None:
         """Start the node, and wait until clients can log in. Does nothing if it runs already.
 
@@ -165,19 +188,22 @@ class LocalBroker:
             LocalBrokerError: RabbitMQ is not installed (the message says what to install); the
                 node does not start (the message has the end of its log); or another thread has
                 called ``stop()`` or ``kill()`` meanwhile.
+            OutOfResources: this process has no file descriptor or memory left, or may start no
+                further process.
         """
         with self._lock:
             if self.is_running:
                 return
             deadline = time.monotonic() + timeout
             is_new = self._files is None or self._process is None
-            files, process = self._make_folder()
             try:
+                files, process = self._make_folder()
                 for attempts_left in reversed(range(_PORT_ATTEMPTS)):
                     if self._wanted_port is None and not files.has_booted:
                         self._port = free_port(self.host)
                     outcome = self._boot(files, process, deadline)
                     if outcome is Boot.READY:
+                        self._warn_if_exposed()
                         return
                     is_port_taken = outcome is Boot.ENDED and "eaddrinuse" in files.log_tail()
                     if not is_port_taken or attempts_left == 0:
@@ -185,8 +211,8 @@ class LocalBroker:
             except BaseException:
                 if is_new:
                     self._end(grace=0)
-                else:
-                    process.shut_down(grace=0)
+                elif self._process is not None:
+                    self._process.shut_down(grace=0)
                 raise
 
     def stop(self) -> None:
@@ -239,6 +265,7 @@ class LocalBroker:
         with self._lock:
             self._require_running().signal(signal.SIGCONT)
 
+    @naming_shortage(forks=True)
     def ctl(self, *args: str, timeout: float = CTL_TIMEOUT_S) -> str:
         """Run ``rabbitmqctl`` on this node, as in ``broker.ctl("list_queues", "name")``.
 
@@ -252,6 +279,7 @@ class LocalBroker:
         Raises:
             LocalBrokerError: the node is not running, or the command failed; the message has what
                 the command wrote to its standard error.
+            OutOfResources: this process cannot run it; see `start`.
         """
         self._require_running()
         files = self._own_files()
@@ -347,6 +375,16 @@ class LocalBroker:
         )
         files.has_booted |= outcome is Boot.READY
         return outcome
+
+    def _warn_if_exposed(self) -> None:
+        """Say it if the node is not only for programs of this machine."""
+        if not is_loopback(self.host):
+            logger.warning(
+                "the private RabbitMQ node %s listens on %s, where other machines may reach it; "
+                "an address of 127.0.0.0/8 would keep it to this machine",
+                self.name,
+                self.address,
+            )
 
     def _boot_error(self, outcome: Boot, files: NodeFiles, timeout: float) -> LocalBrokerError:
         """The error that says why the node does not run."""

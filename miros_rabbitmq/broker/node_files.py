@@ -132,6 +132,9 @@ class NodeFiles:
             **self._common_environment(),
             # Because of this variable the script becomes the node, and does not stay its parent.
             "NOTIFY_SOCKET": os.fspath(self.notify),
+            # A node that misses epmd starts an Erlang of its own now and then, to have it started.
+            # This variable reaches that one, too.
+            "ERL_FLAGS": self._control_flags,
             "ERL_CRASH_DUMP_BYTES": "0",
             "RABBITMQ_CONFIG_FILE": os.fspath(self._config.with_suffix("")),
             "RABBITMQ_CONFIG_FILES": f"{folder}/conf.d",
@@ -151,9 +154,12 @@ class NodeFiles:
 
     def ctl_environment(self) -> dict[str, str]:
         """The environment of ``rabbitmqctl``, which is told not to listen on a port."""
-        environment = self._common_environment()
-        environment["ERL_FLAGS"] += " -dist_listen false"
-        return environment
+        return {
+            **self._common_environment(),
+            # Not ERL_FLAGS: the script of RabbitMQ 4 sets that one itself. And not both of them:
+            # Erlang ignores a control port that it is told twice.
+            "RABBITMQ_CTL_ERL_ARGS": f"{self._control_flags} -dist_listen false",
+        }
 
     def log_tail(self) -> str:
         """The last lines of the node's log and of its other output."""
@@ -164,6 +170,11 @@ class NodeFiles:
                 tails += [line for line in lines if line.strip()][-LOG_TAIL_LINES:]
         return "\n".join(tails) or "(it wrote nothing)"
 
+    @property
+    def _control_flags(self) -> str:
+        """Flags of ``erl`` for a node that is reached at a known port, without epmd."""
+        return f"-start_epmd false -erl_epmd_port {self._control_port}"
+
     def _common_environment(self) -> dict[str, str]:
         """The variables for all programs, hardly any of them from this process's environment."""
         environment = {
@@ -173,7 +184,6 @@ class NodeFiles:
             # Erlang reads its cookie there, and the watchdog recognizes our processes by it.
             HOME=os.fspath(self.folder),
             LC_ALL="C.UTF-8",
-            ERL_FLAGS=f"-start_epmd false -erl_epmd_port {self._control_port}",
             # This path replaces the file of the machine's own service.
             RABBITMQ_CONF_ENV_FILE=os.fspath(self.folder / "rabbitmq-env.conf"),
             RABBITMQ_NODENAME=self._node_name,

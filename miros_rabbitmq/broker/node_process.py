@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -61,6 +62,32 @@ done
 _ANNOUNCE = 'echo $$; exec "$@" </dev/null >>"$0" 2>&1'
 
 
+_PLAIN = re.compile(r"/[A-Za-z0-9_./+-]*")
+"""RabbitMQ's scripts do not quote the paths they use, and Erlang reads quotes and percents."""
+
+_LONGEST_FOLDER = 64
+"""With what we and the node add to it, the path of a socket stays within 107 bytes (unix(7))."""
+
+_USUAL_FOLDERS = "/tmp", "/var/tmp", "/dev/shm"  # noqa: S108 - a new folder is made in it
+
+
+def plain_folder() -> str:
+    """The folder for temporary files, or another one if a node could not work in it.
+
+    Raises:
+        LocalBrokerError: there is none.
+    """
+    wanted = tempfile.gettempdir()
+    for folder in (wanted, os.path.realpath(wanted), *_USUAL_FOLDERS):
+        is_plain = _PLAIN.fullmatch(folder) is not None and len(folder) <= _LONGEST_FOLDER
+        if is_plain and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    raise LocalBrokerError(
+        f"RabbitMQ cannot work in {wanted!r}, which has a space, another special character, or "
+        f"more than {_LONGEST_FOLDER} characters: set TMPDIR to a plain path"
+    )
+
+
 class Boot(enum.Enum):
     """How a boot ended."""
 
@@ -79,9 +106,13 @@ class NodeProcess:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="miros-rabbitmq-"))
+        self.folder = Path(tempfile.mkdtemp(prefix="miros-rabbitmq-", dir=plain_folder()))
         self._node: subprocess.Popen[bytes] | None = None
-        reader, self._pipe = os.pipe()
+        try:
+            reader, self._pipe = os.pipe()
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
         try:
             self._watchdog = subprocess.Popen(
                 ["/bin/sh", "-c", _WATCHDOG, os.fspath(self.folder)],

@@ -7,12 +7,14 @@ return, looks at the chart and at the frames of its thread.
 from __future__ import annotations
 
 from collections.abc import Callable
+from traceback import walk_tb
 from typing import Any, Protocol
 
 from miros import Event
 from miros.hsm import HsmEventProcessor
 
-from ..whereabouts import Activity, local_in, place_of
+from ..failures import Failure
+from ..whereabouts import Activity, frames_of, local_in, place_of
 from .fifo import ChartFifo
 from .life import ChartLife
 
@@ -70,9 +72,21 @@ class Handling:
         if life.is_starting and not life.has_thread:
             return Activity(at=_START)
         thread_id = thread.ident if thread is not None and thread.is_alive() else None
-        event = local_in(thread_id, _DISPATCH.__code__, "e")
+        event = local_in(frames_of(thread_id), _DISPATCH.__code__, "e")
         return Activity(
             signal=event.signal_name if isinstance(event, Event) else "",
             state=getattr(self._chart.state.fun, "__name__", ""),
             at=place_of(thread_id),
+        )
+
+    def failed(self, error: BaseException) -> Failure:
+        """Describe what a handler has raised, before the chart does anything further."""
+        frames = [frame for frame, _ in walk_tb(error.__traceback__)]
+        event = local_in(reversed(frames), _DISPATCH.__code__, "e")
+        return Failure(
+            self.name,
+            error,
+            "handler",
+            event.signal_name if isinstance(event, Event) else "",
+            getattr(self._chart.state.fun, "__name__", ""),
         )

@@ -14,6 +14,8 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from queue import Empty, SimpleQueue
+from typing import Any
 
 from .. import process
 from ..condition import Condition
@@ -23,6 +25,35 @@ logger = logging.getLogger(__name__)
 
 LAST_HANDLER_S = 1.0
 """How long a program that ends waits for all charts that are in the middle of a handler."""
+
+
+class Latch:
+    """Opens once. Any thread may open it and wait for it, even in the handler of a signal.
+
+    Nothing here takes a lock that an interrupted frame may hold: `SimpleQueue` can be used anew in
+    the middle of its own methods.
+    """
+
+    def __init__(self) -> None:
+        self._is_open = False
+        self._wakes: SimpleQueue[None] = SimpleQueue()
+
+    def open(self) -> None:
+        """Let all who wait go on."""
+        self._is_open = True
+        self._wakes.put(None)
+
+    def wait(self, timeout: float | None) -> bool:
+        """Wait until it is open, at most ``timeout`` seconds; tell whether it is."""
+        if self._is_open:
+            return True
+        with contextlib.suppress(Empty):
+            try:
+                self._wakes.get(timeout=None if timeout is None else max(0.0, timeout))
+            finally:
+                if self._is_open:
+                    self._wakes.put(None)  # for the next who waits
+        return self._is_open
 
 
 class ChartLife:
@@ -45,6 +76,8 @@ class ChartLife:
     ) -> None:
         self.thread: threading.Thread | None = None
         """The chart's latest thread. The chart sets it."""
+        self.initial_state: Any = None
+        """The state in which the chart begins. The chart sets it."""
         self._name = name
         self._may_run = may_run
         self._wake = wake
@@ -53,6 +86,9 @@ class ChartLife:
         self._starter: threading.Thread | None = None
         self._stops: set[object] = set()
         self._must_end = False
+        # Opens when the life that began last is over; `None` before the first.
+        self._end: Latch | None = None
+        self._ended_thread: threading.Thread | None = None
         process.disown_in_child(self, process.Stage.CHARTS)
 
     def __repr__(self) -> str:
@@ -124,6 +160,8 @@ class ChartLife:
                 return False
             self._starter = threading.current_thread()
             self._must_end = False
+            if not self.has_thread:
+                self._end = Latch()
             return True
 
     @contextlib.contextmanager
@@ -134,12 +172,52 @@ class ChartLife:
             with self._changed.lock:
                 self._stops.add(stop)
                 self._must_end = True
+                self._changed.notify_all()
             yield
             process.stay(self, process.Stage.CHARTS)
         finally:
             with self._changed.lock:
                 self._stops.discard(stop)
+                self._open_if_over()
                 self._changed.notify_all()
+
+    def note_end_of_thread(self) -> None:
+        """Note that the chart's thread handles nothing more. Called in it, as the last step."""
+        with self._changed.lock:
+            self._ended_thread = threading.current_thread()
+            self._open_if_over()
+
+    def _open_if_over(self) -> None:
+        """Let those go on who wait for the end. Called with the lock."""
+        if self._end is None or not self._must_end or self._stops:
+            return
+        # A stop in a handler is over before the handler is.
+        if self._ended_thread is self.thread or self.thread is not threading.current_thread():
+            self._end.open()
+
+    def wait_for_end(self, timeout: float | None) -> bool:
+        """Wait until the chart has stopped; at most ``timeout`` seconds.
+
+        Returns:
+            whether it has.
+
+        Raises:
+            MirosApiException: it was never started, or this is its own thread.
+        """
+        end = self._end
+        if end is None:
+            raise MirosApiException(f"{self._name} was not started: call start_at first")
+        if self.thread is threading.current_thread():
+            raise MirosApiException(
+                f"{self._name} cannot wait for its own end in its own thread: call wait from "
+                "another, such as the main thread"
+            )
+        return end.wait(timeout)
+
+    def rest(self, seconds: float) -> None:
+        """Wait for so many seconds, or until a stop comes."""
+        with self._changed.lock:
+            self._changed.wait_for(lambda: self._must_end, seconds)
 
     def end_thread(self) -> None:
         """Have the chart handle no further event, and wait until its thread has ended.
@@ -161,6 +239,7 @@ class ChartLife:
         """Have a chart that nobody has stopped handle no further event: the program ends."""
         with self._changed.lock:
             self._must_end = True
+            self._changed.notify_all()
         self._end_handling()
 
     def end(self, began_s: float) -> None:
@@ -182,3 +261,4 @@ class ChartLife:
         self._changed = Condition()  # the thread that held the old one is not here
         self._starter = None
         self._stops = set()
+        self._end = None

@@ -11,6 +11,7 @@ rest.
 
 from __future__ import annotations
 
+import functools
 import logging
 import ssl
 import threading
@@ -23,6 +24,7 @@ from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import NetworkStopped
+from ..failures import STOP, ErrorCallback, Failure
 from ..interruption import calls_out, do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import must_not_wait
@@ -39,15 +41,20 @@ from ..nets.settings import (
     taken,
     without_older_spellings,
 )
+from ..resources import naming_shortage
 from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
 from . import overrides
+from .decoration import Decoration
 from .deferred import DeferredEvents
 from .fifo import ChartFifo
 from .handling import Handling
 from .life import ChartLife
+from .supervisor import Supervisor
+from .threads import start_threads
 from .timers import Timers
+from .unstarted import Unstarted
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -62,6 +69,7 @@ class RtcTeller:
     def __init__(self, nets: MirosNets) -> None:
         self._nets = nets
         self._last_transition: Any = None
+        self._decoration = Decoration()
 
     def tell(self, hsm: SnoopedHsm) -> None:
         """Tell the snoops of the latest run. Called in the thread that ran it."""
@@ -69,6 +77,8 @@ class RtcTeller:
         transition = hsm.full.trace[-1] if hsm.full.trace else None
         is_new = transition is not self._last_transition
         self._last_transition = transition
+        if snoops.trace.enabled or snoops.spy.enabled:
+            self._decoration.look(hsm)
         if not hsm.instrumented:
             return
         if snoops.trace.enabled and is_new and _has_date(transition):
@@ -91,6 +101,8 @@ class ChartParts:
     life: ChartLife
     teller: RtcTeller
     timers: Timers
+    handling: Handling
+    unstarted: Unstarted
     kept: Mapping[str, object]
     """The attributes of the chart that must stay what they are, by name."""
 
@@ -120,14 +132,52 @@ class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hint
     @calls_out
     def start_at(self, initial_state: Any) -> None:
         """Enter the initial state; in the caller's thread, before the chart has one."""
+        self._miros_rabbitmq.life.initial_state = initial_state
         super().start_at(initial_state)
         self._miros_rabbitmq.teller.tell(self)
 
     def next_rtc(self) -> bool:
         """Handle the next event; in the chart's thread."""
-        action_taken: bool = super().next_rtc()
-        self._miros_rabbitmq.teller.tell(self)
+        try:
+            action_taken: bool = super().next_rtc()
+        finally:
+            # Also what it did before a handler raised.
+            self._miros_rabbitmq.teller.tell(self)
         return action_taken
+
+
+class _Readable:
+    """A property that a subclass may hide, in a class or in an object, as it may any attribute."""
+
+    def __init__(self, get: Callable[[Any], Any]) -> None:
+        self.__doc__ = get.__doc__
+        self._get = get
+
+    def __get__(self, chart: Any, owner: type) -> Any:
+        return self if chart is None else self._get(chart)
+
+
+class _Supervised:
+    """What the supervisor does with a chart, in the chart's thread."""
+
+    def __init__(self, chart: NetworkedChart, handle_events: Callable[[], object]) -> None:
+        self._chart: Any = chart
+        self._parts = chart._miros_rabbitmq
+        self._handle_events = handle_events
+
+    def run(self) -> None:
+        self._handle_events()
+
+    def settle(self) -> None:
+        # miros sets the state when a transition is complete, and looks for it from this one.
+        self._chart.temp.fun = self._chart.state.fun
+
+    def start_again(self) -> None:
+        self._parts.timers.cancel()
+        SnoopedHsm.start_at(self._chart, self._parts.life.initial_state)
+
+    def describe(self, error: BaseException) -> Failure:
+        return self._parts.handling.failed(error)
 
 
 class NetworkedChart:
@@ -140,6 +190,7 @@ class NetworkedChart:
         queue: Any
         defer_queue: Any
         full: Any
+        fabric: Any
         instrumented: bool
         spied_on: bool
         trace_tuple_to_formatted_string: Callable[[Any], str]
@@ -177,6 +228,7 @@ class NetworkedChart:
         on_spy_rx: SnoopCallback | None = None,
         on_peers_changed: PeersCallback | None = None,
         on_delivery_problem: ProblemCallback | None = None,
+        on_error: str | ErrorCallback = STOP,
         tls: ssl.SSLContext | None = None,
         durable: bool = True,
         start_timeout: float = 5.0,
@@ -195,10 +247,12 @@ class NetworkedChart:
         overrides.warn_of_uncalled_methods(type(self), given)
         parent_init: Callable[..., None] = super().__init__
         parent_init(name=name)
+        handling = Handling(self, lambda: self._miros_rabbitmq)
         nets = MirosNets(
             self,
             room=lambda: self._miros_rabbitmq.room_for_remote_events(),
-            busy=Handling(self, lambda: self._miros_rabbitmq),
+            busy=handling,
+            stop=lambda: _stop(self),
             # miros's own returns at once; a subclass's may do anything.
             direct=type(self).post_fifo is ActiveObject.post_fifo,
             **given,
@@ -228,6 +282,8 @@ class NetworkedChart:
             ChartLife(name, may_run, lambda: fifo.append(stop), 2 * limits.stop_timeout_s),
             RtcTeller(nets),
             self.posted_events_queue,
+            handling,
+            Unstarted(name),
             overrides.kept_by(self),
         )
 
@@ -278,14 +334,16 @@ class NetworkedChart:
                 ``limits.stop_timeout_s``; the chart's own thread, which is ending, has called this;
                 a name that the chart needs was set to something else; or the handler of a signal
                 has called this in the middle of other work of this package.
+            OutOfResources: no file descriptor, thread or memory is left; see `MirosNets.start`.
         """
         if has_interrupted():
             refuse("start_at")
         parts = self._miros_rabbitmq
-        with parts.life.starting() as is_new:
+        with parts.unstarted.starting(), parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
                 parts.fifo.forget_stops()
+                parts.nets.failures.begin()
             try:
                 parts.nets.start()
                 if parts.life.must_end:
@@ -298,6 +356,14 @@ class NetworkedChart:
             if parts.life.must_end:
                 _stop(self)  # ends what was made in between, such as timers
 
+    def _ActiveObject__start(self) -> None:  # noqa: N802 - so Python calls miros's ``__start``
+        start_threads(self.fabric, super()._ActiveObject__start)  # type: ignore[misc]  # of miros's
+
+    def _ActiveObject__post_event(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: N802
+        # For a post with a period, miros starts a thread.
+        with naming_shortage():
+            return super()._ActiveObject__post_event(*arguments, **keywords)  # type: ignore[misc]
+
     def run_event(self, task_event: Any, fabric_task_event: Any, queue: Any) -> None:
         """Run the chart, as miros does; its thread calls this and nothing else."""
         life = self._miros_rabbitmq.life
@@ -305,12 +371,55 @@ class NetworkedChart:
         self.thread = life.thread = threading.current_thread()
         if life.must_end:
             task_event.clear()
+        handle_events = functools.partial(super().run_event, task_event, fabric_task_event, queue)  # type: ignore[misc]  # of miros's
+        supervisor = Supervisor(_Supervised(self, handle_events), life, self.nets.failures.judge)
         try:
-            super().run_event(task_event, fabric_task_event, queue)  # type: ignore[misc]  # of miros's
+            has_failed = supervisor.run()
+            if has_failed or not life.must_end:
+                if not has_failed:
+                    logger.warning("%s was ended by miros itself: its networks close", self.name)
+                self._end()
+        finally:
+            life.note_end_of_thread()
+
+    def _end(self) -> None:
+        """Stop the chart in its own thread, which handles nothing more."""
+        try:
+            _stop(self)
         except BaseException:
-            # Also sys.exit, which Python does not report.
-            logger.exception("%s has ended in a handler, and handles nothing more", self.name)
-            raise
+            logger.exception("%s: its stop has raised", self.name)
+            NetworkedChart.stop(self)
+
+    @_Readable
+    def failure(self) -> BaseException | None:
+        """What has ended the chart: raised by a handler or a callback, and not forgiven.
+
+        `None` while the chart runs, and after a stop that was asked for. See ``on_error`` in
+        `Settings`.
+        """
+        return self.nets.failures.fatal
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until the chart has stopped: at the end of a main program.
+
+        Args:
+            timeout: how many seconds to wait. Default: for ever.
+
+        Returns:
+            whether it has stopped.
+
+        Raises:
+            BaseException: `failure`, if that is what has ended the chart. A main program that does
+                not catch it ends with a status other than 0, and may be started again; after
+                ``sys.exit(n)`` in a handler, with the status n.
+            MirosApiException: the chart was not started, or this is its own thread.
+        """
+        has_stopped = self._miros_rabbitmq.life.wait_for_end(timeout)
+        failure = self.nets.failures.fatal
+        if has_stopped and failure is not None:
+            # Without the frames that an earlier wait has added.
+            raise failure.with_traceback(self.nets.failures.traceback)
+        return has_stopped
 
     def stop(self) -> None:
         """Stop the chart, send what it has transmitted, and end every thread.
@@ -374,6 +483,9 @@ class NetworkedChart:
         """Show the state transitions of all charts that have this enabled, and share this one's.
 
         May be called at any time, from any thread. In colour if the terminal has any.
+
+        Raises:
+            OutOfResources: no thread or memory is left; the snoop is as it was before.
         """
         self.nets.enable_snoop_trace()
 

@@ -73,7 +73,7 @@ OLDER_CALLBACKS = {
 
 CALLBACKS = (
     *("on_mesh_rx", "on_trace_rx", "on_spy_rx"),
-    *("on_peers_changed", "on_delivery_problem"),
+    *("on_peers_changed", "on_delivery_problem", "on_error"),
 )
 """Arguments that take a function. A method of such a name is not called by itself."""
 
@@ -175,7 +175,11 @@ def warn_of_uncalled_methods(cls: type, given: Mapping[str, object]) -> None:
     """
     warned = _warned.setdefault(cls, set())
     for name, argument in [*OLDER_CALLBACKS.items(), *((each, each) for each in CALLBACKS)]:
-        if given[argument] is None and name not in warned and callable(getattr(cls, name, None)):
+        if (
+            not callable(given[argument])
+            and name not in warned
+            and callable(getattr(cls, name, None))
+        ):
             warned.add(name)
             logger.warning(
                 "%s.%s is never called: give the constructor a function, %s=%s",

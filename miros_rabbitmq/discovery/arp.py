@@ -15,6 +15,8 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
+from ..resources import shortage
+
 logger = logging.getLogger(__name__)
 
 PROC_ARP = Path("/proc/net/arp")
@@ -88,16 +90,25 @@ def parse_arp_program(text: str) -> list[ArpEntry]:
     return entries
 
 
+_said: set[str] = set()
+"""Errors that were said in this process."""
+
+
 def read_arp_table() -> list[ArpEntry]:
     """Read this machine's ARP table as it is now.
 
     If it cannot be read, the result is empty and a warning is logged. Sends nothing. Takes
     `ARP_PROGRAM_TIMEOUT_S` at most. May be called from any thread.
+
+    Raises:
+        OutOfResources: there is no file descriptor to read it with.
     """
     if sys.platform.startswith("linux"):
         try:
             return parse_proc_net_arp(PROC_ARP.read_text(encoding="utf-8", errors="replace"))
         except OSError as error:
+            if (short := shortage(error)) is not None:
+                raise short from error
             logger.debug("%s cannot be read (%s); trying the program arp", PROC_ARP, error)
     # Without -n, arp asks a name server about every line. On Windows it has no such option and
     # looks up no names.
@@ -111,11 +122,17 @@ def read_arp_table() -> list[ArpEntry]:
             check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        logger.warning(
+        if (short := shortage(error, forks=True)) is not None:
+            raise short from error
+        text = str(error)
+        # There is a sweep each minute.
+        logger.log(
+            logging.DEBUG if text in _said else logging.WARNING,
             "the ARP table cannot be read (%s): no other host will be found; "
             "name the brokers with addresses=",
-            error,
+            text,
         )
+        _said.add(text)
         return []
     return parse_arp_program(printed.stdout.decode("utf-8", errors="replace"))
 

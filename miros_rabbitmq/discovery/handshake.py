@@ -12,13 +12,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import struct
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pika.frame
 from pika import spec
 
+from .. import faults
+from ..closings import closed_by_broker
+from ..exceptions import AccessRefused, BrokerError, VhostNotFound
+from ..greeting import GREETING_BYTES, expects_tls, sounds_like
+from ..urls import Address
 from .outcome import ProbeOutcome
 from .search import Login
 
@@ -29,10 +35,15 @@ MAX_FRAME_BYTES = 16_384
 """More than any frame of a handshake has: RabbitMQ's ``Start`` has about 500 bytes, and the
 specification allows 4096 before ``Tune``."""
 
-_TLS_RECORDS = (0x15, 0x16)  # alert and handshake (RFC 8446, 5.1)
-_REPLY_SUCCESS, _ACCESS_REFUSED, _NOT_ALLOWED = 200, 403, 530  # AMQP 0-9-1, 1.2
+_REPLY_SUCCESS = 200  # AMQP 0-9-1, 1.2
 
-_LIMIT_REACHED = re.compile(r"limit \(\d+\) is reached")
+_OUTCOMES = {
+    AccessRefused: ProbeOutcome.ACCESS_REFUSED,
+    VhostNotFound: ProbeOutcome.NO_SUCH_VHOST,
+}
+"""What a refusal means: RabbitMQ also uses their codes for limits, which pass."""
+
+_NOWHERE = Address("")
 
 
 class ProbeEnded(Exception):
@@ -41,12 +52,19 @@ class ProbeEnded(Exception):
     Attributes:
         outcome: the outcome of the probe.
         detail: what was seen.
+        fault: makes the error, if it is not the usual one of the outcome.
     """
 
-    def __init__(self, outcome: ProbeOutcome, detail: str) -> None:
+    def __init__(
+        self,
+        outcome: ProbeOutcome,
+        detail: str,
+        fault: Callable[[Address], BrokerError] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.outcome = outcome
         self.detail = detail
+        self.fault = fault
 
 
 async def shake_hands(
@@ -98,11 +116,11 @@ async def shake_hands(
         raise ProbeEnded(
             ProbeOutcome.ACCESS_REFUSED, "it closed the connection when it got the password"
         ) from error
-    await _expect(spec.Connection.Tune, tune, writer)
+    await _expect(spec.Connection.Tune, tune, writer, login)
 
     _write(writer, spec.Connection.TuneOk(tune.channel_max, tune.frame_max, heartbeat=0))
     _write(writer, spec.Connection.Open(virtual_host=login.vhost))
-    await _expect(spec.Connection.OpenOk, await answer(), writer)
+    await _expect(spec.Connection.OpenOk, await answer(), writer, login)
 
     _write(
         writer,
@@ -130,14 +148,16 @@ def _check_start(method: Any) -> str:
         raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it speaks AMQP and calls itself {product!r}")
     mechanisms = _text(method.mechanisms).split()
     if "PLAIN" not in mechanisms:
+        others = ", ".join(mechanisms) or "nothing"
         raise ProbeEnded(
             ProbeOutcome.ACCESS_REFUSED,
-            f"it accepts no password (PLAIN), only {', '.join(mechanisms) or 'nothing'}",
+            f"it accepts no password (PLAIN), only {others}",
+            partial(faults.no_passwords, mechanisms=others),
         )
     return f"RabbitMQ {_text(properties.get('version', ''))}".strip()
 
 
-async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter) -> None:
+async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter, login: Login) -> None:
     """Check that a method is of one kind, and answer it if it is the broker's ``Close``.
 
     Raises:
@@ -150,13 +170,15 @@ async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter) ->
     _write(writer, spec.Connection.CloseOk())
     await asyncio.wait_for(writer.drain(), GOODBYE_TIMEOUT_S)
     text = _text(method.reply_text)
-    if method.reply_code == _ACCESS_REFUSED:
-        raise ProbeEnded(ProbeOutcome.ACCESS_REFUSED, text)
-    # RabbitMQ answers 530 if the vhost does not exist, if the user may not use it, and if vhost or
-    # user have reached their limit of connections. Only the last is not a wrong setting.
-    if method.reply_code == _NOT_ALLOWED and not _LIMIT_REACHED.search(text):
-        raise ProbeEnded(ProbeOutcome.NO_SUCH_VHOST, text)
-    raise ProbeEnded(ProbeOutcome.CLOSED, f"{method.reply_code} {text}")
+    fault = partial(
+        closed_by_broker,
+        code=method.reply_code,
+        text=text,
+        user=login.user,
+        vhost=login.vhost,
+    )
+    outcome = _OUTCOMES.get(type(fault(_NOWHERE)), ProbeOutcome.CLOSED)
+    raise ProbeEnded(outcome, text, fault)
 
 
 def _write(writer: asyncio.StreamWriter, method: Any) -> None:
@@ -172,16 +194,18 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
             if not error.partial:
                 raise
             head = error.partial
-        if head[0] in _TLS_RECORDS:
-            raise ProbeEnded(ProbeOutcome.TLS_FAILED, "the port expects TLS; give tls=")
-        if head.startswith(b"AMQP"):
-            raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "it speaks another version of AMQP")
+        if expects_tls(head):
+            raise ProbeEnded(
+                ProbeOutcome.TLS_FAILED, "the port expects TLS; give tls=", faults.wants_tls
+            )
         if len(head) < spec.FRAME_HEADER_SIZE:
             raise ProbeEnded(
                 ProbeOutcome.NOT_RABBITMQ, "it sent a few bytes and closed the connection"
             )
-        frame_type, channel, size = struct.unpack(">BHL", head)
-        if frame_type not in (spec.FRAME_METHOD, spec.FRAME_HEARTBEAT) or channel != 0:
+        if head[0] not in (spec.FRAME_METHOD, spec.FRAME_HEARTBEAT):
+            raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, sounds_like(head + await _rest(reader)))
+        _, channel, size = struct.unpack(">BHL", head)
+        if channel != 0:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "what it sends is not AMQP")
         if size > MAX_FRAME_BYTES:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"its frame of {size} bytes is too large")
@@ -192,6 +216,13 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "its frame cannot be decoded") from error
         if isinstance(frame, pika.frame.Method):
             return frame.method
+
+
+async def _rest(reader: asyncio.StreamReader) -> bytes:
+    """What else has come, for the words that say what kind of program it is."""
+    with contextlib.suppress(asyncio.TimeoutError, OSError):
+        return await asyncio.wait_for(reader.read(GREETING_BYTES), GOODBYE_TIMEOUT_S / 10)
+    return b""
 
 
 def _name_of(method: Any) -> str:

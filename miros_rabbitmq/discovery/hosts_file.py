@@ -5,7 +5,8 @@ The file is ``.miros_rabbitmq_hosts.json`` in the working directory, such as::
     {"hosts": ["192.168.1.71", "robot.example", "10.0.0.5:5673"]}
 
 It is read again when it has changed. A mistake in it is logged once, with line and column, and the
-hosts that it named before stay in force until it is corrected.
+hosts that it named before stay in force until it is corrected. A host that cannot be read costs no
+other host of the file.
 """
 
 from __future__ import annotations
@@ -17,14 +18,43 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ..exceptions import SettingsError
+from ..resources import shortage
 from ..urls import Address, parse_address
 
 logger = logging.getLogger(__name__)
 
 HOSTS_FILE_NAME = ".miros_rabbitmq_hosts.json"
 
+OLDER_NAME = ".miros_rabbit_hosts.json"
+"""What older documentation calls the file. It is not read."""
+
+_MOST_MISTAKES = 5
+"""The most hosts of one file that a warning quotes."""
+
 _WHITESPACE = " \t\n\r"
 _EXAMPLE = '{"hosts": ["192.168.1.71", "robot.example:5673"]}'
+
+
+_told: set[Path] = set()
+
+
+def tell_of_older_name(folder: Path) -> None:
+    """Warn once in a process of a file that the user takes for a hosts file.
+
+    Args:
+        folder: where the hosts file would be.
+    """
+    older = folder / OLDER_NAME
+    if older in _told or not older.exists():
+        return
+    _told.add(older)
+    logger.warning(
+        "%s is not read, as the hosts file is called %s: rename it (mv %s %s)",
+        older,
+        HOSTS_FILE_NAME,
+        OLDER_NAME,
+        HOSTS_FILE_NAME,
+    )
 
 
 class HostsFileError(ValueError):
@@ -51,6 +81,15 @@ class _Stamp(NamedTuple):
     inode: int
 
 
+class Named(NamedTuple):
+    """What the text of a hosts file names."""
+
+    hosts: tuple[Address, ...]
+    """The hosts, each once, in the order of the file."""
+    mistakes: tuple[HostsFileError, ...]
+    """What is wrong with the others."""
+
+
 class HostsFile:
     """The hosts that one file names. For one thread.
 
@@ -75,28 +114,47 @@ class HostsFile:
 
         Returns:
             whether `hosts` has changed.
+
+        Raises:
+            OutOfResources: it cannot be read now; the hosts stay.
         """
         try:
             status = self.path.stat()
-        except OSError:  # there is no such file
+        except OSError as error:  # there is no such file
+            if (short := shortage(error)) is not None:
+                raise short from error
             self._stamp = None
             return self._take(())
         stamp = _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
         if stamp == self._stamp:
             return False
-        self._stamp = stamp
         try:
-            return self._take(parse_hosts(_text_of(self.path.read_bytes()), self._port))
+            named = parse_hosts(_text_of(self.path.read_bytes()), self._port)
         except (OSError, HostsFileError) as error:
-            logger.warning(
-                "the hosts file %s cannot be used, %s; correct it; until then %s",
-                self.path,
-                error,
-                f"the {len(self._hosts)} hosts it named before are used"
-                if self._hosts
-                else "it adds no hosts",
-            )
+            if (short := shortage(error)) is not None:
+                raise short from error  # and the next time the file is read again
+            self._stamp = stamp
+            self._warn("cannot be used", str(error), self._hosts)
             return False
+        self._stamp = stamp
+        if not named.mistakes:
+            return self._take(named.hosts)
+        # One of the former hosts may be the one that cannot be read now.
+        hosts = tuple(dict.fromkeys([*named.hosts, *self._hosts]))
+        texts = [str(one) for one in named.mistakes[:_MOST_MISTAKES]]
+        if len(named.mistakes) > len(texts):
+            texts.append(f"and {len(named.mistakes) - len(texts)} more")
+        self._warn("has hosts that cannot be used", "; ".join(texts), hosts)
+        return self._take(hosts)
+
+    def _warn(self, what: str, why: str, hosts: tuple[Address, ...]) -> None:
+        logger.warning(
+            "the hosts file %s %s, %s; correct it; until then %s",
+            self.path,
+            what,
+            why,
+            f"the {len(hosts)} hosts it named before are used" if hosts else "it adds no hosts",
+        )
 
     def _take(self, hosts: tuple[Address, ...]) -> bool:
         if hosts == self._hosts:
@@ -106,7 +164,7 @@ class HostsFile:
         return True
 
 
-def parse_hosts(text: str, default_port: int) -> tuple[Address, ...]:
+def parse_hosts(text: str, default_port: int) -> Named:
     """Parse the text of a hosts file.
 
     Args:
@@ -114,10 +172,10 @@ def parse_hosts(text: str, default_port: int) -> tuple[Address, ...]:
         default_port: the port of a host that is given without one.
 
     Returns:
-        the hosts, each once, in the order of the file.
+        the hosts, and what is wrong with entries that are none.
 
     Raises:
-        HostsFileError: the text has a mistake.
+        HostsFileError: the text as a whole has a mistake.
     """
     try:
         content = json.loads(text)
@@ -133,13 +191,13 @@ def parse_hosts(text: str, default_port: int) -> tuple[Address, ...]:
     at, value = places.of_member("hosts")
     if not isinstance(value, list):
         raise HostsFileError(text, at, f'"hosts" is a list, as in {_EXAMPLE}')
-    hosts = []
+    hosts, mistakes = [], []
     for place, entry in places.of_items(at):
         try:
             hosts.append(parse_address(entry, default_port))
         except SettingsError as error:
-            raise HostsFileError(text, place, str(error)) from None
-    return tuple(dict.fromkeys(hosts))
+            mistakes.append(HostsFileError(text, place, str(error)))
+    return Named(tuple(dict.fromkeys(hosts)), tuple(mistakes))
 
 
 class _Places:

@@ -1,20 +1,20 @@
-"""This machine's network interfaces, and which of them leads to the LAN.
+"""This machine's network interfaces: one for each IPv4 address.
 
-The interfaces are read with ``netifaces``, which asks the operating system and sends nothing. The
-choice among them is a pure function of what was read.
+They are read with ``netifaces``, which asks the operating system and sends nothing. Which of them
+leads to the LAN is for `choice`.
 """
 
 from __future__ import annotations
 
 import enum
 import logging
-from collections.abc import Sequence
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network
 from typing import NamedTuple
 
 import netifaces
 
-from ..exceptions import SettingsError
+from ..resources import naming_shortage, require_descriptors, shortage
+from .devices import Device, Route, read_devices, read_routes
 
 logger = logging.getLogger(__name__)
 
@@ -37,61 +37,54 @@ class Interface(NamedTuple):
     peer: str | None = None
     """The host at the other end of a point-to-point link; `None` if that is unknown."""
 
+    @property
+    def device(self) -> str:
+        """The name of the network device: ``eth0`` if the address has the label ``eth0:1``."""
+        return self.name.partition(":")[0]
+
 
 NOWHERE = Interface("", "127.0.0.1", IPv4Network("127.0.0.0/8"), LinkKind.LOOPBACK)
 """What is used on a machine without any interface that has an IPv4 address."""
 
 
 class Interfaces(NamedTuple):
-    """The interfaces that the operating system reports."""
+    """What the operating system reports of its interfaces."""
 
     all: tuple[Interface, ...]
-    default: str | None
-    """The name of the interface of the default route; `None` if there is no such route."""
+    """One for each IPv4 address."""
 
+    routes: tuple[Route, ...] = ()
 
-def choose_interface(
-    interfaces: Interfaces, wanted: str | None = None, address: str | None = None
-) -> Interface:
-    """Choose the interface whose network is swept, and whose address is this machine's.
+    devices: tuple[Device, ...] = ()
+    """All network devices, those without an address, too."""
 
-    The first of these that exists is chosen: the interface that is ``wanted``; the one that has
-    ``address`` and is no loopback; the one of the default route; the first that is no loopback; a
-    loopback.
-
-    Args:
-        interfaces: those to choose from.
-        wanted: the name of an interface.
-        address: an IPv4 address. If the interface has several addresses, this one is preferred.
-
-    Raises:
-        SettingsError: the wanted interface does not exist or has no IPv4 address.
-    """
-    if wanted is not None:
-        named = [one for one in interfaces.all if one.name == wanted]
-        if not named:
-            known = ", ".join(sorted({one.name for one in interfaces.all})) or "none"
-            raise SettingsError(
-                f"there is no interface {wanted!r} with an IPv4 address; there are: {known}"
-            )
-        return _preferred(named, address)
-    outward = [one for one in interfaces.all if one.kind is not LinkKind.LOOPBACK]
-    having = [one for one in outward if one.address == address]
-    routed = [one for one in outward if one.name == interfaces.default]
-    first = [one for one in outward if one.name == outward[0].name]
-    for candidates in (having, routed, first, interfaces.all):
-        if candidates:
-            return _preferred(candidates, address)
-    return NOWHERE
+    def device(self, interface: Interface) -> Device:
+        """What is known of the device of an interface."""
+        for device in self.devices:
+            if device.name == interface.device:
+                return device
+        return Device(interface.device)
 
 
 def read_interfaces() -> Interfaces:
-    """Read this machine's IPv4 interfaces as they are now. Sends nothing. From any thread."""
+    """Read this machine's IPv4 interfaces as they are now. Sends nothing. From any thread.
+
+    Raises:
+        OutOfResources: there are no file descriptors to ask the operating system with.
+    """
+    with naming_shortage():
+        return _read_interfaces()
+
+
+def _read_interfaces() -> Interfaces:
     found = []
-    for name in netifaces.interfaces():
+    names = netifaces.interfaces()
+    for name in names:
         try:
             families = netifaces.ifaddresses(name)
         except (ValueError, OSError) as error:  # it was removed between the two calls
+            if shortage(error) is not None:
+                raise
             logger.debug("interface %s cannot be read: %s", name, error)
             continue
         for entry in families.get(netifaces.AF_INET, []):
@@ -99,9 +92,22 @@ def read_interfaces() -> Interfaces:
             interface = interface_of(name, address, netmask, peer)
             if interface is not None:
                 found.append(interface)
+    routes = read_routes()
+    if routes is None:
+        routes = _default_routes()
+    devices = read_devices(dict.fromkeys(name.partition(":")[0] for name in names))
+    return Interfaces(tuple(found), routes, devices)
+
+
+def _default_routes() -> tuple[Route, ...]:
+    """The default routes, as netifaces tells them; the system's first choice comes first."""
     default = netifaces.gateways().get("default")
     gateway = default.get(netifaces.AF_INET) if isinstance(default, dict) else None
-    return Interfaces(tuple(found), str(gateway[1]) if gateway else None)
+    if gateway is None:
+        # netifaces says that there is none, too, if it lacks the descriptors to ask.
+        require_descriptors(2)
+        return ()
+    return (Route(str(gateway[1]), IPv4Network("0.0.0.0/0"), True),)
 
 
 def interface_of(
@@ -133,12 +139,3 @@ def interface_of(
             name, address, network, LinkKind.POINT_TO_POINT, others[0] if others else None
         )
     return Interface(name, address, network, LinkKind.BROADCAST)
-
-
-def _preferred(candidates: Sequence[Interface], address: str | None) -> Interface:
-    """Choose from the addresses of one interface: the given one, or else the first on a network."""
-
-    def rank(one: Interface) -> tuple[bool, bool]:
-        return (one.address != address, one.kind is not LinkKind.BROADCAST)
-
-    return min(candidates, key=rank)

@@ -7,18 +7,28 @@ for `scout` to find out.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
-from ipaddress import AddressValueError, IPv4Address
 
 from ..exceptions import SettingsError
+from ..host_names import is_loopback
 from ..interruption import refuse_to_wait_for
 from ..urls import parse_address
-from .interfaces import Interface, Interfaces, LinkKind, choose_interface, read_interfaces
+from .choice import choose_interface
+from .devices import LinkState
+from .interfaces import Interface, Interfaces, LinkKind, read_interfaces
+from .own_address import Here
 from .sweep import sweep
 
 logger = logging.getLogger(__name__)
+
+_remarks: set[str] = set()
+"""What was said of the choice of the interface: once in a process, for all its charts."""
+
+_MOST_REMARKS = 100
+"""An interface that comes and goes makes few different ones."""
 
 
 class ThisHost:
@@ -72,10 +82,9 @@ class LocalAreaNetwork:
     again. All of it may be used from any thread: threads that ask for the addresses during the
     first sweep wait for it.
 
-    If the machine has several interfaces, the one of the default route is used; without such a
-    route, the first that is no loopback; ``interface`` names another. At the end of a
-    point-to-point link there is one host, which may be unknown. A machine that has only a loopback
-    is alone.
+    If the machine has several interfaces, `choice.choose_interface` says which one is used, and a
+    warning does where that is a guess; ``interface`` names another. At the end of a point-to-point
+    link there is one host, which may be unknown. A machine that has only a loopback is alone.
 
     Attributes:
         this: this machine, with ``address``.
@@ -100,7 +109,7 @@ class LocalAreaNetwork:
         rabbit_host: str | None = None,
     ) -> None:
         if isinstance(addresses, str):
-            raise SettingsError(f"addresses must be a list of hosts, not the text {addresses!r}")
+            raise SettingsError("addresses must be a list of hosts: put even one into [ ]")
         self.this = ThisHost(self._this_address)
         self.other = OtherHosts(self.this, lambda: self.addresses)
         self._named = None if addresses is None else tuple(dict.fromkeys(addresses))
@@ -120,7 +129,8 @@ class LocalAreaNetwork:
     def addresses(self) -> list[str]:
         """The addresses that were given; or else this machine's, and those of the hosts found.
 
-        The first use sweeps, unless addresses were given.
+        This machine's is that of now, and the others are those of the last sweep. The first use
+        sweeps, unless addresses were given.
         """
         if self._named is not None:
             return list(self._named)
@@ -130,6 +140,10 @@ class LocalAreaNetwork:
             with self._sweeping:
                 # Another thread may have swept while this one waited for the lock.
                 found = self._found if self._found is not None else self._sweep(None)
+        if self._rabbit_host is None:
+            with contextlib.suppress(SettingsError):  # the named interface is not there any more
+                this = self._this_address()
+                return [this, *(address for address in found[1:] if address != this)]
         return list(found)
 
     @property
@@ -140,6 +154,16 @@ class LocalAreaNetwork:
             SettingsError: there is no interface of the given name.
         """
         return self._choose(read_interfaces())
+
+    def here(self) -> Here:
+        """Tell where this machine is now. Sends nothing.
+
+        Raises:
+            SettingsError: there is no interface of the given name.
+        """
+        interfaces = read_interfaces()
+        up = [one for one in interfaces.all if interfaces.device(one).link is not LinkState.DOWN]
+        return Here(self._choose(interfaces), frozenset(one.address for one in up))
 
     def sweep(self, stop: threading.Event | None = None) -> list[str]:
         """Look again which hosts there are, and return `addresses`.
@@ -164,8 +188,8 @@ class LocalAreaNetwork:
         if working.kind is not LinkKind.BROADCAST:
             place = f"interface {working.name}" if working.name else "no interface with an address"
             self._warn(
-                f"{place} leads to {working.kind.value}, so no hosts are looked for; "
-                "name the brokers with addresses="
+                f"{place} leads to {working.kind.value}, so no hosts are looked for; name the "
+                "brokers with addresses=, or another interface with interface="
             )
         result = sweep(working, stop=stop, warn=self._warn)
         this = [self._this_address(), working.address]
@@ -193,15 +217,16 @@ class LocalAreaNetwork:
             logger.warning("%s", text)
 
     def _choose(self, interfaces: Interfaces) -> Interface:
-        return choose_interface(interfaces, self._wanted, self._rabbit_host)
+        choice = choose_interface(interfaces, self._wanted, self._rabbit_host)
+        if choice.remark and choice.remark not in _remarks:
+            if len(_remarks) >= _MOST_REMARKS:
+                _remarks.clear()
+            _remarks.add(choice.remark)
+            logger.log(logging.WARNING if choice.is_guess else logging.INFO, "%s", choice.remark)
+        return choice.interface
 
     def _this_address(self) -> str:
         return self._rabbit_host if self._rabbit_host is not None else self.interface.address
 
     def _is_this_machine(self, host: str, interfaces: Interfaces) -> bool:
-        if host == "localhost" or any(host == one.address for one in interfaces.all):
-            return True
-        try:
-            return IPv4Address(host).is_loopback
-        except AddressValueError:
-            return False
+        return is_loopback(host) or any(host == one.address for one in interfaces.all)

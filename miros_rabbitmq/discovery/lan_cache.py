@@ -74,7 +74,7 @@ class LanCache:
             cached = self._parse(content)
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError, SettingsError) as error:
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             logger.info("the cache %s cannot be read (%s) and is ignored", self.path, error)
             return None
         # A cache of the future was written by a clock that ran ahead of this one.
@@ -111,8 +111,13 @@ class LanCache:
         written_s = float(fields["time"])
         if not math.isfinite(written_s):
             raise ValueError("its time is not a finite number")
-        addresses = tuple(parse_address(one) for one in fields["addresses"][:MAX_ADDRESSES])
-        return CachedAddresses(addresses, self._now() - written_s)
+        addresses = []
+        for one in fields["addresses"][:MAX_ADDRESSES]:
+            try:
+                addresses.append(parse_address(one))
+            except SettingsError as error:
+                logger.info("an address in the cache %s is ignored: %s", self.path, error)
+        return CachedAddresses(tuple(dict.fromkeys(addresses)), self._now() - written_s)
 
     def _replace(self, content: str) -> None:
         folder = self.path.parent

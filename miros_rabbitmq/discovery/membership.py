@@ -18,13 +18,16 @@ from pathlib import Path
 from typing import Protocol
 
 from ..condition import Condition
-from ..exceptions import SettingsError
+from ..exceptions import BrokerError, OutOfResources, SettingsError
+from ..host_names import is_loopback
+from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
-from .hosts_file import HOSTS_FILE_NAME, HostsFile
+from .hosts_file import HOSTS_FILE_NAME, HostsFile, tell_of_older_name
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
-from .roster import Peer, PeersChanged, PeerSource, Roster, is_loopback
+from .own_address import OwnAddress
+from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
 
@@ -33,6 +36,18 @@ logger = logging.getLogger(__name__)
 LOOK_INTERVAL_S = 2.0
 """Seconds between two looks at the hosts file and at the connections: both are cheap, and a user
 who edits the file expects to see something happen."""
+
+_LOOK_SHARE = 0.005
+"""The look at the machine's addresses takes at most this share of a processor: a fraction of a
+millisecond for few interfaces, and some 50 ms for fifty, as a machine with many containers has."""
+
+_LOOK_MAX_S = 10.0
+"""But there is a look after so many seconds."""
+
+
+_STARVED_S, _STARVED_MOST_S = 2.0, 60.0
+"""The first and the longest pause before another round, where descriptors, threads or memory were
+short in the last."""
 
 
 class Follower(Protocol):
@@ -48,6 +63,12 @@ class Follower(Protocol):
             the number of events that were given up with it.
         """
         ...
+
+    def own_moved(self, url: AmqpUrl, /, *, is_gone: bool) -> object:
+        """Reach the own broker at another address. Called in the membership's thread.
+
+        ``is_gone`` tells that this machine does not have the former address any more.
+        """
 
     def connected(self) -> Collection[Address]:
         """The members to which there is a working connection. Called in any thread."""
@@ -103,6 +124,8 @@ class Membership:
             lan=self.lan,
             tls=search.tls,
         )
+        self._own: OwnAddress | None = None  # None if ``rabbit_host`` says where it is
+        self._own_url: AmqpUrl | None = None
         self._first_round = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -117,15 +140,41 @@ class Membership:
         self._cache: LanCache | None = None
         self._reported: dict[Address, ProbeOutcome] = {}
         self._complaint = ""
+        self._look_again_s = 0.0
+        # How long to wait for the next round, while something is short; 0 if nothing is.
+        self._starved_pause_s = 0.0
+        self._said_of_own = ""
+
+    def find_own(self) -> AmqpUrl:
+        """Look where this node's own broker is, for the next `start`. Asks nobody.
+
+        Raises:
+            SettingsError: there is no network interface of the given name.
+        """
+        search = self._search
+        self._own = None
+        if search.rabbit_host is not None:
+            self._own_url = search.url(parse_address(search.rabbit_host, search.port))
+        else:
+            self._own = OwnAddress(self.lan.here())
+            self._own_url = search.url(Address(self._own.address, search.port))
+        return self._own_url
+
+    @property
+    def own_url(self) -> AmqpUrl:
+        """The URL of this node's own broker: as it is used, or before the start, as it would be."""
+        used = self._own_url if self._thread is not None else None
+        return used or self.scout.this.url
 
     def start(self) -> None:
         """Start to look for brokers. Does not wait.
 
         Raises:
             SettingsError: there is no network interface of the given name.
+            OutOfResources: the thread cannot be started.
         """
         search = self._search
-        own = self.scout.this.url.address
+        own = (self._own_url or self.find_own()).address
         limits = search.limits
         if not search.rescan_interval_s:
             # Only another search could find again what was given up.
@@ -139,17 +188,20 @@ class Membership:
         except OSError:  # the directory was removed
             folder = Path()
         self._hosts_file = HostsFile(folder / HOSTS_FILE_NAME, search.port)
+        tell_of_older_name(folder)
         self._cache = None
         if search.addresses is None:
             self._cache = LanCache(folder / CACHE_FILE_NAME, search.cache_valid_s)
         self._found = ()
+        self._starved_pause_s = 0.0
         self._reported.clear()
         self._first_round.clear()
         self._stop = threading.Event()
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._run, args=(self._stop, roster), name=self._name, daemon=True
         )
-        self._thread.start()
+        start_thread(thread)
+        self._thread = thread
 
     def stop(self) -> None:
         """Stop looking, and break off a search that is under way.
@@ -161,6 +213,7 @@ class Membership:
         with self._changed.lock:
             self._changed.notify_all()
         thread, self._thread = self._thread, None
+        self._own_url = None
         # Not alive either if an exception such as KeyboardInterrupt came before its start.
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(self._search.stop_timeout_s)
@@ -172,6 +225,14 @@ class Membership:
             False if that took longer than ``timeout_s`` seconds.
         """
         return self._first_round.wait(timeout_s)
+
+    def fault_of(self, address: Address) -> BrokerError | None:
+        """Why the last round could not use a broker; `None` if it could, or did not ask it."""
+        report = self.scout.last_report
+        for row in () if report is None else report:
+            if row.address == address:
+                return row.error()
+        return None
 
     def peers(self) -> tuple[Peer, ...]:
         """The brokers that are known, this node's own first; none before the start."""
@@ -220,13 +281,18 @@ class Membership:
         self._guard(lambda: self._trust_cache(roster))
         while not stop.is_set():
             now_s = time.monotonic()
+            if self._guard(lambda: self._follow_own(roster)):
+                next_round_s = now_s  # there may be other hosts at the new place
             if now_s >= next_round_s:
                 next_round_s = now_s + interval_s
-                self._guard(lambda: self._round(roster))
+                if self._guard(lambda: self._round(roster)):
+                    self._note_end_of_shortage()
                 self._first_round.set()
             else:
                 self._guard(lambda: self._glance(roster))
             self._guard(lambda: self._keep_up(roster))
+            if self._starved_pause_s:
+                next_round_s = min(next_round_s, now_s + self._starved_pause_s)
             with self._changed.lock:
                 self._changed.wait_for(
                     lambda: bool(self._to_ask) or stop.is_set(),
@@ -234,12 +300,65 @@ class Membership:
                 )
         self._first_round.set()
 
-    def _guard(self, step: Callable[[], None]) -> None:
+    def _guard(self, step: Callable[[], object]) -> bool:
+        """Take a step; returns whether it has succeeded, and has not returned `False`."""
         try:
-            step()
-        except Exception:
-            # A bug in one step must not end the thread: the next round may succeed.
-            logger.exception("%s: a step of the search failed", self._name)
+            return step() is not False
+        except Exception as error:
+            short = shortage(error)
+            if short is not None:
+                self._note_shortage(short)
+            else:
+                # A bug in one step must not end the thread: the next round may succeed.
+                logger.exception("%s: a step of the search failed", self._name)
+            return False
+
+    def _note_shortage(self, short: OutOfResources) -> None:
+        """Have the search tried again before its time; log it once, until a round succeeds."""
+        if not self._starved_pause_s:
+            text = "%s: brokers cannot be looked for, trying again: %s"
+            logger.log(news.level(short), text, self._name, short)
+        longest_s = self._search.rescan_interval_s or _STARVED_MOST_S
+        self._starved_pause_s = min(longest_s, 2 * self._starved_pause_s or _STARVED_S)
+
+    def _note_end_of_shortage(self) -> None:
+        if self._starved_pause_s:
+            logger.info("%s: brokers can be looked for again", self._name)
+        self._starved_pause_s = 0.0
+
+    def _follow_own(self, roster: Roster) -> bool:
+        """Notice that this machine's address has changed; tells whether it has."""
+        own, now_s = self._own, time.monotonic()
+        if own is None or now_s < self._look_again_s or self._is_over(roster):
+            return False
+        used_s = time.thread_time()
+        try:
+            here = self.lan.here()
+        except SettingsError as error:
+            self._complain(error)
+            return False
+        used_s = time.thread_time() - used_s
+        self._look_again_s = now_s + min(used_s / _LOOK_SHARE, _LOOK_MAX_S)
+        interface = own.look(here)
+        if interface is None:
+            return False
+        before, is_gone = own.address, own.is_gone(here)
+        now = f"the address of this machine is now {interface.address} ({interface.name})"
+        url = self._search.url(Address(interface.address, self._search.port))
+        if not is_gone and not self.scout.has_broker(url.address, self._stop):
+            # It may not have started yet, or not listen there.
+            text = f"{now}, but no broker answers there: the one at {before} is still used"
+            is_news, self._said_of_own = self._said_of_own != text, text
+            if is_news and not self._is_over(roster):
+                logger.warning("%s: %s", self._name, text)
+            return is_news
+        own.use(interface)
+        self._own_url, self._said_of_own = url, ""
+        with self._changed.lock:
+            roster.move_own(url.address, now_s)
+        logger.warning("%s: %s, and was %s: its broker is used there", self._name, now, before)
+        self._follower.own_moved(url, is_gone=is_gone)
+        return True
 
     def _trust_cache(self, roster: Roster) -> None:
         """Begin with the hosts that an earlier search found; the first round probes them."""
@@ -294,14 +413,21 @@ class Membership:
     def _sweep(self) -> None:
         try:
             found = self.lan.sweep(self._stop)
+            here = self.lan.here()
         except SettingsError as error:  # an interface may disappear while the chart runs
-            if self._complaint != str(error):
-                logger.warning("%s: the LAN cannot be searched: %s", self._name, error)
-            self._complaint = str(error)
+            self._complain(error)
             self._found = ()
             return
         self._complaint = ""
-        self._found = tuple(parse_address(one, self._search.port) for one in found)
+        addresses = (parse_address(one, self._search.port) for one in found)
+        # This machine's own broker is known, whichever address the machine was swept from.
+        is_own = self._own is not None
+        self._found = tuple(one for one in addresses if not (is_own and one.host in here.addresses))
+
+    def _complain(self, error: SettingsError) -> None:
+        if self._complaint != str(error):
+            logger.warning("%s: the LAN cannot be searched: %s", self._name, error)
+        self._complaint = str(error)
 
     def _sources(self, roster: Roster) -> dict[Address, PeerSource]:
         """All candidates, and how each became known."""
@@ -334,10 +460,15 @@ class Membership:
             change = roster.judge(rows, sources, time.monotonic())
         self._apply(change, roster)
         for row in rows:
+            if row.short is not None:
+                continue
             self._report(row, sources.get(row.address), is_own=row.address == roster.own)
         # Others can announce ever new brokers.
         for address in self._reported.keys() - sources.keys():
             del self._reported[address]
+        for row in rows:
+            if row.short is not None:
+                raise row.short  # one for all: this round is tried again
 
     def _is_over(self, roster: Roster) -> bool:
         """Whether the search to which this roster belongs was stopped."""

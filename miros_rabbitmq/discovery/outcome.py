@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import enum
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 
 from .. import faults
-from ..exceptions import BrokerError
-from ..urls import DEFAULT_PORT, Address
+from ..closings import closed_by_broker
+from ..exceptions import BrokerError, OutOfResources, SettingsError
+from ..urls import DEFAULT_PORT, Address, parse_address, redact
 
 MAX_DETAIL_LENGTH = 120
 """How many characters a detail has at most. It may quote the other side's text, of any length."""
@@ -34,6 +35,7 @@ class ProbeOutcome(enum.Enum):
     CLOSED = "closed by the broker"
     DUPLICATE = "the same broker"
     FAILED = "failed here"
+    STARVED = "out of resources here"
 
     @property
     def transient(self) -> bool:
@@ -52,6 +54,7 @@ _NOTHING_THERE = frozenset(
         ProbeOutcome.TIMED_OUT,
         ProbeOutcome.UNREACHABLE,
         ProbeOutcome.UNKNOWN_HOST,
+        ProbeOutcome.STARVED,
     }
 )
 
@@ -63,6 +66,7 @@ _TRANSIENT = frozenset(
         ProbeOutcome.UNKNOWN_HOST,
         ProbeOutcome.CLOSED,
         ProbeOutcome.FAILED,
+        ProbeOutcome.STARVED,
     }
 )
 
@@ -79,6 +83,8 @@ class ProbeResult:
         user: the user whom the broker was asked to accept.
         vhost: the virtual host that the broker was asked to open.
         ip: the IPv4 or IPv6 address to which the host's name resolved; empty if it did not.
+        fault: makes the error, if it is not the usual one of the outcome.
+        short: what this process lacked, if the outcome is `ProbeOutcome.STARVED`.
     """
 
     address: Address
@@ -88,6 +94,8 @@ class ProbeResult:
     user: str = ""
     vhost: str = "/"
     ip: str = ""
+    fault: Callable[[Address], BrokerError] | None = field(default=None, repr=False, compare=False)
+    short: OutOfResources | None = field(default=None, compare=False, repr=False)
 
     @property
     def connected(self) -> bool:
@@ -102,6 +110,10 @@ class ProbeResult:
         outcome, address, detail = self.outcome, self.address, self.detail or self.outcome.value
         if outcome in (ProbeOutcome.CONNECTED, ProbeOutcome.DUPLICATE):
             return None
+        if self.short is not None:
+            return faults.starved(address, self.short)
+        if self.fault is not None:
+            return self.fault(address)
         if outcome is ProbeOutcome.UNKNOWN_HOST:
             return faults.unknown_host(address, detail)
         if outcome is ProbeOutcome.REFUSED:
@@ -111,10 +123,14 @@ class ProbeResult:
         if outcome is ProbeOutcome.TLS_FAILED:
             return faults.tls_failed(address, detail)
         if outcome is ProbeOutcome.ACCESS_REFUSED:
-            return faults.access_refused(address, self.user)
+            return faults.access_refused(address, self.user, self.vhost)
         if outcome is ProbeOutcome.NO_SUCH_VHOST:
-            return faults.vhost_not_found(address, self.vhost, self.user)
-        return faults.no_answer(address, detail)
+            return closed_by_broker(address, 530, "vhost  not found", self.user, self.vhost)
+        if outcome is ProbeOutcome.FAILED:
+            return faults.failed_here(address, detail)
+        if outcome is ProbeOutcome.CLOSED:
+            return faults.connection_broken(address, "while it was opened")
+        return faults.unreachable(address, detail)
 
     def raise_for_outcome(self) -> None:
         """Raise the error that fits this outcome; do nothing if the broker works.
@@ -151,10 +167,16 @@ class ScoutReport:
         Raises:
             KeyError: the address was not a candidate.
         """
+        text = address if isinstance(address, str) else str(address)
+        try:
+            # Read with the default port, a text without a port is the short form of an address.
+            wanted = parse_address(text)
+        except SettingsError:
+            raise KeyError(redact(text)) from None
         for row in self.rows:
-            if address in (row.address, str(row.address), short(row.address)):
+            if row.address == wanted:
                 return row
-        raise KeyError(str(address))
+        raise KeyError(str(wanted))
 
     @property
     def connected(self) -> tuple[ProbeResult, ...]:
@@ -189,15 +211,8 @@ def without_duplicates(rows: list[ProbeResult]) -> list[ProbeResult]:
     for row in rows:
         seen = first.setdefault((row.ip, row.address.port), row.address) if row.ip else row.address
         if seen != row.address:
-            row = ProbeResult(
-                row.address,
-                ProbeOutcome.DUPLICATE,
-                f"resolves to {row.ip}, as {seen} does",
-                row.duration_s,
-                row.user,
-                row.vhost,
-                row.ip,
-            )
+            detail = f"resolves to {row.ip}, as {seen} does"
+            row = replace(row, outcome=ProbeOutcome.DUPLICATE, detail=detail)
         marked.append(row)
     return marked
 

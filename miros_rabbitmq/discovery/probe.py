@@ -18,11 +18,14 @@ import ssl
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from urllib.parse import unquote, urlsplit
+from functools import partial
 
+from .. import faults
+from ..exceptions import BrokerError, OutOfResources
 from ..resolve import resolve
+from ..resources import naming_shortage, require_descriptors, shortage, start_thread
 from ..urls import Address, AmqpUrl
 from .handshake import ProbeEnded, shake_hands
 from .outcome import ProbeOutcome, ProbeResult, printable
@@ -49,6 +52,9 @@ STOP_LOOK_S = 0.05
 
 PARALLELISM = 256
 """How many connections are made at once: enough for all hosts of a /24."""
+
+_LOOP_DESCRIPTORS = 3
+"""What an event loop takes: its selector, and the two ends of what wakes it."""
 
 _REFUSED = frozenset({errno.ECONNREFUSED, 10061})  # the second is Windows's WSAECONNREFUSED
 _TIMED_OUT = frozenset({errno.ETIMEDOUT, 10060})
@@ -94,6 +100,10 @@ def probe_all(
         limits: how long a probe may take, and how many may run at once.
         stop: ends the round within a tenth of a second when it is set. Probes that had not ended
             have `ProbeOutcome.FAILED`.
+
+    Raises:
+        OutOfResources: there is no thread for the round, or no file descriptor for its event loop.
+            If descriptors run out later, those probes have `ProbeOutcome.STARVED`.
     """
     if not addresses:
         return []
@@ -103,6 +113,8 @@ def probe_all(
 
     def run() -> None:
         try:
+            # An event loop that cannot be made leaves objects behind which complain on stderr.
+            require_descriptors(_LOOP_DESCRIPTORS)
             results.extend(asyncio.run(_probe_all(addresses, login, tls, used, stop)))
         except Exception as error:  # noqa: BLE001 - the top of a thread: its starter raises it
             failures.append(error)
@@ -110,10 +122,11 @@ def probe_all(
     # A thread of its own, since the caller's may already run an event loop. A daemon, so that a
     # caller who is interrupted does not have to wait: the probes end by themselves.
     thread = threading.Thread(target=run, name="miros-rabbitmq-probe", daemon=True)
-    thread.start()
+    start_thread(thread)
     thread.join()
     if failures:
-        raise failures[0]
+        with naming_shortage():
+            raise failures[0]
     return results
 
 
@@ -135,9 +148,10 @@ def probe_one(
     Raises:
         BrokerError: it cannot be used. The error is of the subclass that fits, and its text says
             what to do.
+        SettingsError: the URL is not an AMQP URL.
     """
     url = AmqpUrl(url)
-    if not url.startswith("amqps:"):
+    if not url.parts.tls:
         tls = None
     elif tls is None:
         tls = ssl.create_default_context()
@@ -148,12 +162,8 @@ def probe_one(
 
 def login_of(url: str) -> Login:
     """User, password and virtual host of an AMQP URL; what is missing has pika's defaults."""
-    parts = urlsplit(url)
-    return Login(
-        unquote(parts.username or "guest"),
-        unquote(parts.password or "guest"),
-        unquote(parts.path[1:].partition("/")[0]) or "/",
-    )
+    parts = AmqpUrl(url).parts
+    return Login(parts.user, parts.password, parts.vhost)
 
 
 async def _probe_all(
@@ -163,6 +173,11 @@ async def _probe_all(
     limits: ProbeLimits,
     stop: threading.Event | None,
 ) -> list[ProbeResult]:
+    # A probe's error becomes its result. What else asyncio catches belongs to no probe, or comes
+    # after its end.
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: logger.debug("in a round of probes: %s", context)
+    )
     turn = asyncio.Semaphore(max(1, min(limits.parallelism, _spare_files())))
 
     async def in_turn(address: Address) -> ProbeResult:
@@ -196,24 +211,38 @@ async def _probe(
     """Probe one address. However the probe ends, there is a result."""
     started = time.monotonic()
     ip: list[str] = []  # filled by the probe, so that it is known even if the probe ends early
+    fault: Callable[[Address], BrokerError] | None = None
+    short: OutOfResources | None = None
     try:
         detail = await asyncio.wait_for(
             _connect_and_ask(address, login, tls, limits, ip), limits.probe_timeout_s
         )
         outcome = ProbeOutcome.CONNECTED
     except ProbeEnded as end:
-        outcome, detail = end.outcome, end.detail
+        outcome, detail, fault = end.outcome, end.detail, end.fault
     except (asyncio.TimeoutError, TimeoutError):
         outcome = ProbeOutcome.TIMED_OUT
         detail = "it accepts connections but does not answer" if ip else "the probe took too long"
-    except asyncio.IncompleteReadError:
+        fault = faults.silent if ip else None
+    except ssl.SSLError as error:
+        outcome, detail = ProbeOutcome.TLS_FAILED, _reason(error)
+    except asyncio.IncompleteReadError as error:
         outcome = ProbeOutcome.NOT_RABBITMQ
         detail = "it closed the connection in the middle of a frame"
-    except OSError as error:
-        outcome, detail = ProbeOutcome.CLOSED, _reason(error)
+        if not error.partial:
+            detail = "it hung up without a word"
+            if tls is not None:
+                # In TLS 1.3 a client learns only after the handshake that it was refused.
+                outcome, detail = ProbeOutcome.TLS_FAILED, "it hung up right after the handshake"
     except Exception as error:  # one candidate must not end the round for the others
-        logger.exception("probing %s failed", address)
-        outcome, detail = ProbeOutcome.FAILED, type(error).__name__
+        short = shortage(error)
+        if short is not None:
+            outcome, detail = ProbeOutcome.STARVED, f"no {short.what} left"
+        elif isinstance(error, OSError):
+            outcome, detail = ProbeOutcome.CLOSED, _reason(error)
+        else:
+            logger.exception("probing %s failed", address)
+            outcome, detail = ProbeOutcome.FAILED, type(error).__name__
     return ProbeResult(
         address=address,
         outcome=outcome,
@@ -222,6 +251,8 @@ async def _probe(
         user=login.user,
         vhost=login.vhost,
         ip=ip[0] if ip else "",
+        fault=fault,
+        short=short,
     )
 
 
@@ -252,21 +283,29 @@ async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> sock
     try:
         targets = await resolve(address, limits.resolve_timeout_s)
     except (asyncio.TimeoutError, TimeoutError) as error:
-        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, "no name server answered in time") from error
+        raise ProbeEnded(
+            ProbeOutcome.UNKNOWN_HOST, "no name server answered in time", _no_name_server
+        ) from error
+    except OutOfResources:
+        raise
     except OSError as error:
-        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error)) from error
+        fault = _no_name_server if error.errno == socket.EAI_AGAIN else None
+        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error), fault) from error
     ip.append(targets[0].ip)
     end: ProbeEnded | None = None
     for target in targets:
         try:
-            connection = socket.socket(target.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+            with naming_shortage():
+                connection = socket.socket(target.family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+        except OutOfResources:
+            raise
         except OSError as error:
             end = ProbeEnded(ProbeOutcome.FAILED, _reason(error))
             continue
         try:
             connection.setblocking(False)
             await asyncio.wait_for(
-                asyncio.get_running_loop().sock_connect(connection, (target.ip, target.port)),
+                asyncio.get_running_loop().sock_connect(connection, target.socket_address),
                 limits.connect_timeout_s,
             )
         except (asyncio.TimeoutError, TimeoutError):
@@ -290,7 +329,7 @@ async def _open_streams(
         return await asyncio.open_connection(sock=connection)
     try:
         return await asyncio.wait_for(
-            asyncio.open_connection(sock=connection, ssl=tls, server_hostname=address.host),
+            asyncio.open_connection(sock=connection, ssl=tls, server_hostname=address.tls_name),
             timeout_s,
         )
     except (asyncio.TimeoutError, TimeoutError) as error:
@@ -299,7 +338,12 @@ async def _open_streams(
         detail = f"its certificate does not pass: {error.verify_message}"
         raise ProbeEnded(ProbeOutcome.TLS_FAILED, detail) from error
     except OSError as error:  # ssl.SSLError is one
+        if shortage(error) is not None:
+            raise
         raise ProbeEnded(ProbeOutcome.TLS_FAILED, _reason(error)) from error
+
+
+_no_name_server = partial(faults.unknown_host, is_unanswered=True)
 
 
 def _outcome_of(error: OSError) -> ProbeOutcome:

@@ -2,7 +2,8 @@
 
 Pure: no I/O and no thread, and the clock is handed in. Its rules:
 
-- The node's own broker is a member from the start, and for good.
+- The node's own broker is a member from the start, and for good. If this machine's address changes,
+  the new one takes the place of the former.
 - A broker that accepts our login becomes a member, however it became known.
 - A host that the *user* names (``addresses=`` or the hosts file) is expected to come: it becomes a
   member although it does not answer yet. It does not if its answer rules it out, such as a refused
@@ -21,9 +22,9 @@ from __future__ import annotations
 import enum
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from ipaddress import AddressValueError, IPv4Address
 from typing import NamedTuple
 
+from ..host_names import is_loopback
 from ..urls import Address
 from .outcome import ProbeOutcome, ProbeResult
 
@@ -168,7 +169,7 @@ class Roster:
     All times are of one clock that never goes back, such as `time.monotonic`, in seconds.
 
     Attributes:
-        own: the node's own broker.
+        own: the node's own broker; `move_own` changes it.
 
     Args:
         own: the node's own broker.
@@ -305,11 +306,25 @@ class Roster:
             whether that broker is to be probed now; `None` if it is not remembered, as there are
             too many.
         """
+        known = self._known.get(address)
+        if known is not None and known.is_member:
+            return False  # as nearly always: nodes announce themselves every second
         if is_loopback(address.host) and not is_loopback(self.own.host):
             return False  # on another machine; here the address would lead to this machine
-        if address in self.members:
-            return False
         return self._announced.hear(address, now_s)
+
+    def move_own(self, own: Address, now_s: float) -> None:
+        """Note that the node's own broker is at another address; the former one is forgotten.
+
+        Where the former one is known in another way, too, it is a candidate like any other.
+        """
+        if own == self.own:
+            return
+        before, self.own = self.own, own
+        del self._known[before]
+        others = {address: known for address, known in self._known.items() if address != own}
+        known = _Known(PeerSource.OWN, is_member=True, last_seen_s=now_s)
+        self._known = {own: known, **others}
 
     def see(self, addresses: Iterable[Address], now_s: float) -> None:
         """Note that there is a working connection to these brokers at this moment."""
@@ -337,14 +352,6 @@ class Roster:
                 removed.append(address)
         self._announced.forget(self.members, now_s)
         return PeersChanged(removed=tuple(removed))
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host's name or address always means the very machine that connects to it."""
-    try:
-        return IPv4Address(host).is_loopback
-    except AddressValueError:
-        return host.lower() == "localhost"
 
 
 def _is_something(outcome: ProbeOutcome | None) -> bool:

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ..interruption import refuse_to_wait_for
-from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, parse_address
+from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, check_login, parse_address
 from .lan import LocalAreaNetwork
 from .outcome import ScoutReport, short, without_duplicates
 from .probe import CONNECT_TIMEOUT_S, PARALLELISM, PROBE_TIMEOUT_S, ProbeLimits, probe_all
@@ -92,9 +92,9 @@ class RabbitScout:
     Args:
         rabbit_user: the user, the same at every broker.
         rabbit_password: the password. It is sent to RabbitMQ brokers only, and shown nowhere.
-        addresses: the candidates, each ``host`` or ``host:port``; a host is a name or an IPv4
-            address. If they are given, the LAN is not searched. This node's own broker is probed
-            too, even if it is not one of them.
+        addresses: the candidates, each ``host`` or ``host:port``; a host is a name or an IP
+            address, an IPv6 address with a port in brackets. If they are given, the LAN is not
+            searched. This node's own broker is probed too, even if it is not one of them.
         rabbit_host: the host of this node's own broker; by default this machine's address on
             its LAN.
         rabbit_port: the port of this node's own broker, and of candidates that are given without
@@ -132,6 +132,7 @@ class RabbitScout:
         self.this = ThisNode(self._own, self._url)
         self.other = OtherNodes(self._others, self._url)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
+        check_login(rabbit_user, rabbit_password, rabbit_vhost)
         self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
         self._named = None if addresses is None else _parse(addresses, rabbit_port)
         self._own_host = rabbit_host
@@ -178,6 +179,11 @@ class RabbitScout:
             # Another thread may have run the first round while this one waited for the lock.
             return self._report or self._probe()
 
+    @property
+    def last_report(self) -> ScoutReport | None:
+        """The results of the last round; `None` before the first. Never waits."""
+        return self._report
+
     def probe(self) -> ScoutReport:
         """Probe all candidates again, and resolve their names again.
 
@@ -212,6 +218,16 @@ class RabbitScout:
         refuse_to_wait_for(self._probing, "a search for brokers")
         with self._probing:
             return self._probe(candidates, unasked, stop)
+
+    def has_broker(self, address: Address, stop: threading.Event | None = None) -> bool:
+        """Tell whether a program listens at an address. Leaves the `report` as it is.
+
+        Args:
+            address: whom to probe.
+            stop: ends that early when it is set.
+        """
+        (row,) = probe_all([address], self._login, tls=self._tls, limits=self._limits, stop=stop)
+        return not row.outcome.nothing_there
 
     def _probe(
         self,

@@ -42,8 +42,8 @@ class Search:
         rabbit_host: the host of the node's own broker; `None` for this machine's address on its
             LAN.
         addresses: the brokers' hosts, each ``host`` or ``host:port``. `None` searches the LAN.
-        interface: the name of the network interface whose LAN is searched; `None` for that of the
-            default route.
+        interface: the name of the network interface whose LAN is searched; `None` for the one that
+            `choice` finds.
         rescan_interval_s: seconds from one search to the next; 0 searches once.
         cache_valid_s: seconds for which the hosts that an earlier search has found are trusted; 0
             trusts none.

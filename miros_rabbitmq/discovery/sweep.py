@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from ..resources import naming_shortage
 from .arp import ArpEntry, read_arp_table
 from .interfaces import Interface, LinkKind
 
@@ -94,6 +95,9 @@ def sweep(
         stop: ends the sweep early when it is set; the hosts found by then are returned.
         read_table: reads the ARP table.
         warn: takes a text that the user should see.
+
+    Raises:
+        OutOfResources: there is no file descriptor for a socket, or for the ARP table.
     """
     if interface.kind is not LinkKind.BROADCAST:
         return SweepResult([interface.peer] if interface.peer else [], 0.0)
@@ -120,7 +124,7 @@ def hosts_in(entries: Sequence[ArpEntry], interface: Interface) -> list[ArpEntry
     """Of the entries of an ARP table, those of other hosts on the network of an interface."""
     network = interface.network
     no_host = {network.network_address, network.broadcast_address, IPv4Address(interface.address)}
-    device = _device(interface)
+    device = interface.device
     return [
         entry
         for entry in entries
@@ -141,7 +145,7 @@ def _fill_and_watch(
         warn(
             f"{interface.network} on {interface.name} is larger than a /{LARGEST_SWEPT_PREFIX}: "
             "only hosts that answer a broadcast ping or are known to this machine will be found; "
-            "name the others with addresses="
+            "name the others with addresses=, or another network with interface="
         )
     to_send = targets
     asked: set[str] = set()  # every address with an entry in the table, complete or not
@@ -185,10 +189,15 @@ def send_datagrams(
         interface: which interface to send from.
         addresses: where to send them.
         warn: takes the warning.
+
+    Raises:
+        OutOfResources: there is no file descriptor for a socket.
     """
     failure: OSError | None = None
     for start in range(0, len(addresses), ADDRESSES_PER_SOCKET):
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        with naming_shortage():
+            sender = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        with sender:
             sender.setblocking(False)
             try:
                 sender.bind((interface.address, 0))
@@ -205,7 +214,8 @@ def send_datagrams(
     if failure is not None:
         warn(
             f"some hosts of {interface.network} on {interface.name} could not be asked "
-            f"({failure.strerror or failure}) and may not be found"
+            f"({failure.strerror or failure}) and may not be found; another network can be named "
+            "with interface="
         )
 
 
@@ -218,7 +228,7 @@ def _bind_to_device(sender: socket.socket, interface: Interface) -> None:
     if option is None:
         return
     try:
-        sender.setsockopt(socket.SOL_SOCKET, option, _device(interface).encode() + b"\0")
+        sender.setsockopt(socket.SOL_SOCKET, option, interface.device.encode() + b"\0")
     except OSError as error:
         logger.debug("the sweep cannot be bound to %s: %s", interface.name, error)
 
@@ -228,7 +238,7 @@ def _start_broadcast_ping(interface: Interface) -> subprocess.Popen[bytes] | Non
     if sys.platform == "win32":
         command = ["ping", "-n", "1", "-w", "500", broadcast]
     elif sys.platform.startswith("linux"):
-        command = ["ping", "-b", "-n", "-q", "-c", "2", "-w", "1", "-I", _device(interface)]
+        command = ["ping", "-b", "-n", "-q", "-c", "2", "-w", "1", "-I", interface.device]
         command.append(broadcast)
     else:
         command = ["ping", "-n", "-q", "-c", "2", "-t", "1", broadcast]
@@ -240,7 +250,7 @@ def _start_broadcast_ping(interface: Interface) -> subprocess.Popen[bytes] | Non
             stderr=subprocess.DEVNULL,
         )
     except OSError as error:
-        logger.info("the broadcast address is not pinged (%s)", error)
+        _say_once(f"the broadcast address is not pinged ({error})")
         return None
 
 
@@ -250,12 +260,15 @@ def _end_ping(ping: subprocess.Popen[bytes] | None) -> None:
     if ping.poll() is None:
         ping.kill()
     elif ping.returncode not in (0, 1):  # 1: nobody answered, which is usual
-        logger.info(
-            "the broadcast address could not be pinged (ping ended with %d)", ping.returncode
-        )
+        _say_once(f"the broadcast address could not be pinged (ping ended with {ping.returncode})")
     ping.wait()
 
 
-def _device(interface: Interface) -> str:
-    """The interface's name for the kernel: ``eth0`` if the address has the label ``eth0:1``."""
-    return interface.name.partition(":")[0]
+_said: set[str] = set()
+"""What was said in this process, as there is a sweep each minute."""
+
+
+def _say_once(text: str) -> None:
+    level = logging.DEBUG if text in _said else logging.INFO
+    _said.add(text)
+    logger.log(level, "%s", text)

@@ -49,6 +49,7 @@ class BrokerWatch:
         on_lag: called with an address and whether events have waited there for more than a second:
             at each look while they have, and once when they have no longer.
         on_change: called after a broker has begun or ceased to keep up.
+        on_round: called with the time of each look, after it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class BrokerWatch:
         on_look: Callable[[Sender], object],
         on_lag: Callable[[Address, bool], object],
         on_change: Callable[[], object] | None = None,
+        on_round: Callable[[float], object] | None = None,
     ) -> None:
         self.is_on = False
         """Looks are being taken. To be asked after something was posted; if not, call `wake`."""
@@ -75,6 +77,7 @@ class BrokerWatch:
         self._on_look = on_look
         self._on_lag = on_lag
         self._on_change = on_change
+        self._on_round = on_round
         shortest_s = min(limits.absent_after_s, limits.slow_after_s, limits.behind_after_s)
         self._look_s = min(_LOOK_S, shortest_s / _LOOKS_IN_A_LIMIT)
         self._lane: Lane | None = None
@@ -156,6 +159,8 @@ class BrokerWatch:
                 self._reports.note_fine(address, sender)
         if changes and self._on_change is not None:
             self._on_change()
+        if self._on_round is not None:
+            self._on_round(now_s)
         if any(look.is_outstanding for look in looks.values()) or self._is_anybody_noted:
             self._rested_s = 0.0
         else:

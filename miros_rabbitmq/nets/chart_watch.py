@@ -259,7 +259,7 @@ def _words(busy: Busy, stuck: Stuck, held: int, queued: int) -> str:
         parts.append(f"{queued:,} more wait at the broker")
     waiting = ", ".join(parts)
     if not stuck.at:
-        return f"{stuck.name} handles nothing, as its thread has ended in a handler: {waiting}"
+        return f"{stuck.name} handles nothing, as its thread has ended: {waiting}"
     signal = f"the signal {stuck.signal}" if stuck.signal else ""
     state = f" in the state {stuck.state}" if stuck.state else ""
     where = ", ".join(filter(None, (signal + state, f"at {stuck.at}"))).lstrip()

@@ -18,14 +18,17 @@ from miros import Event
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
+from ..failures import STOP, ErrorCallback
 from ..interruption import do_in_turn, has_interrupted
 from ..limits import Limits
-from ..urls import AmqpUrl
+from ..resources import shortage
+from ..urls import AmqpUrl, check_utf8
 from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
 from ..wire.keys import Keys
 from . import registry
 from .chart_watch import Busy
+from .failing import Failures
 from .large_event import LargeEvent
 from .node import Events, Node
 from .settings import (
@@ -62,6 +65,7 @@ class MirosNets:
         ...: see `Settings`.
         room: returns how many events ``miros_object`` can take now. Default: any number.
         busy: shows what ``miros_object`` is doing, so that a handler that does not return is said.
+        stop: stops ``miros_object`` after a callback has raised; see ``on_error``. Default: `stop`.
         direct: whether its ``post_fifo`` returns at once while there is room. Then it is called in
             the consumers' thread; otherwise in a thread of its own.
 
@@ -85,6 +89,7 @@ class MirosNets:
         *,
         room: Callable[[], int] | None = None,
         busy: Busy | None = None,
+        stop: Callable[[], object] | None = None,
         direct: bool = False,
         rabbit_host: str | None = None,
         rabbit_port: int = PORT_OF_SCHEME,
@@ -99,6 +104,7 @@ class MirosNets:
         on_spy_rx: SnoopCallback | None = None,
         on_peers_changed: PeersCallback | None = None,
         on_delivery_problem: ProblemCallback | None = None,
+        on_error: str | ErrorCallback = STOP,
         tls: ssl.SSLContext | None = None,
         durable: bool = True,
         start_timeout: float = 5.0,
@@ -120,17 +126,25 @@ class MirosNets:
         self._admitted: set[str] = set()
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
         most_bytes = limits.fifo_remote_bytes
+        self.failures = Failures(
+            name, settings.on_error, lambda text: self.snoops.remark(text), stop or self.stop
+        )
+        """Judges what the user's code raises. For this package only."""
         if settings.on_mesh_rx is not None:
-            sink = WorkerSink(f"on_mesh_rx of {name}", self._receive, most_bytes=most_bytes)
+            on_raise = self.failures.of_callback("on_mesh_rx")
+            sink = WorkerSink(
+                f"on_mesh_rx of {name}", self._receive, most_bytes=most_bytes, on_raise=on_raise
+            )
         elif direct:
             sink = DirectSink(f"events for {name}", self._receive, room)
         else:
-            sink = WorkerSink(f"post_fifo of {name}", self._receive, room, most_bytes)
+            on_raise = self.failures.of_callback("post_fifo")
+            sink = WorkerSink(f"post_fifo of {name}", self._receive, room, most_bytes, on_raise)
         all_busy: list[Busy] = [] if busy is None else [busy]
         if isinstance(sink, WorkerSink):
             all_busy.append(sink)
         events = Events(sink, self._admit, lambda: _dropped(miros_object), all_busy)
-        self.node = Node(name, settings, events)
+        self.node = Node(name, settings, events, self.failures)
         """The networks and their life. For this package only."""
 
     def __repr__(self) -> str:
@@ -153,6 +167,11 @@ class MirosNets:
         """Whether it was started and not asked to stop since."""
         return self.node.is_running
 
+    @property
+    def failure(self) -> BaseException | None:
+        """What has ended the networks since the last start: a callback, or a handler, raised it."""
+        return self.failures.fatal
+
     def start(self) -> None:
         """Open the mesh, and the snoops that are enabled.
 
@@ -165,7 +184,10 @@ class MirosNets:
             VhostNotFound: the own broker has no such virtual host.
             SettingsError: there is no network interface of the given name.
             NetworkStopped: another thread has called `stop` meanwhile.
+            OutOfResources: there are no file descriptors for the connection to the own broker, no
+                thread can be started, or no memory is left. Nothing runs then.
         """
+        self.failures.begin()
         self.node.start()
 
     def look_soon(self) -> None:
@@ -202,6 +224,7 @@ class MirosNets:
             BackPressure: for ``transmit_timeout``, the backlog for healthy brokers, or for all of
                 them, was full: transmit less.
             NetworkStopped: the networks do not run, or belong to the parent process.
+            OutOfResources: no memory is left.
         """
         if not isinstance(event, Event):
             raise MirosApiException(f"transmit takes a miros Event, not a {type(event).__name__}")
@@ -210,6 +233,8 @@ class MirosNets:
         try:
             check_name(name)
             self.node.mesh.transmit((name, event.payload), self.settings.transmit_timeout)
+        except MemoryError as error:
+            raise shortage(error) or error from error
         except MessageRejected as error:
             raise PayloadRefused(f"its receivers would reject the event: {error}") from error
         except PayloadRefused as error:
@@ -314,7 +339,7 @@ class MirosNets:
     @property
     def this_url(self) -> AmqpUrl:
         """The URL of the own broker."""
-        return self.node.membership.scout.this.url
+        return self.node.membership.own_url
 
     @property
     def other_urls(self) -> list[AmqpUrl]:
@@ -342,9 +367,15 @@ class MirosNets:
     def _enable(self, snoop: Callable[[], Snoop], colour: bool) -> None:
         def enable() -> None:
             with self.node.lifecycle.lock:
-                snoop().enable(colour=colour)
+                one = snoop()
+                was_enabled = one.enabled
+                one.enable(colour=colour)
                 if self.node.is_running:
-                    self.node.open_snoops()
+                    try:
+                        self.node.open_snoops()
+                    except BaseException:
+                        one.enabled = was_enabled
+                        raise
 
         if has_interrupted():
             do_in_turn(enable, f"enable_snoop of {self.node.name}")
@@ -368,6 +399,7 @@ def _check_miros_object(miros_object: Any) -> None:
         raise MirosApiException(
             f"a networked object has a name of 1 to 255 characters; this one's is {name!r}"
         )
+    check_utf8("the name of a networked object", name)
     if not callable(getattr(miros_object, "post_fifo", None)):
         raise MirosApiException(
             f"{name} has no method post_fifo, which takes events from the network"

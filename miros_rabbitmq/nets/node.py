@@ -6,6 +6,7 @@ found. How a chart uses the networks is described in `nets`.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import logging
 import os
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ..amqp.io_choice import io_name
+from ..amqp.link import Link
 from ..amqp.sinks import Sink, WorkerSink
 from ..amqp.topology import mesh_queue
 from ..condition import Condition
@@ -22,15 +24,18 @@ from ..discovery.membership import Membership
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
+from ..failures import call
 from ..interruption import do_apart, has_interrupted, refuse
 from ..logs import write_all
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
+from ..resources import naming_shortage
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import MESH, Envelope
 from ..wire.notice import Notice, Trouble, announce_broker, announced_broker, tell_trouble
 from ..worker import Worker
 from .chart_watch import Busy, ChartTrouble, ChartWatch, Stuck
+from .failing import Failures
 from .problem_hub import ProblemHub
 from .settings import Settings
 from .snoops import Snoops
@@ -89,9 +94,10 @@ class Node:
         name: the name of the chart.
         settings: the settings of the node.
         events: takes the events from the network.
+        failures: judges what callbacks raise.
     """
 
-    def __init__(self, name: str, settings: Settings, events: Events) -> None:
+    def __init__(self, name: str, settings: Settings, events: Events, failures: Failures) -> None:
         self.name = name
         self.settings = settings
         self.phase = Phase.STOPPED
@@ -99,6 +105,7 @@ class Node:
         # interrupted by an exception such as KeyboardInterrupt.
         self._is_open = False
         self.events = events
+        self._failures = failures
         self.pid = 0
         self._members: list[AmqpUrl] = []
         self._final: NetsStats | None = None
@@ -108,7 +115,9 @@ class Node:
         self._peer_callbacks: Worker[PeersChanged] = Worker(
             f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
         )
-        self.problems = ProblemHub(name, settings.on_delivery_problem)
+        self.problems = ProblemHub(
+            name, settings.on_delivery_problem, failures.of_callback("on_delivery_problem")
+        )
         """Tells the user what is reported to it, while the node runs."""
         self._make_locks()
         self.membership = self._make_membership()
@@ -149,6 +158,8 @@ class Node:
             VhostNotFound: the own broker has no such virtual host.
             SettingsError: there is no network interface of the given name.
             NetworkStopped: another thread has called `stop` meanwhile.
+            OutOfResources: there are no file descriptors for the connection to the own broker, no
+                thread can be started, or no memory is left. Nothing runs then.
             MirosApiException: the handler of a signal has called this in the middle of other work
                 of this package.
         """
@@ -156,7 +167,8 @@ class Node:
             refuse("start")
         deadline_s = time.monotonic() + self.settings.start_timeout
         self._stop(deadline_s, only_what_is_left=True)
-        with self.lifecycle.lock:
+        # What was opened in part is ended without the lock.
+        with contextlib.ExitStack() as undo, self.lifecycle.lock:
             # A stop that is under way has a time limit of its own.
             self.lifecycle.wait_for(lambda: self.phase is not Phase.STOPPING)
             if self.phase is Phase.RUNNING:
@@ -165,39 +177,62 @@ class Node:
             end_with_program(self, Stage.NETWORKS)
             if self.pid:
                 self._renew()
-            own_url = self.membership.scout.this.url
+            own_url = self.membership.find_own()
             self.pid = os.getpid()
             self._members = [own_url]
             self.problems.open()
             self.watch.begin()
             mesh, snoops = self.mesh, self.snoops
-            receiver = mesh.start_receiver(own_url)
-            self._spares.start()
-            self._spares.add(own_url.address, is_own=True)
-            mesh.add_broker(own_url)
-            self.phase = Phase.RUNNING
-            self.open_snoops()
-            self.membership.start()
-        link = receiver.link
+            undo.callback(self._stop, deadline_s + self.settings.limits.stop_timeout_s)
+            link = self._open(own_url)
+            undo.pop_all()
         link.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         fault = link.fault
         if isinstance(fault, (AccessRefused, VhostNotFound)):
             self.stop()
             raise fault
+        short = link.shortage
+        if short is not None and not link.is_connected:
+            self.stop()
+            raise short
         for snoop in snoops:
             snoop.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         self.membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))
         if link.is_stopping or not self.is_running or mesh is not self.mesh:
             if mesh is self.mesh:
                 self.stop()  # another thread has called `stop_receiving`, but not `stop` yet
-            raise NetworkStopped(f"{self.name} was stopped while it started")
+            failure = self._failures.fatal
+            why = "" if failure is None else f", as a callback raised {type(failure).__name__}"
+            raise NetworkStopped(f"{self.name} was stopped while it started{why}") from failure
         if not link.is_connected:
             logger.warning(
                 "%s runs without its broker at %s, and goes on trying to connect: %s",
                 self.name,
                 link.address,
-                fault or "it has not answered yet",
+                fault
+                or link.last_fault
+                or self.membership.fault_of(link.address)
+                or "it has not answered yet",
             )
+
+    def _open(self, own_url: AmqpUrl) -> Link:
+        """Open the networks, and begin to look for others; returns the consumer's link.
+
+        Called with the lock. If this raises, a stop is to follow, for what was opened.
+        """
+        try:
+            with naming_shortage():
+                receiver = self.mesh.start_receiver(own_url)
+                self._spares.start()
+                self._spares.add(own_url.address, is_own=True)
+                self.mesh.add_broker(own_url)
+                self.phase = Phase.RUNNING
+                self.open_snoops()
+                self.membership.start()
+                return receiver.link
+        except BaseException:
+            self.phase = Phase.RUNNING
+            raise
 
     def stop_receiving(self) -> None:
         """Take no more events from the network; `stop` does this too."""
@@ -369,6 +404,7 @@ class Node:
                 self._remove_broker,
                 self._connected_brokers,
                 self._reached_brokers,
+                self._move_own,
             ),
             self._peer_callbacks.put if self.settings.on_peers_changed is not None else None,
         )
@@ -405,7 +441,13 @@ class Node:
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
         snoops = Snoops(
-            settings, self.name, self._reactors, self.terminal, self._teller, self.problems.report
+            settings,
+            self.name,
+            self._reactors,
+            self.terminal,
+            self._teller,
+            self._failures,
+            self.problems.report,
         )
 
         def share(spare_of: Mapping[Address, Address]) -> bool:
@@ -504,6 +546,25 @@ class Node:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)
 
+    def _move_own(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        """Reach the own broker at another address, as this machine's has changed."""
+        with self.lifecycle.lock:
+            if self.phase is not Phase.RUNNING:
+                return
+            before = self._members[0]
+        # Without the lock, because another thread has to do it.
+        self._spares.move_own(before.address, url.address)
+        with self.lifecycle.lock:
+            if self.phase is not Phase.RUNNING:
+                return
+            self._members = [url, *(one for one in self._members if one not in (before, url))]
+            networks = (self.mesh, *self.snoops)
+            endings = [network.move_own(url, is_gone=is_gone) for network in networks]
+        for wait_for_end in endings:
+            wait_for_end()
+        self._spares.look_soon()
+        self._notice_change()
+
     def _hold_snoops(self, address: Address, lags: bool) -> None:
         """Leave the way to a broker to events while these have to wait."""
         for snoop in self.snoops:
@@ -531,11 +592,9 @@ class Node:
             )
         callback = self.settings.on_peers_changed
         assert callback is not None
+        on_raise = self._failures.of_callback("on_peers_changed")
         while changes:
-            try:
-                callback(changes.popleft())
-            except BaseException:  # even SystemExit must not end this thread
-                logger.exception("%s: on_peers_changed raised", self.name)
+            call(callback, changes.popleft(), on_raise)
 
     def _connected_peers(self) -> int:
         own = {url.address for url in self._members[:1]}
@@ -594,6 +653,7 @@ class _Follower:
     removed: Callable[[AmqpUrl], int]
     connected: Callable[[], set[Address]]
     reached: Callable[[], set[Address]]
+    own_moved: Callable[..., None]
 
 
 def search_of(settings: Settings) -> Search:

@@ -2,7 +2,8 @@
 
 Notices are numbered on their own, and never reach a chart. A node tells
 
-- the brokers of others what its owner wants to tell (which broker is its own);
+- the brokers of others what its owner wants to tell (which broker is its own), also along with
+  events (see `companion`);
 - its own broker that this chart listens there (see `neighbours`); what it hears from neighbours
   decides whether the sender to the own broker makes haste;
 - each broker the last numbers of its events (see `tails`);
@@ -21,6 +22,7 @@ from typing import Protocol
 from weakref import WeakKeyDictionary
 
 from ..amqp.sender import Sender
+from ..amqp.topic_pattern import TopicPattern
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..urls import Address
@@ -36,6 +38,7 @@ from ..wire.notice import (
     told_clock,
     told_trouble,
 )
+from .companion import Companion
 from .lately import Lately
 from .neighbours import Neighbours
 from .tails import RecentKeys, Tail
@@ -74,6 +77,9 @@ class Posts(Protocol):
     def senders(self) -> Mapping[Address, Sender]:
         """The sender to each broker."""
 
+    def is_posted_to(self, sender: Sender) -> bool:
+        """Whether a sender gets the events, and is no spare."""
+
     def settled_numbers(self, sender: Sender) -> Mapping[str, int] | None:
         """The last number by each routing key; `None` unless this broker has settled all of them.
 
@@ -84,8 +90,9 @@ class Posts(Protocol):
 class _Path:
     """What is known of the way to one broker, in the senders' reactor."""
 
-    def __init__(self, least_s: float) -> None:
-        self.tail = Tail(least_s)
+    def __init__(self, announce_s: float) -> None:
+        self.tail = Tail(announce_s / _TAILS_AN_ANNOUNCEMENT)
+        self.companion = Companion()
         # Whether a timer is set.
         self.will_announce = False
 
@@ -96,7 +103,8 @@ class Notices:
     Args:
         name: the node's, for the log.
         seal: turns a notice for a routing key into a message; `None` if it may not be sent.
-        tx_key: the routing key of the owner's notice for others.
+        tx_key: the routing key of the owner's events, and of its notice for others.
+        rx_key: the pattern that the owner listens to.
         announce_s: seconds after which a notice is sent again.
         posts: the events that the node sends.
         notice: returns the notice for the brokers of others; `None` to send none.
@@ -110,6 +118,7 @@ class Notices:
         name: str,
         seal: Callable[[Notice, str], bytes | None],
         tx_key: str,
+        rx_key: str,
         announce_s: float,
         posts: Posts,
         notice: Callable[[], Notice | None],
@@ -124,7 +133,11 @@ class Notices:
         self._notice = notice
         self._on_notice = on_notice
         self._report = report
-        self._neighbours = Neighbours(announce_s)
+        self._neighbours = Neighbours(
+            announce_s, rx_key, lambda pattern: TopicPattern(pattern).matches(tx_key)
+        )
+        self.knows_others = False
+        """Whether a notice of another node has come."""
         self._paths: WeakKeyDictionary[Sender, _Path] = WeakKeyDictionary()
         self._keys = RecentKeys()
         # In the receiver's reactor.
@@ -143,10 +156,19 @@ class Notices:
         """Note which sender publishes to the own broker."""
         self._own = sender
 
+    def is_own(self, sender: Sender) -> bool:
+        """Tell whether a sender publishes to the own broker."""
+        return sender is self._own
+
     def tell_all(self, notice: Notice) -> None:
         """Send a notice to all brokers that are connected. May be called from any thread."""
         for sender in self._posts.senders.values():
             sender.link.call_soon(partial(self._send, sender, notice, LISTENER_KEY))
+
+    def announce_again(self) -> None:
+        """Tell all brokers that are connected what the owner has to tell. From any thread."""
+        for sender in self._posts.senders.values():
+            sender.link.call_soon(partial(self._tell, sender))
 
     # In the senders' reactor.
 
@@ -157,7 +179,7 @@ class Notices:
     def _begin(self, sender: Sender) -> None:
         path = self._paths.get(sender)
         if path is None:
-            path = self._paths[sender] = _Path(self._announce_s / _TAILS_AN_ANNOUNCEMENT)
+            path = self._paths[sender] = _Path(self._announce_s)
         self._announce(sender, path)
         now_s = time.monotonic()
         for told_s, notice in list(self._clocks):
@@ -171,6 +193,7 @@ class Notices:
             path.will_announce = True
             sender.link.call_later(self._announce_s, lambda: self._announce_again(sender, path))
         path.tail.ask()
+        path.companion.note_told(self._posts.transmitted, time.monotonic())
         self._tell(sender)
         self.look(sender)
 
@@ -204,14 +227,19 @@ class Notices:
         return self._neighbours.announcement(now_s)
 
     def look(self, sender: Sender) -> None:
-        """Tell a broker the last numbers, if it is time to and the broker has settled them all.
+        """Announce this node along with its events, and tell the last numbers when it is time to.
 
-        To be called about twice a second while the node sends, and for some seconds after that.
+        A broker is told the numbers when it has settled all of them. To be called when the node
+        begins to send, about twice a second while it does, and for some seconds after that.
         """
         path = self._paths.get(sender)
         if path is None or not sender.is_connected:
             return
         sent, now_s = self._posts.transmitted, time.monotonic()
+        if path.companion.is_due(sent, now_s) and sender is not self._own:
+            path.companion.note_told(sent, now_s)
+            if self._posts.is_posted_to(sender):
+                self._tell(sender)
         if not path.tail.is_due(sent, now_s):
             return
         if sender is self._own and not self._neighbours.are_there(now_s):
@@ -221,6 +249,10 @@ class Notices:
         if numbers is not None:
             path.tail.note_told(sent, now_s)
             self._send(sender, tell_numbers(self._keys.choose(numbers)), LISTENER_KEY)
+
+    def neighbours_listen(self) -> bool:
+        """Tell whether another chart at the own broker listens to this node's events."""
+        return self._neighbours.listen(time.monotonic())
 
     # In the receiver's reactor.
 
@@ -237,6 +269,7 @@ class Notices:
 
     def take(self, notice: Notice) -> None:
         """Take the notice of another node."""
+        self.knows_others = True
         if is_listener(notice):
             self._hear_neighbour(notice)
         elif notice.kind == NoticeKind.NUMBERS:

@@ -13,6 +13,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from ..condition import Condition
+from ..failures import OnRaise, call
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child
 from ..worker import Worker
@@ -134,6 +135,7 @@ class ProblemHub:
         callback: the user's ``on_delivery_problem``; `None` to drop every report. It is called in
             one thread, in order. A burst is told at once, and then once a second at most for each
             kind, network and subject.
+        on_raise: takes what the callback raises, in its thread.
         pending: keeps what waits.
     """
 
@@ -141,10 +143,12 @@ class ProblemHub:
         self,
         name: str,
         callback: Callable[[DeliveryProblem], object] | None,
+        on_raise: OnRaise,
         pending: Callable[[], PendingProblems] = PendingProblems,
     ) -> None:
         self._name = name
         self._callback = callback
+        self._on_raise = on_raise
         self._new_pending = pending
         # What it is woken with says nothing: the thread looks at what is pending.
         self._worker: Worker[None] = Worker(
@@ -234,10 +238,7 @@ class ProblemHub:
 
     def _tell(self, problem: DeliveryProblem) -> None:
         assert self._callback is not None
-        try:
-            self._callback(problem)
-        except BaseException:  # even SystemExit must not end this thread
-            logger.exception("%s: on_delivery_problem raised", self._name)
+        call(self._callback, problem, self._on_raise)
 
     def disown(self) -> None:
         """Forget what the parent has not told, in a forked child."""

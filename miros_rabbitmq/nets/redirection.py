@@ -51,6 +51,8 @@ class Redirection:
     def remove(self, address: Address) -> None:
         """Forget a sender that is gone."""
         self._since.pop(address, None)
+        # Another broker may be there later.
+        self.spare_of = {spare: to for spare, to in self.spare_of.items() if spare != address}
 
     def posted_to(self, senders: Mapping[Address, S]) -> tuple[S, ...]:
         """Those of the senders that get what is posted."""
@@ -91,6 +93,39 @@ class Redirection:
         for address in was_used:
             if address not in is_used and address not in handed_over:
                 self._give_up(address, self.spare_of[address], senders, posted)
+
+    def replace(
+        self,
+        before: Address,
+        now: Address,
+        senders: Mapping[Address, Redirected],
+        posted: int,
+        *,
+        is_reached: bool,
+    ) -> None:
+        """Have one address take the place of another, and move what waits.
+
+        Args:
+            before: the address that will be removed; it may be a spare already.
+            now: what stands for it from now on; it may be new, or have been there before.
+            senders: all senders of the network, those two among them.
+            posted: how many posts the network has made so far.
+            is_reached: the second one leads to a broker already. Otherwise what waits there waits
+                for the broker of the first, which had it.
+        """
+        used = self.spare_of.get(now, now)
+        if used == now and not is_reached:
+            self._give_up(now, before, senders, posted)
+            self._since[now] = posted
+        if used == before:
+            used = now
+        spare_of = {
+            spare: used if target == before else target
+            for spare, target in self.spare_of.items()
+            if spare != used
+        }
+        spare_of.setdefault(before, used)
+        self.share(spare_of, senders, posted)
 
     def _give_up(
         self, address: Address, used: Address, senders: Mapping[Address, Redirected], posted: int

@@ -19,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
 from ..exceptions import SettingsError
+from ..failures import ACTIONS, STOP, ErrorCallback
 from ..limits import Limits
 from ..problems import DeliveryProblem
 from ..urls import (
@@ -27,6 +28,7 @@ from ..urls import (
     Address,
     AmqpUrl,
     amqp_url,
+    check_login,
     check_short_text,
     parse_address,
     require_text,
@@ -106,8 +108,8 @@ class Settings:
         addresses: the brokers, each as ``host`` or ``host:port``. If they are given, the LAN is not
             searched; brokers in the hosts file, and brokers that other nodes announce, are used as
             well. Default: search the LAN.
-        interface: the network interface whose LAN is searched. Default: the one of the default
-            route.
+        interface: the network interface whose LAN is searched, and whose address is this machine's.
+            Default: the one that most likely leads to a LAN.
         serializer: turns the plain data of an event into bytes. Default: restricted pickle.
         deserializer: turns the bytes back into the data. Give both, or neither. Default: restricted
             pickle.
@@ -123,6 +125,11 @@ class Settings:
             thread of its own. Default: nothing is called.
         on_delivery_problem: called with a `DeliveryProblem` when events are late, missing, dropped
             or rejected, and when that ends; in a thread of its own. Default: nothing is called.
+        on_error: what becomes of the chart when a handler or a callback of yours raises: ``"stop"``
+            stops it, so that others see it go; ``"continue"`` goes on with the next event in the
+            state in which it was; ``"restart"`` starts again from the initial state. Or a function
+            that is called with a `Failure`, in the thread that has raised, and returns one of the
+            three, or `None` for ``"stop"``. In any case the error is logged with its traceback.
         tls: an ``ssl.SSLContext`` that encrypts the connections; without it, only the events are
             encrypted. Default: what ``RABBIT_TLS_CAFILE`` and its companions in the environment
             describe, if they are set.
@@ -171,6 +178,7 @@ class Settings:
     on_spy_rx: SnoopCallback | None = field(default=None, kw_only=True)
     on_peers_changed: PeersCallback | None = field(default=None, kw_only=True)
     on_delivery_problem: ProblemCallback | None = field(default=None, kw_only=True)
+    on_error: str | ErrorCallback = field(default=STOP, kw_only=True)
     tls: ssl.SSLContext | None = field(default=None, kw_only=True)
     durable: bool = field(default=True, kw_only=True)
     start_timeout: float = field(default=5.0, kw_only=True)
@@ -195,8 +203,7 @@ class Settings:
     """The same for the spy network."""
 
     def __post_init__(self) -> None:
-        for name in ("rabbit_user", "rabbit_password", "rabbit_vhost"):
-            require_text(name, getattr(self, name))
+        check_login(self.rabbit_user, self.rabbit_password, self.rabbit_vhost)
         for name in ("rabbit_host", "interface"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
@@ -243,6 +250,11 @@ class Settings:
         self._settle("allowed_classes", classes)
         if self.on_full not in _ON_FULL:
             raise SettingsError(f"on_full must be 'drop' or 'wait', not {self.on_full!r}")
+        if self.on_error not in ACTIONS and not callable(self.on_error):
+            raise SettingsError(
+                f"on_error must be one of {', '.join(map(repr, ACTIONS))}, or a function that "
+                f"returns one of them, not {self.on_error!r}"
+            )
         if not isinstance(self.durable, bool):
             raise SettingsError(f"durable must be True or False, not {self.durable!r}")
         if not isinstance(self.limits, Limits):

@@ -16,11 +16,13 @@ from typing import Any, Protocol
 
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
-from ..exceptions import NetworkStopped, TransmitError
+from ..exceptions import NetworkStopped, OutOfResources, TransmitError
 from ..problems import Report, report_to_nobody
+from ..resources import naming_shortage, news, start_thread
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import SNOOP_SPY, SNOOP_TRACE, Envelope
 from .chart_watch import ChartWatch
+from .failing import Failures
 from .lines import (
     Palette,
     scribble_line,
@@ -30,6 +32,7 @@ from .lines import (
     trace_line,
     trace_text,
 )
+from .masking import Mask
 from .settings import Settings, SnoopCallback
 from .stats import DropReason, NetworkStats
 from .teller import Teller, Telling
@@ -62,11 +65,13 @@ class SnoopKind:
         spec: the topic network under it.
         layout: lays out its lines.
         callback: takes the lines of others in place of the terminal, in a thread of its own.
+        mask: replaces secrets in the own lines.
     """
 
     spec: TopicSpec
     layout: Layout
     callback: SnoopCallback | None
+    mask: Mask
 
 
 class Snoop:
@@ -81,6 +86,7 @@ class Snoop:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        failures: judges what the callback raises.
         report: takes the problems that the networks notice.
     """
 
@@ -92,6 +98,7 @@ class Snoop:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        failures: Failures,
         report: Report = report_to_nobody,
     ) -> None:
         self.enabled = False
@@ -105,6 +112,7 @@ class Snoop:
         self._terminal = terminal
         self._teller = teller
         self._report = report
+        self._mask = kind.mask
         self.sink: Sink
         """Takes the lines of others."""
         self.watch: ChartWatch | None = None
@@ -113,11 +121,12 @@ class Snoop:
         if callback is None:
             self.sink = DirectSink(f"{self._spec.name} lines of {name}", self._show_other)
         else:
-            thread = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx of {name}"
+            where = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx"
             sink = WorkerSink(
-                thread,
+                f"{where} of {name}",
                 lambda envelope: callback(envelope.sender, envelope.body),
                 most_bytes=settings.limits.fifo_remote_bytes,
+                on_raise=failures.of_callback(where),
             )
             self.sink = sink
             self.watch = ChartWatch(name, kind.spec.name, [sink], settings.limits, report=report)
@@ -126,6 +135,8 @@ class Snoop:
         self._spare_of: Mapping[Address, Address] = {}
         self._last = NetworkStats.closed()
         self._closing: list[threading.Thread] = []
+        # Those for whose end no thread could be started.
+        self._threadless: list[TopicNetwork] = []
 
     def enable(self, *, colour: bool) -> None:
         """Show and send lines, from now on if the network is open, otherwise from `open` on."""
@@ -142,7 +153,11 @@ class Snoop:
         self.close()
 
     def open(self, own_url: AmqpUrl, urls: Iterable[AmqpUrl]) -> None:
-        """Open the network if the snoop is enabled and the network is not open."""
+        """Open the network if the snoop is enabled and the network is not open.
+
+        Raises:
+            OutOfResources: no thread can be started, or no memory is left. Nothing is open then.
+        """
         if not self.enabled or self._network is not None:
             return
         # A new sender each time: its lines are numbered from 1 again.
@@ -153,9 +168,14 @@ class Snoop:
             self._reactors,
             Hooks(self.sink, watch=self.watch, report=self._report),
         )
-        network.start_receiver(own_url)
-        for url in urls:
-            network.add_broker(url)
+        try:
+            with naming_shortage():
+                network.start_receiver(own_url)
+                for url in urls:
+                    network.add_broker(url)
+        except BaseException:
+            network.begin_stop(0.0)
+            raise
         self._network = network
         network.share(self._spare_of)
         self._untold = 0
@@ -181,7 +201,8 @@ class Snoop:
     def close(self) -> None:
         """Close the network; a thread of its own sends the last lines first.
 
-        So a chart that disables a snoop does not wait for a broker; see `wait_until_closed`.
+        So a chart that disables a snoop does not wait for a broker; see `wait_until_closed`. If no
+        thread can be started, its last lines may be lost.
         """
         network = self._network
         if network is None:
@@ -195,8 +216,16 @@ class Snoop:
         )
         # In this order: if an exception interrupts it, such as KeyboardInterrupt, the next call
         # closes the network.
-        thread.start()
-        self._closing = [*(one for one in self._closing if one.is_alive()), thread]
+        try:
+            start_thread(thread)
+        except OutOfResources as short:
+            text = "%s of %s: its last lines may be lost: %s"
+            logger.log(news.level(short), text, self._spec.name, self._name, short)
+            network.send_everything()
+            network.begin_stop(_FLUSH_S)
+            self._threadless.append(network)
+        else:
+            self._closing = [*(one for one in self._closing if one.is_alive()), thread]
         self._network = None
 
     def wait_until_closed(self) -> None:
@@ -204,11 +233,18 @@ class Snoop:
         for thread in self._closing:
             if thread is not threading.current_thread():
                 thread.join(2 * _FLUSH_S + self._settings.limits.stop_timeout_s)
+        while self._threadless:
+            self._threadless.pop().stop(_FLUSH_S)
 
     def add_broker(self, url: AmqpUrl) -> None:
         """Begin to send to a broker."""
         if self._network is not None:
             self._network.add_broker(url)
+
+    def move_own(self, url: AmqpUrl, *, is_gone: bool) -> Callable[[], object]:
+        """Reach the own broker at another address; see `TopicNetwork.move_own`."""
+        network = self._network
+        return (lambda: None) if network is None else network.move_own(url, is_gone=is_gone)
 
     def remove_broker(self, address: Address) -> None:
         """Stop sending to a broker."""
@@ -238,7 +274,7 @@ class Snoop:
 
     def tell_now(self, telling: Telling) -> None:
         """Show lines and send them. Called in the teller's thread."""
-        for text in telling.texts():
+        for text in map(self._mask, telling.texts()):
             self._show(text, self._name, own=True, colour=telling.colour)
             if telling.network is not None:
                 self._send(text, telling.network)
@@ -289,6 +325,7 @@ class Snoops:
         reactors: the I/O threads of the node.
         terminal: shows the lines.
         teller: words, shows and sends the own lines.
+        failures: judges what the callback raises.
         report: takes the problems that the networks notice.
     """
 
@@ -299,21 +336,34 @@ class Snoops:
         reactors: Reactors,
         terminal: SnoopTerminal,
         teller: Teller,
+        failures: Failures,
         report: Report = report_to_nobody,
     ) -> None:
         self._name = name
         self._terminal = terminal
+        self._mask = mask = Mask(
+            [
+                settings.rabbit_password,
+                *(
+                    key.decode("ascii", "replace")
+                    for keys in (settings.mesh_keys, settings.trace_keys, settings.spy_keys)
+                    for key in keys
+                ),
+            ]
+        )
         self.trace = Snoop(
             SnoopKind(
                 _spec(SNOOP_TRACE, "snoop.trace", settings.trace_keys, settings),
                 trace_line,
                 settings.on_trace_rx,
+                mask,
             ),
             settings,
             name,
             reactors,
             terminal,
             teller,
+            failures,
             report,
         )
         self.spy = Snoop(
@@ -321,12 +371,14 @@ class Snoops:
                 _spec(SNOOP_SPY, "snoop.spy", settings.spy_keys, settings),
                 spy_line,
                 settings.on_spy_rx,
+                mask,
             ),
             settings,
             name,
             reactors,
             terminal,
             teller,
+            failures,
             report,
         )
 
@@ -351,16 +403,21 @@ class Snoops:
     def scribble(self, message: object, *, colour: bool) -> None:
         """Write a remark into every enabled snoop; if none is enabled, to the terminal only."""
         text = str(message)
+        self.remark(text, colour=colour)
+        if not (self.trace.enabled or self.spy.enabled):
+            shown = self._mask(text)
+            self._terminal.write(
+                lambda palette: scribble_line(shown, palette=palette), colour=colour
+            )
+
+    def remark(self, text: str, *, colour: bool = True) -> None:
+        """Write a remark into every enabled snoop."""
         if self.trace.enabled:
             now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
             line = scribbled_trace_text(text, self._name, now)
             self.trace.tell(lambda: (line,), colour=colour)
         if self.spy.enabled:
             self.spy.tell(lambda: (scribble_text(text),), colour=colour)
-        if not (self.trace.enabled or self.spy.enabled):
-            self._terminal.write(
-                lambda palette: scribble_line(text, palette=palette), colour=colour
-            )
 
 
 def _spec(network: str, routing_key: str, keys: tuple[bytes, ...], settings: Settings) -> TopicSpec:

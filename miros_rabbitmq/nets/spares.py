@@ -146,6 +146,15 @@ class Spares:
         """
         self._ranks[address] = (0 if is_own else 1 if by_user else 2, next(self._numbers))
 
+    def move_own(self, before: Address, now: Address) -> None:
+        """Note that the node's own broker is at another address, before the networks follow.
+
+        Returns as `remove` does.
+        """
+        self.add(now, is_own=True)
+        self.remove(before)
+        self._ranks.pop(before, None)
+
     def remove(self, address: Address) -> None:
         """Have a spare take over from a broker that is to be removed, if it has one.
 

@@ -17,6 +17,7 @@ import ssl
 from collections.abc import Mapping
 
 from ..exceptions import SettingsError
+from ..resources import shortage
 
 CAFILE = "RABBIT_TLS_CAFILE"
 CERTFILE = "RABBIT_TLS_CERTFILE"
@@ -39,12 +40,16 @@ def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSL
     try:
         context = ssl.create_default_context(cafile=authorities)
     except OSError as error:  # ssl.SSLError is one
+        if (short := shortage(error)) is not None:
+            raise short from error
         raise SettingsError(f"{CAFILE}={authorities} cannot be used: {_why(error)}") from error
     if own is not None:
         try:
             # OpenSSL would ask for a passphrase on the terminal, and wait.
             context.load_cert_chain(own, key, password=_no_passphrase)
         except (OSError, ValueError) as error:
+            if (short := shortage(error)) is not None:
+                raise short from error
             raise SettingsError(
                 f"{CERTFILE}={own} with its key cannot be used: {_why(error)}"
             ) from error

@@ -6,19 +6,20 @@ import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 from ..amqp.consumer import envelope_stats
 from ..amqp.envelopes import Admission, EnvelopeTaker
 from ..amqp.health import Reporting
-from ..amqp.link import Role
+from ..amqp.link import Link, Role
 from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
 from ..amqp.reactor import Reactor
 from ..amqp.receiver import Receiver, Source, Watch
 from ..amqp.sender import Sender, Traffic, Vet
 from ..amqp.sinks import Sink
+from ..amqp.topic_pattern import TopicPattern
 from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..logs import RelayedLogger
@@ -29,11 +30,14 @@ from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose, shape
 from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
+from ..wire.opener import start_words
 from ..wire.sealer import Draft, Record, Sealer
+from .audience import Audience, Taken
 from .broker_watch import BrokerWatch
+from .namesakes import Namesakes
 from .notices import Notices
 from .redirection import Redirection
-from .settings import Settings
+from .settings import DEFAULT_ROUTING_KEY, Settings
 from .stats import DropReason, NetworkStats
 
 logger = RelayedLogger(__name__)
@@ -43,6 +47,12 @@ _LOSSES = Reporting(first_failure=logging.INFO)
 
 _IN_PASSING = Reporting(first_failure=logging.INFO, loss=logging.INFO)
 """For further connections to a broker, whose losses another connection reports."""
+
+
+_LOCAL_HEARTBEAT_S = 4
+"""The longest heartbeat of a consumer at this machine's own broker. When the machine's address
+changes, nobody tells the broker that the former connection is gone: it lets no other consume from
+the queue until two to three heartbeats have passed. Here a heartbeat costs the network nothing."""
 
 
 class Reactors(NamedTuple):
@@ -160,12 +170,15 @@ class TopicNetwork:
         self._reactors = reactors
         self._hooks = hooks
         self._taker: EnvelopeTaker | None = None
+        # The own broker, once there is a receiver.
+        self._own: Address | None = None
         self._notices: Notices | None = None
         if spec.has_notices:
             self._notices = Notices(
                 name,
                 self._seal_notice,
                 spec.tx_key,
+                spec.rx_key,
                 settings.limits.announce_s,
                 self,
                 hooks.notice or _nothing,
@@ -188,6 +201,10 @@ class TopicNetwork:
         # The brokers that were reported as away; in the senders' thread.
         self._away: set[Address] = set()
         self._is_ending = False
+        self._namesakes = Namesakes(name, hooks.report)
+        self._audience = Audience(name, spec.tx_key, hooks.report)
+        # The own queue gets the own events, so the own broker returns none of them.
+        self._hears_itself = TopicPattern(spec.rx_key).matches(spec.tx_key)
         # Whoever may be lossy never waits, and needs no watch.
         self._broker_watch: BrokerWatch | None = None
         if not spec.lossy:
@@ -202,6 +219,7 @@ class TopicNetwork:
                 on_look=self._notices.look if self._notices is not None else _ignore,
                 on_lag=hooks.on_lag or _ignore,
                 on_change=hooks.on_change,
+                on_round=self._look_for_audience,
             )
 
     @property
@@ -224,6 +242,10 @@ class TopicNetwork:
         """The sender to each broker; a copy."""
         return dict(self._senders)
 
+    def is_posted_to(self, sender: Sender) -> bool:
+        """Whether a sender gets the events, and is no spare."""
+        return sender in self._posted_to
+
     def settled_numbers(self, sender: Sender) -> dict[str, int] | None:
         """The last number by each routing key; `None` unless a broker has settled all of them.
 
@@ -239,6 +261,23 @@ class TopicNetwork:
                 return None
             return self._sealer.last_numbers()
 
+    def _look_for_audience(self, now_s: float) -> None:
+        """See whether anybody listens to the events. In the senders' reactor."""
+        notices = self._notices
+        if notices is None:
+            return
+        if notices.neighbours_listen():
+            self._audience.hear_listener()
+            return
+        taken = {}
+        for sender in self._posted_to:
+            stats = sender.stats()
+            hears_itself = self._hears_itself and notices.is_own(sender)
+            unrouted = stats.confirmed if hears_itself else stats.unrouted
+            taken[sender.address] = Taken(sender.is_connected, stats.confirmed, unrouted)
+        is_expected = self.spec.tx_key != DEFAULT_ROUTING_KEY or notices.knows_others
+        self._audience.look(now_s, taken, is_expected=is_expected)
+
     def tell_all(self, notice: Notice) -> None:
         """Send a notice to all brokers that are connected now; does nothing without notices."""
         if self._notices is not None:
@@ -246,6 +285,7 @@ class TopicNetwork:
 
     def start_receiver(self, url: AmqpUrl) -> Receiver:
         """Begin to consume at the node's own broker."""
+        self._own = url.address
         spec, notices, hooks = self.spec, self._notices, self._hooks
         further_keys = (LISTENER_KEY,) if notices is not None else ()
         admission = Admission(
@@ -256,7 +296,11 @@ class TopicNetwork:
             on_notice=notices.take if notices is not None else None,
             on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
             report=hooks.report,
+            own_name=self._name,
+            on_namesake=self._namesakes.hear,
         )
+        self._namesakes.begin()
+        self._tell_keys()
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
             f"{role} at {url.address}",
@@ -267,8 +311,11 @@ class TopicNetwork:
             admission,
         )
         source = Source(spec.name, spec.rx_key, spec.queue, further_keys)
+        endpoint = self._endpoint(url)
+        if self._settings.rabbit_host is None:
+            endpoint = replace(endpoint, longest_heartbeat_s=_LOCAL_HEARTBEAT_S)
         self.receiver = Receiver(
-            self._endpoint(url),
+            endpoint,
             Role(role, _IN_PASSING if spec.lossy else _LOSSES),
             source,
             self._taker,
@@ -289,7 +336,7 @@ class TopicNetwork:
             if url.address in self._senders:
                 return
             spec = self.spec
-            is_own = self.receiver is not None and self.receiver.address == url.address
+            is_own = self._own == url.address
             traffic = Traffic(
                 spec.name,
                 joined=True,
@@ -335,10 +382,15 @@ class TopicNetwork:
             self._redirection.remove(address)
             self._posted_to = self._redirection.posted_to(self._senders)
         sender.stop()
+        return self._retire(sender, "given up")
+
+    def _retire(self, sender: Sender, why: str) -> int:
+        """Wait for the end of a sender that was asked to stop, and keep its counters."""
+        address = sender.address
         sender.link.wait_for_end()
         if address in self._away:
             self._away.discard(address)
-            self._report_away(sender, "given up", is_over=True)
+            self._report_away(sender, why, is_over=True)
         self._wake_all()
         last = sender.stats()
         left = last.waiting + last.unconfirmed
@@ -361,6 +413,51 @@ class TopicNetwork:
                 )
             )
         return left
+
+    def move_own(self, url: AmqpUrl, *, is_gone: bool) -> Callable[[], object]:
+        """Reach the own broker at another address from now on.
+
+        The receiver keeps its queue, and what waits for the broker moves, in order. Does not wait.
+
+        Args:
+            url: the broker's.
+            is_gone: this machine has lost the former address, so that connections which begin or
+                end there carry nothing any more.
+
+        Returns:
+            what waits, within seconds, until the sender to the former address has ended; to be
+            called without a lock.
+        """
+        before, receiver = self._own, self.receiver
+        if before is None or receiver is None or before == url.address:
+            return _nothing
+        self._own = url.address
+        receiver.move(url, is_gone=is_gone)
+        self.add_broker(url)
+        with self._order.turn():
+            former = self._senders.get(before)
+            if former is not None:
+                self._redirection.replace(
+                    before,
+                    url.address,
+                    self._senders,
+                    self._transmitted,
+                    is_reached=self._senders[url.address].is_connected,
+                )
+                self._senders = {at: one for at, one in self._senders.items() if at != before}
+                self._redirection.remove(before)
+                self._posted_to = self._redirection.posted_to(self._senders)
+            if self._notices is not None and url.address in self._senders:
+                self._notices.own_sender(self._senders[url.address])
+        if is_gone:
+            for sender in self._senders.values():
+                sender.link.leave_host(before.host)
+        if self._notices is not None:
+            self._notices.announce_again()
+        if former is None:
+            return _nothing
+        former.stop(0.0 if is_gone else None)
+        return lambda: self._retire(former, f"it is at {url.address} now")
 
     def share(self, spare_of: Mapping[Address, Address]) -> bool:
         """Post to some brokers only, and move what waits for the others.
@@ -550,7 +647,7 @@ class TopicNetwork:
 
     def _no_measure(self) -> set[Address]:
         """The brokers that say nothing of how fast others could be: the own one, and spares."""
-        own = set() if self.receiver is None else {self.receiver.address}
+        own = set() if self._own is None else {self._own}
         return own | set(self._redirection.spare_of)
 
     def hold(self, address: Address, *, held: bool) -> None:
@@ -567,9 +664,8 @@ class TopicNetwork:
     def _tell_keys(self) -> None:
         first, *others = self.codec.keyring.ids
         also = f", and understands also {', '.join(others)}" if others else ""
-        logger.info(
-            "%s of %s: encrypts with the key of id %s%s", self.spec.name, self._name, first, also
-        )
+        words = start_words(self.epoch, first)
+        logger.info("%s of %s: %s%s", self.spec.name, self._name, words, also)
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
         """Wait until every broker that was ever reached has confirmed everything.
@@ -608,11 +704,14 @@ class TopicNetwork:
         if self.receiver is not None:
             self.receiver.link.stop()
 
-    def stop(self, timeout: float | None = None) -> None:
-        """Stop every connection, all at the same time, and wait until they have ended.
+    def begin_stop(self, timeout: float | None = None) -> list[Link]:
+        """Stop every connection, all at the same time; returns at once. `stop` does this too.
 
         Args:
             timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
+
+        Returns:
+            the links, which then end.
         """
         if self._broker_watch is not None:
             self._broker_watch.stop()
@@ -621,6 +720,15 @@ class TopicNetwork:
             links.append(self.receiver.link)
         for link in links:
             link.stop(timeout)
+        return links
+
+    def stop(self, timeout: float | None = None) -> None:
+        """Stop every connection, and wait until all have ended.
+
+        Args:
+            timeout: seconds after which connections are cut; default ``limits.stop_timeout_s``.
+        """
+        links = self.begin_stop(timeout)
         # A connection that is cut ends a moment later, unless its reactor is stuck.
         limit_s = self._settings.limits.stop_timeout_s if timeout is None else timeout
         deadline_s = time.monotonic() + limit_s + _CUT_S

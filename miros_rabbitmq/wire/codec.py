@@ -12,6 +12,7 @@ from typing import Any
 
 from ..exceptions import MessageRejected, PayloadRefused, RejectReason
 from ..interruption import calls_out
+from ..resources import shortage
 from .keyring import KeyRing
 from .keys import Keys
 from .pickling import ClassRefused, OpcodeRefused, RestrictedPickle
@@ -78,12 +79,15 @@ class Codec:
         Raises:
             PayloadRefused: it cannot be serialized. The text says what to do, and begins with a
                 verb: the caller puts the name of the event before it.
+            OutOfResources: there is no memory for it.
         """
         try:
             plain = self._serialize(body)
             if isinstance(plain, str):
                 plain = plain.encode()
         except Exception as error:
+            if (short := shortage(error)) is not None:
+                raise short from error
             raise PayloadRefused(f"cannot be serialized: {error}") from error
         if not isinstance(plain, bytes):
             made = type(plain).__name__
@@ -103,4 +107,6 @@ class Codec:
             detail = f"{type(error).__name__}: has its sender another serializer than this node?"
             if isinstance(error, (ClassRefused, OpcodeRefused)):
                 detail = str(error)
+            elif (short := shortage(error)) is not None:
+                detail = str(short)  # not tried again: it may be the message that takes so much
             raise MessageRejected(RejectReason.NOT_DESERIALIZABLE, detail) from error

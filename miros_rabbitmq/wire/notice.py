@@ -13,10 +13,11 @@ from __future__ import annotations
 import enum
 import struct
 from collections.abc import Iterable
-from ipaddress import AddressValueError, IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from ..exceptions import SettingsError
+from ..host_names import ip_of
 from ..urls import Address, parse_address
 from .message import EPOCH_BYTES
 
@@ -49,7 +50,7 @@ class NoticeKind(enum.IntEnum):
     LISTENER = 2
     """That the sender listens; sent to its own broker only. A chart that receives it there has a
     neighbour: a chart that listens at the same broker. The body is one byte: 1 if the sender wants
-    an answer, otherwise 0."""
+    an answer, otherwise 0. The pattern that it listens to may follow."""
     NUMBERS = 3
     """What the sender has sent: for each of some routing keys, the number of its last event that
     this broker has confirmed, or that was given up for it."""
@@ -71,13 +72,21 @@ def announce_broker(address: Address) -> Notice:
     return Notice(NoticeKind.BROKER, str(address).encode())
 
 
-def announce_listener(*, asks: bool) -> Notice:
+def announce_listener(*, asks: bool, pattern: str = "") -> Notice:
     """Return the notice that tells neighbours that this chart listens.
 
     Args:
         asks: whether each neighbour is to answer with the same, so that this chart learns of it.
+        pattern: the routing keys that it listens to; empty to leave that open.
     """
-    return Notice(NoticeKind.LISTENER, _ASKS if asks else _TELLS)
+    body = _ASKS if asks else _TELLS
+    return Notice(NoticeKind.LISTENER, body + _text(pattern) if pattern else body)
+
+
+def announced_pattern(notice: Notice) -> str | None:
+    """Return the pattern that a neighbour says it listens to; `None` if it does not say."""
+    pattern, end = _read_text(notice.body, 1)
+    return pattern if is_listener(notice) and end == len(notice.body) else None
 
 
 def is_listener(notice: Notice) -> bool:
@@ -98,13 +107,17 @@ def announced_broker(notice: Notice) -> Address | None:
         address = parse_address(notice.body.decode())
     except (SettingsError, UnicodeDecodeError):
         return None
-    if not address.host.isprintable():
-        return None
-    try:
-        ip = IPv4Address(address.host)
-    except AddressValueError:
+    ip = ip_of(address.host)
+    if ip is None:
         return address
-    return None if ip.is_unspecified or ip.is_multicast or ip.is_reserved else address
+    if ip.version == 6 and ip.is_link_local:
+        return None  # its interface is one of the sender's machine
+    return None if ip.is_unspecified or ip.is_multicast or _is_reserved(ip) else address
+
+
+def _is_reserved(ip: IPv4Address | IPv6Address) -> bool:
+    # Of IPv6, Python counts more as reserved: also the loopback address, and NAT64.
+    return ip.version == 4 and ip.is_reserved
 
 
 def tell_numbers(numbers: Iterable[tuple[str, int]]) -> Notice:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..exceptions import MessageRejected, RejectReason
 from .codec import Codec
-from .envelope import Purpose
+from .envelope import MESH, SNOOP_SPY, SNOOP_TRACE, Purpose
 from .keyring import KeyRing
 from .message import HEADER_BYTES, Header, Sealed, read_header, read_records
 from .sealer import address_bytes
@@ -31,16 +31,39 @@ class UnknownKey(MessageRejected):
     Args:
         key_id: the id of its key.
         ours: the ids of our keys.
+        network: the exchange.
+        epoch: of the sender's start. Nothing proves it.
     """
 
-    def __init__(self, key_id: bytes, ours: Sequence[str]) -> None:
+    def __init__(
+        self, key_id: bytes, ours: Sequence[str], network: str = "", epoch: bytes = b""
+    ) -> None:
+        argument = _ARGUMENTS.get(network, "keys")
         super().__init__(
             RejectReason.NOT_AUTHENTIC,
             f"its key has the id {key_id.hex()}, and this node has {', '.join(ours)}: give every "
-            "node of a system the same keys (while keys are changed, the new one to all before any "
-            "sends with it), and each system a virtual host of its own",
+            f"node of a system the same {argument} (while keys are changed, the new one to all "
+            "before any sends with it), and each system a virtual host of its own. The node that "
+            f"sends it says at INFO, when it starts: {start_words(epoch, key_id.hex())}",
             "unknown key",
         )
+        self.key_id = key_id
+
+
+_ARGUMENTS = {
+    MESH: "mesh_encryption_key",
+    SNOOP_TRACE: "snoop_trace_encryption_key",
+    SNOOP_SPY: "snoop_spy_encryption_key",
+}
+"""Where a node gets the keys of a network."""
+
+
+def start_words(epoch: bytes, key_id: str) -> str:
+    """What the log of a node says when it starts, and that of whoever cannot read what it sends.
+
+    Both are in clear in each message, and tell nothing else.
+    """
+    return f"as {epoch.hex()[:8]}, encrypts with the key of id {key_id}"
 
 
 class Opened(NamedTuple):
@@ -124,7 +147,7 @@ class Opener:
         records = read_records(message, self._most_records)
         roots = keyring.with_id(header.key_id)
         if not roots:
-            raise UnknownKey(header.key_id, keyring.ids)
+            raise UnknownKey(header.key_id, keyring.ids, self._network, header.epoch)
         prefix = message[:HEADER_BYTES]
         address = address_bytes(prefix, self._network, routing_key)
         for root in roots:

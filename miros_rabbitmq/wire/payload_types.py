@@ -7,12 +7,14 @@ bytes cannot ask for gigabytes. It takes no attributes, so a pickle cannot chang
 
 from __future__ import annotations
 
+import array
 import collections
 import datetime
 import decimal
 import fractions
 import pickle
 import uuid
+import zoneinfo
 from collections.abc import Callable
 from typing import Any
 
@@ -39,6 +41,29 @@ _SHAPES: dict[type, tuple[tuple[type, ...], ...]] = {
 
 HARMLESS: tuple[type, ...] = tuple(_SHAPES)
 """What a payload may contain besides None, bool, int, float, str, bytes, tuple, list and dict."""
+
+
+def _with_fold(moment: Any) -> Any:
+    # Protocol 3 drops the fold, but every Python 3 reads the form of protocol 4, which has it.
+    return moment.__reduce_ex__(4) if moment.fold else NotImplemented
+
+
+def _zone(zone: zoneinfo.ZoneInfo) -> Any:
+    return NotImplemented if zone.key is None else (zoneinfo.ZoneInfo, (zone.key,))
+
+
+OWN_FORMS: dict[type, Callable[[Any], Any]] = {
+    # Versions of Python write these two differently.
+    uuid.UUID: lambda one: (uuid.UUID, (one.hex,)),
+    fractions.Fraction: lambda one: (fractions.Fraction, (one.numerator, one.denominator)),
+    datetime.datetime: _with_fold,
+    datetime.time: _with_fold,
+    # Python writes a call of a function for these two, which have to be registered.
+    array.array: lambda one: (array.array, (one.typecode, one.tolist())),
+    zoneinfo.ZoneInfo: _zone,
+}
+"""For some standard classes, what our writer makes of an object: the class and the arguments, or
+``NotImplemented`` to write it as Python does."""
 
 
 class ClassRefused(pickle.PicklingError, pickle.UnpicklingError):

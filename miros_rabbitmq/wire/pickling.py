@@ -3,7 +3,8 @@
 `RestrictedPickle` is the default serializer and deserializer. Its writer refuses exactly what its
 reader would, so a sender learns of a payload that cannot travel in its own ``transmit``. Before
 anything is loaded, `pickle_check` has looked at every opcode. `unpickler` loads the pickle and
-imports nothing; `payload_types` lists the standard classes that a payload may contain.
+imports nothing; `payload_types` lists the standard classes that a payload may contain, and
+`payload_advice` says why a payload cannot travel.
 
 Pickle protocol 3 is the newest that every Python 3 reads.
 
@@ -12,18 +13,16 @@ Source of the technique: https://docs.python.org/3/library/pickle.html#restricti
 
 from __future__ import annotations
 
-import datetime
-import fractions
 import io
 import marshal
 import pickle
-import uuid
 from collections.abc import Collection, Iterable
 from typing import Any
 
 from ..exceptions import SettingsError
 from .opcodes import OpcodeRefused
-from .payload_types import HARMLESS, ClassRefused, Rebuilder
+from .payload_advice import advice_on, could_not_be_made, objects_in
+from .payload_types import HARMLESS, OWN_FORMS, ClassRefused, Rebuilder
 from .pickle_check import Findings, check_opcodes
 from .unpickler import SETS, CollisionRefused, Name, RestrictedUnpickler, check_key_hashes
 
@@ -31,16 +30,28 @@ __all__ = ["HARMLESS", "PROTOCOL", "ClassRefused", "OpcodeRefused", "RestrictedP
 
 PROTOCOL = 3
 
+_MOST_TRIED = 1_000
+"""The most objects of a refused payload that are tried one by one, to name the one to blame."""
+
 FEW_BYTES = 1_024
 """A pickle of up to so many bytes has no room for keys that take long to compare."""
-_FOLDED = (datetime.datetime, datetime.time)
+_SAME_MODULE = {"pathlib._local": "pathlib", "pathlib": "pathlib._local"}
+"""Modules that are two names of one: Python 3.13 has the classes of paths in another."""
 
 
 def _name_of(cls: type) -> Name:
     return cls.__module__, cls.__qualname__
 
 
+def _names_of(cls: type) -> tuple[Name, ...]:
+    """All names by which a class may come, its own first."""
+    module, name = _name_of(cls)
+    other = _SAME_MODULE.get(module)
+    return ((module, name),) if other is None else ((module, name), (other, name))
+
+
 _REBUILDERS = {_name_of(cls): Rebuilder(cls) for cls in HARMLESS}
+_REBUILT = frozenset(HARMLESS)
 
 
 class _Writer(pickle.Pickler):
@@ -55,6 +66,8 @@ class _Writer(pickle.Pickler):
         super().__init__(file, PROTOCOL)
         self._allowed = allowed
         self.has_sets = False
+        self.has_registered = False
+        """It has written an object of a class that is not harmless."""
         self.uses = 0
         """How often the pickle takes a class from the memo, if none is a value in it."""
 
@@ -66,21 +79,16 @@ class _Writer(pickle.Pickler):
         """
         cls = obj if isinstance(obj, type) else type(obj)
         if cls not in self._allowed:
-            raise ClassRefused(_refusal(cls))
+            raise ClassRefused(cls)  # `payload_advice` finds the words
         if obj is cls:
             self.uses -= 1
             self.has_sets = self.has_sets or cls in SETS  # pickle asks about the class only
             return NotImplemented
         self.uses += 1
-        # Versions of Python write these two differently.
-        if cls is uuid.UUID:
-            return uuid.UUID, (obj.hex,)
-        if cls is fractions.Fraction:
-            return fractions.Fraction, (obj.numerator, obj.denominator)
-        # Protocol 3 drops the fold, but every Python 3 reads the form of protocol 4, which has it.
-        if cls in _FOLDED and obj.fold:
-            return obj.__reduce_ex__(4)
-        return NotImplemented
+        if cls not in _REBUILT:
+            self.has_registered = True
+        form = OWN_FORMS.get(cls)
+        return NotImplemented if form is None else form(obj)
 
 
 class RestrictedPickle:
@@ -108,19 +116,26 @@ class RestrictedPickle:
                 )
         self._allowed = frozenset((*HARMLESS, *registered))
         # The rebuilders go last: a standard class that is also registered keeps its rebuilder.
-        self._by_name = {_name_of(cls): cls for cls in registered} | _REBUILDERS
+        self._by_name = {name: cls for cls in registered for name in _names_of(cls)} | _REBUILDERS
         self._registered = frozenset(
-            f"c{cls.__module__}\n{cls.__qualname__}\n".encode()
+            f"c{module}\n{name}\n".encode()
             for cls in registered
-            if cls not in HARMLESS
+            if cls not in _REBUILT
+            for module, name in _names_of(cls)
         )
 
     def dumps(self, value: Any) -> bytes:
-        """Serialize plain data.
+        """Serialize plain data, and objects of the registered classes.
+
+        If it has written any such object, it loads the result once, as receivers do: whether an
+        object can be made again depends on its state, so no list of classes that were good once
+        would tell. It makes such a payload a sixth slower (30 us in place of 26 for a dataclass);
+        any other costs nothing more.
 
         Raises:
-            ClassRefused: the value contains an object of another class, or goes beyond a limit of
-                `pickle_cost`; the text names the class or the limit, and the remedy.
+            ClassRefused: the value contains an object of another class, or one that receivers could
+                not make again, or goes beyond a limit of `pickle_cost`; the text names the classes
+                or the limit, and the remedy.
         """
         # Plain data takes a third of the time without our writer. marshal takes exactly the
         # built-in types, none of their subclasses, and calls nothing of the value: no __reduce__
@@ -138,7 +153,14 @@ class RestrictedPickle:
         writer = _Writer(buffer, self._allowed)
         try:
             writer.dump(value)
-            written = buffer.getvalue()
+        except RecursionError:
+            raise
+        except Exception as error:
+            # It is one of ours, or comes from the user's own code.
+            text = advice_on(value, self._allowed, PROTOCOL)
+            raise ClassRefused(text or f"it cannot be pickled: {error}") from error
+        written = buffer.getvalue()
+        try:
             found = self._check(written, shares=writer.uses)
             if writer.has_sets and not found.needs_key_check and len(written) > FEW_BYTES:
                 check_key_hashes(written, (), self._by_name)
@@ -147,7 +169,32 @@ class RestrictedPickle:
                 f"receivers would refuse the payload ({error}): send plainer data, or give a "
                 "serializer and a deserializer"
             ) from error
+        if writer.has_registered:
+            self._load_once(written, value)
         return written
+
+    def _load_once(self, written: bytes, value: Any) -> None:
+        """Load what was written, to see whether receivers could.
+
+        Raises:
+            ClassRefused: they could not.
+        """
+        try:
+            RestrictedUnpickler(written, self._by_name).load()
+        except Exception as error:
+            culprit, why = self._culprit(value, error)
+            raise ClassRefused(could_not_be_made(culprit, why)) from error
+
+    def _culprit(self, value: Any, error: Exception) -> tuple[Any, Exception]:
+        """Return the object in a payload that cannot be loaded, and why; the innermost if many."""
+        for one in reversed(objects_in(value, self._allowed, PROTOCOL)[-_MOST_TRIED:]):
+            buffer = io.BytesIO()
+            try:
+                _Writer(buffer, self._allowed).dump(one)
+                RestrictedUnpickler(buffer.getvalue(), self._by_name).load()
+            except Exception as why:  # noqa: BLE001 - it runs the user's code
+                return one, why
+        return value, error
 
     def loads(self, data: bytes) -> Any:
         """Restore what `dumps` wrote; nothing but the allowed classes is looked up.
@@ -168,11 +215,3 @@ class RestrictedPickle:
         if found.needs_key_check:
             check_key_hashes(data, found.mappings_at, self._by_name)
         return found
-
-
-def _refusal(cls: type) -> str:
-    name = f"{cls.__module__}.{cls.__qualname__}"
-    return (
-        f"a payload may not contain {name}: send plain data, or register the class on every node "
-        f"with allowed_classes=[{cls.__qualname__}], or give a serializer and a deserializer"
-    )

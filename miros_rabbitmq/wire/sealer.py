@@ -29,6 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from ..exceptions import PayloadRefused
 from ..process import Stage, disown_in_child
+from ..resources import shortage
 from .codec import Codec
 from .envelope import Purpose
 from .keyring import KeyRing
@@ -204,6 +205,7 @@ class Sealer:
 
         Raises:
             PayloadRefused: it is too large; no number was claimed.
+            OutOfResources: there is no memory for it.
         """
         size = HEADER_BYTES + RECORD_OVERHEAD + padded_size(self._name, body)
         if size > self._codec.max_bytes:
@@ -237,12 +239,15 @@ class Sealer:
 
     def _encrypt(self, line: _Line, kind: int, sequence: int, body: bytes) -> Record:
         seal = line.seal
-        plain = pack(kind, self._name, max(0, int(self._now() * 1000)), sequence, body)
-        # At its end, the outer number no longer fits and raises, so that it never begins anew.
-        nonce = next(line.stream.outer).to_bytes(OUTER_BYTES, "big") + self._random(RANDOM_BYTES)
-        return Record(
-            seal.heading, pack_record(nonce, seal.key.cipher.encrypt(nonce, plain, seal.address))
-        )
+        try:
+            plain = pack(kind, self._name, max(0, int(self._now() * 1000)), sequence, body)
+            # At its end, the outer number no longer fits and raises, so that it never begins anew.
+            outer = next(line.stream.outer).to_bytes(OUTER_BYTES, "big")
+            nonce = outer + self._random(RANDOM_BYTES)
+            sealed = seal.key.cipher.encrypt(nonce, plain, seal.address)
+            return Record(seal.heading, pack_record(nonce, sealed))
+        except MemoryError as error:
+            raise shortage(error) or error from error
 
     def _new_start(self) -> _Start:
         return _Start(self._random(EPOCH_BYTES), self._network, self._codec.keyring)

@@ -111,8 +111,17 @@ class RestrictedUnpickler(pickle.Unpickler):
         if found is None:
             path = f"{module}.{name}"
             shown = path if path.isprintable() else repr(path)  # it goes into the log
-            raise ClassRefused(f"{shown} is not an allowed class")
+            raise ClassRefused(f"{shown} is not an allowed class{self._hint(module, name)}")
         return found
+
+    def _hint(self, module: str, name: str) -> str:
+        twins = [f"{there}.{name}" for there, one in self._classes if one == name]
+        if twins:
+            return (
+                f", but {twins[0]} is: put the class into a module that both sides import by the "
+                "same name"
+            )
+        return ": its sender has it in its main program" if module == "__main__" else ""
 
     def collisions(self) -> Collisions:
         """Return what counts the comparisons of this message."""

@@ -47,7 +47,7 @@ def in_child(parent: Chart, publisher: PikaTopicPublisher, arguments: dict[str, 
     chart, _ = make_active_object("child", **arguments)
     with running(chart):
         publisher.start_thread()
-        assert publisher.wait_until_ready(scaled(5))
+        assert publisher.wait_until_ready(scaled(20))
         say(chart, "CHILD", range(COUNT))
         post(publisher, "CHILDS_PUBLISHER", range(COUNT))
         assert publisher.stop_thread()

@@ -35,7 +35,7 @@ def attacker(broker: LocalBroker, key: str, exchange: str = MESH) -> Iterator[Se
     publisher = SimplePikaTopicPublisher(broker.url(), exchange, key)
     publisher.start_thread()
     try:
-        assert publisher.wait_until_ready(scaled(5))
+        assert publisher.wait_until_ready(scaled(20))
 
         def send(*bodies: bytes) -> None:
             for body in bodies:
@@ -54,7 +54,7 @@ def tap(broker: LocalBroker, exchange: str = MESH, key: str = "#") -> Iterator[l
     consumer = SimplePikaTopicConsumer(broker.url(), exchange, key, on_message=seen.append)
     consumer.start_thread()
     try:
-        assert consumer.wait_until_ready(scaled(5))
+        assert consumer.wait_until_ready(scaled(20))
         yield seen
     finally:
         assert consumer.stop_thread()

@@ -84,7 +84,7 @@ def test_charts_at_one_broker_know_of_each_other_and_a_lone_one_sends_without_ha
     )
     with running(first, stranger):
         first.transmit(Event(signal="TO_NOBODY"))
-        assert first.nets.flush(scaled(5))
+        assert first.nets.flush(scaled(20))
         assert is_patient(first)
         with running(second):
             wait_until(lambda: not is_patient(first) and not is_patient(second))
@@ -190,13 +190,13 @@ def test_different_keys_do_not_understand_each_other(
     with running(one, stranger):
         for _ in range(3):
             stranger.transmit(Event(signal="LET_ME_IN"))
-            assert stranger.nets.flush(scaled(5))  # so that each is a message of its own
+            assert stranger.nets.flush(scaled(20))  # so that each is a message of its own
         reasons = wait_until(lambda: one.nets.stats().mesh.rejected)
         wait_until(lambda: one.nets.stats().mesh.rejected[RejectReason.NOT_AUTHENTIC] == 3)
         assert set(reasons) == {RejectReason.NOT_AUTHENTIC}
     assert not heard_by_one.heard
     assert not heard_by_stranger.heard
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     warnings = [text for text in caplog.messages if "not authenticated by a key of ours" in text]
     assert len(warnings) == 2, "one in a while, not one for each message; and the rest at the end"
     assert "1 more like it since" in warnings[1]
@@ -209,8 +209,8 @@ def test_a_bad_event_raises_in_transmit_and_the_next_one_passes(broker_a: LocalB
         sender.transmit(Event(signal="EARLY"))
     with running(sender, receiver):
         for payload, text in [
-            (threading.Lock(), "may not contain _thread.lock"),
-            (lambda: None, "may not contain builtins.function"),
+            (threading.Lock(), "may not contain a lock"),
+            (lambda: None, "may not contain a function"),
             (b"x" * 2_000_000, "more than the 1,048,576 of Limits.event_bytes"),
         ]:
             with pytest.raises(PayloadRefused, match=text):
@@ -255,7 +255,7 @@ def test_a_chart_stops_from_its_own_thread_and_twice(broker_a: LocalBroker) -> N
 
     with running(chart, state=living):
         chart.post_fifo(Event(signal=signals.DIE))
-        assert stopped.wait(5)
+        assert stopped.wait(scaled(20))
 
 
 # miros's own features: the same chart with and without a network.

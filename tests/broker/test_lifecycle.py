@@ -102,7 +102,7 @@ def test_disabling_a_snoop_waits_for_no_broker(broker_factory: Any) -> None:
             began_s = time.monotonic()
             chart.disable_snoop_trace()
             chart.enable_snoop_spy()
-            assert time.monotonic() - began_s < scaled(0.5)
+            assert time.monotonic() - began_s < scaled(3)
         finally:
             broker.resume()
 
@@ -183,7 +183,7 @@ def test_nodes_that_end_with_the_program_share_one_time_for_callbacks_that_do_no
         entered.release()
         may_return.wait(scaled(60))
 
-    limits = Limits(stop_timeout_s=0.5)
+    limits = Limits(stop_timeout_s=1.5)
     arguments = arguments_for(broker_a, key=KEY, limits=limits, on_mesh_rx=wait)
     nodes = [NetworkedActiveObject(f"node {number}", **arguments).nets for number in range(5)]
     for nets in nodes:
@@ -201,5 +201,5 @@ def test_nodes_that_end_with_the_program_share_one_time_for_callbacks_that_do_no
         took_s = time.monotonic() - began_s
     finally:
         may_return.set()
-    assert took_s < scaled(0.5 + 0.5 + 5 * 0.1 + 0.5), "each would wait for itself"
+    assert took_s < scaled(6), "each would wait for itself, 7.5 s in all"
     assert not any(nets.is_running for nets in nodes)

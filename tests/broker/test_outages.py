@@ -184,7 +184,7 @@ def test_who_is_refused_an_exchange_keeps_nobody_else_away_from_the_broker(
 
         taken = publisher("test.taken")
         refused = [publisher(f"amq.refused.{number}") for number in range(4)]
-        assert taken.wait_until_ready(scaled(5))
+        assert taken.wait_until_ready(scaled(20))
         wait_until(lambda: all(one.state is SessionState.REFUSED for one in refused))
         proxy.slow_down(delay_s=0.05)  # so that somebody is connecting at any moment
         for _ in range(5):

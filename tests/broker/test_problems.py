@@ -108,7 +108,7 @@ def test_drops_of_a_fifo_are_told_and_the_chart_may_be_started_again(
 
             heard.note = hold  # type: ignore[method-assign]
             chart.post_fifo(Event(signal="HOLD"))
-            assert handling.wait(scaled(5))
+            assert handling.wait(scaled(20))
             for number in range(8):
                 chart.post_fifo(Event(signal="NUMBER", payload=number))
             wait_until(lambda: told)

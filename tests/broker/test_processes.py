@@ -12,6 +12,7 @@ from cryptography.fernet import Fernet
 
 from miros_rabbitmq import LocalBroker
 
+from ..helpers import scaled
 from .charts import arguments_for
 
 COUNT = 1_000
@@ -58,7 +59,7 @@ def test_a_thousand_events_each_way_between_two_processes_on_two_brokers(
             for peer in peers:
                 tell(peer, "go on")
         reports = [pickle.loads(bytes.fromhex(hear(peer))) for peer in peers]
-        assert [peer.wait(10) for peer in peers] == [0, 0]
+        assert [peer.wait(scaled(30)) for peer in peers] == [0, 0]
     finally:
         for peer in peers:
             peer.kill()

@@ -65,7 +65,7 @@ def running(*sessions: Standalone) -> Iterator[None]:
         for session in sessions:
             stack.callback(session.stop_thread)
             session.start_thread()
-            assert session.wait_until_ready(scaled(5)), session.fault
+            assert session.wait_until_ready(scaled(20)), session.fault
         yield
 
 
@@ -232,7 +232,7 @@ def test_a_slow_callback_holds_messages_back_and_loses_none(broker_a: LocalBroke
     with running(consumer, publisher):
         for number in range(100):
             publisher.post_fifo(str(number))
-        assert publisher.flush(scaled(5)), "the broker takes messages, whatever the consumer does"
+        assert publisher.flush(scaled(20)), "the broker takes messages, whatever the consumer does"
         wait_until(lambda: consumer.stats().messages == 10, message="the prefetch limit")
         assert not heard
         assert consumer.state is SessionState.READY
@@ -317,7 +317,7 @@ def test_a_post_to_an_empty_fifo_is_sent_at_once_whatever_the_tempo(broker_a: Lo
         for count in range(1, 6):
             publisher.post_fifo("now")
             wait_for_count(count, sent_s)
-            assert publisher.flush(scaled(5))
+            assert publisher.flush(scaled(20))
 
 
 def test_patient_traffic_goes_out_once_a_beat_or_when_it_fills_a_message(
@@ -338,13 +338,13 @@ def test_patient_traffic_goes_out_once_a_beat_or_when_it_fills_a_message(
 
     with running(consumer):
         sender.start()
-        assert sender.link.wait_until_ready(scaled(5))
+        assert sender.link.wait_until_ready(scaled(20))
         post("first")
         wait_until(lambda: bodies == [b"head:first"])
         for text in "abc":
             post(text)
         assert sender.stats().waiting == 3
-        assert sender.flush(scaled(5))
+        assert sender.flush(scaled(20))
         wait_until(lambda: bodies[1:] == [b"head:abc"])
         for _ in range(ONE_BEAT.batch_events):
             post("x")
@@ -439,7 +439,7 @@ def test_an_exception_in_the_middle_of_a_send_costs_a_connection_and_no_event(
 
     with running(consumer, publisher):
         post()
-        assert publisher.flush(scaled(5))
+        assert publisher.flush(scaled(20))
         send = native.Publishing.publish
 
         def interrupt(self: native.Publishing, routing_key: str, body: bytes) -> bool:
@@ -451,7 +451,7 @@ def test_an_exception_in_the_middle_of_a_send_costs_a_connection_and_no_event(
 
         monkeypatch.setattr(native.Publishing, "publish", interrupt)
         while not interrupted.is_set():
-            assert publisher.flush(scaled(5))
+            assert publisher.flush(scaled(20))
             try:
                 post()
             except BaseException as caught:  # noqa: BLE001 - what a user would see
@@ -590,9 +590,9 @@ def test_a_start_right_after_a_stop_waits_for_the_end_and_connects_anew(
         for _ in range(3):
             publisher.stop()
             publisher.start_thread()
-            assert publisher.wait_until_ready(scaled(5)), publisher.state
+            assert publisher.wait_until_ready(scaled(20)), publisher.state
         publisher.post_fifo("anew")
-        assert publisher.flush(scaled(5))
+        assert publisher.flush(scaled(20))
 
 
 def test_a_callback_may_take_its_time_and_hold_up_neither_an_end_nor_a_start() -> None:
@@ -645,7 +645,7 @@ def test_on_change_is_called_without_a_lock_and_what_it_raises_is_logged(
         # Another thread can take the lock, so this thread does not hold it.
         asker = threading.Thread(target=publisher.stats)
         asker.start()
-        asker.join(scaled(5))
+        asker.join(scaled(20))
         assert not asker.is_alive(), "the lock is held"
         raise RuntimeError("of the user's own making")
 

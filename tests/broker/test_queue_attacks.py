@@ -58,6 +58,7 @@ class Victim:
     """A chart behind a proxy, and another on the same broker that sends it numbers."""
 
     def __init__(self, broker: LocalBroker, proxy: FaultProxy) -> None:
+        self.broker = broker
         self.proxy = proxy
         network = {**arguments_for(broker, key=KEY), "limits": LIMITS}
         self.sender, _ = make_active_object("sender", **network)
@@ -82,7 +83,7 @@ class Victim:
             self.sender.transmit(Event(signal="NUMBER", payload=self.sent))
             self.sent += 1
 
-    def wait_until_it_hears(self, timeout: float = 5.0) -> None:
+    def wait_until_it_hears(self, timeout: float = 20.0) -> None:
         """Wait until the chart hears something that is sent from now on."""
         first = self.sent
 
@@ -98,10 +99,16 @@ class Victim:
 
     @contextmanager
     def cut_off(self) -> Iterator[None]:
-        """A time in which the chart does not get through to its broker."""
+        """A time in which the chart does not get through to its broker, as both know."""
+        queue = self.queue
         self.proxy.silence(*Direction)
         self.proxy.cut()
         wait_until(lambda: self.state is not SessionState.READY)
+        with thief(self.broker) as connection:
+            channel = connection.channel()
+            wait_until(
+                lambda: channel.queue_declare(queue, passive=True).method.consumer_count == 0
+            )
         try:
             yield
         finally:
@@ -127,7 +134,7 @@ def queues(broker: LocalBroker) -> set[str]:
 
 def said(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
     """The warnings about the chart that contain a text."""
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     warnings = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
     return [warning for warning in warnings if text in warning and NAME in warning]
 
@@ -187,7 +194,7 @@ def test_the_log_says_which_names_a_chart_has(
             )
             seen += [mesh.queue, mesh.consumer_connection, publisher.connection]
         assert mesh.queue not in queues(broker_a), "a stop deletes it"
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     assert len(set(seen)) == 6, "each start has names of its own"
     for queue, consumer, publisher_name in (seen[:3], seen[3:]):
         line = f"miros.mesh consumer of {NAME} at {broker_a.address}: connected as {consumer}"
@@ -280,10 +287,10 @@ def test_a_thief_who_consumes_while_the_chart_is_away_has_its_queue_for_some_hea
         channel = connection.channel()
         with victim.cut_off():
             channel.basic_consume(before, lambda *_: None, exclusive=exclusive)
-        wait_until(lambda: "still in use" in victim.fault, 5)
+        wait_until(lambda: "still in use" in victim.fault)
         assert victim.queue == before
         assert victim.state is not SessionState.REFUSED
-        victim.wait_until_it_hears(10)
+        victim.wait_until_it_hears(30)
         assert len(said(caplog, "still in use: by the connection before")) == 1
         why = "somebody else has consumed from it for 6 s"
         assert_it_took_another_queue(victim, broker_a, before, caplog, why)
@@ -300,9 +307,9 @@ def test_what_waits_in_a_queue_is_kept_for_the_chart_while_another_has_it_for_a_
         with victim.cut_off():
             channel.basic_consume(before, lambda *_: None, exclusive=True)
             victim.send(20)
-        wait_until(lambda: "still in use" in victim.fault, 5)
+        wait_until(lambda: "still in use" in victim.fault)
         victim.send(20)
-    wait_until(lambda: victim.state is SessionState.READY, 5)
+    wait_until(lambda: victim.state is SessionState.READY)
     victim.wait_until_it_hears()
     heard = [number for number in numbers(victim.record) if number > last]
     assert heard == list(range(last + 1, last + 1 + len(heard)))
@@ -328,7 +335,7 @@ def test_a_named_queue_that_another_has_for_itself_is_no_matter_of_permissions(
             assert isinstance(fault, QueueTaken)
             assert "another program consumes" in str(fault)
             connection.close()
-            assert consumer.wait_until_ready(scaled(5))
+            assert consumer.wait_until_ready(scaled(20))
             assert consumer.stats().queue == "test.held"
             assert consumer.stats().connection.startswith("miros-")
         finally:

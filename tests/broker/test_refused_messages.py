@@ -97,10 +97,10 @@ def test_an_event_that_the_broker_refuses_is_counted_and_what_is_behind_it_arriv
         record.wait_for(20, 10)
         assert refused_by(sender) == 4
         assert caplog.text.count("connected") == connections
-        assert sender.nets.flush(scaled(5))
+        assert sender.nets.flush(scaled(20))
         assert receiver.nets.stats().mesh.gaps == 4
     said = warnings_of(caplog, "sender")
-    assert len([one for one in said if "sending what it takes" in one]) == 1
+    assert len([one for one in said if "Meanwhile it gets what it takes" in one]) == 1
     assert len([one for one in said if "gave up an event of 150" in one]) == 1
     assert not [one for one in said if "trying again" in one]
 
@@ -116,7 +116,7 @@ def test_small_events_arrive_although_their_batches_would_exceed_what_the_broker
         record.wait_for(5_000, 20)
         assert heard_numbers(record) == list(range(5_000))
         assert refused_by(sender) == 0
-        assert sender.nets.flush(scaled(5))
+        assert sender.nets.flush(scaled(20))
 
 
 def test_one_of_two_brokers_that_refuses_makes_no_transmit_wait_or_raise(
@@ -139,7 +139,7 @@ def test_one_of_two_brokers_that_refuses_makes_no_transmit_wait_or_raise(
         heard_far.wait_for(297, 20)
         assert heard_numbers(heard_near) == list(range(300))
         assert heard_numbers(heard_far) == [n for n in range(300) if n % 100 != 50]
-        assert slowest_s < scaled(1.0)
+        assert slowest_s < scaled(3)
         by_broker = sender.nets.stats().mesh.brokers
         assert by_broker[str(narrow.address)].drops[DropReason.REFUSED] == 3
         assert DropReason.REFUSED not in by_broker[str(broker_a.address)].drops
@@ -298,13 +298,13 @@ def test_a_routing_key_that_we_may_not_use_holds_up_no_other(
                 publisher.post_fifo(("NUMBER", (number, "")), routing_key=key)
             record.wait_for(90, 20)
             assert heard_numbers(record) == [n for n in range(100) if n % 10 != 5]
-            assert publisher.flush(scaled(5))
+            assert publisher.flush(scaled(20))
             assert publisher.stats().drops[DropReason.REFUSED] == 10
             at = str(narrow.address)
             wait_until(lambda: receiver.nets.stats().mesh.brokers[at].state is SessionState.READY)
     finally:
         publisher.stop_thread()
-    said = warnings_of(caplog, "sending what it takes")
+    said = warnings_of(caplog, "Meanwhile it gets what it takes")
     assert len([one for one in said if "talker" in one]) == 1
     assert len([one for one in said if "receiver" in one and "miros.listener" in one]) == 1
 
@@ -358,12 +358,13 @@ def test_a_queue_that_refuses_everything_delays_and_costs_no_event_of_the_others
             during_s = median_latency_s(sender, record, numbers, 200)
         finally:
             clogged.close()
-        assert sender.nets.flush(scaled(5))
+        assert sender.nets.flush(scaled(20))
         assert refused_by(sender) >= 190
         assert heard_numbers(record) == list(range(next(numbers)))
         assert receiver.nets.stats().mesh.gaps == 0
-        assert first_s < scaled(0.5)
-        assert during_s < 2 * before_s + scaled(0.003)
+        assert first_s < scaled(1)
+        # To be sent again after a pause takes 0.1 s and more.
+        assert during_s < 5 * before_s + scaled(0.02)
     assert len(warnings_of(caplog, "basic.nack")) == 1
     assert not warnings_of(caplog, "trying again")
 
@@ -383,5 +384,5 @@ def test_one_nack_is_repaired_by_sending_again(
         numbered(sender, range(2, 500))
         record.wait_for(500)
         assert heard_numbers(record) == list(range(500))
-        assert sender.nets.flush(scaled(5))
+        assert sender.nets.flush(scaled(20))
         assert receiver.nets.stats().mesh.gaps == 0

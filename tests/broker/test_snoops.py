@@ -296,11 +296,11 @@ def test_dropped_lines_are_counted_until_the_snoop_is_enabled_again(
 
         def hold() -> list[str]:
             held.set()
-            go_on.wait(10)
+            go_on.wait(60)
             return []
 
         trace.tell(hold)
-        assert held.wait(10)
+        assert held.wait(30)
         for _ in range(6_000):
             trace.tell(hold)
         lost = trace.stats().dropped[DropReason.CONNECTION]
@@ -310,3 +310,24 @@ def test_dropped_lines_are_counted_until_the_snoop_is_enabled_again(
         assert trace.stats().dropped[DropReason.CONNECTION] == lost
         chart.enable_snoop_trace()
         assert trace.stats().dropped[DropReason.CONNECTION] == 0
+
+
+def test_a_scribble_shows_no_password_to_anybody(
+    broker_a: LocalBroker, plain_output: Terminal
+) -> None:
+    lines: list[str] = []
+    watcher = make("watcher", broker_a, on_trace_rx=lambda _, line: lines.append(line))
+    teller = make("teller", broker_a)
+    watcher.enable_snoop_trace()
+    with redirect_stdout(plain_output):
+        teller.snoop_scribble(f"before any snoop {teller.this_url()}")
+        teller.enable_snoop_trace()
+        teller.enable_snoop_spy()
+        with running(watcher, teller, state=left):
+            teller.snoop_scribble(teller.this_url())
+            teller.snoop_scribble(f"{[str(teller.this_url())]} with {broker_a.password}")
+            wait_until(lambda: any("with ***" in line for line in lines))
+    shown = plain_output.getvalue()
+    assert shown.count(f"{broker_a.user}:***@{broker_a.host}") >= 3
+    assert "before any snoop" in shown
+    assert broker_a.password not in shown + "".join(lines)

@@ -285,18 +285,6 @@ def test_a_start_that_is_interrupted_leaves_nothing(
     assert not chart.nets.is_running
 
 
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
-def test_a_handler_that_ends_its_thread_is_reported(
-    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
-) -> None:
-    chart = Hooked("leaving", broker_a)
-    chart.on_first = lambda _chart: sys.exit()
-    with chart:
-        chart.start_at(hooked)
-        chart.thread.join(scaled(10))
-    assert "leaving has ended in a handler, and handles nothing more" in caplog.text
-
-
 def test_charts_that_are_stopped_at_any_moment_run_or_have_ended(broker_a: LocalBroker) -> None:
     chance = random.Random(5)
     before = sys.getswitchinterval()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 import logging
 import re
-import textwrap
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import MISSING, fields
@@ -21,21 +21,9 @@ from miros_rabbitmq import DEFAULT_ROUTING_KEY, Limits, LocalBroker, Settings
 from miros_rabbitmq.urls import DEFAULT_PORT
 
 from ..helpers import wait_until
-
-ROOT = Path(__file__).parents[2]
+from .documents import ROOT, blocks_of
 
 DOCUMENTS = ("README.rst", "docs/quick_start.rst", "docs/how_it_works.rst")
-
-_BLOCK = re.compile(r"^( *)\.\. code-block:: python\n((?:\1 +.*\n|\s*\n)+)", re.MULTILINE)
-
-
-def python_blocks(document: str) -> list[tuple[int, str]]:
-    """Every Python block with the number of its first line."""
-    text = (ROOT / document).read_text(encoding="utf-8")
-    return [
-        (text[: match.start(2)].count("\n"), textwrap.dedent(match[2]))
-        for match in _BLOCK.finditer(text)
-    ]
 
 
 @pytest.fixture
@@ -95,50 +83,45 @@ def as_if_there(
 
 
 def run(document: str, names: dict[str, Any]) -> None:
-    blocks = python_blocks(document)
+    """Run the pieces of a document; `test_programs` runs its whole programs."""
+    blocks = [block for block in blocks_of(document) if not block.program]
     assert blocks
-    for line, block in blocks:
+    for block in blocks:
         # Our own text. Blank lines in front make a traceback name the line of the document.
-        exec(compile("\n" * line + block, str(ROOT / document), "exec"), names)  # noqa: S102
+        code = "\n" * block.line + block.code
+        exec(compile(code, str(ROOT / document), "exec"), names)  # noqa: S102
 
 
-def test_the_python_in_the_readme_runs(
-    as_if_there: dict[str, Any], capfd: pytest.CaptureFixture[str]
-) -> None:
-    run("README.rst", as_if_there)
-    assert "hello from fan" in capfd.readouterr().out
+def with_names(names: dict[str, Any]) -> dict[str, Any]:
+    """What the whole programs of a page have defined before the pieces of code that follow."""
+    return {
+        **names,
+        "Event": miros.Event,
+        "NetworkedActiveObject": miros_rabbitmq.NetworkedActiveObject,
+        "NetworkedFactory": miros_rabbitmq.NetworkedFactory,
+        "Path": Path,
+        "listening": listening,
+        "signals": miros.signals,
+    }
 
 
-def test_the_switch_of_the_quick_start_reaches_the_lamp(
-    as_if_there: dict[str, Any], capfd: pytest.CaptureFixture[str]
-) -> None:
-    output = ""
+def test_the_python_in_the_readme_runs(as_if_there: dict[str, Any]) -> None:
+    run("README.rst", with_names(as_if_there))
 
-    def lamp_is_toggled() -> bool:
-        nonlocal output
-        output += capfd.readouterr().out
-        return "[lamp] e->TOGGLE() dark->bright" in output
 
-    def press_enter(prompt: str) -> None:
-        if "switch" in prompt:
-            wait_until(lamp_is_toggled, 10)
-
-    run("docs/quick_start.rst", {**as_if_there, "input": press_enter})
-    assert output
+def test_the_python_in_the_quick_start_runs(as_if_there: dict[str, Any]) -> None:
+    """The two machines as machines are in tests/lan."""
+    run("docs/quick_start.rst", with_names(as_if_there))
 
 
 def test_the_python_in_how_it_works_runs(
     as_if_there: dict[str, Any], broker_a: LocalBroker, capfd: pytest.CaptureFixture[str]
 ) -> None:
     names = {
-        **as_if_there,
-        "Event": miros.Event,
-        "NetworkedActiveObject": miros_rabbitmq.NetworkedActiveObject,
+        **with_names(as_if_there),
         "chart": miros_rabbitmq.NetworkedActiveObject(
             "hob", "robot", "rabbit", as_if_there["MESH_KEY"]
         ),
-        "listening": listening,
-        "signals": miros.signals,
         "threading": threading,
     }
     names["chart"].start_at(listening)
@@ -149,12 +132,51 @@ def test_the_python_in_how_it_works_runs(
     )
 
 
+def test_every_page_with_python_is_run_here() -> None:
+    """A piece of code that nobody runs goes wrong unseen."""
+    pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.rst")} | {"README.rst"}
+    run_here = {
+        *DOCUMENTS,
+        *(f"docs/{name}.rst" for name in ("delivery", "discovery", "life", "security")),
+    }
+    assert {page for page in pages if blocks_of(page)} == run_here
+    for page in pages:
+        text = (ROOT / page).read_text(encoding="utf-8")
+        assert text.count(".. code-block:: python") == len(blocks_of(page)), page
+
+
 @pytest.mark.parametrize(
     "document", ["docs/delivery.rst", "docs/discovery.rst", "docs/security.rst"]
 )
 def test_the_python_in_the_other_pages_runs(document: str, as_if_there: dict[str, Any]) -> None:
     kind = miros_rabbitmq.NetworkedActiveObject
     run(document, {**as_if_there, "NetworkedActiveObject": kind})
+
+
+def test_the_program_on_failures_ends_with_the_error_of_its_handler(
+    as_if_there: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = {**as_if_there, "NetworkedActiveObject": miros_rabbitmq.NetworkedActiveObject}
+    rule, program, several = (block.code for block in blocks_of("docs/life.rst"))
+    exec(rule, names)  # noqa: S102  # our own text
+    handled: list[Any] = []
+    monkeypatch.setattr(signal, "signal", lambda *handler: handled.append(handler))
+
+    def stumble() -> None:
+        wait_until(lambda: handled)
+        names["walker"].post_fifo(miros.Event(signal="WALK", payload=0))
+
+    walk = threading.Thread(target=stumble)
+    walk.start()
+    with pytest.raises(ZeroDivisionError):
+        exec(program, names)  # noqa: S102
+    walk.join()
+    ((number, handler),) = handled
+    assert number == signal.SIGTERM
+    handler()
+    exec(several, names)  # noqa: S102
+    names["charts"][1].stop()
+    names["run_until_one_stops"](names["charts"])
 
 
 @miros.spy_on
@@ -223,3 +245,25 @@ def test_the_readme_begins_with_the_two_commands() -> None:
     top = (ROOT / "README.rst").read_text(encoding="utf-8").partition("\nThree lines\n")[0]
     assert "make demo" in top
     assert "make test" in top
+
+
+def test_every_page_that_installs_the_package_does_so_from_a_checkout_into_an_environment() -> None:
+    """On PyPI, the name alone brings another package; and Debian's Python refuses pip."""
+    pages = [ROOT / "README.rst", ROOT / "CHANGELOG.rst", *(ROOT / "docs").glob("*.rst")]
+    installing = []
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"pip3? .*miros-rabbitmq(?!>=1)", text), page
+        if "pip install" in text:
+            installing.append(page.name)
+            before = text[: text.index("    pip install .\n")]
+            assert before.endswith("    python3 -m venv .venv\n    . .venv/bin/activate\n"), page
+            assert "``miros-rabbitmq>=1``" in text, page
+    assert sorted(installing) == ["README.rst", "quick_start.rst"]
+
+
+def test_the_readme_is_laid_out_without_a_complaint() -> None:
+    core = pytest.importorskip("docutils.core")
+    for page in (ROOT / "README.rst", ROOT / "CHANGELOG.rst"):
+        settings = {"syntax_highlight": "none", "report_level": 1, "halt_level": 1}
+        core.publish_doctree(page.read_text(encoding="utf-8"), settings_overrides=settings)

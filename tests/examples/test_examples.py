@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -18,6 +16,7 @@ from cryptography.fernet import Fernet
 from miros_rabbitmq import LocalBroker
 
 from ..helpers import scaled, wait_until
+from .terminal import on_terminal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 DEMO = [sys.executable, str(EXAMPLES / "crossing" / "demo.py")]
@@ -46,54 +45,6 @@ def run(command: list[str], environment: dict[str, str]) -> str:
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stderr == ""
     return done.stdout
-
-
-class OnTerminal:
-    """A program on a terminal of its own."""
-
-    def __init__(self, command: list[str], environment: dict[str, str]) -> None:
-        self._ours, theirs = pty.openpty()
-        # setsid --ctty makes the terminal the program's own, so that it passes ^C on.
-        self.process = subprocess.Popen(
-            ["setsid", "--ctty", *command],
-            env=environment,
-            stdin=theirs,
-            stdout=theirs,
-            stderr=theirs,
-        )
-        os.close(theirs)
-        self.output = ""
-
-    def read_until(self, text: str | None) -> None:
-        """Read until the output contains a text, or until its end for None."""
-        while text is None or text not in self.output:
-            try:
-                part = os.read(self._ours, 65536)
-            except OSError:  # the other end is closed
-                part = b""
-            if not part:
-                assert text is None, f"{text!r} is not in {self.output}"
-                return
-            self.output += part.decode()
-
-    def press(self, key: bytes) -> None:
-        os.write(self._ours, key)
-
-    def close(self) -> None:
-        os.close(self._ours)
-        with suppress(subprocess.TimeoutExpired):
-            self.process.wait(scaled(15))
-        self.process.kill()
-        self.process.wait()
-
-
-@contextmanager
-def on_terminal(command: list[str], environment: dict[str, str]) -> Iterator[OnTerminal]:
-    program = OnTerminal(command, environment)
-    try:
-        yield program
-    finally:
-        program.close()
 
 
 def processes_with(mark: str) -> list[str]:

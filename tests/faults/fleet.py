@@ -280,7 +280,7 @@ class Fleet:
 
     def said_of(self, number: int, text: str) -> list[str]:
         """The warnings of the sender about a broker that contain a text."""
-        write_all(scaled(5))
+        write_all(scaled(20))
         subject = f"of {SENDER} at {self.addresses[number]}"
         return [line for line in self.lines.texts if subject in line and text in line]
 

@@ -174,7 +174,7 @@ class System:
         """The second chart has handled some of what the first has sent."""
         return self.ledger.reached("chart0", "chart1") > 20
 
-    def wait_until_consumed_again(self, timeout: float = 30.0) -> float:
+    def wait_until_consumed_again(self, timeout: float = 60.0) -> float:
         """Wait until every chart has handled something of every other that is sent from now on.
 
         Returns:

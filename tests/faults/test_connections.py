@@ -49,7 +49,7 @@ def test_nothing_is_lost_while_a_broker_does_not_notice_that_a_connection_is_gon
         mark = system.ledger.reached("chart0", "chart1")
         wait_until(lambda: system.ledger.reached("chart0", "chart1") > mark + 20)
         system.wait_until_consumed_again()
-        assert time.monotonic() - began_s < 3 * limits.heartbeat_s + scaled(3)
+        assert time.monotonic() - began_s < 3 * limits.heartbeat_s + scaled(10)
         assert system.settle().is_clean, system.describe()
         assert chart.nets.stats().mesh.queue == queue
         assert not system.errors.found
@@ -105,10 +105,10 @@ def assert_silence_is_noticed(systems: SystemFactory, limits: Limits, *silences:
             for proxy, before in expected:
                 wait_until(
                     lambda proxy=proxy, before=before: were_given_up(proxy, before),  # type: ignore[misc]
-                    2 * longest_s,
+                    60,
                     "every connection given up, and one of them tried again",
                 )
-            assert time.monotonic() - began_s < longest_s + scaled(1)
+            assert time.monotonic() - began_s < longest_s + scaled(5)
             for proxy in system.proxies:
                 proxy.heal()
             system.wait_until_consumed_again(60)

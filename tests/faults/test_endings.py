@@ -85,7 +85,7 @@ def test_what_a_frozen_broker_did_not_confirm_is_reported_with_its_count(
             system.talkers[0].send(100)
             began_s = time.monotonic()
             chart.stop()
-            assert time.monotonic() - began_s < scaled(1.0 + 1.5)
+            assert time.monotonic() - began_s < scaled(4), "and not the 5 s of the default"
         finally:
             system.brokers[1].resume()
         assert chart.nets.stats().mesh.dropped[DropReason.STOPPED] == 100
@@ -101,10 +101,10 @@ def test_a_broker_that_never_came_is_not_waited_for_but_reported(
     chart, _ = make_active_object("chart", **arguments)
     with running(chart):
         chart.transmit(Event(signal="NUMBER", payload=1))
-        assert chart.nets.flush(scaled(5))
+        assert chart.nets.flush(scaled(20))
         began_s = time.monotonic()
         chart.stop()
-        assert time.monotonic() - began_s < scaled(2)
+        assert time.monotonic() - began_s < scaled(4), "and not the 5 s for those that come"
     assert f"1 event was not confirmed by {nowhere}" in caplog.text
 
 
@@ -145,7 +145,7 @@ def test_a_chart_may_be_stopped_while_its_consumer_holds_messages_and_by_itself(
     with running(sender, receiver):
         for number in range(5_000):
             sender.transmit(Event(signal="NUMBER", payload=number))
-        assert entered.wait(scaled(5))
+        assert entered.wait(scaled(20))
         room = receiver.nets.settings.limits.fifo_remote_events
         wait_until(lambda: len(receiver.queue) >= room)
         gate.set()

@@ -116,9 +116,9 @@ def test_a_thin_link_has_its_rate(
     proxy.slow_down(bytes_a_second=bytes_a_second)
     with flooding(node):
         found = rate(broker, 1.5)
-        assert 0.9 * bytes_a_second < found < 1.1 * bytes_a_second
+        assert 0.8 * bytes_a_second < found < 1.1 * bytes_a_second
         proxy.heal()
-        assert rate(broker, 0.5) > 5 * bytes_a_second
+        assert rate(broker, 0.5) > min(5 * bytes_a_second, 2_000_000)
 
 
 def test_each_direction_has_the_rate_for_itself_and_connections_share_it() -> None:
@@ -207,7 +207,7 @@ def test_delay_and_jitter_are_as_told_and_bytes_stay_in_order(
     sender.join()
     delays = [came - sent for sent, came in zip(sent_s, came_s, strict=True)]
     assert min(delays) > 0.095
-    assert 0.12 < statistics.median(delays) < 0.2 + scaled(0.05)
+    assert 0.12 < statistics.median(delays) < 0.2 + scaled(0.2)
     assert max(delays) - min(delays) > 0.03
 
 

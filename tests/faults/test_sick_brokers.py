@@ -97,7 +97,7 @@ def isolates(
                 noticed_s = time.perf_counter()
                 wait_s = stream.slowest_s(began_s, noticed_s)
                 print(f"noticed after {noticed_s - began_s:.2f} s; longest wait {wait_s:.2f} s")
-                assert wait_s < limits.slow_after_s + scaled(1)
+                assert wait_s < limits.slow_after_s + scaled(3)
                 if sickness.conditions and rate != TRICKLE:
                     # From then on each event costs an old one there.
                     dropped = system.dropped(sick)
@@ -279,7 +279,7 @@ def test_an_event_that_one_broker_refuses_stands_before_no_other(
         for count in range(300):
             stream.send(b"x" * 150_000 if count in (50, 51, 200) else None)
         assert stream.refused == 0
-        assert stream.slowest_s(0, time.perf_counter()) < scaled(1)
+        assert stream.slowest_s(0, time.perf_counter()) < scaled(3)
         accounts = system.close_books(timeout=20)
         for one in range(sick):
             assert accounts[one].is_clean, system.describe()

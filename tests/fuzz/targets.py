@@ -41,6 +41,7 @@ from miros_rabbitmq.wire.notice import (
     announce_broker,
     announce_listener,
     announced_broker,
+    announced_pattern,
     asks,
     is_listener,
 )
@@ -182,7 +183,7 @@ class _Receiver:
         for notice in self.notices:
             with guarded():
                 address = announced_broker(notice)
-                _ = is_listener(notice), asks(notice)
+                _ = is_listener(notice), asks(notice), announced_pattern(notice)
             if address is not None and not str(address).isprintable():
                 raise Found("a node would connect to an address that cannot be shown")
 
@@ -349,7 +350,9 @@ def hosts_file(data: bytes) -> None:
     """A hosts file is read, or refused with a line and a column."""
     try:
         with guarded():
-            parse_hosts(_text_of(data), 5672)
+            mistakes = parse_hosts(_text_of(data), 5672).mistakes
+        if any(min(error.line, error.column) < 1 for error in mistakes):
+            raise Found("an error at no place")
     except HostsFileError as error:
         if error.line < 1 or error.column < 1:
             raise Found("an error at no place") from error

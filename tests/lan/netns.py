@@ -102,6 +102,7 @@ class Lan:
         self._switch = Namespace()
         self._hosts: list[Namespace] = []
         self._ports = itertools.count()
+        self._port_of: dict[tuple[str, str], str] = {}
         self._switch.ip("link", "add", "switch", "type", "bridge")
         self._switch.ip("link", "set", "switch", "up")
 
@@ -117,11 +118,21 @@ class Lan:
         port = f"port{next(self._ports)}"
         peer = ("peer", "name", port, "netns", self._switch.name)
         machine.ip("link", "add", interface, "type", "veth", *peer)
+        self._port_of[machine.name, interface] = port
         self._switch.ip("link", "set", port, "master", "switch", "up")
         for number in numbers:
             address = f"{self.address(number)}/{self.network.prefixlen}"
             machine.ip("address", "add", address, "dev", interface)
         machine.ip("link", "set", interface, "up")
+
+    def pull_out(self, machine: Namespace, interface: str) -> None:
+        """Take the cable out of the switch, and nothing off the machine."""
+        port = self._port_of[machine.name, interface]
+        self._switch.ip("link", "set", port, "down")
+
+    def put_back(self, machine: Namespace, interface: str) -> None:
+        """Put the cable in again."""
+        self._switch.ip("link", "set", self._port_of[machine.name, interface], "up")
 
     def address(self, number: int) -> str:
         return str(self.network[number])

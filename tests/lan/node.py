@@ -12,6 +12,7 @@ import logging
 import shlex
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +20,14 @@ from typing import IO, Any
 
 from miros import Event
 
-from miros_rabbitmq import DropReason, Limits, NetworkedActiveObject, PeersChanged, PeerState
+from miros_rabbitmq import (
+    DropReason,
+    Limits,
+    NetworkedActiveObject,
+    PeersChanged,
+    PeerSource,
+    PeerState,
+)
 
 from ..broker.charts import Record, listening, make_active_object
 from ..helpers import scaled, wait_until
@@ -57,7 +65,7 @@ class Node:
         answer: dict[str, list[str]] = self.do("peers")
         return answer
 
-    def wait_for_peers(self, *addresses: str, timeout: float = 10.0) -> float:
+    def wait_for_peers(self, *addresses: str, timeout: float = 20.0) -> float:
         """Wait until events can be sent to exactly these besides the own broker.
 
         Returns:
@@ -86,6 +94,15 @@ class Node:
         return json.loads(line)
 
 
+log: list[str] = []
+"""What the chart's process has logged, at INFO and above."""
+
+
+class Keep(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        log.append(record.getMessage())
+
+
 class Commands:
     """What a node can be told; each method answers something that JSON can say."""
 
@@ -95,11 +112,34 @@ class Commands:
         self._chart = chart
         self._record = record
         self._changes = changes
+        self._quiet = threading.Event()
+        self._talked = 0
 
     def transmit(self, signal: str, count: int) -> int:
         for number in range(count):
             self._chart.transmit(Event(signal=signal, payload=number))
         return count
+
+    def begin_to_talk(self, signal: str) -> None:
+        """Transmit an event each 5 ms, until told to be quiet."""
+        self._quiet.clear()
+
+        def talk() -> None:
+            while not self._quiet.wait(0.005):
+                self.transmit_next(signal)
+
+        self._talker = threading.Thread(target=talk)
+        self._talker.start()
+
+    def transmit_next(self, signal: str) -> None:
+        self._chart.transmit(Event(signal=signal, payload=self._talked))
+        self._talked += 1
+
+    def be_quiet(self) -> int:
+        """Returns the number of events transmitted."""
+        self._quiet.set()
+        self._talker.join()
+        return self._talked
 
     def wait_for_heard(self, signal: str, count: int) -> list[Any]:
         wait_until(lambda: len(self._record.payloads(signal)) >= count, 10)
@@ -125,13 +165,62 @@ class Commands:
         wait_until(lambda: present() == set(addresses), timeout, lambda: str(self.peers()))
         return time.monotonic() - began
 
+    def own(self) -> dict[str, Any]:
+        """Where the own broker is, as everything that tells it says."""
+        nets = self._chart.nets
+        stats = nets.stats()
+        return {
+            "url": str(nets.this_url.address),
+            "lan": nets.lan.this.address,
+            "peers": [str(one.address) for one in stats.peers if one.source is PeerSource.OWN],
+            "consumer": stats.mesh.consumer.name,
+            "queue": stats.mesh.queue,
+            "publishers": sorted(stats.mesh.brokers),
+        }
+
+    def wait_for_own(self, address: str, timeout: float = 30) -> float:
+        """Wait until the own broker is there, and events are taken from it."""
+        began = time.monotonic()
+
+        def is_there() -> bool:
+            own = self.own()
+            places = [own["url"], f"{own['lan']}:5672", *own["peers"]]
+            return set(places) == {address} and own["consumer"] == "READY"
+
+        wait_until(is_there, timeout, lambda: str(self.own()))
+        return time.monotonic() - began
+
+    def spares(self) -> dict[str, str]:
+        peers = self._chart.nets.stats().peers
+        return {str(one.address): str(one.spare_of) for one in peers if one.spare_of is not None}
+
+    def wait_for_spares(self, spares: dict[str, str]) -> None:
+        wait_until(lambda: self.spares() == spares, 15, lambda: f"{self.spares()} {self.peers()}")
+
+    def wait_for_one_spare(self) -> list[str]:
+        wait_until(lambda: len(self.spares()) == 1, 15, lambda: str(self.peers()))
+        return [*self.spares()]
+
+    def sent(self) -> dict[str, int]:
+        return {at: one.sent for at, one in self._chart.nets.stats().mesh.brokers.items()}
+
+    def sleep(self, seconds: float) -> None:
+        time.sleep(seconds)
+
+    def flush(self) -> bool:
+        return self._chart.nets.flush(scaled(10))
+
+    def log(self, word: str) -> list[str]:
+        """The lines of the log with a word."""
+        return [text for text in log if word in text]
+
     def wait_for_source(self, address: str, source: str) -> None:
         wait_until(lambda: self.peers().get(address, [""])[0] == source, 10)
 
     def wait_for_changes(self, added: list[str], removed: list[str]) -> None:
         """Wait until the callback has been told of exactly these."""
         expected = {"added": added, "removed": removed}
-        wait_until(lambda: self.changes() == expected, 5, lambda: str(self.changes()))
+        wait_until(lambda: self.changes() == expected, 20, lambda: str(self.changes()))
 
     def wait_for_removed(self, address: str) -> None:
         wait_until(lambda: address in map(str, self.changes()["removed"]), 15)
@@ -155,6 +244,7 @@ class Commands:
 
 def main(name: str, arguments: str) -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")  # to standard error
+    logging.getLogger("miros_rabbitmq").addHandler(Keep())
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     keywords = json.loads(arguments)
     keywords["limits"] = Limits(**keywords.get("limits", {}))

@@ -174,7 +174,7 @@ def test_a_point_to_point_link_has_one_other_host_and_nothing_is_sent(lonely: Na
     lonely.ip("link", "set", "tun0", "up")
     answer = sweep(lonely)
     assert (answer["this"], answer["other"]) == ("10.8.0.6", ["10.8.0.5"])
-    assert answer["took"] < 0.5
+    assert answer["took"] < scaled(1)
     assert answer["rows"] == 0
 
 
@@ -183,7 +183,7 @@ def test_a_machine_without_a_network_is_alone(lonely: Namespace, loopback: str) 
     lonely.ip("link", "set", "lo", loopback)
     answer = sweep(lonely)
     assert answer["found"] == ["127.0.0.1"]
-    assert answer["took"] < 0.5
+    assert answer["took"] < scaled(1)
     assert len(warnings(answer)) == 1
 
 
@@ -227,7 +227,7 @@ def test_brokers_are_found_among_strangers_tarpits_and_closed_ports(make_lan: Ma
 
     assert answer["addresses"] == answer["other"] == ["192.168.1.2"], answer["table"]
     assert answer["this"] == "192.168.1.1"
-    assert answer["took"] < 3.0
+    assert answer["took"] < scaled(15), "one after the other, they take 75 s"
     expected = {
         lan.address(1): ProbeOutcome.REFUSED,
         lan.address(2): ProbeOutcome.CONNECTED,

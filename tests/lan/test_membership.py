@@ -155,7 +155,7 @@ def test_with_a_fresh_cache_a_chart_connects_at_once_and_verifies_it_in_the_back
     again = start_node(town.here, "here")
     assert again.started()["took"] < scaled(1.0)
     assert town.at(2) in again.peers()
-    again.wait_for_peers(town.at(2), timeout=1.0)
+    again.wait_for_peers(town.at(2))
     again.do("wait_for_source", town.at(2), "LAN")
     again.do("wait_for_changes", [town.at(2)], [])
 
@@ -169,7 +169,7 @@ def test_a_host_that_appears_after_the_start_is_found_within_one_rescan_interval
     assert town.at(2) not in here.peers()
     town.there.ip("link", "set", "eth0", "up")
     took = here.wait_for_peers(town.at(2))
-    assert took < scaled(RESCAN_S + SWEEP_S)
+    assert took < scaled(RESCAN_S + SWEEP_S + 6), "and not after the 60 s of the default"
 
 
 def test_a_host_that_goes_and_returns_under_another_address_is_followed(
@@ -182,7 +182,7 @@ def test_a_host_that_goes_and_returns_under_another_address_is_followed(
     here.wait_for_peers(town.at(2))
     town.move(town.there, 2, 77)
     try:
-        here.wait_for_peers(town.at(77), timeout=15)
+        here.wait_for_peers(town.at(77), timeout=30)
         assert here.do("transmit", "LOST_AND_FOUND", 5) == 5
         here.do("wait_for_removed", town.at(2))
         assert town.at(2) not in here.peers()
@@ -199,7 +199,7 @@ def test_a_node_is_found_only_because_it_announced_itself(
     here.started()
     there = start_node(town.there, "there", addresses=[town.at(1)])
     there.started()
-    here.wait_for_peers(town.at(2), timeout=5)
+    here.wait_for_peers(town.at(2), timeout=20)
     assert here.peers()[town.at(2)] == ["HEARD", "PRESENT", "CONNECTED"]
     here.do("transmit", "THANKS", 3)
     assert there.do("wait_for_heard", "THANKS", 3) == [0, 1, 2]
@@ -213,7 +213,7 @@ def test_a_host_written_into_the_hosts_file_is_used_at_once(
     here.started()
     hosts = tmp_path / "here" / HOSTS_FILE_NAME
     hosts.write_text(json.dumps({"hosts": [town.lan.address(2)]}))
-    here.wait_for_peers(town.at(2), timeout=4)
+    here.wait_for_peers(town.at(2), timeout=20)
     hosts.write_text('{"hosts": []}')
-    here.wait_for_peers(timeout=4)
+    here.wait_for_peers(timeout=20)
     here.do("wait_for_changes", [town.at(2)], [town.at(2)])

@@ -44,7 +44,7 @@ class Answers:
 
     def only(self) -> list[Target] | OSError:
         """Wait for the only answer."""
-        wait_until(lambda: self.found, scaled(5), "an answer")
+        wait_until(lambda: self.found, 20, "an answer")
         (found,) = self.found
         return found
 
@@ -55,7 +55,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     monkeypatch.setattr(socket, "getaddrinfo", server)
     yield server
     server.answering.set()
-    wait_until(lambda: not threads(), scaled(5), "the end of the look-ups")
+    wait_until(lambda: not threads(), 20, "the end of the look-ups")
 
 
 def threads() -> list[threading.Thread]:
@@ -89,6 +89,20 @@ def test_an_ip_address_is_its_own_answer_at_once(
     assert not server.asked
 
 
+def test_a_link_local_address_is_behind_its_interface(server: NameServer) -> None:
+    answers, lost = Answers(), Answers()
+    look_up(Address("fe80::1%lo", 5673), answers)
+    scope = socket.if_nametoindex("lo")
+    assert answers.found == [[Target(socket.AF_INET6, "fe80::1", 5673, scope)]]
+    assert isinstance(answers.found[0], list)
+    assert answers.found[0][0].socket_address == ("fe80::1", 5673, 0, scope)
+    look_up(Address("fe80::1%no-such-one"), lost)
+    (error,) = lost.found
+    assert isinstance(error, OSError)
+    assert "there is no interface no-such-one" in str(error)
+    assert not server.asked
+
+
 def test_callers_who_ask_meanwhile_share_one_look_up(server: NameServer) -> None:
     server.answering.clear()
     several = [Answers() for _ in range(5)]
@@ -115,7 +129,7 @@ def test_two_names_do_not_wait_for_each_other(server: NameServer) -> None:
     server.answering.clear()
     for name in ("robot", "other"):
         look_up(Address(name), Answers())
-    wait_until(lambda: sorted(server.asked) == ["other", "robot"], scaled(5), "both look-ups")
+    wait_until(lambda: sorted(server.asked) == ["other", "robot"], 20, "both look-ups")
 
 
 def test_a_name_that_hangs_takes_one_thread_however_often_callers_try(server: NameServer) -> None:
@@ -139,7 +153,7 @@ def test_a_caller_who_cancels_gets_no_answer(server: NameServer) -> None:
     assert not question.cancel()
     server.answering.set()
     patient.only()
-    wait_until(lambda: not threads(), scaled(5), "the end of the look-up")
+    wait_until(lambda: not threads(), 20, "the end of the look-up")
     assert not impatient.found
 
 

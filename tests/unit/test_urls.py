@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
+import traceback
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -20,6 +22,7 @@ from miros_rabbitmq.urls import (
     Address,
     AmqpUrl,
     amqp_url,
+    check_login,
     parse_address,
     redact,
 )
@@ -27,7 +30,8 @@ from miros_rabbitmq.urls import (
 ODD_PASSWORDS = ["p@ss", "p:a:s", "p/a/s", "100%", "%2F", "a b", "?x=1", "#", "pässwörd 👋", "://"]
 
 TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
-HOSTS = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z0-9]{1,5})?", fullmatch=True)
+NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{1,5})?", fullmatch=True)
+HOSTS = NAMES.filter(lambda name: not re.fullmatch("[0-9]+|0x[0-9a-f]*", name))
 PORTS = st.integers(1, 65535)
 
 
@@ -84,10 +88,27 @@ def test_a_url_looks_like_this() -> None:
         ("amqp://u:p@host/", Address("host", DEFAULT_PORT)),
         ("amqps://u:p@host/", Address("host", DEFAULT_TLS_PORT)),
         ("amqp://127.0.0.2:5673", Address("127.0.0.2", 5673)),
+        ("amqp://u:p@Robot-B./", Address("robot-b")),
+        ("amqp://u:p@r%C3%B6bot/", Address("xn--rbot-5qa")),
+        ("amqp://u:p@[::1]/", Address("::1")),
+        ("amqp://u:p@[::1]:1234", Address("::1", 1234)),
+        ("amqps://u:p@[2001:DB8::1]", Address("2001:db8::1", DEFAULT_TLS_PORT)),
+        ("amqp://u:p@[fe80::1%25eth0]:1/v", Address("fe80::1%eth0", 1)),
+        (" amqp://u:p@host\n", Address("host")),
     ],
 )
 def test_a_url_knows_its_address(url: str, address: Address) -> None:
     assert AmqpUrl(url).address == address
+
+
+def test_the_parts_of_a_url_are_unquoted_and_shown_without_the_password() -> None:
+    parts = amqp_url("us:er", "p@ss", Address("robot"), "v/1", tls=True).parts
+    assert (parts.tls, parts.user, parts.password) == (True, "us:er", "p@ss")
+    assert (parts.address, parts.vhost, parts.query) == (Address("robot"), "v/1", "")
+    assert "p@ss" not in repr(parts)
+    guest = AmqpUrl("amqp://robot?heartbeat=5").parts
+    assert (guest.user, guest.password, guest.vhost) == ("guest", "guest", "/")
+    assert guest.query == "?heartbeat=5"
 
 
 # Redacting.
@@ -123,7 +144,19 @@ def test_nothing_but_the_password_is_hidden(user: str, password: str, vhost: str
         ("amqp://user:@host/", "amqp://user:***@host/"),
         ("amqp://:p@host/", "amqp://:***@host/"),
         ("user:p@host", "***"),
+        ("user:p@host?x=amqp://", "***"),
         ("host:5672", "host:5672"),
+        ("amqp://host:5672/v", "amqp://host:5672/v"),
+        ("amqp://[::1]:5672", "amqp://[::1]:5672"),
+        ("amqp://[fe80::1%25eth0]:5672/", "amqp://[fe80::1%25eth0]:5672/"),
+        ("amqp://user:secret", "amqp://user:***"),
+        ("amqp://user:sec/ret", "amqp://user:***"),
+        ("amqp://[user:secret", "amqp://[user:***"),
+        ("amqp://[user:secret]", "amqp://[user:***"),
+        ("amqp://user:secret\uff20host/", "amqp://***"),
+        ("amqp://user:secret@host\uff20lan/", "amqp://user:***@host\uff20lan/"),
+        ("amqp://user\uff1asecret@host/", "amqp://user:***@host/"),
+        ("amqp:/user:secret\ufe6bhost/", "***"),
         ("", ""),
     ],
 )
@@ -183,6 +216,12 @@ def test_a_text_that_is_not_an_amqp_url_is_refused(bad: Any) -> None:
         (" robot:1 ", Address("robot", 1)),
         ("robot:65535", Address("robot", 65535)),
         ("robot:005672", Address("robot", 5672)),
+        ("Robot-B.:5673", Address("robot-b", 5673)),
+        ("::1", Address("::1", 5672)),
+        ("[::1]", Address("::1", 5672)),
+        ("[::0001]:5673", Address("::1", 5673)),
+        ("2001:db8::1", Address("2001:db8::1", 5672)),
+        ("[fe80::1%eth0]:5672", Address("fe80::1%eth0", 5672)),
     ],
 )
 def test_an_address_is_a_host_with_or_without_a_port(text: str, address: Address) -> None:
@@ -194,9 +233,11 @@ def test_an_address_without_a_port_has_the_default_port() -> None:
     assert parse_address("robot:1", 5673) == Address("robot", 1)
 
 
-@given(HOSTS, PORTS)
+@given(HOSTS | st.ip_addresses().map(str), PORTS)
 def test_an_address_is_written_as_it_is_read(host: str, port: int) -> None:
-    assert parse_address(str(Address(host, port))) == Address(host, port)
+    address = parse_address(str(parse_address(host, port)))
+    assert address == parse_address(host, port)
+    assert amqp_url("user", "secret", address).address == address
 
 
 BAD_ADDRESSES = [
@@ -212,8 +253,15 @@ BAD_ADDRESSES = [
     "host:amqp",
     "host:٣",
     "host:1:2",
-    "::1",
-    "[::1]:5672",
+    "::1::",
+    "[::1",
+    "[::1]5672",
+    "[::1]:",
+    "[127.0.0.1]:5672",
+    "[robot]",
+    "127.1",
+    "robot\u2100.lan",
+    "ro\u200bbot",
     "a b",
     "user@host",
     "host/vhost",
@@ -225,7 +273,7 @@ BAD_ADDRESSES = [
 def test_a_text_that_is_not_an_address_is_refused_with_the_two_forms(text: str) -> None:
     with pytest.raises(SettingsError, match="a broker address is 'host' or 'host:port'") as caught:
         parse_address(text)
-    assert repr(redact(text)) in str(caught.value)
+    assert repr(redact(text)) in str(caught.value) or not text.strip()
 
 
 @pytest.mark.parametrize("value", [None, 7, b"host", ["host"], Address("host")])
@@ -241,7 +289,47 @@ def test_a_password_in_an_address_is_not_repeated(text: str) -> None:
     assert "canary" not in str(caught.value)
 
 
+def test_a_long_text_that_is_not_an_address_is_cut() -> None:
+    with pytest.raises(SettingsError) as caught:
+        parse_address("a" * 1_000_000)
+    assert len(str(caught.value)) < 500
+
+
 @pytest.mark.parametrize("text", ["ho?st", "ho#st", "ho\nst", "ho\tst", "ho\\st", "ho%41st"])
 def test_a_character_that_no_host_name_has_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="a broker address is"):
         parse_address(text)
+
+
+SECRETS = {"a lone surrogate": "canary\udcff", "NUL": "cana\0ry"}
+
+
+@pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS)
+def test_a_login_that_amqp_cannot_carry_is_refused_without_quoting_it(text: str) -> None:
+    good = {"user": "u", "password": "p", "vhost": "/"}
+    for name in good:
+        with pytest.raises(SettingsError, match=f"rabbit_{name} has a character") as caught:
+            check_login(**{**good, name: text})
+        assert "cana" not in "".join(traceback.format_exception(caught.value, chain=True)[-1:])
+        assert caught.value.__context__ is None
+
+
+def test_a_vhost_is_as_short_as_amqp_demands() -> None:
+    check_login("u" * 300, "p" * 300, "v" * 255)
+    with pytest.raises(SettingsError, match="255 bytes"):
+        check_login("u", "p", "ü" * 128)
+
+
+@pytest.mark.parametrize(
+    ("url", "why"),
+    [
+        ("amqp://u:cana%FFry@host/", "not UTF-8"),
+        ("amqp://u:cana%00ry@host/", "its password has a character NUL"),
+        ("amqp://u:canary@host/%ED%B3%BF", "not UTF-8"),
+        (f"amqp://u:canary@host/{'v' * 256}", "255 bytes"),
+    ],
+)
+def test_a_url_that_hides_such_a_text_is_refused(url: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=why) as caught:
+        _ = AmqpUrl(url).parts
+    assert "cana" not in str(caught.value)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from miros_rabbitmq.whereabouts import local_in, place_of
+from miros_rabbitmq.whereabouts import frames_of, local_in, place_in, place_of
 from tests.helpers import scaled, wait_until
 
 
@@ -40,7 +40,7 @@ def waiting(wait: Wait, function: Any) -> Iterator[int]:
     thread = threading.Thread(target=function)
     thread.start()
     try:
-        assert wait.entered.wait(scaled(5))
+        assert wait.entered.wait(scaled(20))
         ident = thread.ident
         assert ident is not None
         wait_until(lambda: "which waits" in place_of(ident))
@@ -86,12 +86,34 @@ def test_where_nothing_is_the_users_an_installed_program_is_better_than_python(
 @pytest.mark.parametrize("ident", [None, 1])
 def test_a_thread_that_has_ended_is_nowhere(ident: int | None) -> None:
     assert place_of(ident) == ""
-    assert local_in(ident, Wait.handler.__code__, "number") is None
+    assert local_in(frames_of(ident), Wait.handler.__code__, "number") is None
 
 
 def test_it_finds_a_local_variable_of_a_function_that_a_thread_is_in() -> None:
     wait = Wait()
     with waiting(wait, lambda: wait.handler(7)) as ident:
-        assert local_in(ident, Wait.handler.__code__, "number") == 7
-        assert local_in(ident, Wait.handler.__code__, "unknown") is None
-        assert local_in(ident, Wait.in_a_library.__code__, "self") is None
+        assert local_in(frames_of(ident), Wait.handler.__code__, "number") == 7
+        assert local_in(frames_of(ident), Wait.handler.__code__, "unknown") is None
+        assert local_in(frames_of(ident), Wait.in_a_library.__code__, "self") is None
+
+
+def test_where_an_error_was_raised_is_the_innermost_place_of_the_user(tmp_path: Path) -> None:
+    try:
+        json.loads("{")
+    except ValueError as error:
+        place = place_in(error.__traceback__)
+    assert place.startswith(f"{__file__}:")
+    assert place.endswith("in test_where_an_error_was_raised_is_the_innermost_place_of_the_user")
+    assert place_in(None) == ""
+
+
+def test_the_line_is_the_one_that_raised_though_the_function_has_gone_on() -> None:
+    def raising() -> BaseException:
+        try:
+            raise ValueError
+        except ValueError as error:
+            caught = error
+        return caught
+
+    first = raising.__code__.co_firstlineno
+    assert f":{first + 2} in" in place_in(raising().__traceback__)

@@ -74,11 +74,11 @@ def test_items_that_wait_are_handled_together_and_in_order(
 ) -> None:
     recorder.released.clear()
     worker.put(0)
-    assert recorder.reached.wait(scaled(5))
+    assert recorder.reached.wait(scaled(20))
     for item in (1, 2, 3):
         worker.put(item)
     recorder.released.set()
-    assert worker.drain(scaled(5))
+    assert worker.drain(scaled(20))
     assert recorder.rounds == [([0], 0), ([1, 2, 3], 0)]
 
 
@@ -87,13 +87,13 @@ def test_beyond_the_limit_the_oldest_is_dropped_given_back_and_counted(
 ) -> None:
     recorder.released.clear()
     worker.put(0)
-    assert recorder.reached.wait(scaled(5))
+    assert recorder.reached.wait(scaled(20))
     assert [worker.put(item) for item in range(1, 9)] == [None] * 5 + [1, 2, 3]
     recorder.released.set()
-    assert worker.drain(scaled(5))
+    assert worker.drain(scaled(20))
     assert recorder.rounds == [([0], 0), ([4, 5, 6, 7, 8], 3)]
     worker.put(9)
-    assert worker.drain(scaled(5))
+    assert worker.drain(scaled(20))
     assert recorder.rounds[-1] == ([9], 0)
 
 
@@ -105,7 +105,7 @@ def test_a_drain_ends_when_earlier_items_are_handled_or_its_time_is_over(
     worker.put(0)
     assert not worker.drain(0.01)
     recorder.released.set()
-    assert worker.drain(scaled(5))
+    assert worker.drain(scaled(20))
     assert recorder.handled == [0]
 
 
@@ -114,13 +114,13 @@ def test_the_thread_itself_does_not_wait_for_itself() -> None:
     done = threading.Event()
 
     def handle(_items: deque[int], _dropped: int) -> None:
-        drained.append(own.drain(scaled(5)))
+        drained.append(own.drain(scaled(20)))
         own.stop(scaled(5))
         done.set()
 
     own = Worker("worker under test", handle, max_items=5)
     own.put(1)
-    assert done.wait(scaled(5))
+    assert done.wait(scaled(20))
     assert drained == [False]
     wait_until(lambda: not threads())
 
@@ -133,7 +133,7 @@ def test_a_worker_that_rests_collects_items_but_holds_up_neither_drain_nor_stop(
     wait_until(lambda: recorder.handled == [0])
     for item in (1, 2, 3):
         worker.put(item)
-    assert worker.drain(scaled(5))
+    assert worker.drain(scaled(20))
     assert recorder.rounds == [([0], 0), ([1, 2, 3], 0)]
     worker.put(4)
     worker.stop(scaled(5))

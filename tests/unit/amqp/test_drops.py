@@ -81,7 +81,7 @@ def test_a_burst_is_said_when_it_begins_and_when_it_ends(caplog: pytest.LogCaptu
     drops.note(DropReason.BACKLOG, 5)
     drops.end_burst(is_said=True)
     drops.end_burst()
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     begin = f"who: from now on events are dropped: {DropReason.BACKLOG.value}"
     end = "who: 3 events were dropped meanwhile"
     assert caplog.messages == [begin, end, begin, end, begin]
@@ -98,7 +98,7 @@ def test_events_that_a_broker_refuses_are_said_once_in_a_while(
     clock.now_s += 60.0
     drops.note_given_up([record], "406, 'too large'")
     drops.note_given_up([], "nothing")
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     text = (
         "who: gave up an event of 10 bytes with the routing key 'a.key', because the broker "
         "refuses it (406, 'too large')"
@@ -115,5 +115,5 @@ def test_traffic_that_may_be_lost_is_only_counted(caplog: pytest.LogCaptureFixtu
     drops.note(DropReason.CONNECTION, 7)
     drops.note_refused(2, "refused")
     drops.end_burst()
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     assert (drops.total, told, caplog.messages) == (9, [], [])

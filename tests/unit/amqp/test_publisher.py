@@ -229,16 +229,16 @@ def test_threads_that_wait_for_room_wait_at_the_same_time() -> None:
     def post() -> None:
         begun_s = time.monotonic()
         with pytest.raises(BackPressure):
-            publisher.post_fifo("more", timeout=scaled(0.2))
+            publisher.post_fifo("more", timeout=scaled(0.5))
         waited_s.append(time.monotonic() - begun_s)
 
     threads = [threading.Thread(target=post) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(scaled(10))
+        thread.join(scaled(30))
     assert len(waited_s) == 8
-    assert max(waited_s) < scaled(0.8), "one after the other, it is 1.6 s for the last"
+    assert max(waited_s) < scaled(3), "one after the other, it is 4 s for the last"
     stats = publisher.stats()
     assert stats.waiting + stats.unconfirmed == 1
 
@@ -257,7 +257,7 @@ def test_threads_that_wait_for_room_number_what_they_post_without_a_gap() -> Non
 
     wait_until(all_were_sent)
     for thread in threads:
-        thread.join(scaled(5))
+        thread.join(scaled(20))
     sent = opened(wire)
     assert [number for _, number, _ in sent] == list(range(1, 10))
     assert {value for _, _, value in sent} == {"the first", *range(8)}
@@ -278,7 +278,7 @@ def test_a_stop_ends_the_wait_for_room() -> None:
     sender = sender_of(publisher)
     sender.link.is_stopping = True  # as in `stop`, if it had been started
     sender.on_state()
-    thread.join(scaled(5))
+    thread.join(scaled(20))
     assert ended
 
 
@@ -310,7 +310,7 @@ def test_a_flush_waits_for_a_first_attempt_that_is_under_way(
     thread.start()
     wire = connected(publisher)
     wire.confirm()
-    thread.join(scaled(5))
+    thread.join(scaled(20))
     assert flushed == [True]
 
 
@@ -412,7 +412,7 @@ def test_what_a_broker_takes_is_learned_from_its_words_and_the_rest_given_up(
     assert (stats.confirmed, stats.drops[DropReason.REFUSED], stats.waiting) == (5, 2, 0)
     assert sender.is_flushed
     assert write_all(5.0)
-    assert caplog.text.count("sending what it takes") == 1
+    assert caplog.text.count("Meanwhile it gets what it takes") == 1
     assert caplog.text.count("gave up an event of 4 bytes with the routing key 'key'") == 1
     assert caplog.text.count("gave up") == 1, "one line for each burst"
     assert [(one.kind, one.events) for one in problems] == [(ProblemKind.REFUSED, 1)] * 2

@@ -30,7 +30,9 @@ from miros_rabbitmq.amqp.reactor import (
     Reactor,
     Timer,
 )
+from miros_rabbitmq.exceptions import OutOfResources
 from miros_rabbitmq.logs import MustNotWait, must_not_wait, write_all
+from miros_rabbitmq.resources import news
 
 from ...helpers import end_child, scaled, wait_until
 
@@ -208,7 +210,7 @@ def test_a_timer_of_another_thread_wakes_the_reactor(rig: Rig) -> None:
     rig.call(lane)
     fired = threading.Event()
     assert lane.run_here(lambda: bool(lane.call_later(0.01, fired.set)))
-    assert fired.wait(scaled(5)), "sooner than the reactor wakes by itself"
+    assert fired.wait(scaled(20)), "sooner than the reactor wakes by itself"
 
 
 def test_a_cancelled_timer_is_not_called(rig: Rig) -> None:
@@ -739,12 +741,14 @@ def test_what_has_arrived_is_read_before_timers_after_the_program_was_stopped() 
     lane = rig.lane()
     order: list[str] = []
     clock: list[float] = []
+    wall: list[float] = []
     with pair() as (near, far):
         rig.call(lane, lambda: lane.watch(near.fileno(), READ, read_once(near, order)))
 
         def note() -> None:
             order.append("timer")
             clock.append(rig.reactor.clock())
+            wall.append(time.monotonic())
 
         def stop(timeout: float) -> list[Any] | None:
             if not 0.1 < timeout < 1:
@@ -756,6 +760,7 @@ def test_what_has_arrived_is_read_before_timers_after_the_program_was_stopped() 
 
         def plan() -> None:
             clock.append(rig.reactor.clock())
+            wall.append(time.monotonic())
             watched.before_select = stop
             lane.call_later(0.2, note)
 
@@ -763,7 +768,8 @@ def test_what_has_arrived_is_read_before_timers_after_the_program_was_stopped() 
         wait_until(lambda: len(order) == 2)
     rig.end()
     assert order == ["data", "timer"]
-    assert clock[1] - clock[0] < 0.2 + 0.7
+    stood_still_s = (wall[1] - wall[0]) - (clock[1] - clock[0])
+    assert stood_still_s > 0.5, "of the second for which it was stopped"
 
 
 def read_once(sock: socket.socket, order: list[str]) -> Callable[[int, int], object]:
@@ -775,9 +781,11 @@ def test_the_clock_stands_still_while_the_reactor_does_and_never_goes_back(
 ) -> None:
     slow, lane = rig.lane("the slow one"), rig.lane()
     times: list[float] = []
+    wall: list[float] = []
 
     def note() -> None:
         times.append(rig.reactor.clock())
+        wall.append(time.monotonic())
 
     def stand_still() -> None:
         note()
@@ -792,7 +800,8 @@ def test_the_clock_stands_still_while_the_reactor_does_and_never_goes_back(
     rig.call(lane, note)
     assert write_all(LONG_S)
     assert times == sorted(times)
-    assert times[-1] - times[0] < 0.8
+    stood_still_s = (wall[-1] - wall[0]) - (times[-1] - times[0])
+    assert stood_still_s > 0.4, "of the 1.2 s that the slow one took"
     assert any(
         "stood still" in one.getMessage() and "the slow one" in one.getMessage()
         for one in caplog.records
@@ -951,6 +960,7 @@ def test_a_reactor_without_a_poller_logs_it_once_and_works_when_it_gets_one(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     missing = [5]
+    news.forget()
 
     def poller() -> selectors.BaseSelector:
         if missing[0]:
@@ -966,15 +976,17 @@ def test_a_reactor_without_a_poller_logs_it_once_and_works_when_it_gets_one(
         rig.fire(lane)
         assert missing[0] > 0
         rig.call(lane, lambda: lane.watch(near.fileno(), READ, print))
-        assert [type(one) for one in rig.errors["lane"]] == [OSError]
+        assert [type(one) for one in rig.errors["lane"]] == [OutOfResources]
         wait_until(lambda: missing[0] == 0, 20)
         rig.fire(lane)
         rig.call(lane, lambda: lane.watch(near.fileno(), READ, read_into(near, served)))
         far.send(b"\x01")
         wait_until(lambda: served == [1])
     rig.end()
-    assert [one.levelno for one in caplog.records] == [logging.WARNING]
-    assert "Too many open files" in caplog.text
+    assert [one.levelno for one in caplog.records if one.levelno > logging.INFO] == [
+        logging.WARNING
+    ]
+    assert "file descriptors" in caplog.text
 
 
 # Life.
@@ -1010,7 +1022,7 @@ def test_a_thread_that_cannot_be_started_leaves_nothing_behind(
 
     with monkeypatch.context() as patch:
         patch.setattr(MustNotWait, "start", fail)
-        with pytest.raises(RuntimeError):
+        with pytest.raises(OutOfResources):
             rig.lane()
     assert rig.reactor.wait_for_end(0.0)
     rig.fire(rig.lane())

@@ -27,4 +27,4 @@ def test_a_socket_that_was_reset_just_now_is_a_failed_attempt_and_no_error_of_ou
     finally:
         services.abort()
         lane.call_soon(lane.close)
-        assert reactor.wait_for_end(scaled(5))
+        assert reactor.wait_for_end(scaled(20))

@@ -139,7 +139,7 @@ def test_a_wait_ends_when_an_event_comes() -> None:
     thread.start()
     assert not woken.is_set()
     queue.append(event())
-    assert woken.wait(scaled(5))
+    assert woken.wait(scaled(20))
     thread.join()
 
 
@@ -252,7 +252,7 @@ def post_from_threads(queue: ChartFifo, posters: int, each: int) -> list[threadi
     start = threading.Barrier(posters)
 
     def post(poster: int) -> None:
-        start.wait(scaled(5))
+        start.wait(scaled(20))
         for number in range(each):
             queue.append(event((poster, number)))
 
@@ -361,7 +361,7 @@ def test_a_chart_with_a_full_fifo_can_be_stopped() -> None:
     stopper.start()
     wait_until(lambda: len(chart.queue) == 4)
     gate.set()
-    stopper.join(scaled(5))
+    stopper.join(scaled(20))
     assert not stopper.is_alive()
     assert not chart.thread.is_alive()
 

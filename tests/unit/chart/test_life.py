@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import threading
 import time
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from miros_rabbitmq import MirosApiException, process
-from miros_rabbitmq.chart.life import LAST_HANDLER_S, ChartLife
+from miros_rabbitmq.chart.life import LAST_HANDLER_S, ChartLife, Latch
 
 from ...helpers import scaled, wait_until
 
@@ -266,3 +267,71 @@ def test_a_stop_leaves_a_handler_behind_that_does_not_return(
     caplog.clear()
     chart.life.end_thread()
     assert not caplog.text
+
+
+def test_who_waits_for_the_end_goes_on_after_the_stop() -> None:
+    chart = Chart()
+    with pytest.raises(MirosApiException, match="was not started"):
+        chart.life.wait_for_end(0)
+    assert began(chart)
+    chart.run()
+    ended = [threading.Thread(target=chart.life.wait_for_end, args=(None,)) for _ in range(5)]
+    for thread in ended:
+        thread.start()
+    assert not chart.life.wait_for_end(0)
+    with chart.life.ending():
+        chart.end()
+        assert not chart.life.wait_for_end(0), "its networks are not closed yet"
+    assert chart.life.wait_for_end(None)
+    for thread in ended:
+        thread.join(scaled(20))
+        assert not thread.is_alive()
+    assert chart.life.wait_for_end(0), "again"
+    assert began(chart)
+    assert not chart.life.wait_for_end(0), "a new life"
+
+
+def test_a_stop_in_a_handler_is_the_end_when_the_handler_has_returned() -> None:
+    chart = Chart()
+    assert began(chart)
+    waited: list[bool] = []
+    raised: list[BaseException] = []
+
+    def handler() -> None:
+        wait_until(lambda: chart.life.thread is threading.current_thread())
+        with chart.life.ending():
+            pass
+        waited.append(chart.life._end is not None and chart.life._end.wait(0))
+        try:
+            chart.life.wait_for_end(None)
+        except MirosApiException as error:
+            raised.append(error)
+        chart.life.note_end_of_thread()
+
+    chart.run(handler)
+    assert chart.life.wait_for_end(scaled(20))
+    assert waited == [False]
+    assert "in its own thread" in str(raised[0])
+
+
+def test_a_rest_ends_with_a_stop() -> None:
+    chart = Chart()
+    assert began(chart)
+    resting = threading.Thread(target=chart.life.rest, args=(3600.0,))
+    resting.start()
+    with chart.life.ending():
+        resting.join(scaled(20))
+    assert not resting.is_alive()
+
+
+def test_a_latch_lets_everybody_through_even_in_the_handler_of_a_signal() -> None:
+    latch = Latch()
+    assert not latch.wait(0)
+    signal.signal(signal.SIGALRM, lambda *_: latch.open())
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        assert latch.wait(scaled(10))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    assert all(latch.wait(None) for _ in range(3))

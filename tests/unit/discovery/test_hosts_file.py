@@ -11,7 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_rabbitmq.discovery.hosts_file import HostsFile, HostsFileError, parse_hosts
+from miros_rabbitmq.discovery.hosts_file import (
+    HostsFile,
+    HostsFileError,
+    parse_hosts,
+    tell_of_older_name,
+)
 from miros_rabbitmq.urls import Address
 
 HOSTS: tuple[Address, ...] = (
@@ -35,14 +40,14 @@ def written(path: Path, text: str) -> None:
 
 
 def test_hosts_have_the_default_port_unless_they_name_one() -> None:
-    assert parse_hosts(GOOD, 5672) == HOSTS
+    assert parse_hosts(GOOD, 5672) == (HOSTS, ())
     hosts = parse_hosts('{"hosts": ["a", "b:5673"]}', 5001)
-    assert hosts == (Address("a", 5001), Address("b", 5673))
+    assert hosts.hosts == (Address("a", 5001), Address("b", 5673))
 
 
 def test_a_host_that_is_named_twice_counts_once_and_further_members_are_for_the_reader() -> None:
     text = '{"comment": ["hosts", {"hosts": 1}], "hosts": ["a", "b", "a:5672"]}'
-    assert parse_hosts(text, 5672) == (Address("a"), Address("b"))
+    assert parse_hosts(text, 5672).hosts == (Address("a"), Address("b"))
 
 
 @pytest.mark.parametrize(
@@ -54,9 +59,6 @@ def test_a_host_that_is_named_twice_counts_once_and_further_members_are_for_the_
         ('\n  {"host": ["a"]}', 2, 3, "no list of hosts"),
         ('{"hosts": "a"}', 1, 11, '"hosts" is a list'),
         ('{"x": "\\"hosts\\"",\n "hosts": {}}', 2, 11, '"hosts" is a list'),
-        ('{"hosts": [\n  "a",\n  "b:http"\n]}', 3, 3, "'host' or 'host:port'"),
-        ('{"hosts": ["a", 7]}', 1, 17, "'host' or 'host:port', not 7"),
-        ('{"hosts": [""]}', 1, 12, "'host' or 'host:port'"),
     ],
 )
 def test_an_error_is_named_with_line_and_column(
@@ -69,6 +71,31 @@ def test_an_error_is_named_with_line_and_column(
     assert problem in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("text", "line", "column", "problem"),
+    [
+        ('{"hosts": [\n  "a",\n  "b:http"\n]}', 3, 3, "'host' or 'host:port'"),
+        ('{"hosts": ["a", 7]}', 1, 17, "'host' or 'host:port', not 7"),
+        ('{"hosts": ["", "a"]}', 1, 12, "'host' or 'host:port'"),
+        ('{"hosts": ["a\u2100b", "a"]}', 1, 12, "U+2100"),
+        ('{"hosts": ["127.1", "a"]}', 1, 12, "four decimal numbers"),
+    ],
+)
+def test_a_host_that_is_none_costs_no_other_and_is_named_with_line_and_column(
+    text: str, line: int, column: int, problem: str
+) -> None:
+    hosts, (mistake,) = parse_hosts(text, 5672)
+    assert hosts == (Address("a"),)
+    assert (mistake.line, mistake.column) == (line, column)
+    assert str(mistake).startswith(f"line {line}, column {column}: ")
+    assert problem in str(mistake)
+
+
+def test_one_host_in_many_spellings_is_one() -> None:
+    text = '{"hosts": ["Robot-B", "robot-b", "ROBOT-B.:5672", "[::1]", "0::1"]}'
+    assert parse_hosts(text, 5672) == ((Address("robot-b"), Address("::1")), ())
+
+
 @given(st.text(), st.lists(st.one_of(st.integers(), st.text(), st.lists(st.none()))))
 def test_any_text_is_accepted_or_refused_with_line_and_column(
     text: str, entries: list[object]
@@ -76,7 +103,8 @@ def test_any_text_is_accepted_or_refused_with_line_and_column(
     for candidate in (text, json.dumps({"hosts": entries}), json.dumps({"x": text, "hosts": 1})):
         place = (1, 1)
         try:
-            parse_hosts(candidate, 5672)
+            for mistake in parse_hosts(candidate, 5672).mistakes:
+                assert min(mistake.line, mistake.column) >= 1
         except HostsFileError as error:
             place = (error.line, error.column)
         assert min(place) >= 1
@@ -145,3 +173,35 @@ def test_a_byte_order_mark_is_passed_over_and_other_bytes_are_named(
     path.write_bytes(b'{"hosts":\n ["\xff"]}')
     assert not hosts.refresh()
     assert "line 2, column 4: this is not UTF-8" in caplog.text
+
+
+def test_a_host_that_is_none_costs_one_warning_and_the_former_hosts_stay_beside_the_others(
+    path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One of the former hosts may be the one that was mistyped: it must not be given up for it."""
+    hosts = HostsFile(path, 5672)
+    written(path, '{"hosts": ["a", "b"]}')
+    hosts.refresh()
+    written(path, '{"hosts": ["a", "b b", 7, 8, 9, 10, 11, "c"]}')
+    assert hosts.refresh()
+    assert not hosts.refresh()
+    assert hosts.hosts == (Address("a"), Address("c"), Address("b"))
+    (record,) = (one for one in caplog.records if one.levelno >= logging.WARNING)
+    assert "has hosts that cannot be used, line 1, column 17: " in record.getMessage()
+    assert "; and 1 more; correct it; until then the 3 hosts" in record.getMessage()
+    written(path, '{"hosts": ["a", "c"]}')
+    assert hosts.refresh()
+    assert list(hosts.hosts) == [Address("a"), Address("c")]
+
+
+def test_a_file_with_the_name_of_older_documentation_is_pointed_out_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tell_of_older_name(tmp_path)
+    assert not caplog.records
+    (tmp_path / ".miros_rabbit_hosts.json").write_text(GOOD)
+    for _ in range(3):
+        tell_of_older_name(tmp_path)
+    (said,) = [one.getMessage() for one in caplog.records]
+    assert f"{tmp_path}/.miros_rabbit_hosts.json is not read" in said
+    assert "mv .miros_rabbit_hosts.json .miros_rabbitmq_hosts.json" in said

@@ -14,14 +14,8 @@ import pytest
 from miros_rabbitmq.discovery import lan as lan_module
 from miros_rabbitmq.discovery import sweep as sweep_module
 from miros_rabbitmq.discovery.arp import ArpEntry
-from miros_rabbitmq.discovery.interfaces import (
-    NOWHERE,
-    Interface,
-    Interfaces,
-    LinkKind,
-    choose_interface,
-    interface_of,
-)
+from miros_rabbitmq.discovery.devices import Route
+from miros_rabbitmq.discovery.interfaces import Interface, Interfaces, LinkKind, interface_of
 from miros_rabbitmq.discovery.lan import LocalAreaNetwork
 from miros_rabbitmq.discovery.sweep import SweepResult, hosts_in, targets_of
 from miros_rabbitmq.exceptions import SettingsError
@@ -38,6 +32,7 @@ def made(
 LO = made("lo", "127.0.0.1", "255.0.0.0", "127.0.0.1")
 ETH = made("eth0", "192.168.1.70")
 WLAN = made("wlan0", "10.0.7.3", "255.255.252.0")
+BY_ETH = (Route("eth0", IPv4Network("0.0.0.0/0"), by_gateway=True),)
 TUN = made("tun0", "10.8.0.6", "255.255.255.255", "10.8.0.5")
 
 
@@ -49,7 +44,7 @@ def no_traffic(monkeypatch: pytest.MonkeyPatch) -> None:
         raise AssertionError("it swept")
 
     monkeypatch.setattr(lan_module, "sweep", refuse)
-    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((LO, ETH, WLAN), "eth0"))
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((LO, ETH, WLAN), BY_ETH))
 
 
 class Sweeps:
@@ -70,46 +65,11 @@ class Sweeps:
 def sweeps(monkeypatch: pytest.MonkeyPatch) -> Sweeps:
     counting = Sweeps(["192.168.1.71", "192.168.1.254"])
     monkeypatch.setattr(lan_module, "sweep", counting)
-    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((LO, ETH, WLAN), "eth0"))
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((LO, ETH, WLAN), BY_ETH))
     return counting
 
 
 # ---- the interface
-
-
-def test_the_interface_of_the_default_route_is_the_working_one() -> None:
-    assert choose_interface(Interfaces((LO, ETH, WLAN), "wlan0")) == WLAN
-
-
-def test_without_a_default_route_it_is_the_first_that_is_no_loopback() -> None:
-    assert choose_interface(Interfaces((LO, ETH, WLAN), None)) == ETH
-
-
-def test_a_named_interface_comes_before_the_default_route() -> None:
-    assert choose_interface(Interfaces((LO, ETH, WLAN), "eth0"), "wlan0") == WLAN
-
-
-def test_an_interface_that_has_the_brokers_address_comes_before_the_default_route() -> None:
-    assert choose_interface(Interfaces((LO, ETH, WLAN), "eth0"), address="10.0.7.3") == WLAN
-
-
-def test_a_broker_on_a_loopback_address_does_not_make_the_loopback_the_working_interface() -> None:
-    assert choose_interface(Interfaces((LO, ETH), "eth0"), address="127.0.0.1") == ETH
-
-
-def test_an_unknown_interface_is_an_error_that_names_those_there_are() -> None:
-    with pytest.raises(SettingsError, match=r"'eth7'.*eth0, lo"):
-        choose_interface(Interfaces((LO, ETH), None), "eth7")
-
-
-def test_a_machine_with_nothing_but_a_loopback_is_alone_on_it() -> None:
-    chosen = choose_interface(Interfaces((LO,), None))
-    assert (chosen.address, chosen.kind) == ("127.0.0.1", LinkKind.LOOPBACK)
-
-
-def test_a_machine_without_any_address_counts_as_one_with_a_loopback() -> None:
-    assert choose_interface(Interfaces((), None)) is NOWHERE
-    assert NOWHERE.kind is LinkKind.LOOPBACK
 
 
 @pytest.mark.parametrize(
@@ -132,11 +92,6 @@ def test_a_link_to_one_other_host_is_told_from_a_network(
 @pytest.mark.parametrize("address", [None, "", "fe80::1", "300.1.1.1"])
 def test_an_address_that_is_not_ipv4_makes_no_interface(address: str | None) -> None:
     assert interface_of("eth0", address, "255.255.255.0") is None
-
-
-def test_of_several_addresses_of_an_interface_the_one_on_a_network_is_taken() -> None:
-    single = made("eth0", "203.0.113.9", "255.255.255.255")
-    assert choose_interface(Interfaces((LO, single, ETH), "eth0")) == ETH
 
 
 # ---- what is swept
@@ -297,14 +252,14 @@ def test_threads_that_ask_at_the_same_time_wait_for_one_sweep(
     answers: list[list[str]] = []
 
     def ask() -> None:
-        asking.wait(5)
+        asking.wait(20)
         answers.append(lan.addresses)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     assert len(answers) == 8
     assert all(answer == lan.addresses for answer in answers)
     assert len(sweeps.interfaces) == 1
@@ -327,10 +282,23 @@ def test_a_machine_that_is_alone_says_so(
     sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     sweeps.found = []
-    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((LO,), None))
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((LO,)))
     with caplog.at_level(logging.WARNING):
         assert LocalAreaNetwork().addresses == ["127.0.0.1"]
     assert "interface lo leads to this machine alone" in caplog.text
+
+
+def test_an_address_that_changes_after_the_sweep_is_told_at_once(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lan = LocalAreaNetwork()
+    assert lan.addresses == ["192.168.1.70", "192.168.1.71", "192.168.1.254"]
+    renewed = made("eth0", "192.168.1.71")
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((LO, renewed)))
+    assert lan.this.address == "192.168.1.71"
+    assert lan.addresses == ["192.168.1.71", "192.168.1.254"]
+    assert lan.other.addresses == ["192.168.1.254"]
+    assert len(sweeps.interfaces) == 1
 
 
 def test_the_network_of_an_interface_follows_from_its_mask() -> None:

@@ -19,7 +19,9 @@ from miros_rabbitmq.discovery.membership import Membership
 from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
 from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, RosterLimits
 from miros_rabbitmq.discovery.search import Login, Search
+from miros_rabbitmq.discovery.sweep import SweepResult
 from miros_rabbitmq.urls import Address, AmqpUrl
+from miros_rabbitmq.wire.notice import Notice, NoticeKind, announced_broker
 from tests.helpers import scaled, wait_until
 
 OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("10.0.0.3")
@@ -35,6 +37,7 @@ class Node:
         self.members: list[Address] = []
         self.urls: list[AmqpUrl] = []
         self.stalled: set[Address] = set()
+        self.own: list[tuple[Address, bool]] = []
 
     def added(self, url: AmqpUrl) -> None:
         self.members.append(url.address)
@@ -49,6 +52,9 @@ class Node:
 
     def reached(self) -> Collection[Address]:
         return self.stalled
+
+    def own_moved(self, url: AmqpUrl, *, is_gone: bool) -> None:
+        self.own.append((url.address, is_gone))
 
 
 class Probes:
@@ -99,7 +105,7 @@ def made(node: Node) -> Iterator[Making]:
     def make(
         *,
         rabbit_host: str | None = OWN.host,
-        addresses: tuple[str, ...] = (),
+        addresses: tuple[str, ...] | None = (),
         on_change: Callable[[PeersChanged], object] | None = None,
         rescan_interval_s: float = 600.0,
         forget_after_s: float = LIMITS.forget_after_s,
@@ -124,7 +130,7 @@ def made(node: Node) -> Iterator[Making]:
 
 def started(membership: Membership) -> Membership:
     membership.start()
-    assert membership.wait_for_first_round(scaled(5))
+    assert membership.wait_for_first_round(scaled(20))
     return membership
 
 
@@ -153,10 +159,39 @@ def test_a_host_that_leaves_the_hosts_file_is_taken_from_the_node(
     started(made(on_change=changes.append))
     assert node.members == [ONE]
     hosts_file.write_text('{"hosts": []}')
-    wait_until(lambda: len(changes) == 2, scaled(5), "the second change")
+    wait_until(lambda: len(changes) == 2, 20, "the second change")
     assert node.members == []
     assert changes == [PeersChanged(added=(ONE,)), PeersChanged(removed=(ONE,))]
     assert f"gave up the broker at {ONE}, and 7 events" in caplog.text
+
+
+@pytest.mark.usefixtures("probes")
+def test_a_host_that_is_none_costs_no_other_and_shows_no_password(
+    made: Making, node: Node, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    odd = '"robot\u2100.lan", "127.1", "amqp://user:p%2Fword@10.0.0.9"'
+    (folder / HOSTS_FILE_NAME).write_text(f'{{"hosts": [{odd}, "10.0.0.3"]}}', encoding="utf-8")
+    started(made(addresses=(ONE.host,)))
+    assert node.members == [ONE, TWO]
+    assert "U+2100 (ACCOUNT OF) cannot be in a host's name" in caplog.text
+    assert "p%2Fword" not in caplog.text
+    assert LOGIN.password not in caplog.text
+
+
+def test_a_broker_is_one_member_in_whatever_spelling_it_is_named(
+    made: Making, node: Node, probes: Probes, folder: Path
+) -> None:
+    (folder / HOSTS_FILE_NAME).write_text('{"hosts": ["robot-b.", "ROBOT-B:5672"]}')
+    membership = started(made(addresses=("Robot-B", "Robot-A", "0::1"), rabbit_host="Robot-A."))
+    announced = announced_broker(Notice(NoticeKind.BROKER, b"rObOt-B.:5672"))
+    assert announced is not None
+    membership.hear(announced)
+    own, other, sixth = Address("robot-a"), Address("robot-b"), Address("::1")
+    assert probes.asked == [own, other, sixth]
+    assert node.members == [other, sixth]
+    assert [url.address for url in node.urls] == [other, sixth]
+    assert [peer.address for peer in membership.peers()] == [own, other, sixth]
 
 
 def test_what_was_reported_of_a_broker_is_forgotten_with_it(
@@ -188,7 +223,7 @@ def test_what_the_callback_raises_is_logged_and_stops_nothing(
     membership = started(made(addresses=(ONE.host,), on_change=fail))
     assert "a mistake of the user's" in caplog.text
     membership.hear(TWO)
-    wait_until(lambda: node.members == [ONE, TWO], scaled(5), "the second member")
+    wait_until(lambda: node.members == [ONE, TWO], 20, "the second member")
 
 
 @pytest.mark.usefixtures("probes")
@@ -208,7 +243,7 @@ def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
 def test_a_broker_that_is_announced_is_probed_and_joins(made: Making, node: Node) -> None:
     membership = started(made())
     membership.hear(ONE)
-    wait_until(lambda: node.members == [ONE], scaled(5), "the member")
+    wait_until(lambda: node.members == [ONE], 20, "the member")
     (peer,) = membership.peers()[1:]
     assert (peer.address, peer.source) == (ONE, PeerSource.HEARD)
 
@@ -222,7 +257,7 @@ def test_announced_brokers_beyond_the_limit_are_not_probed(
     membership.hear(ONE)
     membership.hear(TWO)
     assert f"ignored the announced broker {TWO}" in caplog.text
-    wait_until(lambda: ONE in probes.asked, scaled(5), "the probe")
+    wait_until(lambda: ONE in probes.asked, 20, "the probe")
     assert TWO not in probes.asked
 
 
@@ -257,7 +292,7 @@ def test_a_loopback_that_nobody_configured_is_not_announced(
 ) -> None:
     interface = interface_of(name, address, "255.255.255.0")
     assert interface is not None
-    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,), None))
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,)))
     assert started(made(rabbit_host=None)).to_announce == announced
 
 
@@ -275,3 +310,96 @@ def test_a_broker_that_confirms_nothing_is_given_up_though_a_probe_of_it_would_w
     # It is tried again when it is not connected any more.
     node.stalled = set()
     wait_until(lambda: TWO in node.members)
+
+
+# ---- the address of this machine
+
+
+class Place:
+    """Where the machine is, as its interfaces tell."""
+
+    def __init__(self) -> None:
+        self.interfaces = Interfaces(())
+
+    def be_at(self, *addresses: str, name: str = "eth0") -> None:
+        made = [interface_of(name, address, "255.255.255.0") for address in addresses]
+        self.interfaces = Interfaces(tuple(one for one in made if one is not None))
+
+    def read(self) -> Interfaces:
+        return self.interfaces
+
+
+@pytest.fixture
+def place(monkeypatch: pytest.MonkeyPatch) -> Place:
+    place = Place()
+    monkeypatch.setattr(lan_module, "read_interfaces", place.read)
+    return place
+
+
+def test_a_new_address_of_this_machine_is_the_own_one_everywhere(
+    made: Making, node: Node, probes: Probes, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    place.be_at(OWN.host)
+    changes: list[PeersChanged] = []
+    membership = started(made(rabbit_host=None, on_change=changes.append))
+    assert membership.own_url.address == OWN
+    place.be_at(ONE.host)
+    wait_until(lambda: ONE in probes.asked, scaled(5))
+    assert node.own == [(ONE, True)]
+    assert membership.own_url == LOGIN.url(ONE, tls=False)
+    assert membership.to_announce == ONE
+    assert membership.lan.this.address == ONE.host
+    assert [(peer.address, peer.source) for peer in membership.peers()] == [(ONE, PeerSource.OWN)]
+    assert (node.members, changes) == ([], []), "it is no news of others"
+    lines = [one.getMessage() for one in caplog.records if OWN.host in one.getMessage()]
+    assert lines == [
+        f"miros discovery of chart: the address of this machine is now {ONE.host} (eth0), and was "
+        f"{OWN.host}: its broker is used there"
+    ]
+
+
+@pytest.mark.usefixtures("probes")
+def test_an_address_that_comes_after_the_start_is_announced(
+    made: Making, node: Node, place: Place
+) -> None:
+    membership = started(made(rabbit_host=None))
+    assert membership.to_announce is None
+    place.be_at(OWN.host)
+    wait_until(lambda: membership.to_announce == OWN, scaled(5))
+    wait_until(lambda: node.own == [(OWN, False)])
+
+
+def test_an_address_at_which_no_broker_answers_is_not_used_while_the_former_one_is_there(
+    made: Making, node: Node, probes: Probes, place: Place, caplog: pytest.LogCaptureFixture
+) -> None:
+    membership = started(made(rabbit_host=None))
+    probes.outcomes[OWN] = ProbeOutcome.REFUSED
+    place.be_at(OWN.host)
+    wait_until(lambda: probes.asked.count(OWN) > 3, scaled(5))
+    assert node.own == []
+    assert membership.own_url.address == Address("127.0.0.1")
+    assert caplog.text.count("no broker answers there: the one at 127.0.0.1 is still used") == 1
+    probes.outcomes[OWN] = ProbeOutcome.ACCESS_REFUSED
+    wait_until(lambda: node.own == [(OWN, False)], scaled(5))
+
+
+@pytest.mark.usefixtures("probes")
+def test_a_configured_broker_stays_where_it_is(made: Making, node: Node, place: Place) -> None:
+    place.be_at(OWN.host)
+    membership = started(made(rabbit_host=OWN.host))
+    place.be_at(ONE.host)
+    membership.hear(TWO)
+    wait_until(lambda: node.members == [TWO], scaled(5))
+    assert (membership.own_url.address, node.own) == (OWN, [])
+
+
+def test_a_sweep_takes_no_address_of_this_machine_for_another_broker(
+    made: Making, node: Node, probes: Probes, place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        lan_module, "sweep", lambda *_, **__: SweepResult([ONE.host, TWO.host], 0.1)
+    )
+    place.be_at(OWN.host, ONE.host)
+    started(made(rabbit_host=None, addresses=None))
+    assert node.members == [TWO]
+    assert ONE not in probes.asked

@@ -15,8 +15,8 @@ from miros_rabbitmq.discovery.roster import (
     PeerState,
     Roster,
     RosterLimits,
-    is_loopback,
 )
+from miros_rabbitmq.host_names import is_loopback
 from miros_rabbitmq.urls import Address
 
 OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("robot.example")
@@ -231,3 +231,33 @@ def test_announced_brokers_that_fall_silent_are_forgotten_unless_they_are_member
     assert list(announced.addresses) == [ONE]
     announced.forget((), 2 * SILENCE_S)
     assert list(announced.addresses) == []
+
+
+# ---- the own broker at another address
+
+
+def test_an_own_broker_that_moves_is_the_first_member_and_the_former_address_is_forgotten(
+    roster: Roster,
+) -> None:
+    judged(roster, known_as(PeerSource.LAN, ONE), 1.0, row(OWN), row(ONE))
+    roster.move_own(THREE, 2.0)
+    assert roster.own == THREE
+    assert roster.members == (THREE, ONE)
+    assert [(peer.address, peer.source) for peer in roster.peers([])] == [
+        (THREE, PeerSource.OWN),
+        (ONE, PeerSource.LAN),
+    ]
+    assert not roster.was_asked(THREE)
+    assert not roster.forget(10 * FORGET_AFTER_S).removed.count(THREE)
+
+
+def test_an_own_broker_that_moves_to_the_address_of_a_peer_takes_its_place(roster: Roster) -> None:
+    judged(roster, known_as(PeerSource.NAMED, ONE), 1.0, row(OWN), row(ONE, ProbeOutcome.REFUSED))
+    roster.move_own(ONE, 2.0)
+    assert roster.members == (ONE,)
+    assert roster.source_of(ONE) is PeerSource.OWN
+    assert roster.source_of(OWN) is None
+    # The user has named the former address, too: it is expected like any other.
+    named = {ONE: PeerSource.OWN, OWN: PeerSource.NAMED}
+    change = judged(roster, named, 3.0, row(OWN, ProbeOutcome.TIMED_OUT))
+    assert change.added == (OWN,)

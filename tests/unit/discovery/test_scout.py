@@ -173,14 +173,14 @@ def test_threads_that_ask_at_the_same_time_wait_for_one_round(asked: Asked) -> N
     answers: list[int] = []
 
     def ask() -> None:
-        asking.wait(5)
+        asking.wait(20)
         answers.append(len(scout.urls))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     assert answers == [4] * 8
     assert len(asked.rounds) == 1
 
@@ -255,11 +255,11 @@ def test_a_report_is_looked_up_by_any_form_of_the_address() -> None:
         (ProbeOutcome.TIMED_OUT, BrokerUnreachable, "firewall"),
         (ProbeOutcome.UNREACHABLE, BrokerUnreachable, "as seen"),
         (ProbeOutcome.UNKNOWN_HOST, UnknownHost, "check its spelling"),
-        (ProbeOutcome.NOT_RABBITMQ, BrokerUnreachable, "correct the port"),
+        (ProbeOutcome.NOT_RABBITMQ, BrokerUnreachable, "correct the host or the port"),
         (ProbeOutcome.TLS_FAILED, BrokerUnreachable, "certificate"),
-        (ProbeOutcome.ACCESS_REFUSED, AccessRefused, "rabbitmqctl add_user robot PASSWORD"),
+        (ProbeOutcome.ACCESS_REFUSED, AccessRefused, "rabbitmqctl add_user robot;"),
         (ProbeOutcome.NO_SUCH_VHOST, VhostNotFound, "rabbitmqctl add_vhost"),
-        (ProbeOutcome.CLOSED, BrokerUnreachable, "as seen"),
+        (ProbeOutcome.CLOSED, BrokerUnreachable, "broke while it was opened"),
         (ProbeOutcome.FAILED, BrokerUnreachable, "as seen"),
     ],
 )

@@ -63,7 +63,7 @@ class Saying:
 
 
 def lines(caplog: pytest.LogCaptureFixture) -> list[str]:
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     return [text.removeprefix("sender to sick:2: the broker ") for text in caplog.messages]
 
 

@@ -105,7 +105,7 @@ class Watched:
 
     def close(self) -> None:
         self.watch.stop()
-        assert self.reactor.wait_for_end(scaled(5))
+        assert self.reactor.wait_for_end(scaled(20))
 
     @property
     def told(self) -> list[tuple[ProblemKind, str, bool]]:
@@ -129,7 +129,7 @@ def test_nobody_is_looked_at_before_something_was_sent(watched: Watched) -> None
     lane = watched.reactor.attach("another", lambda _: None)
     lane.call_soon(done.set)
     lane.call_soon(lane.close)
-    assert done.wait(scaled(5))
+    assert done.wait(scaled(20))
     assert watched.good.looks == 0
     assert not watched.watch.is_on
 
@@ -164,7 +164,7 @@ def test_a_broker_that_confirms_nothing_is_said_once_and_its_end_too(
     ]
     assert watched.problems[-1].events == 1_234
     assert watched.good.judged == [(Condition.KEEPING_UP, False)]
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     said = [text for text in caplog.messages if "confirmed nothing" in text]
     assert len(said) == 1
     assert "sender to sick" in said[0]
@@ -272,7 +272,7 @@ def test_a_slow_broker_yields_unless_the_user_would_rather_wait(
         wait_until(is_slow)
     finally:
         watched.close()
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     (said,) = [text for text in caplog.messages if "slower than the others" in text]
     assert ("on_full" in said) is waits
     assert ("nobody waits" in said) is not waits
@@ -304,7 +304,7 @@ def test_an_error_ends_the_looks_and_the_next_event_begins_them_anew(
     watched.good.fails = True
     watched.watch.wake()
     wait_until(lambda: not watched.watch.is_on)
-    assert write_all(scaled(5))
+    assert write_all(scaled(20))
     assert "the watch over the brokers failed" in caplog.text
     watched.good.fails = False
     watched.watch.wake()

@@ -160,7 +160,7 @@ def test_a_chart_whose_thread_has_ended_is_spoken_of_as_that(
     watching.robot.queue = 3
     watching.look(6)
     (line,) = lines(caplog)
-    assert "robot handles nothing, as its thread has ended in a handler: 3 events wait" in line
+    assert "robot handles nothing, as its thread has ended: 3 events wait" in line
     assert [trouble.state for trouble in watching.troubles] == [""]
 
 

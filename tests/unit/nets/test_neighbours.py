@@ -9,6 +9,7 @@ from miros_rabbitmq.wire.notice import (
     NoticeKind,
     announce_broker,
     announce_listener,
+    announced_pattern,
     asks,
     is_listener,
 )
@@ -54,3 +55,23 @@ def test_it_answers_a_question_but_not_each_of_many_at_once() -> None:
     assert neighbours.hear(ASKS, 0.0)
     assert not neighbours.hear(ASKS, 0.1)
     assert neighbours.hear(ASKS, 0.3)
+
+
+def test_a_neighbour_listens_if_its_pattern_concerns_what_this_node_sends() -> None:
+    neighbours = Neighbours(30.0, "own.#", lambda pattern: pattern == "kitchen.*")
+    neighbours.hear(announce_listener(asks=True, pattern="bath.*"), 1.0)
+    assert neighbours.are_there(1.0)
+    assert not neighbours.listen(1.0)
+    neighbours.hear(announce_listener(asks=False, pattern="kitchen.*"), 2.0)
+    assert neighbours.listen(91.9)
+    assert not neighbours.listen(92.0)
+    assert announced_pattern(neighbours.announcement(3.0)) == "own.#"
+
+
+def test_a_neighbour_that_does_not_say_what_it_listens_to_may_listen_to_anything() -> None:
+    neighbours = Neighbours(30.0, "", lambda _: False)
+    for body in (b"\1", b"\0", b"", b"\0\5abc", b"\0\1\xff"):
+        notice = Notice(NoticeKind.LISTENER, body)
+        assert announced_pattern(notice) is None
+        neighbours.hear(notice, 1.0)
+        assert neighbours.listen(1.0)

@@ -73,6 +73,10 @@ class FakePosts:
             for port, sender in enumerate(senders, 5672)
         }
         self.numbers: dict[str, int] | None = {}
+        self.spares: list[object] = []
+
+    def is_posted_to(self, sender: Sender) -> bool:
+        return sender not in self.spares
 
     def settled_numbers(self, _sender: Sender) -> dict[str, int] | None:
         return self.numbers
@@ -94,6 +98,7 @@ class Node:
             "this",
             self._seal,
             TX_KEY,
+            "",
             30.0,
             self.posts,
             lambda: notice,
@@ -215,6 +220,39 @@ def now_s(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     now = [1_000.0]
     monkeypatch.setattr("time.monotonic", lambda: now[0])
     return now
+
+
+def test_the_notice_goes_along_with_events_once_a_second_to_the_brokers_that_get_them(
+    now_s: list[float],
+) -> None:
+    node = Node(BROKER)
+    node.posts.numbers = None
+    spare = FakeSender()
+    node.posts.spares = [spare]
+    for sender in (node.own, node.other, spare):
+        node.connect(sender)
+    announced = [(TX_KEY, BROKER)]
+    assert node.said(node.other) == node.said(spare) == announced
+    for look in range(8):
+        now_s[0] += 0.5
+        node.posts.transmitted += look < 6
+        for sender in (node.own, node.other, spare):
+            node.look(sender)
+    assert node.said(node.other) == 4 * announced, "by the connection, and after 1, 2 and 3 s"
+    assert node.said(spare) == announced
+    assert node.said(node.own) == []
+
+
+def test_nothing_goes_along_with_events_of_a_node_that_has_nothing_to_tell(
+    now_s: list[float],
+) -> None:
+    node = Node()
+    node.posts.numbers = None
+    node.connect(node.other)
+    now_s[0] += 5
+    node.posts.transmitted = 7
+    node.look(node.other)
+    assert node.said(node.other) == []
 
 
 def test_a_broker_is_told_the_last_numbers_once_when_the_node_has_fallen_silent(

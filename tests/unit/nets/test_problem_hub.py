@@ -146,6 +146,10 @@ class Told:
         assert self.may_return.wait(scaled(10))
 
 
+def ignore(error: BaseException) -> None:
+    raise AssertionError from error
+
+
 @pytest.fixture
 def told() -> Told:
     return Told()
@@ -153,7 +157,7 @@ def told() -> Told:
 
 @pytest.fixture
 def hub(told: Told) -> Iterator[ProblemHub]:
-    hub = ProblemHub("chart", told, lambda: PendingProblems(interval_s=0.2))
+    hub = ProblemHub("chart", told, ignore, lambda: PendingProblems(interval_s=0.2))
     hub.open()
     yield hub
     told.may_return.set()
@@ -175,13 +179,13 @@ def test_a_burst_is_told_at_once_and_then_at_intervals(hub: ProblemHub, told: To
         time.sleep(0.001)
     wait_until(lambda: sum(problem.events for problem in told.problems) == reported)
     assert len(told.problems) > 1
-    gaps_s = [after - before for before, after in zip(told.times, told.times[1:], strict=False)]
-    assert min(gaps_s) > 0.19
+    # One may come late, and the next then seems too soon: what holds is their number.
+    assert told.times[-1] - told.times[0] > 0.2 * (len(told.times) - 1) - 0.1
     assert told.problems[0].events < reported / 2, "the first did not wait for the others"
 
 
 def test_another_subject_does_not_wait_for_one_that_was_told(told: Told) -> None:
-    hub = ProblemHub("patient", told, lambda: PendingProblems(interval_s=3600.0))
+    hub = ProblemHub("patient", told, ignore, lambda: PendingProblems(interval_s=3600.0))
     hub.open()
     try:
         hub.report(slow("first"))
@@ -222,22 +226,21 @@ def test_how_many_went_untold_is_logged(
     assert "there are too many: 44 not told" in caplog.text
 
 
-def test_a_callback_that_raises_is_logged_and_called_again(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
+def test_what_a_callback_raises_is_handed_on_and_it_is_called_again() -> None:
     told = []
+    raised: list[BaseException] = []
 
     def fail(problem: DeliveryProblem) -> None:
         told.append(problem)
         raise SystemExit
 
-    hub = ProblemHub("chart", fail)
+    hub = ProblemHub("chart", fail, raised.append)
     hub.open()
     hub.report(slow())
     hub.report(slow(subject="host:2"))
     hub.close(scaled(5))
     assert len(told) == 2
-    assert caplog.text.count("chart: on_delivery_problem raised") == 2
+    assert [type(error) for error in raised] == [SystemExit, SystemExit]
 
 
 def test_the_end_tells_what_waits(hub: ProblemHub, told: Told) -> None:
@@ -279,7 +282,7 @@ def test_the_callback_may_end_the_hub() -> None:
         told.append(problem)
         ended.close(scaled(60))
 
-    ended = ProblemHub("chart", end)
+    ended = ProblemHub("chart", end, ignore)
     ended.open()
     ended.report(slow())
     wait_until(lambda: not [one for one in threading.enumerate() if "on_delivery" in one.name])
@@ -287,7 +290,7 @@ def test_the_callback_may_end_the_hub() -> None:
 
 
 def test_without_a_callback_nothing_happens() -> None:
-    hub = ProblemHub("chart", None)
+    hub = ProblemHub("chart", None, ignore)
     hub.open()
     hub.report(slow())
     assert not [one for one in threading.enumerate() if "on_delivery" in one.name]
@@ -332,7 +335,7 @@ def test_a_report_without_a_thread_for_it_is_told_with_the_next(
         raise RuntimeError("can't start new thread")
 
     caplog.set_level(logging.ERROR)
-    hub = ProblemHub("chart", told)
+    hub = ProblemHub("chart", told, ignore)
     hub.open()
     with monkeypatch.context() as patch:
         patch.setattr(threading.Thread, "start", refuse)

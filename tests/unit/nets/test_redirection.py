@@ -203,3 +203,86 @@ def test_the_broker_gets_every_post_in_order_whatever_is_used(steps: list[tuple]
         sender.send(len(sender.held), confirmed=True)
     first_times = list(dict.fromkeys(broker))
     assert first_times == list(range(network.posted))
+
+
+# ---- an address that takes the place of another
+
+
+def replace(network: Network, before: Address, now: Address, *, is_reached: bool = False) -> None:
+    network.redirection.replace(before, now, network.senders, network.posted, is_reached=is_reached)
+    network.remove(before)
+
+
+def test_a_new_address_gets_all_that_waits_before_new_posts() -> None:
+    network = Network()
+    a = network.add(A, [])
+    network.post(3)
+    a.send(1, confirmed=True)
+    b = network.add(B, [])
+    replace(network, A, B)
+    network.post()
+    assert numbers(b.held) == [1, 2, 3]
+    assert a.held == []
+
+
+def test_what_waited_for_an_address_that_was_never_reached_goes_to_no_broker_twice() -> None:
+    network = Network()
+    a, b = network.add(A, []), network.add(B, [])
+    network.post(3)
+    a.send(2, confirmed=True)
+    replace(network, A, B)
+    assert numbers(b.held) == [2]
+
+
+def test_what_was_posted_before_the_own_broker_came_still_goes_to_the_address_named() -> None:
+    network = Network()
+    b = network.add(B, [])
+    network.post(2)
+    network.add(A, [])
+    network.post(2)
+    replace(network, A, B)
+    assert numbers(b.held) == [0, 1, 2, 3]
+
+
+def test_an_address_that_leads_to_a_broker_already_keeps_what_waits_there() -> None:
+    network = Network()
+    network.add(A, [])
+    network.post(2)
+    b = network.add(B, [])
+    network.post(2)
+    replace(network, A, B, is_reached=True)
+    assert numbers(b.held) == [0, 1, 2, 3]
+
+
+def test_a_spare_that_takes_the_place_of_the_used_one_gets_what_waits() -> None:
+    network = Network()
+    network.add(A, [])
+    b, c = network.add(B, []), network.add(C, [])
+    network.share({B: A, C: A})
+    network.post(3)
+    replace(network, A, B)
+    network.post()
+    assert numbers(b.held) == [0, 1, 2, 3]
+    assert c.held == []
+
+
+def test_a_spare_that_is_replaced_leaves_the_used_one_alone() -> None:
+    network = Network()
+    network.add(A, [])
+    c = network.add(C, [])
+    network.share({A: C})
+    network.post(2)
+    b = network.add(B, [])
+    replace(network, A, B)
+    assert numbers(c.held) == [0, 1]
+    assert b.held == []
+
+
+def test_the_address_that_was_replaced_may_be_another_broker_later() -> None:
+    network = Network()
+    network.add(A, [])
+    network.add(B, [])
+    replace(network, A, B)
+    a = network.add(A, [])
+    network.post()
+    assert numbers(a.held) == [0]

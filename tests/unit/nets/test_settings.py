@@ -93,6 +93,7 @@ def test_three_arguments_are_enough_and_the_others_have_these_defaults() -> None
         "time_out_in_minutes": 30.0,
         "accept_unknown_peers": True,
         "max_age_s": None,
+        "on_error": "stop",
         "limits": Limits(),
         "tx_key": DEFAULT_ROUTING_KEY,
         "rx_key": DEFAULT_ROUTING_KEY,
@@ -141,7 +142,7 @@ def written(constructor: Callable[..., Any]) -> list[tuple[str, str, bool]]:
     [
         (NetworkedActiveObject, {"self", "name"}),
         (NetworkedFactory, {"self", "name"}),
-        (MirosNets, {"self", "miros_object", "room", "busy", "direct"}),
+        (MirosNets, {"self", "miros_object", "room", "busy", "stop", "direct"}),
     ],
 )
 def test_the_source_of_each_constructor_spells_out_every_setting(cls: Any, own: set[str]) -> None:
@@ -605,3 +606,27 @@ def test_a_short_text_of_amqp_is_checked_in_bytes(bad: Any) -> None:
 def test_the_repr_of_limits_shows_what_was_changed() -> None:
     assert repr(Limits()) == "Limits()"
     assert repr(Limits(heartbeat_s=30, batch_events=7)) == "Limits(heartbeat_s=30, batch_events=7)"
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "rabbit_user",
+        "rabbit_password",
+        "rabbit_vhost",
+        "rabbit_host",
+        "tx_routing_key",
+        "rx_routing_key",
+        "interface",
+        "addresses",
+        "mesh_encryption_key",
+    ],
+)
+@pytest.mark.parametrize("text", ["cana\udcffry", "cana\0ry"])
+def test_a_text_that_amqp_cannot_carry_is_refused(name: str, text: str) -> None:
+    given = {"rabbit_user": "u", "rabbit_password": "p", "mesh_encryption_key": KEY}
+    with pytest.raises(SettingsError) as caught:
+        Settings(**{**given, name: [text] if name == "addresses" else text})  # type: ignore[arg-type]
+    if name not in ("addresses", "mesh_encryption_key"):
+        assert name in str(caught.value)
+        assert "cana" not in str(caught.value)

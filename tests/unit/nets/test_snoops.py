@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from miros_rabbitmq import MirosNets
+from miros_rabbitmq.nets.failing import Failures
 from miros_rabbitmq.nets.lines import PLAIN
 from miros_rabbitmq.nets.snoops import Snoops
 from miros_rabbitmq.nets.teller import Teller
@@ -39,7 +40,10 @@ def test_a_line_of_others_that_is_very_long_is_cut() -> None:
     """Thousands of lines may wait for a terminal that nobody reads."""
     settings = MirosNets(Listener(), "user", "password", KEY, addresses=["127.0.0.2"]).settings
     shown = Shown()
-    snoops = Snoops(settings, "listener", Reactors.of("listener"), shown, Teller("listener"))
+    failures = Failures("listener", "stop", shown.lines.append, lambda: None)
+    snoops = Snoops(
+        settings, "listener", Reactors.of("listener"), shown, Teller("listener"), failures
+    )
     for text in ("short", "x" * 100_000):
         snoops.spy.sink.put(Envelope(SNOOP_SPY, "snoop.spy", "b", bytes(16), 1, 0, text), None)
     short, long = shown.lines

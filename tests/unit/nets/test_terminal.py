@@ -126,7 +126,7 @@ def test_the_lines_of_several_charts_do_not_mix(
     start = threading.Barrier(2)
 
     def write(to: SnoopTerminal, name: str) -> None:
-        start.wait(scaled(5))
+        start.wait(scaled(20))
         for number in range(500):
             to.write(text(f"{name * 20} {number}"))
 
@@ -190,7 +190,7 @@ def test_a_blocked_terminal_holds_nobody_up_and_later_shows_how_many_lines_were_
     stream = BlockingStream()
     redirect(monkeypatch, stream)
     terminal.write(text("first"))
-    assert stream.reached.wait(scaled(5))
+    assert stream.reached.wait(scaled(20))
     for number in range(_MAX_LINES + 7):
         terminal.write(text(f"line {number}"))
     stream.released.set()
@@ -207,7 +207,7 @@ def test_the_number_of_dropped_lines_is_shown_once(
     stream = BlockingStream()
     redirect(monkeypatch, stream)
     terminal.write(text("first"))
-    assert stream.reached.wait(scaled(5))
+    assert stream.reached.wait(scaled(20))
     for _ in range(_MAX_LINES + 1):
         terminal.write(text("line"))
     stream.released.set()
@@ -224,7 +224,7 @@ def test_stop_gives_up_a_blocked_terminal_after_its_timeout(
     stream = BlockingStream()
     redirect(monkeypatch, stream)
     terminal.write(text("line"))
-    assert stream.reached.wait(scaled(5))
+    assert stream.reached.wait(scaled(20))
     terminal.stop(0.01)
     assert threads() == ["miros snoop terminal of chart"]
     stream.released.set()
@@ -236,10 +236,10 @@ def test_the_thread_ends_when_a_blocked_terminal_goes_on_after_the_stop(
     stream = BlockingStream()
     redirect(monkeypatch, stream)
     terminal.write(text("line"))
-    assert stream.reached.wait(scaled(5))
+    assert stream.reached.wait(scaled(20))
     terminal.stop(0.01)
     stream.released.set()
-    wait_until(lambda: threads() == [], timeout=0.5)
+    wait_until(lambda: threads() == [])
 
 
 @pytest.mark.parametrize("kind", ["closed", "broken"])
@@ -267,7 +267,7 @@ def test_a_program_without_standard_output_is_survived(
 ) -> None:
     monkeypatch.setattr(sys, "stdout", None)
     terminal.write(text("lost"))
-    assert terminal._worker.drain(scaled(5))
+    assert terminal._worker.drain(scaled(20))
     stream = redirect(monkeypatch, io.StringIO())
     terminal.write(text("seen"))
     terminal.stop(scaled(5))
@@ -283,7 +283,7 @@ def test_a_line_that_the_terminal_cannot_encode_costs_no_other(
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(out, encoding, write_through=True))
 
     def hold(_palette: Palette) -> str:
-        assert gate.wait(scaled(5))
+        assert gate.wait(scaled(20))
         return "first"
 
     terminal.write(hold)

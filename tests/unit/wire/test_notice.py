@@ -31,7 +31,14 @@ LONGEST = Address(".".join(["a" * 49] * 5) + ".abc", 65_535)
 
 @pytest.mark.parametrize(
     "address",
-    [Address("10.0.0.2"), Address("robot.example"), Address("10.0.0.5", 5673), LONGEST],
+    [
+        Address("10.0.0.2"),
+        Address("robot.example"),
+        Address("10.0.0.5", 5673),
+        Address("2001:db8::1", 5673),
+        Address("::1"),
+        LONGEST,
+    ],
     ids=str,
 )
 def test_a_broker_that_is_announced_is_understood(address: Address) -> None:
@@ -43,6 +50,7 @@ def test_a_broker_that_is_announced_is_understood(address: Address) -> None:
 
 def test_the_bytes_of_notices_are_these_as_other_versions_read_them() -> None:
     assert announce_broker(Address("10.0.0.5", 5673)) == (1, b"10.0.0.5:5673")
+    assert announce_broker(Address("2001:db8::1", 5673)) == (1, b"[2001:db8::1]:5673")
     assert announce_listener(asks=False) == (2, b"\0")
     assert announce_listener(asks=True) == (2, b"\1")
     assert tell_numbers([("a.key", 258), ("", 2**63 - 1)]) == (
@@ -73,6 +81,14 @@ def test_the_bytes_of_notices_are_these_as_other_versions_read_them() -> None:
         b"host\nname:5672",
         b"\xff\xfe",
         b"\xe2\x80\xae:5672",
+        "robot\u2100.lan".encode(),
+        b"127.1:5672",
+        b"0x7f.1",
+        b"[::]:5672",
+        b"[ff02::1]:5672",
+        b"[fe80::1]:5672",
+        b"[fe80::1%eth0]:5672",
+        b"[::ffff:0.0.0.0]:5672",
     ],
     ids=repr,
 )

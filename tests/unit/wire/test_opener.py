@@ -233,7 +233,7 @@ def test_more_records_than_allowed_are_refused_before_any_is_decrypted(peer: Pee
 
 
 def test_another_key_opens_nothing_and_the_error_says_what_to_do(peer: Peer) -> None:
-    with pytest.raises(MessageRejected, match="give every node of a system the same key") as caught:
+    with pytest.raises(MessageRejected, match="the same mesh_encryption_key") as caught:
         opener(Codec(OTHER_KEY)).open(peer.message(ONE), ROUTING_KEY)
     assert caught.value.reason is RejectReason.NOT_AUTHENTIC
 

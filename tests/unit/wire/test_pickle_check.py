@@ -103,7 +103,7 @@ BOMBS: dict[str, bytes] = {
 def test_a_bomb_is_refused_before_anything_is_loaded(bomb: bytes) -> None:
     data = HEAD + bomb + b"."
     tracemalloc.start()
-    started_s = time.monotonic()
+    started_s = time.process_time()
     try:
         with pytest.raises(pickle.UnpicklingError):
             RestrictedPickle().loads(data)
@@ -111,7 +111,7 @@ def test_a_bomb_is_refused_before_anything_is_loaded(bomb: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert peak < 200_000 + 300 * len(data), f"{peak:,} bytes for {len(data):,}"
-    assert time.monotonic() - started_s < 20  # tracemalloc makes it ten times slower
+    assert time.process_time() - started_s < 20  # tracemalloc makes it ten times slower
 
 
 MANY: dict[str, bytes] = {

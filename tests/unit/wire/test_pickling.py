@@ -421,7 +421,7 @@ def test_a_copyreg_function_of_the_program_does_not_get_past_the_writer(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setitem(copyreg.dispatch_table, decimal.Decimal, lambda _: (os.system, ("true",)))
-    with pytest.raises(ClassRefused, match="builtin_function_or_method"):
+    with pytest.raises(ClassRefused, match="a function, system"):
         RestrictedPickle().dumps(decimal.Decimal(1))
 
 

@@ -1,0 +1,75 @@
+"""Commands that mend a broker, with the names filled in and quoted for a shell. Pure text.
+
+None contains a password: ``add_user`` and ``change_password`` ask for it.
+"""
+
+from __future__ import annotations
+
+import re
+from shlex import quote
+
+OURS = r"^(miros\.|amq\.gen-)"
+"""The names of our exchanges and queues, and of the queues of the snoops, which the broker names.
+A user has to be allowed to configure, write and read these."""
+
+PERMISSIONS = " ".join([quote(OURS)] * 3)
+"""The least that a user needs, as arguments for ``rabbitmqctl set_permissions``."""
+
+
+def shell(name: str) -> str:
+    """Quote a name for a shell, on one printable line."""
+    if name.isprintable():
+        return quote(name)
+    # As bash, zsh and POSIX 2024 read it.
+    shown = "".join(
+        mark
+        if mark.isprintable() and mark not in "'\\"
+        else "".join(f"\\x{byte:02x}" for byte in mark.encode("utf-8", "replace"))
+        for mark in name
+    )
+    return f"$'{shown}'"
+
+
+def rabbitmqctl(command: str, *names: str, vhost: str | None = None) -> str:
+    """A command with names, even if they begin with a dash.
+
+    Args:
+        command: the command of ``rabbitmqctl``.
+        *names: its arguments.
+        vhost: its virtual host, if it takes one.
+    """
+    words = ["rabbitmqctl", command]
+    if vhost is not None:
+        words += [f"--vhost={shell(vhost)}"] if vhost.startswith("-") else ["-p", shell(vhost)]
+    if any(name.startswith("-") for name in names):
+        words.append("--")
+    return " ".join([*words, *map(shell, names)])
+
+
+def set_permissions(user: str, vhost: str, resource: str = "") -> str:
+    """Give a user the permissions that this package needs.
+
+    Args:
+        user: the user.
+        vhost: the virtual host.
+        resource: the exchange or queue that was refused. If it is none of ours, the user's own
+            program has named it, and the user is allowed everything.
+    """
+    allowed = OURS if not resource or re.search(OURS, resource) else ".*"
+    return rabbitmqctl("set_permissions", user, *[allowed] * 3, vhost=vhost)
+
+
+def add_user(user: str, vhost: str) -> str:
+    """Add a user and give the permissions; the first command asks for the password."""
+    return f"{rabbitmqctl('add_user', user)}; {set_permissions(user, vhost)}"
+
+
+def add_vhost(user: str, vhost: str) -> str:
+    """Add a virtual host and give the permissions."""
+    return f"{rabbitmqctl('add_vhost', vhost)}; {set_permissions(user, vhost)}"
+
+
+def in_words(text: str, most: int = 300) -> str:
+    """Make a text of another program fit for one line of a log."""
+    text = " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
+    return text if len(text) <= most else f"{text[:most]}..."

@@ -1,0 +1,257 @@
+"""Every mistake that a new user makes, at a real broker: the words, and whether the remedy mends.
+
+The commands that a fault recommends are run as they stand, and then the chart has to connect.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import pytest
+from cryptography.fernet import Fernet
+from miros import Event
+
+from miros_rabbitmq import BrokerError, Limits, LocalBroker, SessionState
+from miros_rabbitmq.discovery.probe import probe_one
+
+from ..helpers import scaled, wait_until
+from .charts import arguments_for, listening, make_active_object, running
+
+KEY = Fernet.generate_key()
+PASSWORD = "C4nary-p4ssw0rd"
+USER = "it's weak"
+NOTHING = "^$"
+
+
+@pytest.fixture(scope="module")
+def node(rabbitmq_installed: None) -> Iterator[LocalBroker]:
+    with LocalBroker("127.0.0.45", users={USER: PASSWORD}, vhosts=("/", "a b")) as broker:
+        yield broker
+
+
+@pytest.fixture
+def mended(node: LocalBroker) -> Iterator[LocalBroker]:
+    """A node at which everything is as it was, after the test."""
+    yield node
+    if USER not in node.ctl("list_users"):
+        node.ctl("add_user", USER, PASSWORD)
+    if "a b" not in node.ctl("list_vhosts"):
+        node.ctl("add_vhost", "a b")
+    node.ctl("set_vhost_limits", "-p", "a b", "{}")
+    node.ctl("clear_user_limits", USER, "all")
+    node.ctl("clear_topic_permissions", "-p", "a b", USER)
+    node.ctl("set_permissions", "-p", "a b", USER, ".*", ".*", ".*")
+
+
+def chart_of(node: LocalBroker, **extras: Any) -> Any:
+    arguments = {
+        **arguments_for(node, key=KEY, start_timeout=scaled(2)),
+        "rabbit_user": USER,
+        "rabbit_password": PASSWORD,
+        "rabbit_vhost": "a b",
+        "addresses": [],
+        **extras,
+    }
+    return make_active_object("learner", **arguments)[0]
+
+
+def run_remedy(node: LocalBroker, words: str) -> None:
+    """Run the commands that a fault recommends, as a shell would."""
+    commands = re.findall(r"rabbitmqctl (?:set|clear|add)_\w+ -?.*?(?=; |, | \(|$)", words)
+    assert commands, words
+    for command in commands:
+        if "set_vhost_limits" not in command:
+            _, *given = shlex.split(command)
+            if given[0] == "add_user":
+                given.append(PASSWORD)  # it asks for it
+            node.ctl(*given)
+
+
+class Mistake(NamedTuple):
+    """Commands that spoil the node, and what has to be said of it."""
+
+    commands: list[list[str]]
+    words: str
+    is_final: bool = False
+    """It ends the start, as only somebody who changes something can mend it."""
+    is_probed: bool = True
+    """Whoever only looks notices it, too."""
+
+
+MISTAKES: dict[str, Mistake] = {
+    "a limit of the vhost": Mistake(
+        [["set_vhost_limits", "-p", "a b", '{"max-connections": 0}']],
+        "allows only 0 connections to the virtual host 'a b'",
+    ),
+    "a limit of the user": Mistake(
+        [["set_user_limits", USER, '{"max-connections": 0}']], "only 0 connections"
+    ),
+    "a limit of channels": Mistake(
+        [["set_user_limits", USER, '{"max-channels": 0}']], "no more channels", is_probed=False
+    ),
+    "a limit of queues": Mistake(
+        [["set_vhost_limits", "-p", "a b", '{"max-queues": 0}']],
+        "as its limit of 0 queues is reached",
+        is_probed=False,
+    ),
+    "no such user": Mistake([["delete_user", USER]], "refuses the user", is_final=True),
+    "no such vhost": Mistake([["delete_vhost", "a b"]], "has no virtual host", is_final=True),
+    "no right to the vhost": Mistake(
+        [["clear_permissions", "-p", "a b", USER]], "use the virtual host 'a b'", is_final=True
+    ),
+    **{
+        f"no right to {what}": Mistake(
+            [["set_permissions", "-p", "a b", USER, *rights]],
+            "the permissions it needs",
+            is_final=True,
+            is_probed=False,
+        )
+        for what, rights in {
+            "configure": (NOTHING, ".*", ".*"),
+            "write": (".*", NOTHING, ".*"),
+            "read": (".*", ".*", NOTHING),
+        }.items()
+    },
+    "no right to hear a routing key": Mistake(
+        [["set_topic_permissions", "-p", "a b", USER, "miros.mesh", ".*", NOTHING]],
+        "use the routing key",
+        is_final=True,
+        is_probed=False,
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES.values(), ids=MISTAKES)
+def test_a_mistake_is_told_with_what_mends_it(
+    mended: LocalBroker, mistake: Mistake, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = mended
+    for command in mistake.commands:
+        node.ctl(*command)
+    chart = chart_of(node)
+    try:
+        if mistake.is_final:
+            with pytest.raises(BrokerError) as caught:
+                chart.start_at(listening)
+            words = str(caught.value)
+        else:
+            chart.start_at(listening)  # goes on trying: a limit passes
+            words = next(
+                one.getMessage().partition("trying to connect: ")[2]
+                for one in caplog.records
+                if "runs without its broker" in one.getMessage()
+            )
+        assert mistake.words in words
+        assert "firewall" not in words
+        if mistake.is_probed:
+            with pytest.raises(BrokerError) as seen:
+                probe_one(chart.this_url())
+            assert str(seen.value) == words
+        run_remedy(node, words)
+        if mistake.is_final:
+            chart.start_at(listening)
+        wait_until(lambda: chart.nets.stats().mesh.consumer is SessionState.READY, 15)
+    finally:
+        chart.stop()
+    assert PASSWORD not in caplog.text
+
+
+def test_a_right_to_send_by_a_routing_key_is_missing(
+    mended: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    rights = ["set_topic_permissions", "-p", "a b", USER, "miros.mesh"]
+    mended.ctl(*rights, "^miros", ".*")
+    chart = chart_of(mended, tx_routing_key="of.mine")
+    try:
+        chart.start_at(listening)
+        chart.transmit(Event(signal="HELLO"))
+        said = "use the routing key 'of.mine': on the broker run: rabbitmqctl set_topic_permissions"
+        wait_until(lambda: said in caplog.text, 10)
+    finally:
+        chart.stop()
+
+
+def test_a_new_fault_in_the_same_outage_is_said(
+    mended: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    chart = chart_of(mended)
+    try:
+        chart.start_at(listening)
+        mended.ctl("change_password", USER, "another")
+        mended.ctl("close_all_connections", "-p", "a b", "new passwords")
+        wait_until(
+            lambda: (
+                "closed it (rabbitmqctl close_connection" in caplog.text
+                and "refuses the user" in caplog.text
+            ),
+            15,
+        )
+    finally:
+        mended.ctl("change_password", USER, PASSWORD)
+        chart.stop()
+
+
+def test_the_command_that_adds_a_user_reads_the_password_from_standard_input(
+    mended: LocalBroker,
+) -> None:
+    # As recommended, without the password, which a list of processes would show.
+    files = mended._own_files()
+    for command in ("change_password", "authenticate_user"):
+        done = subprocess.run(
+            [files.rabbitmqctl, command, USER],
+            env=files.ctl_environment(),
+            cwd=files.folder,
+            input=PASSWORD + "\n",
+            text=True,
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert PASSWORD not in done.stdout + done.stderr
+
+
+def test_both_sides_say_that_their_keys_differ_before_any_event(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "miros_rabbitmq")
+    limits = Limits(announce_s=1.0)  # the first to start is heard by the other after this time
+    charts = {
+        name: make_active_object(
+            name, **arguments_for(broker_a, key=Fernet.generate_key(), limits=limits)
+        )[0]
+        for name in ("one", "other")
+    }
+
+    def said(start: str, *parts: str) -> list[str]:
+        texts = [one.getMessage() for one in caplog.records]
+        return [
+            one for one in texts if one.startswith(start) and all(part in one for part in parts)
+        ]
+
+    with running(*charts.values()):
+        for name, another in (("one", "other"), ("other", "one")):
+            (start,) = said(f"miros.mesh of {another}: as ")
+            words = start.partition(": ")[2]
+            wait_until(
+                lambda name=name, words=words: said(  # type: ignore[misc]
+                    f"miros.mesh consumer of {name} at",
+                    "neither hears the other",
+                    "the same mesh_encryption_key",
+                    words,
+                ),
+                15,
+            )
+        # An event that cannot be read names its sender in the same way.
+        charts["one"].transmit(Event(signal="UNREAD"))
+        (start,) = said("miros.mesh of one: as ")
+        wait_until(
+            lambda: said(
+                "miros.mesh consumer of other", "rejected a message", start.partition(": ")[2]
+            ),
+            10,
+        )
+        assert not charts["other"].record.heard
