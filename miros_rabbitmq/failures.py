@@ -23,7 +23,7 @@ class Failure(NamedTuple):
     signal: str = ""
     """The signal that was handled; empty in a callback, and while a chart starts again."""
     state: str = ""
-    """The state in which the chart was when the signal came; empty in a callback."""
+    """The state in which the chart was when the signal came; empty in the same cases."""
 
 
 ErrorCallback = Callable[[Failure], "str | None"]

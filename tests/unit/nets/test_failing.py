@@ -145,6 +145,69 @@ def test_the_first_error_is_the_one_that_ends_the_chart(caplog: pytest.LogCaptur
     assert node.failures.fatal is second
 
 
+def test_what_on_error_has_not_decided_about_is_raised_if_the_chart_has_stopped() -> None:
+    waiting: list[BaseException] = []
+
+    def on_error(failure: Failure) -> str:
+        with pytest.raises(ValueError, match="first") as caught:
+            node.failures.raise_fatal()
+        waiting.append(caught.value)
+        assert node.failures.fatal is None
+        return actions.pop()
+
+    node = Node(on_error)
+    actions = [STOP, CONTINUE]
+    error = ValueError("first")
+    assert node.judge(error) == CONTINUE
+    node.failures.raise_fatal()
+    assert node.judge(error) == STOP
+    with pytest.raises(ValueError, match="first"):
+        node.failures.raise_fatal()
+    assert waiting == [error, error]
+    node.failures.begin()
+    node.failures.raise_fatal()
+
+
+class Rude(Exception):
+    """Cannot be described."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+class Unshown:
+    """Cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise OSError
+
+
+@pytest.mark.parametrize("error", [Rude(), SystemExit(Unshown()), ValueError("\udc80")])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_error_that_cannot_be_described_is_judged_like_any_other(
+    error: BaseException, action: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(lambda _: action)
+    assert node.judge(error) == action
+    assert node.failures.fatal is (error if action == STOP else None)
+    assert len(caplog.records) == 1
+
+
+def test_of_a_long_text_a_line_shows_the_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(STOP)
+    node.judge(ValueError("long" * 10_000))
+    for line in (caplog.records[0].getMessage(), *node.remarks):
+        assert "longlong ... (39,512 characters more)" in line
+
+
+def test_an_error_outside_of_any_event_is_one_of_the_entry(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node(STOP)
+    node.failures.judge(Failure("robot", raised(ValueError("no")), "handler"))
+    assert "robot: the entry into its initial state has raised ValueError: no" in caplog.text
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_callback_stops_the_chart_or_is_called_again(
     action: str, caplog: pytest.LogCaptureFixture
