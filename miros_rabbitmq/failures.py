@@ -19,7 +19,7 @@ class Failure(NamedTuple):
     error: BaseException
     """What was raised; `SystemExit` if it was ``sys.exit``."""
     where: str
-    """``"handler"``, or the name of the callback, such as ``"on_mesh_rx"``."""
+    """``"handler"``, ``"live output"``, or the name of the callback, such as ``"on_mesh_rx"``."""
     signal: str = ""
     """The signal that was handled; empty in a callback, and while a chart starts again."""
     state: str = ""

@@ -106,6 +106,11 @@ class ChartLife:
         return self._must_end
 
     @property
+    def is_stopping(self) -> bool:
+        """A stop is under way."""
+        return len(self._stops) > 0
+
+    @property
     def has_thread(self) -> bool:
         """The chart's thread is alive."""
         thread = self.thread

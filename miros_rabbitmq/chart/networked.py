@@ -383,7 +383,10 @@ class NetworkedChart:
         finally:
             if not (has_failed or life.must_end):
                 logger.warning("%s was ended by miros itself: its networks close", self.name)
-            if has_failed or not life.must_end:
+            # Another thread that stops the chart already, such as that of a callback that has
+            # raised before, waits for this one.
+            is_stopped = life.is_stopping or self.nets.failures.is_of_callback
+            if (has_failed or not life.must_end) and not is_stopped:
                 _end(self)
             life.note_end_of_thread()
 

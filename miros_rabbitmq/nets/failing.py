@@ -9,6 +9,7 @@ and then the chart stops, unless ``on_error`` decides otherwise.
 from __future__ import annotations
 
 import logging
+import math
 import time
 import traceback
 from collections.abc import Callable
@@ -20,8 +21,12 @@ from ..whereabouts import place_in
 
 logger = logging.getLogger(__name__)
 
-_REPEATS_S = 60.0
+_LOGGED_AGAIN_S = 60.0
 """An error that comes again from the same place is logged at most once in this time."""
+
+_SHOWN_AGAIN_S = 1.0
+"""It is shown on the snoops at most once in this time. Otherwise two charts whose ``on_trace_rx``
+raise would each answer every line of the other with a further line."""
 
 _MOST_PLACES = 64
 """The most places that are remembered for that."""
@@ -33,10 +38,11 @@ _HANDLER = "handler"
 
 
 class _Raised(NamedTuple):
-    """An error, and its traceback as it was when it was judged."""
+    """An error, its traceback as it was when it was judged, and whose it is."""
 
     error: BaseException
     traceback: TracebackType | None
+    where: str
 
 
 class Failures:
@@ -62,18 +68,21 @@ class Failures:
         self._on_error = on_error
         self._remark = remark
         self._stop = stop
-        self._clock = clock
         self._fatal: _Raised | None = None
-        # What on_error is deciding about.
-        self._asked: list[_Raised] = []
-        # When an error was logged, by its type and place, and how often it has come since. Without
-        # a lock, although several threads use it: a lock would have to be renewed after a fork.
-        self._logged: dict[tuple[str, str], tuple[float, int]] = {}
+        # What on_error is deciding about, by identity: errors may not be comparable.
+        self._asked: dict[int, _Raised] = {}
+        self._logged = _Pace(_LOGGED_AGAIN_S, clock)
+        self._shown = _Pace(_SHOWN_AGAIN_S, clock)
 
     @property
     def fatal(self) -> BaseException | None:
         """What has ended the chart, since its last start."""
         return None if self._fatal is None else self._fatal.error
+
+    @property
+    def is_of_callback(self) -> bool:
+        """Whether a callback has ended the chart. Then its thread stops the chart."""
+        return self._fatal is not None and self._fatal.where != _HANDLER
 
     def begin(self) -> None:
         """Forget what has ended the chart: it starts anew."""
@@ -85,7 +94,7 @@ class Failures:
         That may be an error about which ``on_error`` has not decided yet, because it has stopped
         the chart itself.
         """
-        raised = self._fatal or next(iter(self._asked.copy()), None)
+        raised = self._fatal or next(iter(tuple(self._asked.values())), None)
         if raised is not None:
             # Without the frames that an earlier call has added.
             raise raised.error.with_traceback(raised.traceback)
@@ -101,7 +110,9 @@ class Failures:
         """
 
         def on_raise(error: BaseException) -> None:
-            if self.judge(Failure(self._name, error, where)) == STOP:
+            is_to_stop = self.judge(Failure(self._name, error, where)) == STOP
+            # Whatever has raised before stops the chart, and may wait for this thread.
+            if is_to_stop and self.fatal is error:
                 self._stop()
 
         return on_raise
@@ -116,24 +127,23 @@ class Failures:
         action = self._decide(failure) if is_first else STOP
         try:
             self._say(failure, action, is_news=is_first and action == STOP)
-        except Exception as error:
+        except BaseException as error:  # parts of the error are the user's code, too
             kinds = type(failure.error).__name__, type(error).__name__
             logger.exception("%s: a %s cannot be described: %s", self._name, *kinds)
         return action
 
     def _decide(self, failure: Failure) -> str:
         on_error = self._on_error
-        raised = _Raised(failure.error, failure.error.__traceback__)
+        raised = _Raised(failure.error, failure.error.__traceback__, failure.where)
         if isinstance(on_error, str):
             # sys.exit asks for an end in so many words.
             action = STOP if isinstance(failure.error, SystemExit) else on_error
         else:
-            self._asked.append(raised)
+            self._asked[id(raised)] = raised
             action = self._ask(on_error, failure)
         if action == STOP:
             self._fatal = raised
-        if raised in self._asked:
-            self._asked.remove(raised)
+        self._asked.pop(id(raised), None)
         return action
 
     def _ask(self, on_error: ErrorCallback, failure: Failure) -> str:
@@ -155,40 +165,60 @@ class Failures:
     def _say(self, failure: Failure, action: str, *, is_news: bool) -> None:
         error = failure.error
         place = place_in(error.__traceback__)
-        what = _what(error)
+        key = (type(error).__qualname__, place)
         where = _where(failure)
         then = _then(action, is_handler=failure.where == _HANDLER)
-        is_exit = isinstance(error, SystemExit)
-        key = (type(error).__qualname__, place)
-        if is_news or self._is_new(key):
-            again = self._take_again(key)
-            logger.error(
-                "%s: %s has raised %s%s: %s",
-                self._name,
-                where,
-                what,
-                again,
-                then,
-                exc_info=None if is_exit else error,
-            )
-        at = f" at {place}" if place else ""
-        self._remark(f"{where} has raised {what}{at}: {then}")
+        count = self._logged.note(key, is_news=is_news)
+        if count is not None:
+            again = f" (and {count:,} times since it was logged last)" if count else ""
+            text = "%s: %s has raised %s%s: %s"
+            trace = None if isinstance(error, SystemExit) else error
+            logger.error(text, self._name, where, _what(error), again, then, exc_info=trace)
+        count = self._shown.note(key, is_news=is_news)
+        if count is not None:
+            again = f" (and {count:,} times since the last such line)" if count else ""
+            at = f" at {place}" if place else ""
+            self._remark(f"{where} has raised {_what(error)}{at}{again}: {then}")
 
-    def _is_new(self, key: tuple[str, str]) -> bool:
-        """Whether such an error was not logged lately; if it was, count it."""
-        logged = self._logged.get(key)
-        if logged is None or self._clock() - logged[0] >= _REPEATS_S:
-            return True
-        self._logged[key] = (logged[0], logged[1] + 1)
-        return False
 
-    def _take_again(self, key: tuple[str, str]) -> str:
-        """Note that an error is logged; say how often it has come since the last time."""
-        _, count = self._logged.pop(key, (0.0, 0))
-        while len(self._logged) >= _MOST_PLACES:
-            self._logged.pop(next(iter(tuple(self._logged)), key), None)  # logged longest ago
-        self._logged[key] = (self._clock(), 0)
-        return f" (and {count:,} times since it was logged last)" if count else ""
+class _Pace:
+    """Decides which of many errors are said.
+
+    Several threads use it, without a lock: a lock would have to be renewed after a fork. A count
+    may be a little wrong then.
+
+    Args:
+        interval_s: an error that comes again from the same place is said once in this time.
+        clock: a monotonic clock, in seconds.
+    """
+
+    def __init__(self, interval_s: float, clock: Callable[[], float]) -> None:
+        self._interval_s = interval_s
+        self._clock = clock
+        # When an error was said, by its type and place, and how often it has come since; the one
+        # that was said longest ago is the first.
+        self._said: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def note(self, key: tuple[str, str], *, is_news: bool) -> int | None:
+        """Note an error.
+
+        Args:
+            key: its type and place.
+            is_news: whether it has to be said in any case.
+
+        Returns:
+            how often it has come since it was said last; `None` if it is not to be said now.
+        """
+        now_s = self._clock()
+        said_s, count = self._said.get(key, (-math.inf, 0))
+        if now_s - said_s < self._interval_s and not is_news:
+            self._said[key] = (said_s, count + 1)
+            return None
+        self._said.pop(key, None)
+        while len(self._said) >= _MOST_PLACES:
+            self._said.pop(next(iter(tuple(self._said)), key), None)
+        self._said[key] = (now_s, 0)
+        return count
 
 
 def _what(error: BaseException) -> str:

@@ -462,6 +462,51 @@ def test_a_callback_for_live_lines_that_raises_ends_its_chart_and_no_other(
     assert entries(caplog)[0].getMessage().startswith("robot: live output has raised ValueError")
 
 
+def test_a_handler_and_a_callback_that_raise_at_once_do_not_wait_for_each_other(
+    broker_a: LocalBroker,
+) -> None:
+    def refuse_later(chart: Any) -> None:
+        wait_until(lambda: chart.failure is not None)
+        refuse(chart)
+
+    def on_mesh_rx(event: Event) -> None:
+        chart.post_fifo(Event(signal=signals.GO))
+        wait_until(lambda: not chart.queue)
+        refuse(event)
+
+    sender, _ = make_active_object("sender", **arguments_for(broker_a, key=KEY))
+    limits = Limits(stop_timeout_s=scaled(30))
+    chart = make(broker_a, refuse_later, on_mesh_rx=on_mesh_rx, limits=limits)
+    with running(sender):
+        chart.start_at(outer)
+        sender.transmit(Event(signal="NUMBER"))
+        with pytest.raises(ValueError, match="it cannot do that"):
+            chart.wait(scaled(20))
+    assert_it_is_over(chart)
+
+
+def test_two_charts_whose_callbacks_raise_do_not_answer_each_other_for_ever(
+    broker_a: LocalBroker,
+) -> None:
+    calls = []
+
+    def on_trace_rx(name: str, line: str) -> None:
+        calls.append(line)
+        refuse(line)
+
+    extras: dict[str, Any] = {"on_trace_rx": on_trace_rx, "on_error": "continue"}
+    one, other = (make(broker_a, refuse, **extras) for _ in range(2))
+    for each in (one, other):
+        each.enable_snoop_trace()
+    with one, other:
+        for each in (one, other):
+            each.start_at(outer)
+        one.post_fifo(Event(signal=signals.INNER))
+        wait_until(lambda: calls)
+        time.sleep(1.5)
+        assert len(calls) < 20
+
+
 def test_a_chart_that_on_error_itself_stops_has_failed(broker_a: LocalBroker) -> None:
     def on_error(_: Failure) -> None:
         chart.stop()

@@ -109,10 +109,13 @@ def test_an_error_that_comes_again_and_again_is_logged_once_a_minute(
         node.judge(ValueError())
     node.judge(TypeError())
     assert len(caplog.records) == 2
-    assert len(node.remarks) == 101
+    assert len(node.remarks) == 2
+    node.now_s += 1
+    node.judge(ValueError())
+    assert "(and 99 times since the last such line)" in node.remarks[2]
     node.now_s += 60
     node.judge(ValueError())
-    assert "(and 99 times since it was logged last)" in caplog.records[2].getMessage()
+    assert "(and 100 times since it was logged last)" in caplog.records[2].getMessage()
     node.judge(ValueError())
     assert len(caplog.records) == 3
 
@@ -206,6 +209,43 @@ def test_an_error_outside_of_any_event_is_one_of_the_entry(
     node = Node(STOP)
     node.failures.judge(Failure("robot", raised(ValueError("no")), "handler"))
     assert "robot: the entry into its initial state has raised ValueError: no" in caplog.text
+
+
+def test_only_what_has_raised_first_stops_the_chart() -> None:
+    node = Node(STOP)
+    first, second = (node.failures.of_callback(where) for where in ("on_mesh_rx", "on_spy_rx"))
+    node.judge(ValueError())
+    first(raised(ValueError()))
+    assert not node.failures.is_of_callback
+    assert node.stops == 0
+    node.failures.begin()
+    first(raised(ValueError()))
+    second(raised(ValueError()))
+    assert node.judge(ValueError()) == STOP
+    assert node.failures.is_of_callback
+    assert node.stops == 1
+
+
+class Unequal(ValueError):
+    """Cannot be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_errors_are_told_apart_by_identity() -> None:
+    def on_error(failure: Failure) -> str:
+        if failure.where == "handler":
+            assert node.judge(Unequal(), "on_mesh_rx") == CONTINUE
+            with pytest.raises(Unequal):
+                node.failures.raise_fatal()
+        return CONTINUE
+
+    node = Node(on_error)
+    assert node.judge(Unequal()) == CONTINUE
+    node.failures.raise_fatal()
 
 
 @pytest.mark.parametrize("action", ACTIONS)
