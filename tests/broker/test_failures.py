@@ -196,6 +196,8 @@ def test_a_failure_is_raised_anew_each_time_and_forgotten_at_the_next_start(
             chart.wait(scaled(10))
         depths.append(len(caught.traceback))
     assert len(set(depths)) == 1, "the traceback does not grow"
+    with pytest.raises(NetworkStopped, match="was stopped, as the program raised ValueError"):
+        chart.transmit(Event(signal="NUMBER"))
     with chart:
         chart.start_at(outer)
         assert chart.failure is None
