@@ -11,6 +11,9 @@ use the same one for the names that they look up.
 
 from __future__ import annotations
 
+# Otherwise Python imports the codec with the first name that needs it, perhaps without descriptors.
+import encodings.idna
+import encodings.punycode  # noqa: F401
 import re
 import unicodedata
 from ipaddress import AddressValueError, IPv4Address, IPv6Address

@@ -8,6 +8,7 @@ one of https://www.rabbitmq.com/docs/uri-spec, which pika reads.
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
 from urllib.parse import quote, unquote
@@ -34,6 +35,8 @@ the URL, with the password, in its errors."""
 
 _LONGEST_SHOWN = 300
 """How many characters of a text that is no address are shown: more than any address has."""
+
+_SCHEME = re.compile(r"[A-Za-z0-9+.-]+")
 
 _ODD_AT_SIGNS = "\uff20\ufe6b"
 _COLONS = re.compile("[:\uff1a\ufe13\ufe55]")
@@ -64,12 +67,13 @@ class Address(NamedTuple):
         return self.host.partition("%")[0]
 
 
-class UrlParts(NamedTuple):
-    """What an AMQP URL says, unquoted. To be kept out of logs."""
+@dataclass(frozen=True)
+class UrlParts:
+    """What an AMQP URL says, unquoted. Its ``repr`` has no password."""
 
     tls: bool
     user: str
-    password: str
+    password: str = field(repr=False)
     address: Address
     vhost: str
     query: str
@@ -131,7 +135,7 @@ def redact(url: str) -> str:
     scheme, separator, rest = url.partition("://")
     at = url.rfind("@")
     has_odd_at = any(sign in url for sign in _ODD_AT_SIGNS)
-    if not separator:
+    if not separator or not _SCHEME.fullmatch(scheme.strip()):
         return "***" if at >= 0 or has_odd_at else url
     login_at = len(scheme) + len(separator)
     if at < login_at and has_odd_at:

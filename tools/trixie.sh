@@ -140,6 +140,8 @@ if [ "${1-}" = --clean ]; then
 fi
 
 [ "$(id -u)" = 0 ] || fail "it mounts folders and changes the root folder: please run it as root"
+unshare --mount true 2>/dev/null ||
+    fail "this root may not mount anything; a container needs to be a privileged one"
 mkdir -p "${ROOT%/*}"
 exec 9>"$ROOT.lock"
 flock --nonblock 9 || fail "another run uses $ROOT; wait for it, or set TRIXIE_ROOT"

@@ -28,6 +28,7 @@ from ..exceptions import (
     AccessRefused,
     BrokerError,
     MirosApiException,
+    OutOfResources,
     QueueTaken,
     VhostNotFound,
 )
@@ -137,6 +138,8 @@ class Link:
         self.last_fault: BrokerError | None = None
         """Why the last attempt has failed, even while the next is under way; `None` when it is
         connected."""
+        self.shortage: OutOfResources | None = None
+        """What this process lacked in the last attempt, if that was why it failed."""
         self.is_stopping = False
         """Whether it was asked to stop and not started again."""
         self.is_forked = False
@@ -370,7 +373,7 @@ class Link:
         if self.state is not SessionState.OPENING:
             return
         self._step(Step.SET_UP)
-        self.fault = self.last_fault = None
+        self.fault = self.last_fault = self.shortage = None
         self._health.backoff.succeed(time.monotonic())
         self._health.outages.succeed(self.connection_name + details)
         self.answered()
@@ -680,6 +683,7 @@ class Link:
         refused = isinstance(fault, (AccessRefused, VhostNotFound))
         taken = isinstance(fault, QueueTaken)
         self.fault = self.last_fault = fault
+        self.shortage = fault.__cause__ if isinstance(fault.__cause__, OutOfResources) else None
         try:
             self._step(Step.REFUSE if refused else Step.LOSE)
             self._user.on_lost()
@@ -790,7 +794,13 @@ class Link:
             self._changed.notify_all()
 
     def _translate(self, error: BaseException) -> BrokerError:
-        greeting = self._services.greeting if self._services is not None else b""
+        services = self._services
+        tap = services.tap if services is not None else None
+        if tap is not None and tap.lost_by is not None:
+            short = shortage(tap.lost_by)
+            if short is not None:
+                return faults.starved(self.address, short)
+        greeting = services.greeting if services is not None else b""
         return translate(error, self.endpoint.url, self._parameters, greeting)
 
     def disown(self) -> None:

@@ -89,9 +89,11 @@ def translate(
     address = url.address
     user, vhost = parameters.credentials.username, parameters.virtual_host
     for link in _chain(error):
+        # pika wraps it in errors that mean something else, such as the loss of a connection.
         short = shortage(link)
         if short is not None:
             return faults.starved(address, short)
+    for link in _chain(error):
         text = str(link)
         if isinstance(link, _CLOSED):
             return closed_by_broker(address, link.reply_code, link.reply_text, user, vhost)

@@ -62,6 +62,9 @@ _WITHOUT_POLLER_S = 0.2
 _LONGEST_PAUSE_S = 5.0
 """The pause between two rounds that both failed, so that the log is not flooded."""
 
+_WAKES = bytearray(4096)
+"""Takes what the waker has sent, which says nothing."""
+
 _CANCELLED_TIMERS = 256
 """With more cancelled timers than this, and than others, the heap is made anew."""
 
@@ -656,7 +659,8 @@ class Reactor:
         if lane is None:
             listener = self._listener
             with contextlib.suppress(OSError):
-                while listener is not None and listener.recv(4096):
+                # Into the same bytes each time: this takes no memory, which may be short.
+                while listener is not None and listener.recv_into(_WAKES):
                     pass
         elif lane.is_open:
             self._begin(lane)

@@ -149,6 +149,8 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         """Bytes that have arrived."""
         self.greeting = b""
         """The first of them, which say what kind of program has sent them."""
+        self.lost_by: BaseException | None = None
+        """The error with which the stream has ended. pika does not always pass it on."""
         self.is_muted = False
 
     def connection_made(self, transport: Any) -> None:
@@ -159,6 +161,7 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
     def connection_lost(self, error: BaseException | None) -> None:
         """Forget the transport, and tell pika, unless the connection was given up."""
         self.transport = None
+        self.lost_by = error
         if not self.is_muted:
             self.inner.connection_lost(error)
 

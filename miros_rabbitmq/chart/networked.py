@@ -339,8 +339,7 @@ class NetworkedChart:
         if has_interrupted():
             refuse("start_at")
         parts = self._miros_rabbitmq
-        parts.unstarted.note_start()
-        with parts.life.starting() as is_new:
+        with parts.unstarted.starting(), parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})
             if is_new:
                 parts.fifo.forget_stops()
@@ -484,6 +483,9 @@ class NetworkedChart:
         """Show the state transitions of all charts that have this enabled, and share this one's.
 
         May be called at any time, from any thread. In colour if the terminal has any.
+
+        Raises:
+            OutOfResources: no thread or memory is left; the snoop is as it was before.
         """
         self.nets.enable_snoop_trace()
 

@@ -1,9 +1,11 @@
-"""Says that a program has ended with a chart that it made and never started."""
+"""Says that a program has ended before it started a chart that it has made."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import sys
+from collections.abc import Iterator
 
 from .. import process
 
@@ -19,22 +21,33 @@ class Unstarted:
 
     def __init__(self, name: str) -> None:
         self._name = name
+        self._is_starting = False
         process.end_with_program(self, process.Stage.CHARTS)
 
     def __repr__(self) -> str:
         return f"<Unstarted of {self._name}>"
 
-    def note_start(self) -> None:
-        """Note that somebody starts the chart, whether that succeeds or not."""
-        process.stay(self, process.Stage.CHARTS)
+    @contextlib.contextmanager
+    def starting(self) -> Iterator[None]:
+        """Start the chart in the body. It counts as started after that, even if this has failed."""
+        self._is_starting = True
+        try:
+            yield
+        finally:
+            process.stay(self, process.Stage.CHARTS)
 
     def ask_to_end(self) -> None:
         """Say that nobody has: the program ends. An error that ends it says enough itself."""
         if not hasattr(sys, "last_type"):
+            what = (
+                "is still starting: the main program has to wait, for example for its start_at"
+                if self._is_starting
+                else "was made and never started: call its start_at with the first state"
+            )
             logger.warning(
-                "%s was made and never started: the program ends, and nothing was sent or heard. "
-                "Call its start_at with the first state",
+                "the program ends, and nothing was sent or heard, as the chart %s %s",
                 self._name,
+                what,
             )
 
     def end(self, began_s: float) -> None:

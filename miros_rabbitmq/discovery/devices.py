@@ -16,6 +16,8 @@ from ipaddress import IPv4Address, IPv4Network
 from pathlib import Path
 from typing import NamedTuple
 
+from ..resources import shortage
+
 logger = logging.getLogger(__name__)
 
 SYS_CLASS_NET = Path("/sys/class/net")
@@ -135,16 +137,26 @@ def _address(field: str) -> IPv4Address:
 
 
 def read_routes() -> tuple[Route, ...] | None:
-    """Read this machine's routes as they are now; `None` where only netifaces knows some."""
+    """Read this machine's routes as they are now; `None` where only netifaces knows some.
+
+    Raises:
+        OutOfResources: there is no file descriptor to read them with.
+    """
     try:
         return parse_proc_net_route(PROC_ROUTE.read_text(encoding="utf-8", errors="replace"))
     except OSError as error:
+        if (short := shortage(error)) is not None:
+            raise short from error
         logger.debug("%s cannot be read: %s", PROC_ROUTE, error)
         return None
 
 
 def read_devices(names: Iterable[str]) -> tuple[Device, ...]:
-    """Read what is known of some devices at this moment. Takes some 0.1 ms a device on Linux."""
+    """Read what is known of some devices at this moment. Takes some 0.1 ms a device on Linux.
+
+    Raises:
+        OutOfResources: there is no file descriptor to read it with.
+    """
     return tuple(_read_device(name) for name in names)
 
 
@@ -166,7 +178,9 @@ def _read_device(name: str) -> Device:
     kind = re.search(r"^DEVTYPE=(\w+)$", _read(folder / "uevent"), re.MULTILINE)
     try:
         members: tuple[str, ...] | None = tuple(one.name for one in (folder / "brif").iterdir())
-    except OSError:
+    except OSError as error:
+        if (short := shortage(error)) is not None:
+            raise short from error
         members = None
     return Device(
         name,
@@ -181,5 +195,7 @@ def _read_device(name: str) -> Device:
 def _read(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace").strip()
-    except OSError:  # there is no such device any more, or it is down and has no carrier to tell of
-        return ""
+    except OSError as error:
+        if (short := shortage(error)) is not None:
+            raise short from error
+        return ""  # there is no such device any more, or it is down and has no carrier to tell of

@@ -95,8 +95,11 @@ def _read_interfaces() -> Interfaces:
     routes = read_routes()
     if routes is None:
         routes = _default_routes()
-    devices = read_devices(dict.fromkeys(name.partition(":")[0] for name in names))
-    return Interfaces(tuple(found), routes, devices)
+    devices = read_devices(dict.fromkeys(one.device for one in found))
+    read = {device.name for device in devices}
+    # A machine with many containers has many without an address: of these, the name is enough.
+    others = tuple(Device(name) for name in names if name.partition(":")[0] not in read)
+    return Interfaces(tuple(found), routes, (*devices, *others))
 
 
 def _default_routes() -> tuple[Route, ...]:

@@ -173,6 +173,11 @@ async def _probe_all(
     limits: ProbeLimits,
     stop: threading.Event | None,
 ) -> list[ProbeResult]:
+    # A probe's error becomes its result. What else asyncio catches belongs to no probe, or comes
+    # after its end.
+    asyncio.get_running_loop().set_exception_handler(
+        lambda _, context: logger.debug("in a round of probes: %s", context)
+    )
     turn = asyncio.Semaphore(max(1, min(limits.parallelism, _spare_files())))
 
     async def in_turn(address: Address) -> ProbeResult:

@@ -16,9 +16,13 @@ from ..wire.envelope import MESH
 
 logger = RelayedLogger(__name__)
 
+_said: dict[str, int] = {}
+"""The names of which this process has logged it: two charts of one process share a line."""
+
 
 class Namesakes:
-    """Says once in each start of a chart that there is another of its name.
+    """Says that there is another chart of the same name: in the log once in this process, and to
+    the user of each chart once in each of its starts.
 
     `hear` is called in the receiver's thread.
 
@@ -55,5 +59,7 @@ class Namesakes:
             f"{self._name}: another chart of this name runs on the same brokers, so nobody can "
             "tell their traces and warnings apart: give each chart a name of its own"
         )
-        logger.warning("%s", text)
+        # One step, as the thread of another chart may do the same.
+        if _said.setdefault(self._name, id(self)) == id(self):
+            logger.warning("%s", text)
         self._report(DeliveryProblem(ProblemKind.SAME_NAME, self._name, text, MESH))

@@ -23,7 +23,7 @@ from ..condition import Condition
 from ..discovery.membership import Membership
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
-from ..exceptions import AccessRefused, BrokerError, NetworkStopped, OutOfResources, VhostNotFound
+from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
 from ..failures import call
 from ..interruption import do_apart, has_interrupted, refuse
 from ..logs import write_all
@@ -191,9 +191,10 @@ class Node:
         if isinstance(fault, (AccessRefused, VhostNotFound)):
             self.stop()
             raise fault
-        if isinstance(fault, BrokerError) and isinstance(fault.__cause__, OutOfResources):
+        short = link.shortage
+        if short is not None and not link.is_connected:
             self.stop()
-            raise fault.__cause__
+            raise short
         for snoop in snoops:
             snoop.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         self.membership.wait_for_first_round(max(0.0, deadline_s - time.monotonic()))

@@ -166,14 +166,14 @@ class Survey(pickle.Pickler):
                 f"{called}, and receivers call nothing but classes: let its __reduce__ return its "
                 f"class and the arguments for it, or send plain data made of it, or {_SERIALIZER}"
             )
-        try:
-            signature = inspect.signature(call)
-        except (TypeError, ValueError):  # many classes written in C have none
-            return
-        try:
-            signature.bind(*arguments)
-        except TypeError as error:
-            raise ClassRefused(could_not_be_made(obj, error)) from error
+        # Only where nothing but this function decides. Otherwise loading it once will tell.
+        init = vars(call).get("__init__")
+        is_plain = type(call) is type and not isinstance(call.__new__, types.FunctionType)
+        if is_plain and isinstance(init, types.FunctionType):
+            try:
+                inspect.signature(init).bind(None, *arguments)
+            except TypeError as error:
+                raise ClassRefused(could_not_be_made(obj, error)) from error
 
 
 def advice_on(value: Any, allowed: Collection[type], protocol: int) -> str:

@@ -49,7 +49,7 @@ class Fakes:
             name = server.sockets[0].getsockname()
             return Address(name[0], name[1])
 
-        return asyncio.run_coroutine_threadsafe(start(), self._loop).result(5)
+        return asyncio.run_coroutine_threadsafe(start(), self._loop).result(20)
 
     def sending(self, data: bytes, *, hang_up: bool = False) -> Address:
         """A server that answers the first bytes with ``data``, then only listens, or hangs up."""
@@ -81,9 +81,9 @@ class Fakes:
         try:
             yield self
         finally:
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(5)
+            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(20)
             self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(5)
+            self._thread.join(20)
             self._loop.close()
 
     async def _close(self) -> None:

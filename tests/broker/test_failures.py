@@ -136,10 +136,14 @@ def entries(caplog: pytest.LogCaptureFixture, text: str = "has raised") -> list[
 
 
 def assert_it_is_over(chart: Any) -> None:
-    assert chart.thread is None or not chart.thread.is_alive()
     assert not chart.nets.is_running
-    left = [one.name for one in threading.enumerate() if one.name.endswith(f" of {chart.name}")]
-    assert left == []
+    # Who waited for the end is woken by the thread whose last act that is.
+    wait_until(lambda: chart.thread is None or not chart.thread.is_alive())
+    wait_until(lambda: not threads_of(chart), message=lambda: f"the end of {threads_of(chart)}")
+
+
+def threads_of(chart: Any) -> list[str]:
+    return [one.name for one in threading.enumerate() if one.name.endswith(f" of {chart.name}")]
 
 
 @pytest.mark.parametrize(("code", "error"), RAISING)

@@ -296,11 +296,11 @@ def test_dropped_lines_are_counted_until_the_snoop_is_enabled_again(
 
         def hold() -> list[str]:
             held.set()
-            go_on.wait(10)
+            go_on.wait(60)
             return []
 
         trace.tell(hold)
-        assert held.wait(10)
+        assert held.wait(30)
         for _ in range(6_000):
             trace.tell(hold)
         lost = trace.stats().dropped[DropReason.CONNECTION]

@@ -19,7 +19,6 @@ from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, make_factory, running
 
 KEY = Fernet.generate_key()
-WAIT_S = 10.0
 
 
 def warnings_of(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -41,16 +40,19 @@ def bare(chart: Any, e: Event) -> Any:
     return return_status.SUPER
 
 
-def test_two_charts_of_one_name_are_said_once_by_each(
-    broker_a: LocalBroker, broker_b: LocalBroker, caplog: pytest.LogCaptureFixture
+def test_two_charts_of_one_name_are_said_once(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    charts = [make_active_object("twin", **arguments_for(broker_a, key=KEY))[0] for _ in range(2)]
+    told: list[DeliveryProblem] = []
+    arguments = arguments_for(broker_a, key=KEY, on_delivery_problem=told.append)
+    charts = [make_active_object("a twin", **arguments)[0] for _ in range(2)]
     with running(*charts):
-        wait_until(lambda: len(about(caplog, "another chart of this name")) == 2, WAIT_S)
+        wait_until(lambda: len(told) == 2, 20)
         for chart in charts:
             chart.transmit(Event(signal="X"))
             assert chart.nets.flush(scaled(20))
-    assert len(about(caplog, "another chart of this name")) == 2
+    assert [(one.kind, one.subject) for one in told] == [(ProblemKind.SAME_NAME, "a twin")] * 2
+    assert len(about(caplog, "another chart of this name")) == 1
 
 
 def test_a_chart_that_is_started_again_has_no_namesake(
@@ -193,6 +195,23 @@ def test_a_program_that_ends_before_it_started_its_chart_says_so(
         timeout=scaled(60),
         check=False,
     )
-    assert done.stderr.count("idle was made and never started") == is_said, done.stderr
-    if is_said:
-        assert "start_at" in done.stderr
+    assert done.stderr.count("the chart idle was made and never started") == is_said, done.stderr
+
+
+def test_a_program_that_ends_while_its_chart_starts_says_so() -> None:
+    rest = """
+entered = threading.Event()
+def slow(chart, e):
+    entered.set()
+    time.sleep(100)
+threading.Thread(target=chart.start_at, args=(slow,), daemon=True).start()
+entered.wait()
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", "import threading, time\n" + textwrap.dedent(PROGRAM) + rest],
+        capture_output=True,
+        text=True,
+        timeout=scaled(60),
+        check=False,
+    )
+    assert done.stderr.count("the chart idle is still starting") == 1, done.stderr

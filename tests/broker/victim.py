@@ -84,7 +84,7 @@ def victim(name: str, arguments: dict[str, Any], clock_s: float = 0.0) -> Iterat
     try:
         yield one
         one.ask("end")
-        assert one.process.wait(10) == 0
+        assert one.process.wait(30) == 0
     finally:
         one.process.kill()
         one.process.communicate()

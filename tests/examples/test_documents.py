@@ -313,3 +313,10 @@ def test_every_page_that_installs_the_package_does_so_from_a_checkout_into_an_en
             assert before.endswith("    python3 -m venv .venv\n    . .venv/bin/activate\n"), page
             assert "``miros-rabbitmq>=1``" in text, page
     assert sorted(installing) == ["README.rst", "quick_start.rst"]
+
+
+def test_the_readme_is_laid_out_without_a_complaint() -> None:
+    core = pytest.importorskip("docutils.core")
+    for page in (ROOT / "README.rst", ROOT / "CHANGELOG.rst"):
+        settings = {"syntax_highlight": "none", "report_level": 1, "halt_level": 1}
+        core.publish_doctree(page.read_text(encoding="utf-8"), settings_overrides=settings)

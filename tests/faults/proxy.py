@@ -159,7 +159,7 @@ class FaultProxy:
         self._accepting.cancel()
         self._run(self._close)
         self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(5)
+        self._thread.join(20)
         self._loop.close()
         self._server.close()
 
@@ -298,7 +298,7 @@ class FaultProxy:
         self._run(set_them)
 
     def _run(self, make: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(10)
+        return asyncio.run_coroutine_threadsafe(make(), self._loop).result(20)
 
     def _listen(self) -> socket.socket:
         server = socket.socket(socket.AF_INET6 if ":" in self._host else socket.AF_INET)

@@ -24,6 +24,7 @@ from miros_rabbitmq.exceptions import (
     BrokerUnreachable,
     ClosedByBroker,
     MirosRabbitMQError,
+    OutOfResources,
     UnknownHost,
     VhostNotFound,
 )
@@ -589,3 +590,11 @@ def test_a_command_that_is_recommended_can_be_pasted_safely(name: str) -> None:
 def test_no_command_takes_a_password() -> None:
     for make, _ in REMEDIES.values():
         assert "PASSWORD" not in str(make())
+
+
+def test_a_shortage_of_this_process_is_no_fault_of_the_network() -> None:
+    error = amqp.StreamLostError("Stream connection lost: MemoryError()", MemoryError())
+    fault = translate(error, URL, PARAMETERS)
+    assert isinstance(fault.__cause__, OutOfResources)
+    assert "memory" in str(fault)
+    assert "firewall" not in str(fault)

@@ -122,6 +122,7 @@ ENTRANCES: list[Callable[[str], Any]] = [
     lambda text: PikaTopicPublisher(text, "exchange", "key", codec=Codec(KEY), name="name"),
     lambda text: PikaTopicConsumer(text, "exchange", "key", codec=Codec(KEY), on_message=ignore),
     lambda text: AmqpUrl(text).address,
+    lambda text: AmqpUrl(text).parts.vhost,
     lambda text: repr([AmqpUrl(text)]),
     lambda text: probe_one(text),
     lambda text: ScoutReport(())[text],

@@ -101,6 +101,16 @@ def test_a_url_knows_its_address(url: str, address: Address) -> None:
     assert AmqpUrl(url).address == address
 
 
+def test_the_parts_of_a_url_are_unquoted_and_shown_without_the_password() -> None:
+    parts = amqp_url("us:er", "p@ss", Address("robot"), "v/1", tls=True).parts
+    assert (parts.tls, parts.user, parts.password) == (True, "us:er", "p@ss")
+    assert (parts.address, parts.vhost, parts.query) == (Address("robot"), "v/1", "")
+    assert "p@ss" not in repr(parts)
+    guest = AmqpUrl("amqp://robot?heartbeat=5").parts
+    assert (guest.user, guest.password, guest.vhost) == ("guest", "guest", "/")
+    assert guest.query == "?heartbeat=5"
+
+
 # Redacting.
 
 
@@ -134,6 +144,7 @@ def test_nothing_but_the_password_is_hidden(user: str, password: str, vhost: str
         ("amqp://user:@host/", "amqp://user:***@host/"),
         ("amqp://:p@host/", "amqp://:***@host/"),
         ("user:p@host", "***"),
+        ("user:p@host?x=amqp://", "***"),
         ("host:5672", "host:5672"),
         ("amqp://host:5672/v", "amqp://host:5672/v"),
         ("amqp://[::1]:5672", "amqp://[::1]:5672"),

@@ -252,14 +252,14 @@ def test_threads_that_ask_at_the_same_time_wait_for_one_sweep(
     answers: list[list[str]] = []
 
     def ask() -> None:
-        asking.wait(5)
+        asking.wait(20)
         answers.append(lan.addresses)
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     assert len(answers) == 8
     assert all(answer == lan.addresses for answer in answers)
     assert len(sweeps.interfaces) == 1

@@ -172,7 +172,7 @@ def test_many_that_write_at_once_leave_one_whole_cache(path: Path) -> None:
     seen: list[tuple[Address, ...]] = []
 
     def write(addresses: tuple[Address, ...]) -> None:
-        start.wait(5)
+        start.wait(20)
         for _ in range(25):
             LanCache(path, HALF_AN_HOUR_S).save(addresses)
 
@@ -190,7 +190,7 @@ def test_many_that_write_at_once_leave_one_whole_cache(path: Path) -> None:
     for thread in writers:
         thread.join(20)
     done.set()
-    reader.join(5)
+    reader.join(20)
     cached = LanCache(path, HALF_AN_HOUR_S).load()
     assert cached is not None
     seen.append(cached.addresses)

@@ -173,14 +173,14 @@ def test_threads_that_ask_at_the_same_time_wait_for_one_round(asked: Asked) -> N
     answers: list[int] = []
 
     def ask() -> None:
-        asking.wait(5)
+        asking.wait(20)
         answers.append(len(scout.urls))
 
     threads = [threading.Thread(target=ask) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(5)
+        thread.join(20)
     assert answers == [4] * 8
     assert len(asked.rounds) == 1
 

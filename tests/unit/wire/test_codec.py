@@ -17,7 +17,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miros_rabbitmq.exceptions import MalformedKey, MessageRejected, PayloadRefused, RejectReason
+from miros_rabbitmq.exceptions import (
+    MalformedKey,
+    MessageRejected,
+    OutOfResources,
+    PayloadRefused,
+    RejectReason,
+)
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, SNOOP_SPY, SNOOP_TRACE, Kind, shape
 from miros_rabbitmq.wire.opener import Opener
@@ -372,3 +378,14 @@ def test_a_malformed_key_is_refused_with_the_name_of_its_argument_and_the_old_st
     with pytest.raises(MalformedKey, match="keys is"):
         one.change_keys(keys)
     assert one.keyring is before
+
+
+def test_without_memory_an_event_is_not_to_blame_and_one_that_came_is_rejected() -> None:
+    def fail(_: Any) -> Any:
+        raise MemoryError
+
+    one = codec(serializer=fail, deserializer=fail)
+    with pytest.raises(OutOfResources, match="memory"):
+        one.serialize(("A", None))
+    with pytest.raises(MessageRejected, match="no memory"):
+        one.deserialize(b"")

@@ -88,6 +88,10 @@ class Typed(NamedTuple):
     left: int
 
 
+class Moment(datetime.datetime):
+    """A subclass of a standard class, which Python makes again of bytes."""
+
+
 class TwoArguments(Exception):
     """An exception that pickles and does not load."""
 
@@ -263,6 +267,7 @@ WITH_CLASSES: dict[str, tuple[Any, list[type]]] = {
     "class": (Plain, [Plain]),
     "class and object": ([Plain, Plain(1)], [Plain]),
     "slice": (slice(1, 2), [slice]),
+    "subclass of datetime": (Moment(2026, 1, 1), [Moment]),
 }
 
 NEVER: dict[str, tuple[Callable[[], Any], str]] = {
