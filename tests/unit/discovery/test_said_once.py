@@ -20,7 +20,7 @@ def test_a_missing_ping_and_a_missing_arp_are_said_once(
 
     monkeypatch.setattr(subprocess, "Popen", missing)
     monkeypatch.setattr(subprocess, "run", missing)
-    monkeypatch.setattr(arp.sys, "platform", "other")
+    monkeypatch.setattr("miros_rabbitmq.discovery.arp.sys.platform", "other")
     monkeypatch.setattr(sweep, "_said", set())
     monkeypatch.setattr(arp, "_said", set())
     caplog.set_level(logging.INFO, "miros_rabbitmq")
