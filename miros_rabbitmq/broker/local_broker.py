@@ -103,9 +103,8 @@ class LocalBroker:
         config: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
-            raise SettingsError(
-                f"host is an IPv4 address of this machine, not {redact(str(host))!r}"
-            )
+            shown = repr(redact(host)) if isinstance(host, str) else type(host).__name__
+            raise SettingsError(f"host is an IPv4 address of this machine, not {shown}")
         if port is not None and not 0 < port < 65536:
             raise SettingsError(f"port is None or 1 to 65535, not {port!r}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):

@@ -107,6 +107,7 @@ class ChartParts:
     kept: Mapping[str, object]
     """The attributes of the chart that must stay what they are, by name."""
 
+    @calls_out
     def stop(self) -> None:
         """Stop the chart, and then its networks."""
         with self.life.ending():

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from ..exceptions import SettingsError
 from ..host_names import is_loopback
 from ..interruption import refuse_to_wait_for
-from ..urls import parse_address
+from ..urls import address_texts, parse_address
 from .choice import choose_interface
 from .devices import LinkState
 from .interfaces import Interface, Interfaces, LinkKind, read_interfaces
@@ -108,13 +108,9 @@ class LocalAreaNetwork:
         interface: str | None = None,
         rabbit_host: str | None = None,
     ) -> None:
-        if isinstance(addresses, str):
-            raise SettingsError("addresses must be a list of hosts: put even one into [ ]")
         self.this = ThisHost(self._this_address)
         self.other = OtherHosts(self.this, lambda: self.addresses)
-        self._named = None if addresses is None else tuple(dict.fromkeys(addresses))
-        for address in self._named or ():
-            parse_address(address)
+        self._named = None if addresses is None else address_texts(addresses)
         self._rabbit_host = None if rabbit_host is None else parse_address(rabbit_host).host
         self._wanted = interface
         self._sweeping = threading.Lock()  # held for a sweep, so that two do not run at once

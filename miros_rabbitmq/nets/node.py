@@ -25,7 +25,7 @@ from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
 from ..failures import call
-from ..interruption import do_apart, has_interrupted, refuse
+from ..interruption import do_apart, has_interrupted, is_mine, refuse
 from ..logs import write_all
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
@@ -160,10 +160,10 @@ class Node:
             NetworkStopped: another thread has called `stop` meanwhile.
             OutOfResources: there are no file descriptors for the connection to the own broker, no
                 thread can be started, or no memory is left. Nothing runs then.
-            MirosApiException: the handler of a signal has called this in the middle of other work
-                of this package.
+            MirosApiException: the handler of a signal has called this in the middle of a start or
+                stop.
         """
-        if has_interrupted():
+        if is_mine(self.lifecycle.lock)() and has_interrupted():
             refuse("start")
         deadline_s = time.monotonic() + self.settings.start_timeout
         self._stop(deadline_s, only_what_is_left=True)
@@ -236,9 +236,7 @@ class Node:
 
     def stop_receiving(self) -> None:
         """Take no more events from the network; `stop` does this too."""
-        if has_interrupted():
-            do_apart(self.stop_receiving, f"stop_receiving of {self.name}")
-        elif self._is_ours():
+        if self._is_ours():
             self.mesh.stop_receiver()
 
     def stop(self) -> None:
@@ -276,7 +274,7 @@ class Node:
         """
         if not self._is_ours() or (only_what_is_left and not self._is_open):
             return
-        is_mine = False
+        is_ours = False
         try:
             with self.lifecycle.lock:
                 if only_what_is_left and self.phase is not Phase.STOPPED:
@@ -286,16 +284,16 @@ class Node:
                     # this.
                     patience_s = max(0.0, deadline_s - time.monotonic()) + _GOODBYE_S
                     self.lifecycle.wait_for(lambda: self.phase is Phase.STOPPED, patience_s)
-                is_mine = self._is_open and self.phase is not Phase.STOPPING
-                if is_mine:
+                is_ours = self._is_open and self.phase is not Phase.STOPPING
+                if is_ours:
                     self.phase = Phase.STOPPING
-            if is_mine:
+            if is_ours:
                 self._end_networks(deadline_s)
                 # Last, so that the end of the program waits for another thread that does this.
                 stay(self, Stage.NETWORKS)
                 self._is_open = False
         finally:
-            if is_mine:
+            if is_ours:
                 self.phase = Phase.STOPPED
                 with self.lifecycle.lock:
                     self.lifecycle.notify_all()

@@ -246,3 +246,25 @@ def test_brokers_are_found_among_strangers_tarpits_and_closed_ports(make_lan: Ma
 def ignores_broadcast_pings(machine: Namespace) -> bool:
     setting = "/proc/sys/net/ipv4/icmp_echo_ignore_broadcasts"
     return bool(machine.run(f"print(open({setting!r}).read().strip())") == 1)
+
+
+GUEST = """
+import json
+from miros_rabbitmq import LocalBroker
+from miros_rabbitmq.discovery.probe import probe_one
+from miros_rabbitmq.exceptions import AccessRefused
+from miros_rabbitmq.urls import amqp_url
+
+with LocalBroker("{address}", user="guest", password="guest") as broker:
+    try:
+        probe_one(broker.url())
+    except AccessRefused as error:
+        print(json.dumps(str(error)))
+"""
+
+
+def test_guest_is_told_that_it_may_only_log_in_from_the_same_machine(make_lan: MakeLan) -> None:
+    lan = make_lan("10.20.31.0/24")
+    words = lan.host(1).run(GUEST.format(address=lan.address(1)))
+    assert "from the same machine only (loopback_users)" in words
+    assert "rabbitmqctl add_user robot; rabbitmqctl set_permissions -p / robot" in words
