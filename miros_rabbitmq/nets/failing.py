@@ -9,27 +9,30 @@ and then the chart stops, unless ``on_error`` decides otherwise.
 from __future__ import annotations
 
 import logging
-import math
 import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
 from typing import NamedTuple
 
-from ..failures import ACTIONS, CONTINUE, RESTART, STOP, ErrorCallback, Failure, OnRaise
+from ..failures import (
+    ACTIONS,
+    CONTINUE,
+    LOGGED_AGAIN_S,
+    RESTART,
+    STOP,
+    ErrorCallback,
+    Failure,
+    OnRaise,
+    Pace,
+)
 from ..whereabouts import place_in
 
 logger = logging.getLogger(__name__)
 
-_LOGGED_AGAIN_S = 60.0
-"""An error that comes again from the same place is logged at most once in this time."""
-
 _SHOWN_AGAIN_S = 1.0
-"""It is shown on the snoops at most once in this time. Otherwise two charts whose ``on_trace_rx``
-raise would each answer every line of the other with a further line."""
-
-_MOST_PLACES = 64
-"""The most places that are remembered for that."""
+"""An error that comes again from the same place is shown on the snoops at most once in this time.
+Otherwise two charts whose ``on_trace_rx`` raise would answer each other's lines for ever."""
 
 _MOST_CHARACTERS = 500
 """The most of an error that is shown in a line. Its traceback in the log shows all of it."""
@@ -71,8 +74,8 @@ class Failures:
         self._fatal: _Raised | None = None
         # What on_error is deciding about, by identity: errors may not be comparable.
         self._asked: dict[int, _Raised] = {}
-        self._logged = _Pace(_LOGGED_AGAIN_S, clock)
-        self._shown = _Pace(_SHOWN_AGAIN_S, clock)
+        self._logged = Pace(LOGGED_AGAIN_S, clock)
+        self._shown = Pace(_SHOWN_AGAIN_S, clock)
 
     @property
     def fatal(self) -> BaseException | None:
@@ -179,46 +182,6 @@ class Failures:
             again = f" (and {count:,} times since the last such line)" if count else ""
             at = f" at {place}" if place else ""
             self._remark(f"{where} has raised {_what(error)}{at}{again}: {then}")
-
-
-class _Pace:
-    """Decides which of many errors are said.
-
-    Several threads use it, without a lock: a lock would have to be renewed after a fork. A count
-    may be a little wrong then.
-
-    Args:
-        interval_s: an error that comes again from the same place is said once in this time.
-        clock: a monotonic clock, in seconds.
-    """
-
-    def __init__(self, interval_s: float, clock: Callable[[], float]) -> None:
-        self._interval_s = interval_s
-        self._clock = clock
-        # When an error was said, by its type and place, and how often it has come since; the one
-        # that was said longest ago is the first.
-        self._said: dict[tuple[str, str], tuple[float, int]] = {}
-
-    def note(self, key: tuple[str, str], *, is_news: bool) -> int | None:
-        """Note an error.
-
-        Args:
-            key: its type and place.
-            is_news: whether it has to be said in any case.
-
-        Returns:
-            how often it has come since it was said last; `None` if it is not to be said now.
-        """
-        now_s = self._clock()
-        said_s, count = self._said.get(key, (-math.inf, 0))
-        if now_s - said_s < self._interval_s and not is_news:
-            self._said[key] = (said_s, count + 1)
-            return None
-        self._said.pop(key, None)
-        while len(self._said) >= _MOST_PLACES:
-            self._said.pop(next(iter(tuple(self._said)), key), None)
-        self._said[key] = (now_s, 0)
-        return count
 
 
 def _what(error: BaseException) -> str:
