@@ -47,12 +47,16 @@ class Handling:
         parts: returns its parts, which are made later.
     """
 
-    is_stuck_text = "has been in its handler"
-
     def __init__(self, chart: Any, parts: Callable[[], Parts]) -> None:
         self.name: str = chart.name
         self._chart = chart
         self._parts = parts
+
+    @property
+    def is_stuck_text(self) -> str:
+        """What to say of it if it does not get on."""
+        is_resting = self._parts().life.is_resting
+        return "has handled nothing" if is_resting else "has been in its handler"
 
     def begun(self) -> int:
         """How many events the chart has taken out of its FIFO."""
