@@ -77,12 +77,14 @@ class Handling:
         thread = life.thread
         if life.is_starting and not life.has_thread:
             return Activity(at=_START)
+        if life.is_resting:
+            return Activity(at=_PAUSE)
         thread_id = thread.ident if thread is not None and thread.is_alive() else None
         event = local_in(frames_of(thread_id), _DISPATCH.__code__, "e")
         return Activity(
             signal=event.signal_name if isinstance(event, Event) else "",
             state=self._state(),
-            at=_PAUSE if life.is_resting else place_of(thread_id),
+            at=place_of(thread_id),
         )
 
     def failed(self, error: BaseException) -> Failure:
