@@ -158,6 +158,8 @@ class Membership:
         self._starved_pause_s = 0.0
         self._said_of_own = ""
         self._moved_s = 0.0
+        # Whether an announcement was ignored since the start.
+        self._ignores = False
 
     def find_own(self) -> AmqpUrl:
         """Look where this node's own broker is, for the next `start`. Asks nobody.
@@ -195,6 +197,7 @@ class Membership:
             limits = replace(limits, forget_after_s=0.0)
         with self._changed.lock:
             self._roster = roster = Roster(own, time.monotonic(), limits)
+            self._ignores = False
             self._to_ask.clear()
         # Taken now, as the program may change its working directory while the chart runs.
         try:
@@ -294,9 +297,13 @@ class Membership:
                 return
             is_to_be_asked = self._roster.hear(address, time.monotonic(), left)
             if is_to_be_asked is None:
-                logger.debug(
-                    "%s: ignored the announced broker %s: too many are known", self._name, address
+                text = (
+                    "%s: ignored the announced broker %s: too many are known, see "
+                    "Limits.unknown_peers"
                 )
+                level = logging.DEBUG if self._ignores else logging.WARNING
+                logger.log(level, text, self._name, address)
+                self._ignores = True
             elif is_to_be_asked:
                 self._to_ask.add(address)
                 self._changed.notify_all()
