@@ -135,7 +135,6 @@ class EnvelopeTaker:
         is checked, so somebody who has the broker's password can raise this number."""
         self.duplicates = 0
         """Envelopes that came again and were skipped."""
-        self._name = name
         self._network = network
         self._kind = Kind.on(network)
         self._fits = self._kind.fits
@@ -158,6 +157,10 @@ class EnvelopeTaker:
         self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
         self._other_keys: set[bytes] = set()
+
+    def rename(self, name: str) -> None:
+        """Go by another name in the log, as the broker is at another address now."""
+        self._log.name = name
 
     @property
     def gaps(self) -> int:
@@ -274,7 +277,7 @@ class EnvelopeTaker:
         self._other_keys.add(error.key_id)
         logger.warning(
             "%s: %s: what it sends is %s",
-            self._name,
+            self._log.name,
             OTHER_KEY_HERE,
             error,
         )
@@ -421,7 +424,7 @@ class EnvelopeTaker:
             try:
                 self._admission.on_notice(Notice(content.kind, content.body))
             except Exception:
-                logger.exception("%s: a notice could not be taken", self._name)
+                logger.exception("%s: a notice could not be taken", self._log.name)
         return outcome
 
     def _hear_numbers(self, content: Content, epoch: bytes) -> None:
