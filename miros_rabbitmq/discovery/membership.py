@@ -160,6 +160,7 @@ class Membership:
         self._moved_s = 0.0
         # Whether an announcement was ignored since the start.
         self._ignores = False
+        self._has_heard_loopback = False
 
     def find_own(self) -> AmqpUrl:
         """Look where this node's own broker is, for the next `start`. Asks nobody.
@@ -295,6 +296,9 @@ class Membership:
         with self._changed.lock:
             if self._roster is None:
                 return
+            if self._roster.means_this_machine(address):
+                self._say_of_loopback(address)
+                return
             is_to_be_asked = self._roster.hear(address, time.monotonic(), left)
             if is_to_be_asked is None:
                 text = (
@@ -307,6 +311,17 @@ class Membership:
             elif is_to_be_asked:
                 self._to_ask.add(address)
                 self._changed.notify_all()
+
+    def _say_of_loopback(self, address: Address) -> None:
+        """Say once that another machine announces an address that means itself."""
+        if not self._has_heard_loopback:
+            self._has_heard_loopback = True
+            logger.info(
+                "%s: another machine announces its broker as %s, which leads to no other machine: "
+                "unless the broker is known here, leave out rabbit_host= there",
+                self._name,
+                address,
+            )
 
     # The thread.
 

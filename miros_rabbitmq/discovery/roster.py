@@ -348,11 +348,15 @@ class Roster:
         left = [one for one in left if self._member_at(one) not in (None, address)]
         if is_member and (not left or address == self.own):
             return False  # as nearly always: nodes announce themselves every second
-        if is_loopback(address.host) and not is_loopback(self.own.host):
-            return False  # on another machine; here the address would lead to this machine
+        if self.means_this_machine(address):
+            return False
         is_to_be_asked = self._announced.hear(address, now_s)
         is_news = self._announced.hear_left(address, left)
         return is_news if is_member else is_to_be_asked
+
+    def means_this_machine(self, address: Address) -> bool:
+        """Whether an address that another machine announces would lead to this machine here."""
+        return is_loopback(address.host) and not is_loopback(self.own.host)
 
     def take_left(self, address: Address) -> tuple[tuple[Address, Address], ...]:
         """The members that are former addresses of a member, the oldest first; each only once.

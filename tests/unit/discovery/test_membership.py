@@ -264,6 +264,18 @@ def test_an_announced_broker_that_cannot_be_used_is_told_once_with_the_reason(
     assert f"gets none: its own broker is {ONE}, and no answer from {ONE}" in line
 
 
+def test_a_loopback_that_another_machine_announces_is_not_probed_and_told_once(
+    made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    membership = started(made())
+    for host in ("localhost", "127.0.0.1", "ip6-localhost", "::1", "robot.localhost"):
+        membership.hear(Address(host))
+    membership.stop()
+    assert probes.asked == [OWN]
+    assert caplog.text.count("leave out rabbit_host= there") == 1
+
+
 def test_announced_brokers_beyond_the_limit_are_not_probed(
     made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
 ) -> None:
