@@ -509,15 +509,11 @@ class Membership:
         rows = [row for row in report if row.address not in unasked]
         with self._changed.lock:
             change = roster.judge(rows, sources, time.monotonic())
-            members = roster.members
         self._apply(change, roster, self._moves([row.address for row in rows], roster))
         for row in rows:
             if row.short is not None:
                 continue
-            source = sources.get(row.address)
-            if source is PeerSource.HEARD and row.address in members:
-                source = None  # its publishers report it
-            self._report(row, source, is_own=row.address == roster.own)
+            self._report(row, sources.get(row.address), roster)
         # Others can announce ever new brokers.
         for address in self._reported.keys() - sources.keys():
             del self._reported[address]
@@ -573,16 +569,22 @@ class Membership:
         except Exception:
             logger.exception("%s: on_peers_changed raised", self._name)
 
-    def _report(self, row: ProbeResult, source: PeerSource | None, *, is_own: bool) -> None:
+    def _report(self, row: ProbeResult, source: PeerSource | None, roster: Roster) -> None:
         """Log why a host cannot be used, once until the reason changes."""
         if self._reported.get(row.address) is row.outcome:
             return
+        error, is_heard = row.error(), source is PeerSource.HEARD and not row.connected
+        with self._changed.lock:
+            is_own = row.address == roster.own
+            is_lasting = roster.is_announced_lastingly(row.address)
+            is_member = row.address in roster.members
+        if is_heard and not (is_lasting or is_member):
+            return  # if it is still announced at the next round, it is told
         self._reported[row.address] = row.outcome
-        error = row.error()
         # The node itself warns about its own broker, when it starts.
         if error is not None and source is not None and source.by_user and not is_own:
             logger.warning("%s: %s", self._name, error)
-        elif error is not None and source is PeerSource.HEARD:
+        elif error is not None and is_heard and not is_member:  # its publishers report a member
             text = "%s: %s: its own broker is %s, and %s"
             logger.warning(text, self._name, GETS_NONE, row.address, error)
         elif row.outcome.nothing_there:

@@ -12,6 +12,7 @@ import pytest
 
 from miros_rabbitmq.discovery import lan as lan_module
 from miros_rabbitmq.discovery import membership as membership_module
+from miros_rabbitmq.discovery import roster as roster_module
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
 from miros_rabbitmq.discovery.interfaces import Interfaces, interface_of
@@ -252,13 +253,23 @@ def test_a_broker_that_is_announced_is_probed_and_joins(made: Making, node: Node
     assert (peer.address, peer.source) == (ONE, PeerSource.HEARD)
 
 
-def test_an_announced_broker_that_cannot_be_used_is_told_once_with_the_reason(
-    made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
+def test_a_broker_that_is_announced_still_and_cannot_be_used_is_told_once_with_the_reason(
+    made: Making,
+    probes: Probes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     probes.outcomes[ONE] = ProbeOutcome.TIMED_OUT
     membership = started(made(rescan_interval_s=0.05))
     membership.hear(ONE)
+    membership.hear(ONE)
     wait_until(lambda: probes.asked.count(ONE) > 2, 20)
+    assert not caplog.records, "it may have just moved"
+    monkeypatch.setattr(roster_module, "_UNDER_WAY_S", 0.0)
+    membership.hear(ONE)
+    wait_until(lambda: caplog.records, 20)
+    count = probes.asked.count(ONE)
+    wait_until(lambda: probes.asked.count(ONE) > count + 1, 20)
     membership.stop()
     (line,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert f"gets none: its own broker is {ONE}, and no answer from {ONE}" in line
