@@ -372,7 +372,12 @@ class EnvelopeTaker:
             raise MessageRejected(RejectReason.OVERSIZE, f"an event of {size:,} bytes")
         if content.kind != self._kind:
             raise MessageRejected(RejectReason.MALFORMED, f"its kind is {content.kind}")
-        body: Any = self._codec.deserialize(content.body)
+        body: Any
+        try:
+            body = self._codec.deserialize(content.body)
+        except SystemExit as error:  # of the user's deserializer; it would end the connection
+            reason = RejectReason.NOT_DESERIALIZABLE
+            raise MessageRejected(reason, "it has called sys.exit") from error
         if not self._fits(body):
             raise MessageRejected(
                 RejectReason.MALFORMED, "the body does not belong on this network"

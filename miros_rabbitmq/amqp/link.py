@@ -193,14 +193,25 @@ class Link:
             if self._is_ending:
                 self._wait_for_end()
             if self._lane is not None:
+                if self.state is SessionState.CONNECTING:
+                    # An exception, such as KeyboardInterrupt, may have ended that start too early.
+                    self.call_soon(self._try_now)
                 return
             quieten_pika()
-            lane = self._reactor.attach(self.name, self._on_error)
-            self._lane = lane
+            former = self.state
+            try:
+                # First: whoever finds a lane may stop it.
+                self._enter(Step.START)
+                lane = self._reactor.attach(self.name, self._on_error, self._keep)
+            except BaseException:
+                self.state = former
+                raise
             self.is_stopping = self.is_forked = False
-            self._enter(Step.START)
             lane.call_soon(self._connect)
         self._user.on_state()
+
+    def _keep(self, lane: Lane | None) -> None:
+        self._lane = lane
 
     @property
     def _is_ending(self) -> bool:

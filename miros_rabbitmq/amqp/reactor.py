@@ -332,17 +332,36 @@ class Reactor:
         """Whether the caller is this reactor's thread."""
         return self._thread is threading.current_thread()
 
-    def attach(self, name: str, on_error: Callable[[BaseException], object]) -> Lane:
+    def attach(
+        self,
+        name: str,
+        on_error: Callable[[BaseException], object],
+        keep: Callable[[Lane | None], object],
+    ) -> Lane:
         """Open a lane; the first one starts the thread.
 
         Args:
             name: of the link, for the log.
             on_error: see `Lane`.
+            keep: called with the lane, for its owner, who has to close it. Not by the return alone:
+                if an exception came in between, such as KeyboardInterrupt, nobody would close it,
+                and the thread would never end. Called with `None` if an exception takes it back.
 
         Raises:
             OutOfResources: no thread can be started.
         """
         lane = Lane(self, name, on_error)
+        try:
+            self._take(lane)
+            keep(lane)
+        except BaseException:
+            keep(None)
+            lane.is_open = False
+            self.detach(lane)
+            raise
+        return lane
+
+    def _take(self, lane: Lane) -> None:
         with self._changed.lock:
             self._lanes.add(lane)
             if self._thread is None:
@@ -353,9 +372,7 @@ class Reactor:
                     start_thread(thread)
                 except BaseException:
                     self._thread = None
-                    self._lanes.discard(lane)
                     raise
-        return lane
 
     def submit(self, lane: Lane, callback: Callable[[], object]) -> None:
         """Have a lane called soon; wakes the thread if it waits."""

@@ -20,6 +20,8 @@ from .life import ChartLife
 
 _START = "its start: it has not entered its first state yet"
 
+_PAUSE = "a pause: it starts again, and raises an error each time"
+
 _DISPATCH = HsmEventProcessor.dispatch
 while hasattr(_DISPATCH, "__wrapped__"):
     _DISPATCH = _DISPATCH.__wrapped__
@@ -75,8 +77,8 @@ class Handling:
         event = local_in(frames_of(thread_id), _DISPATCH.__code__, "e")
         return Activity(
             signal=event.signal_name if isinstance(event, Event) else "",
-            state=getattr(self._chart.state.fun, "__name__", ""),
-            at=place_of(thread_id),
+            state=self._state(),
+            at=_PAUSE if life.is_resting else place_of(thread_id),
         )
 
     def failed(self, error: BaseException) -> Failure:
@@ -88,5 +90,10 @@ class Handling:
             error,
             "handler",
             event.signal_name if isinstance(event, Event) else "",
-            getattr(self._chart.state.fun, "__name__", ""),
+            self._state(),
         )
+
+    def _state(self) -> str:
+        """The state in which the chart is; nothing before it has entered its first."""
+        state = self._chart.state.fun
+        return "" if state == self._chart.top else getattr(state, "__name__", "")

@@ -93,7 +93,11 @@ class BrokerWatch:
     def start(self) -> None:
         """Be ready to look; starts the reactor's thread if it does not run yet."""
         if self._lane is None:
-            self._lane = self._reactor.attach(f"the watch of {self._name}", self._on_error)
+            name = f"the watch of {self._name}"
+            self._reactor.attach(name, self._on_error, self._keep)
+
+    def _keep(self, lane: Lane | None) -> None:
+        self._lane = lane
 
     def stop(self) -> None:
         """Look no more; returns at once."""

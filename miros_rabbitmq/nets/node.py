@@ -395,7 +395,9 @@ class Node:
                 "connections belong to the parent: make and start a chart in each process"
             )
         if self.pid:
-            raise NetworkStopped(f"{self.name} was stopped: start it again first")
+            failure = self._failures.fatal
+            why = "" if failure is None else f", as the program raised {type(failure).__name__}"
+            raise NetworkStopped(f"{self.name} was stopped{why}: start it again first")
         raise NetworkStopped(f"{self.name} is not on the network: start it first")
 
     # Inside.

@@ -128,7 +128,10 @@ class Spares:
         """Be ready; starts the reactor's thread if it does not run yet."""
         if self._lane is None:
             name = f"the spare brokers of {self._name}"
-            self._lane = self._reactor.attach(name, self._on_error)
+            self._reactor.attach(name, self._on_error, self._keep)
+
+    def _keep(self, lane: Lane | None) -> None:
+        self._lane = lane
 
     def stop(self) -> None:
         """Decide nothing more; returns at once."""

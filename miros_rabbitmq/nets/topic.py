@@ -363,10 +363,16 @@ class TopicNetwork:
                 self._notices.own_sender(sender)
             if self._broker_watch is not None:
                 self._broker_watch.start()
-            sender.start()
-            # The newest first, and so the own broker last: senders are woken in this order, and
-            # copies with the longest way should leave first.
-            self._senders = {url.address: sender, **self._senders}
+            try:
+                sender.start()
+                # The newest first, and so the own broker last: senders are woken in this order, and
+                # copies with the longest way should leave first.
+                self._senders = {url.address: sender, **self._senders}
+            except BaseException:
+                # Also in between, from the handler of a signal: nobody would stop it.
+                if self._senders.get(url.address) is not sender:
+                    sender.stop(0.0)
+                raise
             self._redirection.add(url.address, self._transmitted)
             self._posted_to = self._redirection.posted_to(self._senders)
 

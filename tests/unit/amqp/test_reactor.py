@@ -61,7 +61,7 @@ class Rig:
 
     def lane(self, name: str = "lane") -> Lane:
         errors = self.errors[name] = []
-        lane = self.reactor.attach(name, errors.append)
+        lane = self.reactor.attach(name, errors.append, lambda _: None)
         self.lanes.append(lane)
         return lane
 
@@ -386,7 +386,7 @@ def test_a_link_that_cannot_handle_its_error_is_logged_and_costs_no_other(
     def fail(*_: object) -> None:
         raise error("once more")
 
-    lane = rig.reactor.attach("helpless", fail)
+    lane = rig.reactor.attach("helpless", fail, lambda _: None)
     rig.lanes.append(lane)
     other = rig.lane("other")
     lane.call_soon(fail)
@@ -1090,3 +1090,18 @@ def _be_the_child(rig: Rig, former: Lane) -> None:
         sys.excepthook(*sys.exc_info())
     finally:
         end_child(1)
+
+
+def test_a_lane_that_its_owner_never_got_holds_up_no_end(rig: Rig) -> None:
+    """The exit of a signal handler, while the first lane is opened, must not leave the thread."""
+    kept: list[Lane | None] = []
+
+    def keep(lane: Lane | None) -> None:
+        kept.append(lane)
+        if lane is not None:
+            raise SystemExit
+
+    with pytest.raises(SystemExit):
+        rig.reactor.attach("nobody's", lambda _: None, keep)
+    assert kept[1:] == [None]
+    assert rig.reactor.wait_for_end(LONG_S)

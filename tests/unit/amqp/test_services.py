@@ -15,7 +15,7 @@ from ...helpers import scaled
 
 def test_a_socket_that_was_reset_just_now_is_a_failed_attempt_and_no_error_of_ours() -> None:
     reactor = Reactor("reactor of a test")
-    lane = reactor.attach("a link", lambda _: None)
+    lane = reactor.attach("a link", lambda _: None, lambda _: None)
 
     def make_tap(protocol: Any) -> Tap:
         raise AssertionError(protocol)

@@ -126,7 +126,7 @@ def rests_soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_nobody_is_looked_at_before_something_was_sent(watched: Watched) -> None:
     done = threading.Event()
-    lane = watched.reactor.attach("another", lambda _: None)
+    lane = watched.reactor.attach("another", lambda _: None, lambda _: None)
     lane.call_soon(done.set)
     lane.call_soon(lane.close)
     assert done.wait(scaled(20))

@@ -62,7 +62,8 @@ class FakeReactor:
     def __init__(self) -> None:
         self.lane = FakeLane()
 
-    def attach(self, _name: str, _on_error: object) -> FakeLane:
+    def attach(self, _name: str, _on_error: object, keep: Callable[[FakeLane], object]) -> FakeLane:
+        keep(self.lane)
         return self.lane
 
 
