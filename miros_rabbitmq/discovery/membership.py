@@ -160,6 +160,7 @@ class Membership:
         self._moved_s = 0.0
         # Whether an announcement was ignored since the start.
         self._ignores = False
+        self._has_heard_loopback = False
 
     def find_own(self) -> AmqpUrl:
         """Look where this node's own broker is, for the next `start`. Asks nobody.
@@ -295,6 +296,9 @@ class Membership:
         with self._changed.lock:
             if self._roster is None:
                 return
+            if self._roster.means_this_machine(address):
+                self._say_of_loopback(address)
+                return
             is_to_be_asked = self._roster.hear(address, time.monotonic(), left)
             if is_to_be_asked is None:
                 text = (
@@ -307,6 +311,17 @@ class Membership:
             elif is_to_be_asked:
                 self._to_ask.add(address)
                 self._changed.notify_all()
+
+    def _say_of_loopback(self, address: Address) -> None:
+        """Say once that another machine announces an address that means itself."""
+        if not self._has_heard_loopback:
+            self._has_heard_loopback = True
+            logger.info(
+                "%s: another machine announces its broker as %s, which leads to no other machine: "
+                "unless the broker is known here, leave out rabbit_host= there",
+                self._name,
+                address,
+            )
 
     # The thread.
 
@@ -494,15 +509,11 @@ class Membership:
         rows = [row for row in report if row.address not in unasked]
         with self._changed.lock:
             change = roster.judge(rows, sources, time.monotonic())
-            members = roster.members
         self._apply(change, roster, self._moves([row.address for row in rows], roster))
         for row in rows:
             if row.short is not None:
                 continue
-            source = sources.get(row.address)
-            if source is PeerSource.HEARD and row.address in members:
-                source = None  # its publishers report it
-            self._report(row, source, is_own=row.address == roster.own)
+            self._report(row, sources.get(row.address), roster)
         # Others can announce ever new brokers.
         for address in self._reported.keys() - sources.keys():
             del self._reported[address]
@@ -558,16 +569,22 @@ class Membership:
         except Exception:
             logger.exception("%s: on_peers_changed raised", self._name)
 
-    def _report(self, row: ProbeResult, source: PeerSource | None, *, is_own: bool) -> None:
+    def _report(self, row: ProbeResult, source: PeerSource | None, roster: Roster) -> None:
         """Log why a host cannot be used, once until the reason changes."""
         if self._reported.get(row.address) is row.outcome:
             return
+        error, is_heard = row.error(), source is PeerSource.HEARD and not row.connected
+        with self._changed.lock:
+            is_own = row.address == roster.own
+            is_lasting = roster.is_announced_lastingly(row.address)
+            is_member = row.address in roster.members
+        if is_heard and not (is_lasting or is_member):
+            return  # if it is still announced at the next round, it is told
         self._reported[row.address] = row.outcome
-        error = row.error()
         # The node itself warns about its own broker, when it starts.
         if error is not None and source is not None and source.by_user and not is_own:
             logger.warning("%s: %s", self._name, error)
-        elif error is not None and source is PeerSource.HEARD:
+        elif error is not None and is_heard and not is_member:  # its publishers report a member
             text = "%s: %s: its own broker is %s, and %s"
             logger.warning(text, self._name, GETS_NONE, row.address, error)
         elif row.outcome.nothing_there:

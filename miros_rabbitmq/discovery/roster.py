@@ -37,6 +37,10 @@ _MOST_LEFT = 8
 """The most former addresses that are remembered of a broker; its notices tell four."""
 
 
+_UNDER_WAY_S = 5.0
+"""For how long announcements of an address may still come that the broker has left."""
+
+
 class PeerSource(enum.Enum):
     """How a broker became known. If it did so in several ways, the first of these counts."""
 
@@ -110,6 +114,7 @@ class RosterLimits:
 
 @dataclass
 class _Announced:
+    first_s: float
     heard_s: float
     asked_s: float
     left: tuple[Address, ...] = ()
@@ -147,7 +152,7 @@ class AnnouncedBrokers:
         if broker is None:
             if len(self._brokers) >= self._most:
                 return None
-            broker = self._brokers[address] = _Announced(now_s, now_s - self._ask_again_s)
+            broker = self._brokers[address] = _Announced(now_s, now_s, now_s - self._ask_again_s)
         broker.heard_s = now_s
         if now_s - broker.asked_s < self._ask_again_s:
             return False
@@ -171,6 +176,11 @@ class AnnouncedBrokers:
             return ()
         unseen, broker.unseen = broker.unseen, ()
         return unseen
+
+    def lasts(self, address: Address) -> bool:
+        """Whether a broker has been announced for longer than messages are under way."""
+        broker = self._brokers.get(address)
+        return broker is not None and broker.heard_s - broker.first_s > _UNDER_WAY_S
 
     def drop(self, address: Address) -> None:
         """Forget a broker that is there no longer; if it is announced again, it is asked."""
@@ -348,11 +358,19 @@ class Roster:
         left = [one for one in left if self._member_at(one) not in (None, address)]
         if is_member and (not left or address == self.own):
             return False  # as nearly always: nodes announce themselves every second
-        if is_loopback(address.host) and not is_loopback(self.own.host):
-            return False  # on another machine; here the address would lead to this machine
+        if self.means_this_machine(address):
+            return False
         is_to_be_asked = self._announced.hear(address, now_s)
         is_news = self._announced.hear_left(address, left)
         return is_news if is_member else is_to_be_asked
+
+    def is_announced_lastingly(self, address: Address) -> bool:
+        """Whether a broker is announced again and again, so that it cannot have just moved."""
+        return self._announced.lasts(address)
+
+    def means_this_machine(self, address: Address) -> bool:
+        """Whether an address that another machine announces would lead to this machine here."""
+        return is_loopback(address.host) and not is_loopback(self.own.host)
 
     def take_left(self, address: Address) -> tuple[tuple[Address, Address], ...]:
         """The members that are former addresses of a member, the oldest first; each only once.

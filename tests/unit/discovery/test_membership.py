@@ -12,6 +12,7 @@ import pytest
 
 from miros_rabbitmq.discovery import lan as lan_module
 from miros_rabbitmq.discovery import membership as membership_module
+from miros_rabbitmq.discovery import roster as roster_module
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
 from miros_rabbitmq.discovery.interfaces import Interfaces, interface_of
@@ -252,16 +253,38 @@ def test_a_broker_that_is_announced_is_probed_and_joins(made: Making, node: Node
     assert (peer.address, peer.source) == (ONE, PeerSource.HEARD)
 
 
-def test_an_announced_broker_that_cannot_be_used_is_told_once_with_the_reason(
-    made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
+def test_a_broker_that_is_announced_still_and_cannot_be_used_is_told_once_with_the_reason(
+    made: Making,
+    probes: Probes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     probes.outcomes[ONE] = ProbeOutcome.TIMED_OUT
     membership = started(made(rescan_interval_s=0.05))
     membership.hear(ONE)
+    membership.hear(ONE)
     wait_until(lambda: probes.asked.count(ONE) > 2, 20)
+    assert not caplog.records, "it may have just moved"
+    monkeypatch.setattr(roster_module, "_UNDER_WAY_S", 0.0)
+    membership.hear(ONE)
+    wait_until(lambda: caplog.records, 20)
+    count = probes.asked.count(ONE)
+    wait_until(lambda: probes.asked.count(ONE) > count + 1, 20)
     membership.stop()
     (line,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert f"gets none: its own broker is {ONE}, and no answer from {ONE}" in line
+
+
+def test_a_loopback_that_another_machine_announces_is_not_probed_and_told_once(
+    made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    membership = started(made())
+    for host in ("localhost", "127.0.0.1", "ip6-localhost", "::1", "robot.localhost"):
+        membership.hear(Address(host))
+    membership.stop()
+    assert probes.asked == [OWN]
+    assert caplog.text.count("leave out rabbit_host= there") == 1
 
 
 def test_announced_brokers_beyond_the_limit_are_not_probed(
