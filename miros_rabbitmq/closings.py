@@ -198,18 +198,18 @@ _TABLE = (
     Closing(
         530,
         r"(?:connection refused for user '.*': )?user connection limit(?: \((\d+)\))?",
-        "allows {user!r} only {0} connections: a chart needs one for what it receives and one for "
+        "allows {user!r} only {connections}: a chart needs one for what it receives and one for "
         "each broker that it sends to, and more for snoops. On the broker run: {clear_connections}",
     ),
     Closing(
         530,
         r"(?:connection refused: )?node connection limit(?: \((\d+)\))?",
-        "allows only {0} connections: raise connection_max in rabbitmq.conf there",
+        "allows only {connections}: raise connection_max in rabbitmq.conf there",
     ),
     Closing(
         530,
         r"access to vhost '.*' refused for user '.*': (?:vhost )?connection limit(?: \((\d+)\))",
-        "allows only {0} connections to the virtual host {vhost!r}: on the broker, raise "
+        "allows only {connections} to the virtual host {vhost!r}: on the broker, raise "
         "max-connections with rabbitmqctl set_vhost_limits, or run: {clear_vhost_limits}",
     ),
     Closing(
@@ -325,6 +325,7 @@ def _fields(user: str, vhost: str, text: str, groups: list[str]) -> Iterator[tup
         "add_user": add_user(user, vhost),
         "add_vhost": add_vhost(user, vhost),
         "permissions": set_permissions(user, vhost, groups[0] if groups else ""),
+        "connections": f"{groups[0]} connection{'s' * (groups[0] != '1')}" if groups else "",
         "list_permissions": rabbitmqctl("list_user_permissions", user),
         "list_topic_permissions": rabbitmqctl("list_topic_permissions", vhost=vhost),
         "restart_vhost": rabbitmqctl("restart_vhost", vhost=vhost),

@@ -181,7 +181,7 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
     if not isinstance(text, str):
         shown = repr(text) if isinstance(text, (int, float, type(None))) else type(text).__name__
         raise SettingsError(f"a broker address is 'host' or 'host:port', not {shown}")
-    found = _NO_URL if "://" in text else _place(text.strip(), default_port)
+    found = _NO_URL if "://" in text or "@" in text else _place(text.strip(), default_port)
     if isinstance(found, str):
         shown = redact(text)
         if len(shown) > _LONGEST_SHOWN:
@@ -190,7 +190,7 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
     return found
 
 
-_NO_URL = "leave out amqp://, and what is not host or port: other arguments say the rest"
+_NO_URL = "leave out amqp://, the user, the password and the vhost: other arguments take them"
 
 
 def address_texts(addresses: object, default_port: int = DEFAULT_PORT) -> tuple[str, ...]:

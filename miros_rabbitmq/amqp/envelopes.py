@@ -453,7 +453,11 @@ _UNREAD = frozenset({RejectReason.NOT_AUTHENTIC, RejectReason.OVERSIZE})
 
 def _missing(events: int, whom: str, is_more: bool) -> str:
     more = " more" if is_more else ""
-    return f"{_count(events, more)} of {whom} {'is' if events == 1 else 'are'} missing"
+    return (
+        f"{_count(events, more)} of {whom} {'is' if events == 1 else 'are'} missing: the queue "
+        "here was gone or full (its broker was reset, or was cut off for more than a minute), or "
+        "the sender has exceeded a limit; see docs/delivery.rst"
+    )
 
 
 def _rejected_unread(events: int, whom: str, is_more: bool) -> str:

@@ -229,7 +229,9 @@ class Outages:
             # Nobody else reports what this process lacks, whichever of its connections it is.
             level = news.level(short)
             self._is_starved = True
-        logger.log(level, "%s: %s; trying again", self._name, text)
+        says_so = " again" in text or " anew" in text
+        going_on = "" if says_so else "; trying again"
+        logger.log(level, "%s: %s%s", self._name, text, going_on)
         if is_news or not self._is_reported:
             self._said.add(text)
         self._is_reported = True

@@ -250,7 +250,11 @@ def _start_broadcast_ping(interface: Interface) -> subprocess.Popen[bytes] | Non
             stderr=subprocess.DEVNULL,
         )
     except OSError as error:
-        _say_once(f"the broadcast address is not pinged ({error})")
+        _say_once(
+            "the broadcast address is not pinged, as ping is not installed; it is not needed"
+            if isinstance(error, FileNotFoundError)
+            else f"the broadcast address is not pinged ({error}); that is not needed"
+        )
         return None
 
 

@@ -638,13 +638,16 @@ class Node:
             left = stats.waiting + stats.unconfirmed
             undelivered += left
             if left:
+                fault = sender.link.last_fault
                 logger.warning(
-                    "%s: %d event%s not confirmed by %s when it stopped, and may be lost: call "
-                    "nets.flush() before stop() to wait for longer",
+                    "%s: %d event%s not confirmed by %s when it stopped, and may be lost%s",
                     self.name,
                     left,
                     "s were" if left > 1 else " was",
                     at,
+                    ": call nets.flush() before stop() to wait for longer"
+                    if fault is None
+                    else f", as it is not connected: {fault}",
                 )
                 self.problems.report(
                     DeliveryProblem(

@@ -10,6 +10,7 @@ What each means stands here alone: `documented` copies it.
 
 from __future__ import annotations
 
+import difflib
 import inspect
 import re
 import ssl
@@ -331,7 +332,10 @@ def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settin
         if name in merged:
             raise TypeError(f"{name} was given twice, as {spelled[name]} and as {keyword}")
         if name not in known:
-            raise TypeError(f"unknown keyword {keyword}=; known are {', '.join(sorted(known))}")
+            near = difflib.get_close_matches(keyword, known, 1)
+            guess = f" (did you mean {near[0]}=?)" if near else ""
+            names = ", ".join(sorted(known))
+            raise TypeError(f"unknown keyword {keyword}={guess}; known are {names}")
         merged[name], spelled[name] = value, keyword
     for name in ("rabbit_user", "rabbit_password", "mesh_encryption_key"):
         if name not in merged:

@@ -48,7 +48,7 @@ def check_keys(name: str, keys: Keys) -> tuple[bytes, ...]:
         except (ValueError, TypeError, AttributeError):
             raise MalformedKey(
                 f"{name} is not a Fernet key (32 bytes in url-safe base64): make one with "
-                "cryptography.fernet.Fernet.generate_key() and give every node the same"
+                "cryptography.fernet.Fernet.generate_key() and give every program the same"
             ) from None
         checked.append(key.encode() if isinstance(key, str) else bytes(key))
     return tuple(checked)

@@ -314,7 +314,7 @@ CLOSINGS: dict[str, tuple[int, str, str]] = {
     "a limit of the user": (
         530,
         "NOT_ALLOWED - connection refused for user 'marvin': user connection limit (1) is reached",
-        "rabbitmqctl clear_user_limits marvin max-connections",
+        "allows 'marvin' only 1 connection: ",
     ),
     "a limit of the node": (
         530,

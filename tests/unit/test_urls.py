@@ -351,6 +351,13 @@ def test_a_character_that_no_host_name_has_is_refused(text: str) -> None:
 SECRETS = {"a lone surrogate": "canary\udcff", "NUL": "cana\0ry"}
 
 
+@pytest.mark.parametrize("text", ["amqp://x:canary@host", "x:canary@host", "amqp://host"])
+def test_a_url_for_an_address_is_told_what_to_leave_out(text: str) -> None:
+    with pytest.raises(SettingsError, match="leave out amqp://, the user") as caught:
+        address_texts([text])
+    assert "canary" not in str(caught.value)
+
+
 @pytest.mark.parametrize("text", SECRETS.values(), ids=SECRETS)
 def test_a_login_that_amqp_cannot_carry_is_refused_without_quoting_it(text: str) -> None:
     good = {"user": "u", "password": "p", "vhost": "/"}

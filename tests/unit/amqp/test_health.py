@@ -96,6 +96,11 @@ def test_an_outage_is_reported_once_and_a_taken_queue_is_news(
     assert messages(caplog, logging.WARNING) == ["connected again as miros-2, queue r"]
     outages.fail(QueueTaken("taken"))
     assert messages(caplog, logging.WARNING) == ["taken; trying again"]
+    for text in ("cut; it is tried again", "given up; it is opened anew"):
+        outages.succeed("miros-3, queue s")
+        caplog.clear()
+        outages.fail(BrokerUnreachable(text))
+        assert messages(caplog, logging.WARNING) == [text], "it is said once"
 
 
 # Which connections count as dead, and which are only slow or have nothing to say.
