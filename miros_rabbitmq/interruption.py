@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import os
 import sys
 import threading
 from collections import deque
@@ -30,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-_OUR_FOLDER = str(Path(__file__).parent)
+_OUR_FOLDER = str(Path(__file__).parent) + os.sep
 _calling_out: set[CodeType] = set()
 
 

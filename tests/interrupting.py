@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 import miros_rabbitmq
 
-_FOLDER = str(Path(miros_rabbitmq.__file__).parent)
+_FOLDER = str(Path(miros_rabbitmq.__file__).parent) + os.sep
 
 
 class Interruption:

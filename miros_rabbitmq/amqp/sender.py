@@ -686,7 +686,12 @@ class Sender:
         schedule = self._schedule
         if not schedule.is_ready or not schedule.is_due:
             return False
-        return self._send_next() and not self._outbox.depth
+        try:
+            return self._send_next() and not self._outbox.depth
+        except BaseException:
+            # Still in the lane: the reactor must not send anything behind half a message.
+            self._publishing = None
+            raise
 
     def _send_next(self) -> bool:
         """Send one message; returns whether there was one and the connection is ready for more."""

@@ -47,12 +47,16 @@ class Handling:
         parts: returns its parts, which are made later.
     """
 
-    is_stuck_text = "has been in its handler"
-
     def __init__(self, chart: Any, parts: Callable[[], Parts]) -> None:
         self.name: str = chart.name
         self._chart = chart
         self._parts = parts
+
+    @property
+    def is_stuck_text(self) -> str:
+        """What to say of it if it does not get on."""
+        is_resting = self._parts().life.is_resting
+        return "has handled nothing" if is_resting else "has been in its handler"
 
     def begun(self) -> int:
         """How many events the chart has taken out of its FIFO."""
@@ -73,12 +77,14 @@ class Handling:
         thread = life.thread
         if life.is_starting and not life.has_thread:
             return Activity(at=_START)
+        if life.is_resting:
+            return Activity(at=_PAUSE)
         thread_id = thread.ident if thread is not None and thread.is_alive() else None
         event = local_in(frames_of(thread_id), _DISPATCH.__code__, "e")
         return Activity(
             signal=event.signal_name if isinstance(event, Event) else "",
             state=self._state(),
-            at=_PAUSE if life.is_resting else place_of(thread_id),
+            at=place_of(thread_id),
         )
 
     def failed(self, error: BaseException) -> Failure:

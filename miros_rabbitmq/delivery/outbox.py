@@ -235,26 +235,30 @@ class Outbox:
         most_events = self._batch_events
         if self._suspects.is_searching:
             most_events = min(most_events, self._suspects.may_take(self._unconfirmed_events))
-        first = waiting.popleft()
-        heading, records = first.heading, [first]
-        moved = len(first.data)
+        records: list[Record] = []
+        heading = waiting[0].heading
+        moved = 0
         room = self._message_bytes - len(heading.prefix)
-        while (
-            waiting
-            and len(records) < most_events
-            and waiting[0].heading is heading
-            and moved + len(waiting[0].data) <= room
-        ):
-            record = waiting.popleft()
-            moved += len(record.data)
+        for record in waiting:
+            size = len(record.data)
+            if records and (
+                len(records) >= most_events or record.heading is not heading or moved + size > room
+            ):
+                break
+            moved += size
             records.append(record)
+        batch = Batch(self._next_tag, heading, tuple(records))
+        # First they are unconfirmed, then they wait no longer: if an exception comes in between,
+        # such as KeyboardInterrupt, some are sent twice, which the receivers notice, and none is
+        # lost.
+        self._unconfirmed[batch.tag] = batch.records
+        self._next_tag += 1
+        for _ in records:
+            waiting.popleft()
         self._bytes -= moved
         self._unconfirmed_bytes += moved
-        self._few_in_a_row = self._few_in_a_row + 1 if len(records) <= _FEW else 0
-        batch = Batch(self._next_tag, heading, tuple(records))
-        self._next_tag += 1
-        self._unconfirmed[batch.tag] = batch.records
         self._unconfirmed_events += len(records)
+        self._few_in_a_row = self._few_in_a_row + 1 if len(records) <= _FEW else 0
         if self._suspects.is_searching:
             self._suspects.note_taken(len(records))
         if self._allowance is not None:
@@ -387,7 +391,8 @@ class Outbox:
         if self._resend:
             for records in reversed(self._unconfirmed.values()):
                 self._waiting.extendleft(reversed(records))
-                self._bytes += _size(records)
+            # Counted anew, in case that an exception has come in the middle of `take`.
+            self._bytes = _size(self._waiting)
         else:
             dropped = self._unconfirmed_events
         self._unconfirmed.clear()

@@ -6,10 +6,12 @@ import _thread
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 
 import pytest
 
+import miros_rabbitmq
 from miros_rabbitmq import process
 from miros_rabbitmq.condition import Condition
 from miros_rabbitmq.exceptions import MirosApiException
@@ -39,6 +41,16 @@ def test_a_call_in_the_middle_of_our_work_has_interrupted_it() -> None:
     found: list[bool] = []
     amid(lambda: found.append(has_interrupted()))
     found.append(has_interrupted())
+    assert found == [True, False]
+
+
+def test_a_program_in_a_folder_of_a_similar_name_is_not_taken_for_this_package() -> None:
+    found: list[bool] = []
+    names = {"ask": lambda: found.append(has_interrupted())}
+    path = str(Path(miros_rabbitmq.__file__).parent) + "_robots/program.py"
+    exec(compile("def handler(): ask()", path, "exec"), names)  # noqa: S102
+    amid(names["handler"])
+    names["handler"]()
     assert found == [True, False]
 
 

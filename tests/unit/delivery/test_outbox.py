@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 
 import pytest
@@ -19,6 +20,7 @@ from hypothesis.stateful import (
 from miros_rabbitmq.delivery.intake import SMALL_RECORD
 from miros_rabbitmq.delivery.outbox import Outbox
 from miros_rabbitmq.wire.sealer import Heading
+from tests.interrupting import Interruption
 
 from .records import HEADING, SMALL, batch, record
 
@@ -722,3 +724,27 @@ def test_traffic_that_is_not_sent_again_is_not_handed_over_when_it_is_under_way(
     assert [one.data for one in box.hand_over()] == [b"2"]
     assert box.unconfirmed == 1
     assert box.confirm(1) == 1
+
+
+def test_an_exception_while_a_message_is_taken_loses_and_reorders_nothing() -> None:
+    """Such as KeyboardInterrupt, at any step. What is sent twice, the receivers notice."""
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    step = 0
+    while True:
+        box = outbox(batch_events=3)
+        for content in (b"0", b"1", b"2", b"3", b"4"):
+            box.post(record(content))
+        one = Interruption(step, interrupt)
+        with contextlib.suppress(KeyboardInterrupt):
+            one.during(box.take)
+        box.connection_lost()
+        left = contents_left(box)
+        assert list(dict.fromkeys(left)) == [b"0", b"1", b"2", b"3", b"4"], one.place
+        assert box.fill == 0
+        if not one.has_come:
+            break
+        step += 1
+    assert step > 50
