@@ -8,6 +8,7 @@ one of https://www.rabbitmq.com/docs/uri-spec, which pika reads.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple
@@ -38,14 +39,17 @@ _LONGEST_SHOWN = 300
 
 _SCHEME = re.compile(r"[A-Za-z0-9+.-]+")
 
-_ODD_AT_SIGNS = "\uff20\ufe6b"
+_ODD_AT_SIGNS = re.compile("[\uff20\ufe6b]|%40")
 _COLONS = re.compile("[:\uff1a\ufe13\ufe55]")
-"""What a keyboard or a page may make of the two signs."""
+"""What a keyboard or a page may make of the two signs, or somebody who quotes a whole URL."""
 
 _PLACE = re.compile(
     r"(?:\[[0-9A-Fa-f:.]+(?:%[\w.-]+)?\]|[^:]*)(?::[0-9]{0,5})?(?:[/?#]|$)", re.ASCII
 )
 """Where a broker is: without an @ before it, what follows its colon is a port or a password."""
+
+_IPV6_LIKE = re.compile(r"[0-9A-Fa-f:.\[\]]+(?:%[\w.-]*)?\]?[0-9:]*", re.ASCII)
+"""An IPv6 address, perhaps with a mistake: its colons are no sign of a password."""
 
 
 class Address(NamedTuple):
@@ -85,9 +89,18 @@ class AmqpUrl(str):
 
     It *is* the URL, ready for pika or for another publisher; its ``repr`` (and so the ``repr``
     of every list, log argument or dataclass that holds it) has ``***`` for the password.
+
+    Raises:
+        SettingsError: it is made of something else than a text.
     """
 
     __slots__ = ()
+
+    def __new__(cls, url: str = "") -> AmqpUrl:
+        """See the class."""
+        if not isinstance(url, str):  # it may hold a password, too
+            raise SettingsError(f"a {type(url).__name__} is not an AMQP URL, which is a text")
+        return super().__new__(cls, url)
 
     def __repr__(self) -> str:
         return f"<{self.redacted}>"
@@ -134,19 +147,24 @@ def redact(url: str) -> str:
     """Replace the password of a URL by ``***``, also where somebody wrote the URL wrongly."""
     scheme, separator, rest = url.partition("://")
     at = url.rfind("@")
-    has_odd_at = any(sign in url for sign in _ODD_AT_SIGNS)
+    has_odd_at = _ODD_AT_SIGNS.search(url) is not None
     if not separator or not _SCHEME.fullmatch(scheme.strip()):
-        return "***" if at >= 0 or has_odd_at else url
+        return "***" if at >= 0 or has_odd_at else _without_login(url)
     login_at = len(scheme) + len(separator)
     if at < login_at and has_odd_at:
         return f"{scheme}://***"
     if at < login_at:
-        colon = _COLONS.search(rest)
-        if colon is None or _PLACE.match(rest):
-            return url
-        return f"{scheme}://{rest[: colon.start()]}:***"
+        return f"{scheme}://{_without_login(rest)}"
     colon = _COLONS.search(url, login_at, at)
     return url if colon is None else f"{url[: colon.start()]}:***{url[at:]}"
+
+
+def _without_login(text: str) -> str:
+    """Hide what follows the first colon of a text without an @, unless it is a port."""
+    colon = _COLONS.search(text)
+    if colon is None or _PLACE.match(text) or _IPV6_LIKE.fullmatch(text):
+        return text
+    return f"{text[: colon.start()]}:***"
 
 
 def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
@@ -163,13 +181,36 @@ def parse_address(text: str, default_port: int = DEFAULT_PORT) -> Address:
     if not isinstance(text, str):
         shown = repr(text) if isinstance(text, (int, float, type(None))) else type(text).__name__
         raise SettingsError(f"a broker address is 'host' or 'host:port', not {shown}")
-    found = _place(text.strip(), default_port)
+    found = _NO_URL if "://" in text else _place(text.strip(), default_port)
     if isinstance(found, str):
         shown = redact(text)
         if len(shown) > _LONGEST_SHOWN:
             shown = shown[:_LONGEST_SHOWN] + "..."
         raise SettingsError(f"a broker address is 'host' or 'host:port', not {shown!r}: {found}")
     return found
+
+
+_NO_URL = "leave out amqp://, and what is not host or port: other arguments say the rest"
+
+
+def address_texts(addresses: object, default_port: int = DEFAULT_PORT) -> tuple[str, ...]:
+    """Check what a user gives as ``addresses=``, and return each text once.
+
+    Args:
+        addresses: a list, or another iterable, of texts; it is read once.
+        default_port: the port of a text that has none.
+
+    Raises:
+        SettingsError: it is no list, or one of its items is neither ``host`` nor ``host:port``.
+    """
+    # A text or an Enum class can be iterated over, too, but is never meant as a list.
+    is_one = isinstance(addresses, (str, bytes, bytearray, type))
+    if is_one or not isinstance(addresses, Iterable):
+        raise SettingsError("addresses must be a list of hosts: put even one into [ ]")
+    texts = tuple(addresses)
+    for text in texts:
+        parse_address(text, default_port)
+    return tuple(dict.fromkeys(texts))
 
 
 def _place(text: str, default_port: int) -> Address | str:

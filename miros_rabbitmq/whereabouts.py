@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
 import sysconfig
@@ -102,8 +103,13 @@ def _folders() -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The folders of this package and of miros, and those of Python."""
     miros = getattr(sys.modules.get("miros"), "__file__", None)
     ours = (_OUR_FOLDER, str(Path(miros).parent) + os.sep) if miros else (_OUR_FOLDER,)
-    pythons = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
-    return ours, tuple(folder + os.sep for folder in pythons if folder)
+    return ours, _folders_of_python()
+
+
+@functools.cache  # it takes nearly a millisecond
+def _folders_of_python() -> tuple[str, ...]:
+    folders = {sysconfig.get_path("stdlib"), sysconfig.get_path("platstdlib")}
+    return tuple(folder + os.sep for folder in folders if folder)
 
 
 def _place(spot: _Spot) -> str:

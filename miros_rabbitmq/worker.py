@@ -182,6 +182,17 @@ class Worker(Generic[T]):
             self._changed.notify_all()
 
     def _run(self) -> None:
+        try:
+            self._handle_all()
+        except BaseException:
+            # Let the next item start another thread.
+            with self._changed.lock:
+                self._thread = None
+                self._done = self._put - len(self._items)
+                self._changed.notify_all()
+            raise
+
+    def _handle_all(self) -> None:
         while (taken := self._take()) is not None:
             items, dropped = taken
             count = len(items)

@@ -135,7 +135,6 @@ class EnvelopeTaker:
         is checked, so somebody who has the broker's password can raise this number."""
         self.duplicates = 0
         """Envelopes that came again and were skipped."""
-        self._name = name
         self._network = network
         self._kind = Kind.on(network)
         self._fits = self._kind.fits
@@ -158,6 +157,10 @@ class EnvelopeTaker:
         self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
         self._other_keys: set[bytes] = set()
+
+    def rename(self, name: str) -> None:
+        """Go by another name in the log, as the broker is at another address now."""
+        self._log.name = name
 
     @property
     def gaps(self) -> int:
@@ -274,7 +277,7 @@ class EnvelopeTaker:
         self._other_keys.add(error.key_id)
         logger.warning(
             "%s: %s: what it sends is %s",
-            self._name,
+            self._log.name,
             OTHER_KEY_HERE,
             error,
         )
@@ -369,7 +372,12 @@ class EnvelopeTaker:
             raise MessageRejected(RejectReason.OVERSIZE, f"an event of {size:,} bytes")
         if content.kind != self._kind:
             raise MessageRejected(RejectReason.MALFORMED, f"its kind is {content.kind}")
-        body: Any = self._codec.deserialize(content.body)
+        body: Any
+        try:
+            body = self._codec.deserialize(content.body)
+        except SystemExit as error:  # of the user's deserializer; it would end the connection
+            reason = RejectReason.NOT_DESERIALIZABLE
+            raise MessageRejected(reason, "it has called sys.exit") from error
         if not self._fits(body):
             raise MessageRejected(
                 RejectReason.MALFORMED, "the body does not belong on this network"
@@ -416,7 +424,7 @@ class EnvelopeTaker:
             try:
                 self._admission.on_notice(Notice(content.kind, content.body))
             except Exception:
-                logger.exception("%s: a notice could not be taken", self._name)
+                logger.exception("%s: a notice could not be taken", self._log.name)
         return outcome
 
     def _hear_numbers(self, content: Content, epoch: bytes) -> None:

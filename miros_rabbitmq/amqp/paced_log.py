@@ -63,7 +63,8 @@ class PacedLog:
     """
 
     def __init__(self, name: str, network: str = "", report: Report = report_to_nobody) -> None:
-        self._name = name
+        self.name = name
+        """The receiver's, for the log; it tells where its broker is, which may change."""
         self._network = network
         self._report = report
         self._subjects: dict[ProblemKind, dict[Hashable, _Subject]] = {}
@@ -169,5 +170,5 @@ class PacedLog:
         self._tell(kind, one.name, text, events)
 
     def _tell(self, kind: ProblemKind, subject: str, text: str, events: int) -> None:
-        logger.warning("%s: %s", self._name, text)
-        self._report(DeliveryProblem(kind, subject, f"{self._name}: {text}", self._network, events))
+        logger.warning("%s: %s", self.name, text)
+        self._report(DeliveryProblem(kind, subject, f"{self.name}: {text}", self._network, events))

@@ -473,7 +473,12 @@ class Sender:
             # Without the lock, this may be the handler of a signal, which cannot wait.
             if not (self.wait_for_room(deadline_s) if is_held else self.has_room):
                 return False
-            has_turn = self.enqueue(record)
+            if is_held:
+                has_turn = self._schedule.post_with_lock(record)
+                if self._schedule.pushed_out:
+                    self._note_pushed_out()
+            else:
+                has_turn = self.enqueue(record)
         if has_turn:
             self.attend()
         return True

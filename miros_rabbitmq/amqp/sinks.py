@@ -11,10 +11,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
-from ..failures import OnRaise, call
+from ..failures import LOGGED_AGAIN_S, OnRaise, Pace, call
 from ..limits import Limits
 from ..logs import RelayedLogger
-from ..whereabouts import Activity, place_of
+from ..whereabouts import Activity, place_in, place_of
 from ..wire.envelope import MESH, Envelope
 from ..worker import Worker
 from .receiver import Ticket
@@ -226,8 +226,15 @@ class WorkerSink:
 
 
 def _logging(name: str) -> OnRaise:
+    pace = Pace(LOGGED_AGAIN_S)
+
     def log(error: BaseException) -> None:
-        logger.error("%s: the callback for received messages raised", name, exc_info=error)
+        key = (type(error).__qualname__, place_in(error.__traceback__))
+        count = pace.note(key)
+        if count is not None:
+            again = f" (and {count:,} times since it was logged last)" if count else ""
+            text = "%s: the callback for received messages raised%s"
+            logger.error(text, name, again, exc_info=error)
 
     return log
 

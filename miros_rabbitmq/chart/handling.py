@@ -20,6 +20,8 @@ from .life import ChartLife
 
 _START = "its start: it has not entered its first state yet"
 
+_PAUSE = "a pause: it starts again, and raises an error each time"
+
 _DISPATCH = HsmEventProcessor.dispatch
 while hasattr(_DISPATCH, "__wrapped__"):
     _DISPATCH = _DISPATCH.__wrapped__
@@ -45,12 +47,16 @@ class Handling:
         parts: returns its parts, which are made later.
     """
 
-    is_stuck_text = "has been in its handler"
-
     def __init__(self, chart: Any, parts: Callable[[], Parts]) -> None:
         self.name: str = chart.name
         self._chart = chart
         self._parts = parts
+
+    @property
+    def is_stuck_text(self) -> str:
+        """What to say of it if it does not get on."""
+        is_resting = self._parts().life.is_resting
+        return "has handled nothing" if is_resting else "has been in its handler"
 
     def begun(self) -> int:
         """How many events the chart has taken out of its FIFO."""
@@ -71,11 +77,13 @@ class Handling:
         thread = life.thread
         if life.is_starting and not life.has_thread:
             return Activity(at=_START)
+        if life.is_resting:
+            return Activity(at=_PAUSE)
         thread_id = thread.ident if thread is not None and thread.is_alive() else None
         event = local_in(frames_of(thread_id), _DISPATCH.__code__, "e")
         return Activity(
             signal=event.signal_name if isinstance(event, Event) else "",
-            state=getattr(self._chart.state.fun, "__name__", ""),
+            state=self._state(),
             at=place_of(thread_id),
         )
 
@@ -88,5 +96,10 @@ class Handling:
             error,
             "handler",
             event.signal_name if isinstance(event, Event) else "",
-            getattr(self._chart.state.fun, "__name__", ""),
+            self._state(),
         )
+
+    def _state(self) -> str:
+        """The state in which the chart is; nothing before it has entered its first."""
+        state = self._chart.state.fun
+        return "" if state == self._chart.top else getattr(state, "__name__", "")

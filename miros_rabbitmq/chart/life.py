@@ -40,16 +40,20 @@ class Latch:
 
     def open(self) -> None:
         """Let all who wait go on."""
-        self._is_open = True
-        self._wakes.put(None)
+        if not self._is_open:
+            self._is_open = True
+            self._wakes.put(None)
 
     def wait(self, timeout: float | None) -> bool:
         """Wait until it is open, at most ``timeout`` seconds; tell whether it is."""
+        if timeout is not None:
+            # Python refuses longer ones, such as `math.inf`.
+            timeout = min(max(0.0, timeout), threading.TIMEOUT_MAX)
         if self._is_open:
             return True
         with contextlib.suppress(Empty):
             try:
-                self._wakes.get(timeout=None if timeout is None else max(0.0, timeout))
+                self._wakes.get(timeout=timeout)
             finally:
                 if self._is_open:
                     self._wakes.put(None)  # for the next who waits
@@ -78,6 +82,8 @@ class ChartLife:
         """The chart's latest thread. The chart sets it."""
         self.initial_state: Any = None
         """The state in which the chart begins. The chart sets it."""
+        self.is_resting = False
+        """Whether the chart's thread waits before the chart starts again."""
         self._name = name
         self._may_run = may_run
         self._wake = wake
@@ -98,6 +104,11 @@ class ChartLife:
     def must_end(self) -> bool:
         """A stop has come since the last start."""
         return self._must_end
+
+    @property
+    def is_stopping(self) -> bool:
+        """A stop is under way."""
+        return len(self._stops) > 0
 
     @property
     def has_thread(self) -> bool:
@@ -216,8 +227,10 @@ class ChartLife:
 
     def rest(self, seconds: float) -> None:
         """Wait for so many seconds, or until a stop comes."""
+        self.is_resting = True
         with self._changed.lock:
             self._changed.wait_for(lambda: self._must_end, seconds)
+        self.is_resting = False
 
     def end_thread(self) -> None:
         """Have the chart handle no further event, and wait until its thread has ended.

@@ -51,9 +51,10 @@ from .deferred import DeferredEvents
 from .fifo import ChartFifo
 from .handling import Handling
 from .life import ChartLife
+from .live_output import LiveOutput
 from .supervisor import Supervisor
 from .threads import start_threads
-from .timers import Timers
+from .timers import TimedPosts, Timers
 from .unstarted import Unstarted
 
 if TYPE_CHECKING:
@@ -196,6 +197,7 @@ class NetworkedChart:
         spied_on: bool
         trace_tuple_to_formatted_string: Callable[[Any], str]
         posted_events_queue: Any
+        writer: Any
         post_fifo: Callable[..., Any]
 
     _miros_rabbitmq: ChartParts
@@ -253,7 +255,7 @@ class NetworkedChart:
             self,
             room=lambda: self._miros_rabbitmq.room_for_remote_events(),
             busy=handling,
-            stop=lambda: _stop(self),
+            stop=lambda: _end(self),
             # miros's own returns at once; a subclass's may do anything.
             direct=type(self).post_fifo is ActiveObject.post_fifo,
             **given,
@@ -275,6 +277,7 @@ class NetworkedChart:
             nets.node.problems.report,
         )
         self.posted_events_queue = Timers(HsmWithQueues.QUEUE_SIZE, name)
+        self.writer = LiveOutput(self.writer, nets.failures.of_callback("live output"))
         may_run = self.activeobject_task_event
         stop = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
         self._miros_rabbitmq = ChartParts(
@@ -352,18 +355,19 @@ class NetworkedChart:
                 super().start_at(initial_state)  # type: ignore[misc]  # of miros's class
                 parts.life.thread = self.thread
             except BaseException:
-                _stop(self)
+                _end(self)
                 raise
             if parts.life.must_end:
-                _stop(self)  # ends what was made in between, such as timers
+                _end(self)  # ends what was made in between, such as timers
 
     def _ActiveObject__start(self) -> None:  # noqa: N802 - so Python calls miros's ``__start``
         start_threads(self.fabric, super()._ActiveObject__start)  # type: ignore[misc]  # of miros's
 
     def _ActiveObject__post_event(self, *arguments: Any, **keywords: Any) -> Any:  # noqa: N802
         # For a post with a period, miros starts a thread.
+        posts = TimedPosts(self, self.nets.failures.of_callback)
         with naming_shortage():
-            return super()._ActiveObject__post_event(*arguments, **keywords)  # type: ignore[misc]
+            return ActiveObject._ActiveObject__post_event(posts, *arguments, **keywords)
 
     def run_event(self, task_event: Any, fabric_task_event: Any, queue: Any) -> None:
         """Run the chart, as miros does; its thread calls this and nothing else."""
@@ -374,22 +378,18 @@ class NetworkedChart:
             task_event.clear()
         handle_events = functools.partial(super().run_event, task_event, fabric_task_event, queue)  # type: ignore[misc]  # of miros's
         supervisor = Supervisor(_Supervised(self, handle_events), life, self.nets.failures.judge)
+        has_failed = True  # also if the supervisor itself does
         try:
             has_failed = supervisor.run()
-            if has_failed or not life.must_end:
-                if not has_failed:
-                    logger.warning("%s was ended by miros itself: its networks close", self.name)
-                self._end()
         finally:
+            if not (has_failed or life.must_end):
+                logger.warning("%s was ended by miros itself: its networks close", self.name)
+            # Another thread that stops the chart already, such as that of a callback that has
+            # raised before, waits for this one.
+            is_stopped = life.is_stopping or self.nets.failures.is_of_callback
+            if (has_failed or not life.must_end) and not is_stopped:
+                _end(self)
             life.note_end_of_thread()
-
-    def _end(self) -> None:
-        """Stop the chart in its own thread, which handles nothing more."""
-        try:
-            _stop(self)
-        except BaseException:
-            logger.exception("%s: its stop has raised", self.name)
-            NetworkedChart.stop(self)
 
     @_Readable
     def failure(self) -> BaseException | None:
@@ -416,10 +416,8 @@ class NetworkedChart:
             MirosApiException: the chart was not started, or this is its own thread.
         """
         has_stopped = self._miros_rabbitmq.life.wait_for_end(timeout)
-        failure = self.nets.failures.fatal
-        if has_stopped and failure is not None:
-            # Without the frames that an earlier wait has added.
-            raise failure.with_traceback(self.nets.failures.traceback)
+        if has_stopped:
+            self.nets.failures.raise_fatal()
         return has_stopped
 
     def stop(self) -> None:
@@ -521,6 +519,15 @@ def _stop(chart: NetworkedChart) -> None:
     if callable(chart.stop):
         chart.stop()
     else:
+        NetworkedChart.stop(chart)
+
+
+def _end(chart: NetworkedChart) -> None:
+    """Stop a chart, whatever its own method raises: what has failed does not live on."""
+    try:
+        _stop(chart)
+    except BaseException:
+        logger.exception("%s: its stop has raised", chart.name)
         NetworkedChart.stop(chart)
 
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from .. import process
+from ..failures import OnRaise, call
 
 logger = logging.getLogger(__name__)
 
@@ -102,3 +103,31 @@ class Timers(deque[Any]):
                 else:
                     self.append(timer)
         return removed
+
+
+class TimedPosts:
+    """A chart as a timer sees it: an error that a post raises does not end the timer's thread.
+
+    Args:
+        chart: which the timer posts to.
+        on_raise: returns what takes the errors of a method, by its name.
+    """
+
+    def __init__(self, chart: Any, on_raise: Callable[[str], OnRaise]) -> None:
+        self._chart = chart
+        self._on_raise = on_raise
+
+    @property  # type: ignore[misc]  # miros asks the class for a limit
+    def __class__(self) -> type:
+        return type(self._chart)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._chart, name)
+
+    def post_fifo(self, event: Any) -> None:
+        """Post an event; in the timer's thread."""
+        call(self._chart.post_fifo, event, self._on_raise("post_fifo"))
+
+    def post_lifo(self, event: Any) -> None:
+        """Post an event before the others; in the timer's thread."""
+        call(self._chart.post_lifo, event, self._on_raise("post_lifo"))

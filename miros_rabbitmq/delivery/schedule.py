@@ -135,6 +135,12 @@ class Schedule:
 
     # With the lock.
 
+    def post_with_lock(self, record: Record) -> bool:
+        """Do the same as `post`, for whoever has the lock and has interrupted nobody."""
+        self.take_in()
+        self._put(record)
+        return self.has_turn()
+
     def _put(self, record: Record) -> None:
         self.check_open()
         self.posted += 1

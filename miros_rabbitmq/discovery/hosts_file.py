@@ -31,6 +31,9 @@ OLDER_NAME = ".miros_rabbit_hosts.json"
 _MOST_MISTAKES = 5
 """The most hosts of one file that a warning quotes."""
 
+_MOST_NAMED = 20
+"""The most hosts of one file that a line of the log names."""
+
 _WHITESPACE = " \t\n\r"
 _EXAMPLE = '{"hosts": ["192.168.1.71", "robot.example:5673"]}'
 
@@ -160,7 +163,9 @@ class HostsFile:
         if hosts == self._hosts:
             return False
         self._hosts = hosts
-        logger.info("%s names %s", self.path, ", ".join(map(str, hosts)) or "no hosts")
+        shown = ", ".join(map(str, hosts[:_MOST_NAMED])) or "no hosts"
+        more = len(hosts) - _MOST_NAMED
+        logger.info("%s names %s%s", self.path, shown, f" and {more} more" if more > 0 else "")
         return True
 
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable
 from ..exceptions import SettingsError
 from ..host_names import is_loopback
 from ..interruption import refuse_to_wait_for
-from ..urls import parse_address
+from ..urls import address_texts, parse_address
 from .choice import choose_interface
 from .devices import LinkState
 from .interfaces import Interface, Interfaces, LinkKind, read_interfaces
@@ -108,13 +108,9 @@ class LocalAreaNetwork:
         interface: str | None = None,
         rabbit_host: str | None = None,
     ) -> None:
-        if isinstance(addresses, str):
-            raise SettingsError("addresses must be a list of hosts: put even one into [ ]")
         self.this = ThisHost(self._this_address)
         self.other = OtherHosts(self.this, lambda: self.addresses)
-        self._named = None if addresses is None else tuple(dict.fromkeys(addresses))
-        for address in self._named or ():
-            parse_address(address)
+        self._named = None if addresses is None else address_texts(addresses)
         self._rabbit_host = None if rabbit_host is None else parse_address(rabbit_host).host
         self._wanted = interface
         self._sweeping = threading.Lock()  # held for a sweep, so that two do not run at once
@@ -185,7 +181,8 @@ class LocalAreaNetwork:
     def _sweep(self, stop: threading.Event | None) -> tuple[str, ...]:
         interfaces = read_interfaces()
         working = self._choose(interfaces)
-        if working.kind is not LinkKind.BROADCAST:
+        is_waiting = self._wanted is not None and working.kind is LinkKind.LOOPBACK
+        if working.kind is not LinkKind.BROADCAST and not is_waiting:  # of which was told
             place = f"interface {working.name}" if working.name else "no interface with an address"
             self._warn(
                 f"{place} leads to {working.kind.value}, so no hosts are looked for; name the "

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
@@ -45,6 +45,13 @@ _LOOK_MAX_S = 10.0
 """But there is a look after so many seconds."""
 
 
+_LEFT_S = 120.0
+"""How long others are told which address the own broker has left: they hear it within a second or
+two if they are there. Later, another machine may have got it."""
+
+GETS_NONE = "a node whose events are heard here gets none"
+"""How a warning says that the announced broker of another node cannot be used."""
+
 _STARVED_S, _STARVED_MOST_S = 2.0, 60.0
 """The first and the longest pause before another round, where descriptors, threads or memory were
 short in the last."""
@@ -63,6 +70,12 @@ class Follower(Protocol):
             the number of events that were given up with it.
         """
         ...
+
+    def moved(self, before: AmqpUrl, url: AmqpUrl, /) -> object:
+        """Publish to a broker at another address, to which what waits at the former one goes.
+
+        The follower may publish to it already. Called in the membership's thread.
+        """
 
     def own_moved(self, url: AmqpUrl, /, *, is_gone: bool) -> object:
         """Reach the own broker at another address. Called in the membership's thread.
@@ -144,6 +157,10 @@ class Membership:
         # How long to wait for the next round, while something is short; 0 if nothing is.
         self._starved_pause_s = 0.0
         self._said_of_own = ""
+        self._moved_s = 0.0
+        # Whether an announcement was ignored since the start.
+        self._ignores = False
+        self._has_heard_loopback = False
 
     def find_own(self) -> AmqpUrl:
         """Look where this node's own broker is, for the next `start`. Asks nobody.
@@ -181,6 +198,7 @@ class Membership:
             limits = replace(limits, forget_after_s=0.0)
         with self._changed.lock:
             self._roster = roster = Roster(own, time.monotonic(), limits)
+            self._ignores = False
             self._to_ask.clear()
         # Taken now, as the program may change its working directory while the chart runs.
         try:
@@ -254,24 +272,56 @@ class Membership:
         is_reachable = self._search.rabbit_host is not None or not is_loopback(roster.own.host)
         return roster.own if is_reachable else None
 
-    def hear(self, address: Address) -> None:
+    @property
+    def left(self) -> tuple[Address, ...]:
+        """Where this node's own broker was lately, and is not any more; the latest first."""
+        own = self._own
+        if own is None or time.monotonic() - self._moved_s > _LEFT_S:
+            return ()
+        return tuple(Address(one, self._search.port) for one in own.left)
+
+    def hear(self, address: Address, left: tuple[Address, ...] = ()) -> None:
         """Take in that another node has announced its own broker; it is probed soon.
+
+        If it joins, and nothing answers where it was before, what waits there goes to it.
 
         The caller vouches that the announcement is authentic, and does not call this if unknown
         brokers are unwelcome (``accept_unknown_peers=False``): that is a decision about messages,
         which are unknown here. Does nothing before the start.
+
+        Args:
+            address: where the broker is.
+            left: where it was before, the latest first.
         """
         with self._changed.lock:
             if self._roster is None:
                 return
-            is_to_be_asked = self._roster.hear(address, time.monotonic())
+            if self._roster.means_this_machine(address):
+                self._say_of_loopback(address)
+                return
+            is_to_be_asked = self._roster.hear(address, time.monotonic(), left)
             if is_to_be_asked is None:
-                logger.debug(
-                    "%s: ignored the announced broker %s: too many are known", self._name, address
+                text = (
+                    "%s: ignored the announced broker %s: too many are known, see "
+                    "Limits.unknown_peers"
                 )
+                level = logging.DEBUG if self._ignores else logging.WARNING
+                logger.log(level, text, self._name, address)
+                self._ignores = True
             elif is_to_be_asked:
                 self._to_ask.add(address)
                 self._changed.notify_all()
+
+    def _say_of_loopback(self, address: Address) -> None:
+        """Say once that another machine announces an address that means itself."""
+        if not self._has_heard_loopback:
+            self._has_heard_loopback = True
+            logger.info(
+                "%s: another machine announces its broker as %s, which leads to no other machine: "
+                "unless the broker is known here, leave out rabbit_host= there",
+                self._name,
+                address,
+            )
 
     # The thread.
 
@@ -352,7 +402,8 @@ class Membership:
             if is_news and not self._is_over(roster):
                 logger.warning("%s: %s", self._name, text)
             return is_news
-        own.use(interface)
+        own.use(here)
+        self._moved_s = now_s
         self._own_url, self._said_of_own = url, ""
         with self._changed.lock:
             roster.move_own(url.address, now_s)
@@ -458,11 +509,11 @@ class Membership:
         rows = [row for row in report if row.address not in unasked]
         with self._changed.lock:
             change = roster.judge(rows, sources, time.monotonic())
-        self._apply(change, roster)
+        self._apply(change, roster, self._moves([row.address for row in rows], roster))
         for row in rows:
             if row.short is not None:
                 continue
-            self._report(row, sources.get(row.address), is_own=row.address == roster.own)
+            self._report(row, sources.get(row.address), roster)
         # Others can announce ever new brokers.
         for address in self._reported.keys() - sources.keys():
             del self._reported[address]
@@ -475,36 +526,67 @@ class Membership:
         # A stopped search may have been started again, with another roster.
         return self._stop.is_set() or roster is not self._roster
 
-    def _apply(self, change: PeersChanged, roster: Roster) -> None:
+    def _moves(self, asked: Iterable[Address], roster: Roster) -> list[tuple[Address, Address]]:
+        """Find out which of the members were members at another address, which comes first."""
+        moves = []
+        for now in asked:
+            with self._changed.lock:
+                left = roster.take_left(now)
+            for before, place in left:
+                # Another machine, with a broker, may have got that address.
+                if self.scout.has_broker(place, self._stop) or self._is_over(roster):
+                    continue
+                with self._changed.lock:
+                    roster.leave(before)
+                moves.append((before, now))
+        return moves
+
+    def _apply(
+        self, change: PeersChanged, roster: Roster, moves: Sequence[tuple[Address, Address]] = ()
+    ) -> None:
         """Have the node follow a change, then tell the user of it."""
-        if not change or self._is_over(roster):
+        if not (change or moves) or self._is_over(roster):
             return
+        for before, now in moves:
+            self._follower.moved(self._search.url(before), self._search.url(now))
+            logger.info("%s: the broker at %s is at %s now", self._name, before, now)
         for address in change.removed:
             dropped = self._follower.removed(self._search.url(address))
             log = logger.warning if dropped else logger.info
             log("%s: gave up the broker at %s, and %d events", self._name, address, dropped)
         for address in change.added:
-            self._follower.added(self._search.url(address))
+            if not any(address == now for _, now in moves):
+                self._follower.added(self._search.url(address))
             with self._changed.lock:
                 source = roster.source_of(address)
             how = source.value if source is not None else ""
             logger.info("%s: added the broker at %s (%s)", self._name, address, how)
         if self._on_change is None:
             return
+        left = tuple(before for before, _ in moves)
         try:
-            self._on_change(change)
+            self._on_change(PeersChanged(change.added, change.removed + left))
         except Exception:
             logger.exception("%s: on_peers_changed raised", self._name)
 
-    def _report(self, row: ProbeResult, source: PeerSource | None, *, is_own: bool) -> None:
+    def _report(self, row: ProbeResult, source: PeerSource | None, roster: Roster) -> None:
         """Log why a host cannot be used, once until the reason changes."""
         if self._reported.get(row.address) is row.outcome:
             return
+        error, is_heard = row.error(), source is PeerSource.HEARD and not row.connected
+        with self._changed.lock:
+            is_own = row.address == roster.own
+            is_lasting = roster.is_announced_lastingly(row.address)
+            is_member = row.address in roster.members
+        if is_heard and not (is_lasting or is_member):
+            return  # if it is still announced at the next round, it is told
         self._reported[row.address] = row.outcome
-        error = row.error()
         # The node itself warns about its own broker, when it starts.
         if error is not None and source is not None and source.by_user and not is_own:
             logger.warning("%s: %s", self._name, error)
+        elif error is not None and is_heard and not is_member:  # its publishers report a member
+            text = "%s: %s: its own broker is %s, and %s"
+            logger.warning(text, self._name, GETS_NONE, row.address, error)
         elif row.outcome.nothing_there:
             logger.debug("%s: %s: %s", self._name, row.address, row.outcome.value)
         else:

@@ -167,12 +167,12 @@ class ScoutReport:
         Raises:
             KeyError: the address was not a candidate.
         """
-        text = address if isinstance(address, str) else str(address)
+        text = str(address) if isinstance(address, Address) else address
         try:
             # Read with the default port, a text without a port is the short form of an address.
             wanted = parse_address(text)
         except SettingsError:
-            raise KeyError(redact(text)) from None
+            raise KeyError(redact(text) if isinstance(text, str) else type(text)) from None
         for row in self.rows:
             if row.address == wanted:
                 return row

@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from .interfaces import Interface, LinkKind
 
+_MOST_LEFT = 4
+"""The most former addresses that are remembered."""
+
 
 class Here(NamedTuple):
     """Where this machine is at one moment."""
@@ -34,6 +37,9 @@ class OwnAddress:
     def __init__(self, here: Here) -> None:
         self._interface = here.interface
         self._seen = here.interface
+        self.left: tuple[str, ...] = ()
+        """The addresses that were used before and that the machine does not have any more, the
+        latest first."""
 
     @property
     def address(self) -> str:
@@ -59,6 +65,8 @@ class OwnAddress:
         is_renewed = self.is_gone(here) and new.device == self._interface.device
         return new if is_alone or is_renewed or new == seen else None
 
-    def use(self, interface: Interface) -> None:
-        """Use the address of another interface from now on."""
-        self._interface = interface
+    def use(self, here: Here) -> None:
+        """Use the address of the interface that leads to the LAN now."""
+        left = (self.address, *self.left) if self.is_gone(here) else self.left
+        self.left = tuple(one for one in left if one not in here.addresses)[:_MOST_LEFT]
+        self._interface = here.interface

@@ -33,6 +33,14 @@ _MISSED_ANNOUNCEMENTS = 10
 many times in a row."""
 
 
+_MOST_LEFT = 8
+"""The most former addresses that are remembered of a broker; its notices tell four."""
+
+
+_UNDER_WAY_S = 5.0
+"""For how long announcements of an address may still come that the broker has left."""
+
+
 class PeerSource(enum.Enum):
     """How a broker became known. If it did so in several ways, the first of these counts."""
 
@@ -106,8 +114,13 @@ class RosterLimits:
 
 @dataclass
 class _Announced:
+    first_s: float
     heard_s: float
     asked_s: float
+    left: tuple[Address, ...] = ()
+    """Where it was before, as was told, the latest first."""
+    unseen: tuple[Address, ...] = ()
+    """Those of them that nobody has looked at yet."""
 
 
 class AnnouncedBrokers:
@@ -139,12 +152,39 @@ class AnnouncedBrokers:
         if broker is None:
             if len(self._brokers) >= self._most:
                 return None
-            broker = self._brokers[address] = _Announced(now_s, now_s - self._ask_again_s)
+            broker = self._brokers[address] = _Announced(now_s, now_s, now_s - self._ask_again_s)
         broker.heard_s = now_s
         if now_s - broker.asked_s < self._ask_again_s:
             return False
         broker.asked_s = now_s
         return True
+
+    def hear_left(self, address: Address, left: Collection[Address]) -> bool:
+        """Note where a broker that was announced was before; tells whether that is news."""
+        broker = self._brokers.get(address)
+        if broker is None:
+            return False
+        news = tuple(one for one in left if one not in broker.left)
+        broker.left = (*news, *broker.left)[:_MOST_LEFT]
+        broker.unseen = (*news, *broker.unseen)[:_MOST_LEFT]
+        return bool(news)
+
+    def take_left(self, address: Address) -> tuple[Address, ...]:
+        """Where a broker was before, the latest first; each is returned once."""
+        broker = self._brokers.get(address)
+        if broker is None:
+            return ()
+        unseen, broker.unseen = broker.unseen, ()
+        return unseen
+
+    def lasts(self, address: Address) -> bool:
+        """Whether a broker has been announced for longer than messages are under way."""
+        broker = self._brokers.get(address)
+        return broker is not None and broker.heard_s - broker.first_s > _UNDER_WAY_S
+
+    def drop(self, address: Address) -> None:
+        """Forget a broker that is there no longer; if it is announced again, it is asked."""
+        self._brokers.pop(address, None)
 
     def forget(self, members: Collection[Address], now_s: float) -> None:
         """Forget those that are no longer announced, except members."""
@@ -158,6 +198,8 @@ class _Known:
     source: PeerSource
     is_member: bool = False
     outcome: ProbeOutcome | None = None
+    ip: str = ""
+    """That to which its host resolved in the last probe."""
     last_seen_s: float = 0.0
     given_up: bool = False
     """It was a member and was forgotten. It is not expected to come, even if the user names it."""
@@ -274,7 +316,7 @@ class Roster:
                 if source is None:
                     continue
                 known = self._known[row.address] = _Known(source)
-            known.outcome = row.outcome
+            known.outcome, known.ip = row.outcome, row.ip
             if row.connected:
                 known.last_seen_s = now_s
                 known.given_up = False
@@ -299,19 +341,71 @@ class Roster:
         """The brokers that other nodes have announced and that are remembered."""
         return self._announced.addresses
 
-    def hear(self, address: Address, now_s: float) -> bool | None:
+    def hear(self, address: Address, now_s: float, left: Collection[Address] = ()) -> bool | None:
         """Take in that another node has announced its own broker.
+
+        Args:
+            address: where the broker is.
+            now_s: the present time.
+            left: where it was before, the latest first.
 
         Returns:
             whether that broker is to be probed now; `None` if it is not remembered, as there are
             too many.
         """
         known = self._known.get(address)
-        if known is not None and known.is_member:
+        is_member = known is not None and known.is_member
+        left = [one for one in left if self._member_at(one) not in (None, address)]
+        if is_member and (not left or address == self.own):
             return False  # as nearly always: nodes announce themselves every second
-        if is_loopback(address.host) and not is_loopback(self.own.host):
-            return False  # on another machine; here the address would lead to this machine
-        return self._announced.hear(address, now_s)
+        if self.means_this_machine(address):
+            return False
+        is_to_be_asked = self._announced.hear(address, now_s)
+        is_news = self._announced.hear_left(address, left)
+        return is_news if is_member else is_to_be_asked
+
+    def is_announced_lastingly(self, address: Address) -> bool:
+        """Whether a broker is announced again and again, so that it cannot have just moved."""
+        return self._announced.lasts(address)
+
+    def means_this_machine(self, address: Address) -> bool:
+        """Whether an address that another machine announces would lead to this machine here."""
+        return is_loopback(address.host) and not is_loopback(self.own.host)
+
+    def take_left(self, address: Address) -> tuple[tuple[Address, Address], ...]:
+        """The members that are former addresses of a member, the oldest first; each only once.
+
+        Returns:
+            pairs of the member, which may be known by its name, and of the address that was left.
+        """
+        if address not in self.members:
+            return ()
+        found = []
+        for left in reversed(self._announced.take_left(address)):
+            member = self._member_at(left)
+            if member is not None and member != address:
+                found.append((member, left))
+        return tuple(found)
+
+    def _member_at(self, left: Address) -> Address | None:
+        """The member, other than the own broker, at an address, or whose name led there."""
+        for address, known in self._known.items():
+            is_there = address == left or (known.ip, address.port) == left
+            if known.is_member and is_there and address != self.own:
+                return address
+        return None
+
+    def leave(self, address: Address) -> None:
+        """Note that a member's broker has left its address.
+
+        It becomes a member again when it accepts our login there. Until then it is not expected to
+        come, even if the user names it.
+        """
+        known = self._known[address]
+        known.is_member, known.given_up, known.outcome = False, True, None
+        if not known.source.by_user:
+            del self._known[address]
+        self._announced.drop(address)
 
     def move_own(self, own: Address, now_s: float) -> None:
         """Note that the node's own broker is at another address; the former one is forgotten.

@@ -13,7 +13,15 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ..interruption import refuse_to_wait_for
-from ..urls import DEFAULT_PORT, DEFAULT_TLS_PORT, Address, AmqpUrl, check_login, parse_address
+from ..urls import (
+    DEFAULT_PORT,
+    DEFAULT_TLS_PORT,
+    Address,
+    AmqpUrl,
+    address_texts,
+    check_login,
+    parse_address,
+)
 from .lan import LocalAreaNetwork
 from .outcome import ScoutReport, short, without_duplicates
 from .probe import CONNECT_TIMEOUT_S, PARALLELISM, PROBE_TIMEOUT_S, ProbeLimits, probe_all
@@ -125,10 +133,10 @@ class RabbitScout:
         parallelism: int = PARALLELISM,
         limits: ProbeLimits | None = None,
     ) -> None:
-        if addresses is not None and not isinstance(addresses, str):
-            addresses = tuple(addresses)  # it may be an iterator, and is read twice
         if rabbit_port is None:
             rabbit_port = DEFAULT_PORT if tls is None else DEFAULT_TLS_PORT
+        if addresses is not None:
+            addresses = address_texts(addresses, rabbit_port)
         self.this = ThisNode(self._own, self._url)
         self.other = OtherNodes(self._others, self._url)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)

@@ -10,6 +10,7 @@ The clock is handed in.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping
 from typing import NamedTuple
@@ -24,6 +25,10 @@ logger = RelayedLogger(__name__)
 UNHEARD_S = 5.0
 """After so long without any listener, it is said. Charts that start together need less."""
 
+_LAG_S = 2.0
+"""Not every broker confirms an event at the same time: what is confirmed so soon after another was
+heard somewhere may have been heard there, too."""
+
 _LOOKS_BACK = 8
 
 
@@ -31,7 +36,7 @@ class Taken(NamedTuple):
     """What one broker has taken over so far. The counts only grow."""
 
     is_known: bool
-    """It is connected. Otherwise somebody may listen there."""
+    """It is connected and confirms events. Otherwise somebody may listen there."""
     confirmed: int
     """Events that it has confirmed."""
     unrouted: int
@@ -72,25 +77,36 @@ class Audience:
         self._courses: dict[Address, _Course] = {}
         self._unheard = 0
         self._since_s: float | None = None
+        self._heard_s = -math.inf
         self._is_said = False
 
-    def look(self, now_s: float, brokers: Mapping[Address, Taken], *, is_expected: bool) -> None:
+    def look(
+        self,
+        now_s: float,
+        brokers: Mapping[Address, Taken],
+        *,
+        is_expected: bool,
+        has_listener: bool = False,
+    ) -> None:
         """Look at what the brokers have taken over. To be called about twice a second.
 
         Args:
             now_s: a time of a monotonic clock.
             brokers: what each has taken over since it was added.
             is_expected: whether somebody should listen: without that, nothing is said.
+            has_listener: somebody has announced that it listens.
         """
         unheard = 0
-        for address, taken in brokers.items():
+        for address, taken in brokers.items():  # all of them, so that no count gets old
             course = self._courses.setdefault(address, _Course())
             before = course.confirmed
-            if course.is_heard(taken):
-                self.hear_listener()
-                return
+            has_listener = course.is_heard(taken) or has_listener
             unheard = max(unheard, taken.confirmed - before)
-        if unheard:
+        if has_listener:
+            self._heard_s = now_s
+            self.hear_listener()
+            return
+        if unheard and now_s - self._heard_s >= _LAG_S:
             self._unheard += unheard
             if self._since_s is None:
                 self._since_s = now_s

@@ -34,8 +34,10 @@ class Busy(Protocol):
 
     name: str
     """The name of the chart, or which callback of which chart."""
-    is_stuck_text: str
-    """What to say of it if it does not get on, between its name and the time."""
+
+    @property
+    def is_stuck_text(self) -> str:
+        """What to say of it if it does not get on, between its name and the time."""
 
     def begun(self) -> int:
         """How many events it has begun to handle."""

@@ -13,19 +13,39 @@ import time
 import traceback
 from collections.abc import Callable
 from types import TracebackType
+from typing import NamedTuple
 
-from ..failures import ACTIONS, CONTINUE, RESTART, STOP, ErrorCallback, Failure, OnRaise
+from ..failures import (
+    ACTIONS,
+    CONTINUE,
+    LOGGED_AGAIN_S,
+    RESTART,
+    STOP,
+    ErrorCallback,
+    Failure,
+    OnRaise,
+    Pace,
+)
 from ..whereabouts import place_in
 
 logger = logging.getLogger(__name__)
 
-_REPEATS_S = 60.0
-"""An error that comes again from the same place is logged at most once in this time."""
+_SHOWN_AGAIN_S = 1.0
+"""An error that comes again from the same place is shown on the snoops at most once in this time.
+Otherwise two charts whose ``on_trace_rx`` raise would answer each other's lines for ever."""
 
-_MOST_PLACES = 64
-"""The most places that are remembered for that."""
+_MOST_CHARACTERS = 500
+"""The most of an error that is shown in a line. Its traceback in the log shows all of it."""
 
 _HANDLER = "handler"
+
+
+class _Raised(NamedTuple):
+    """An error, its traceback as it was when it was judged, and whose it is."""
+
+    error: BaseException
+    traceback: TracebackType | None
+    where: str
 
 
 class Failures:
@@ -47,21 +67,40 @@ class Failures:
         stop: Callable[[], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.fatal: BaseException | None = None
-        """What has ended the chart, since its last start."""
-        self.traceback: TracebackType | None = None
-        """Its traceback, as it was."""
         self._name = name
         self._on_error = on_error
         self._remark = remark
         self._stop = stop
-        self._clock = clock
-        # When an error was logged, by its type and place, and how often it has come since.
-        self._logged: dict[tuple[type, str], tuple[float, int]] = {}
+        self._fatal: _Raised | None = None
+        # What on_error is deciding about, by identity: errors may not be comparable.
+        self._asked: dict[int, _Raised] = {}
+        self._logged = Pace(LOGGED_AGAIN_S, clock)
+        self._shown = Pace(_SHOWN_AGAIN_S, clock)
+
+    @property
+    def fatal(self) -> BaseException | None:
+        """What has ended the chart, since its last start."""
+        return None if self._fatal is None else self._fatal.error
+
+    @property
+    def is_of_callback(self) -> bool:
+        """Whether a callback has ended the chart. Then its thread stops the chart."""
+        return self._fatal is not None and self._fatal.where != _HANDLER
 
     def begin(self) -> None:
         """Forget what has ended the chart: it starts anew."""
-        self.fatal = self.traceback = None
+        self._fatal = None
+
+    def raise_fatal(self) -> None:
+        """Raise what has ended a chart that has stopped, if anything has.
+
+        That may be an error about which ``on_error`` has not decided yet, because it has stopped
+        the chart itself.
+        """
+        raised = self._fatal or next(iter(tuple(self._asked.values())), None)
+        if raised is not None:
+            # Without the frames that an earlier call has added.
+            raise raised.error.with_traceback(raised.traceback)
 
     def of_callback(self, where: str) -> OnRaise:
         """Return what takes the errors of a callback.
@@ -74,7 +113,9 @@ class Failures:
         """
 
         def on_raise(error: BaseException) -> None:
-            if self.judge(Failure(self._name, error, where)) == STOP:
+            is_to_stop = self.judge(Failure(self._name, error, where)) == STOP
+            # Whatever has raised before stops the chart, and may wait for this thread.
+            if is_to_stop and self.fatal is error:
                 self._stop()
 
         return on_raise
@@ -85,21 +126,30 @@ class Failures:
         Returns:
             one of `ACTIONS`. After ``"stop"``, it is for the caller to stop the chart.
         """
-        if self.fatal is not None:
-            self._say(failure, STOP, is_news=False)
-            return STOP
-        action = self._decide(failure)
-        if action == STOP:
-            self.traceback = failure.error.__traceback__
-            self.fatal = failure.error
-        self._say(failure, action, is_news=action == STOP)
+        is_first = self._fatal is None
+        action = self._decide(failure) if is_first else STOP
+        try:
+            self._say(failure, action, is_news=is_first and action == STOP)
+        except BaseException as error:  # parts of the error are the user's code, too
+            kinds = type(failure.error).__name__, type(error).__name__
+            logger.exception("%s: a %s cannot be described: %s", self._name, *kinds)
         return action
 
     def _decide(self, failure: Failure) -> str:
         on_error = self._on_error
+        raised = _Raised(failure.error, failure.error.__traceback__, failure.where)
         if isinstance(on_error, str):
             # sys.exit asks for an end in so many words.
-            return STOP if isinstance(failure.error, SystemExit) else on_error
+            action = STOP if isinstance(failure.error, SystemExit) else on_error
+        else:
+            self._asked[id(raised)] = raised
+            action = self._ask(on_error, failure)
+        if action == STOP:
+            self._fatal = raised
+        self._asked.pop(id(raised), None)
+        return action
+
+    def _ask(self, on_error: ErrorCallback, failure: Failure) -> str:
         try:
             action = on_error(failure)
         except BaseException:  # even SystemExit: the decision is missing all the same
@@ -118,54 +168,38 @@ class Failures:
     def _say(self, failure: Failure, action: str, *, is_news: bool) -> None:
         error = failure.error
         place = place_in(error.__traceback__)
-        what = _what(error)
-        where = _where(failure)
-        then = _then(action, is_handler=failure.where == _HANDLER)
-        is_exit = isinstance(error, SystemExit)
-        if is_news or self._is_new(type(error), place):
-            again = self._take_again(type(error), place)
-            logger.error(
-                "%s: %s has raised %s%s: %s",
-                self._name,
-                where,
-                what,
-                again,
-                then,
-                exc_info=None if is_exit else error,
-            )
+        key = (type(error).__qualname__, place)
         at = f" at {place}" if place else ""
-        self._remark(f"{where} has raised {what}{at}: {then}")
-
-    def _is_new(self, kind: type, place: str) -> bool:
-        """Whether such an error was not logged lately; if it was, count it."""
-        key = (kind, place)
-        logged = self._logged.get(key)
-        if logged is None or self._clock() - logged[0] >= _REPEATS_S:
-            return True
-        self._logged[key] = (logged[0], logged[1] + 1)
-        return False
-
-    def _take_again(self, kind: type, place: str) -> str:
-        """Note that an error is logged; say how often it has come since the last time."""
-        key = (kind, place)
-        _, count = self._logged.pop(key, (0.0, 0))
-        while len(self._logged) >= _MOST_PLACES:
-            del self._logged[next(iter(self._logged))]  # the one logged longest ago
-        self._logged[key] = (self._clock(), 0)
-        return f" (and {count:,} times since it was logged last)" if count else ""
+        raised = f"{_where(failure)} has raised {_what(error)}{at}"
+        then = _then(action, is_handler=failure.where == _HANDLER)
+        count = self._logged.note(key, is_news=is_news)
+        if count is not None:
+            again = f" (and {count:,} times since it was logged last)" if count else ""
+            trace = None if isinstance(error, SystemExit) else error
+            logger.error("%s: %s%s: %s", self._name, raised, again, then, exc_info=trace)
+        count = self._shown.note(key, is_news=is_news)
+        if count is not None:
+            again = f" (and {count:,} times since the last such line)" if count else ""
+            self._remark(f"{raised}{again}: {then}")
 
 
 def _what(error: BaseException) -> str:
     """An error in one line, as the last line of its traceback shows it."""
     if isinstance(error, SystemExit):
-        return f"SystemExit, as by sys.exit({error.code!r})"
-    lines = traceback.format_exception_only(type(error), error)
-    return " ".join("".join(lines).split())
+        text = f"SystemExit, as by sys.exit({error.code!r})"
+    else:
+        lines = traceback.format_exception_only(type(error), error)
+        text = " ".join("".join(lines).split())
+    if len(text) <= _MOST_CHARACTERS:
+        return text
+    return f"{text[:_MOST_CHARACTERS]} ... ({len(text) - _MOST_CHARACTERS:,} characters more)"
 
 
 def _where(failure: Failure) -> str:
     if failure.where != _HANDLER:
         return failure.where
+    if not (failure.signal or failure.state):
+        return "the entry into its initial state"
     signal = f" of {failure.signal}" if failure.signal else ""
     state = f" in the state {failure.state}" if failure.state else ""
     return f"the handler{signal}{state}"

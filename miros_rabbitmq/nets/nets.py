@@ -187,7 +187,8 @@ class MirosNets:
             OutOfResources: there are no file descriptors for the connection to the own broker, no
                 thread can be started, or no memory is left. Nothing runs then.
         """
-        self.failures.begin()
+        if not self.node.is_running:
+            self.failures.begin()
         self.node.start()
 
     def look_soon(self) -> None:

@@ -32,7 +32,14 @@ from ..process import Stage, disown_in_child, end_with_program, stay
 from ..resources import naming_shortage
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import MESH, Envelope
-from ..wire.notice import Notice, Trouble, announce_broker, announced_broker, tell_trouble
+from ..wire.notice import (
+    Notice,
+    Trouble,
+    announce_broker,
+    announced_broker,
+    left_addresses,
+    tell_trouble,
+)
 from ..worker import Worker
 from .chart_watch import Busy, ChartTrouble, ChartWatch, Stuck
 from .failing import Failures
@@ -390,7 +397,9 @@ class Node:
                 "connections belong to the parent: make and start a chart in each process"
             )
         if self.pid:
-            raise NetworkStopped(f"{self.name} was stopped: start it again first")
+            failure = self._failures.fatal
+            why = "" if failure is None else f", as the program raised {type(failure).__name__}"
+            raise NetworkStopped(f"{self.name} was stopped{why}: start it again first")
         raise NetworkStopped(f"{self.name} is not on the network: start it first")
 
     # Inside.
@@ -404,6 +413,7 @@ class Node:
                 self._remove_broker,
                 self._connected_brokers,
                 self._reached_brokers,
+                self._move_broker,
                 self._move_own,
             ),
             self._peer_callbacks.put if self.settings.on_peers_changed is not None else None,
@@ -479,13 +489,13 @@ class Node:
     def _announcement(self) -> Notice | None:
         """The notice that tells other nodes which broker is this node's own; `None` for none."""
         address = self.membership.to_announce
-        return None if address is None else announce_broker(address)
+        return None if address is None else announce_broker(address, self.membership.left)
 
     def _hear(self, notice: Notice) -> None:
         """Have the membership look at the broker that another node announces, if there is one."""
         address = announced_broker(notice)
         if address is not None:
-            self.membership.hear(address)
+            self.membership.hear(address, left_addresses(notice))
 
     def _renew(self) -> None:
         """Become a new sender: a second start begins a new epoch."""
@@ -526,11 +536,7 @@ class Node:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
-            by_user = any(
-                peer.source.by_user and peer.address == url.address
-                for peer in self.membership.peers()
-            )
-            self._spares.add(url.address, by_user=by_user)
+            self._spares.add(url.address, by_user=self._is_by_user(url))
             self.mesh.add_broker(url)
             for snoop in self.snoops:
                 snoop.add_broker(url)
@@ -546,6 +552,28 @@ class Node:
             snoop.remove_broker(url.address)
         return self.mesh.remove_broker(url.address)
 
+    def _move_broker(self, before: AmqpUrl, url: AmqpUrl) -> None:
+        """Publish to a broker at another address, as it says that it has left the former one."""
+        by_user = self._is_by_user(url)
+        with self.lifecycle.lock:
+            if self.phase is not Phase.RUNNING:
+                return
+        # Without the lock, because another thread has to do it.
+        self._spares.move(before.address, url.address, by_user=by_user)
+        with self.lifecycle.lock:
+            if self.phase is not Phase.RUNNING:
+                return
+            self._members = [*(one for one in self._members if one not in (before, url)), url]
+            networks = (self.mesh, *self.snoops)
+            endings = [network.move(before.address, url) for network in networks]
+        for wait_for_end in endings:
+            wait_for_end()
+        self._notice_change()
+
+    def _is_by_user(self, url: AmqpUrl) -> bool:
+        peers = self.membership.peers()
+        return any(peer.source.by_user and peer.address == url.address for peer in peers)
+
     def _move_own(self, url: AmqpUrl, *, is_gone: bool) -> None:
         """Reach the own broker at another address, as this machine's has changed."""
         with self.lifecycle.lock:
@@ -553,7 +581,7 @@ class Node:
                 return
             before = self._members[0]
         # Without the lock, because another thread has to do it.
-        self._spares.move_own(before.address, url.address)
+        self._spares.move(before.address, url.address, is_own=True)
         with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return
@@ -653,6 +681,7 @@ class _Follower:
     removed: Callable[[AmqpUrl], int]
     connected: Callable[[], set[Address]]
     reached: Callable[[], set[Address]]
+    moved: Callable[[AmqpUrl, AmqpUrl], None]
     own_moved: Callable[..., None]
 
 

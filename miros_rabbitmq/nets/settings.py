@@ -27,6 +27,7 @@ from ..urls import (
     DEFAULT_TLS_PORT,
     Address,
     AmqpUrl,
+    address_texts,
     amqp_url,
     check_login,
     check_short_text,
@@ -295,10 +296,7 @@ class Settings:
         if self.rabbit_host is not None:
             parse_address(self.rabbit_host, port)
         if self.addresses is not None:
-            addresses = _as_tuple("addresses", "hosts", self.addresses)
-            for address in addresses:
-                parse_address(address, port)
-            self._settle("addresses", addresses)
+            self._settle("addresses", address_texts(self.addresses, port))
 
 
 def taken(local: Mapping[str, Any]) -> dict[str, Any]:

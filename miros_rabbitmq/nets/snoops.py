@@ -241,6 +241,11 @@ class Snoop:
         if self._network is not None:
             self._network.add_broker(url)
 
+    def move(self, before: Address, url: AmqpUrl) -> Callable[[], object]:
+        """Send to a broker at another address; see `TopicNetwork.move`."""
+        network = self._network
+        return (lambda: None) if network is None else network.move(before, url)
+
     def move_own(self, url: AmqpUrl, *, is_gone: bool) -> Callable[[], object]:
         """Reach the own broker at another address; see `TopicNetwork.move_own`."""
         network = self._network

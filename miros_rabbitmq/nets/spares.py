@@ -149,12 +149,14 @@ class Spares:
         """
         self._ranks[address] = (0 if is_own else 1 if by_user else 2, next(self._numbers))
 
-    def move_own(self, before: Address, now: Address) -> None:
-        """Note that the node's own broker is at another address, before the networks follow.
+    def move(
+        self, before: Address, now: Address, *, is_own: bool = False, by_user: bool = False
+    ) -> None:
+        """Note that a broker is at another address, before the networks follow.
 
         Returns as `remove` does.
         """
-        self.add(now, is_own=True)
+        self.add(now, is_own=is_own, by_user=by_user)
         self.remove(before)
         self._ranks.pop(before, None)
 

@@ -272,17 +272,16 @@ class TopicNetwork:
         notices = self._notices
         if notices is None:
             return
-        if notices.neighbours_listen():
-            self._audience.hear_listener()
-            return
         taken = {}
         for sender in self._posted_to:
             stats = sender.stats()
             hears_itself = self._hears_itself and notices.is_own(sender)
             unrouted = stats.confirmed if hears_itself else stats.unrouted
-            taken[sender.address] = Taken(sender.is_connected, stats.confirmed, unrouted)
+            is_known = sender.is_connected and not sender.is_stalled
+            taken[sender.address] = Taken(is_known, stats.confirmed, unrouted)
         is_expected = self.spec.tx_key != DEFAULT_ROUTING_KEY or notices.knows_others
-        self._audience.look(now_s, taken, is_expected=is_expected)
+        has_listener = notices.neighbours_listen()
+        self._audience.look(now_s, taken, is_expected=is_expected, has_listener=has_listener)
 
     def tell_all(self, notice: Notice) -> None:
         """Send a notice to all brokers that are connected now; does nothing without notices."""
@@ -309,7 +308,7 @@ class TopicNetwork:
         self._tell_keys()
         role = f"{spec.name} consumer of {self._name}"
         self._taker = EnvelopeTaker(
-            f"{role} at {url.address}",
+            self._name_of_taker(url),
             spec.name,
             self.codec,
             hooks.sink,
@@ -332,6 +331,9 @@ class TopicNetwork:
         self._taker.use_timer(self.receiver.link.call_later)
         self.receiver.link.start()
         return self.receiver
+
+    def _name_of_taker(self, url: AmqpUrl) -> str:
+        return f"{self.spec.name} consumer of {self._name} at {url.address}"
 
     def _endpoint(self, url: AmqpUrl) -> Endpoint:
         return Endpoint(url, self._settings.limits, self._settings.tls)
@@ -426,6 +428,43 @@ class TopicNetwork:
             )
         return left
 
+    def move(self, before: Address, url: AmqpUrl) -> Callable[[], object]:
+        """Publish to a broker at another address, to which what waits for it moves, in order.
+
+        Does not wait.
+
+        Args:
+            before: the former address, at which nobody answers any more.
+            url: the broker's.
+
+        Returns:
+            what waits, within seconds, until the sender to the former address has ended; to be
+            called without a lock.
+        """
+        self.add_broker(url)
+        former = self._replace(before, url.address)
+        if former is None:
+            return _nothing
+        former.stop(0.0)
+        return lambda: self._retire(former, f"it is at {url.address} now")
+
+    def _replace(self, before: Address, now: Address) -> Sender | None:
+        """Have one sender take the place of another; returns the former one, which is to stop."""
+        with self._order.turn():
+            former = self._senders.get(before)
+            if former is not None:
+                self._redirection.replace(
+                    before,
+                    now,
+                    self._senders,
+                    self._transmitted,
+                    is_reached=self._senders[now].is_connected,
+                )
+                self._senders = {at: one for at, one in self._senders.items() if at != before}
+                self._redirection.remove(before)
+                self._posted_to = self._redirection.posted_to(self._senders)
+        return former
+
     def move_own(self, url: AmqpUrl, *, is_gone: bool) -> Callable[[], object]:
         """Reach the own broker at another address from now on.
 
@@ -445,22 +484,12 @@ class TopicNetwork:
             return _nothing
         self._own = url.address
         receiver.move(url, is_gone=is_gone)
+        if self._taker is not None:
+            self._taker.rename(self._name_of_taker(url))
         self.add_broker(url)
-        with self._order.turn():
-            former = self._senders.get(before)
-            if former is not None:
-                self._redirection.replace(
-                    before,
-                    url.address,
-                    self._senders,
-                    self._transmitted,
-                    is_reached=self._senders[url.address].is_connected,
-                )
-                self._senders = {at: one for at, one in self._senders.items() if at != before}
-                self._redirection.remove(before)
-                self._posted_to = self._redirection.posted_to(self._senders)
-            if self._notices is not None and url.address in self._senders:
-                self._notices.own_sender(self._senders[url.address])
+        former = self._replace(before, url.address)
+        if self._notices is not None and url.address in self._senders:
+            self._notices.own_sender(self._senders[url.address])
         if is_gone:
             for sender in self._senders.values():
                 sender.link.leave_host(before.host)

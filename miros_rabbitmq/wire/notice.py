@@ -28,6 +28,9 @@ reaches charts whichever routing keys they use for events."""
 _LONGEST_ADDRESS = 253 + 6
 """A DNS name, a colon, and a port."""
 
+MOST_LEFT = 4
+"""The most former addresses of a broker that a notice tells."""
+
 _ASKS, _TELLS = b"\1", b"\0"
 
 MOST_NUMBERS = 64
@@ -46,7 +49,8 @@ class NoticeKind(enum.IntEnum):
     """What a notice says."""
 
     BROKER = 1
-    """Which broker is the sender's own: its body is ``host:port``, in ASCII."""
+    """Which broker is the sender's own: its body is ``host:port``, in ASCII. Addresses at which the
+    broker was before may follow, the latest first, each after a space."""
     LISTENER = 2
     """That the sender listens; sent to its own broker only. A chart that receives it there has a
     neighbour: a chart that listens at the same broker. The body is one byte: 1 if the sender wants
@@ -67,9 +71,15 @@ class Notice(NamedTuple):
     body: bytes
 
 
-def announce_broker(address: Address) -> Notice:
-    """Return the notice that says which broker is the sender's own."""
-    return Notice(NoticeKind.BROKER, str(address).encode())
+def announce_broker(address: Address, left: Iterable[Address] = ()) -> Notice:
+    """Return the notice that says which broker is the sender's own.
+
+    Args:
+        address: where the broker is.
+        left: where it was before, and nobody reaches it any more; the latest first.
+    """
+    told = [address, *left][: 1 + MOST_LEFT]
+    return Notice(NoticeKind.BROKER, " ".join(map(str, told)).encode())
 
 
 def announce_listener(*, asks: bool, pattern: str = "") -> Notice:
@@ -101,10 +111,27 @@ def asks(notice: Notice) -> bool:
 
 def announced_broker(notice: Notice) -> Address | None:
     """Return the broker that a notice names; `None` if it names none, or no usable one."""
-    if notice.kind != NoticeKind.BROKER or len(notice.body) > _LONGEST_ADDRESS:
+    addresses = _addresses_in(notice)
+    return addresses[0] if addresses else None
+
+
+def left_addresses(notice: Notice) -> tuple[Address, ...]:
+    """Return where the broker that a notice names was before; nothing that makes no sense."""
+    return tuple(one for one in _addresses_in(notice)[1:] if one is not None)
+
+
+def _addresses_in(notice: Notice) -> list[Address | None]:
+    """What a notice names, `None` for what others cannot use; empty if it is of another kind."""
+    if notice.kind != NoticeKind.BROKER:
+        return []
+    return [_usable_address(word) for word in notice.body.split(b" ", MOST_LEFT)]
+
+
+def _usable_address(word: bytes) -> Address | None:
+    if len(word) > _LONGEST_ADDRESS:
         return None
     try:
-        address = parse_address(notice.body.decode())
+        address = parse_address(word.decode())
     except (SettingsError, UnicodeDecodeError):
         return None
     ip = ip_of(address.host)

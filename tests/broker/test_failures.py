@@ -196,6 +196,8 @@ def test_a_failure_is_raised_anew_each_time_and_forgotten_at_the_next_start(
             chart.wait(scaled(10))
         depths.append(len(caught.traceback))
     assert len(set(depths)) == 1, "the traceback does not grow"
+    with pytest.raises(NetworkStopped, match="was stopped, as the program raised ValueError"):
+        chart.transmit(Event(signal="NUMBER"))
     with chart:
         chart.start_at(outer)
         assert chart.failure is None
@@ -247,7 +249,9 @@ def test_a_callback_that_raises_ends_the_chart_or_is_called_again(
             assert chart.failure is None
     first = entries(caplog)[0]
     then = "it stops" if on_error == "stop" else "it goes on with the next event"
-    assert first.getMessage() == f"robot: {of} has raised ValueError: it cannot do that: {then}"
+    said = f"robot: {of} has raised ValueError: it cannot do that at {__file__}:"
+    assert first.getMessage().startswith(said)
+    assert first.getMessage().endswith(f" in refuse: {then}")
     assert first.exc_info
 
 
@@ -402,6 +406,125 @@ def test_a_stop_of_a_subclass_that_raises_leaves_nothing(
         chart.wait(scaled(10))
     assert_it_is_over(chart)
     assert len(entries(caplog, "its stop has raised")) == 1
+
+    sender, _ = make_active_object("sender", **arguments_for(broker_a, key=KEY))
+    chart = Rude("robot", **arguments_for(broker_a, key=KEY, on_mesh_rx=refuse))
+    chart.case = Case(refuse)
+    chart.start_at(outer)
+    with running(sender):
+        sender.transmit(Event(signal="NUMBER"))
+        with pytest.raises(ValueError, match="it cannot do that"):
+            chart.wait(scaled(10))
+    assert_it_is_over(chart)
+
+
+class Picky(NetworkedActiveObject):
+    """Refuses what a timer posts."""
+
+    def post_fifo(self, e: Event, *arguments: Any, **keywords: Any) -> Any:
+        if not (arguments or keywords):
+            refuse(e)
+        return super().post_fifo(e, *arguments, **keywords)
+
+
+def test_a_post_of_a_timer_that_raises_ends_the_chart(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    chart = Picky("robot", **arguments_for(broker_a, key=KEY))
+    chart.case = Case(refuse)
+    chart.start_at(outer)
+    chart.post_fifo(Event(signal="TICK"), times=0, period=0.01)
+    with pytest.raises(ValueError, match="it cannot do that"):
+        chart.wait(scaled(10))
+    assert_it_is_over(chart)
+    assert entries(caplog)[0].getMessage().startswith("robot: post_fifo has raised ValueError")
+
+
+@pytest.mark.parametrize("on_error", ["stop", "continue"])
+def test_a_callback_for_live_lines_that_raises_ends_its_chart_and_no_other(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture, on_error: str
+) -> None:
+    lines: list[str] = []
+    other, _ = make_active_object("other", **arguments_for(broker_a, key=KEY))
+    other.live_spy = True
+    other.register_live_spy_callback(lines.append)
+    chart = make(broker_a, refuse, on_error=on_error)
+    chart.live_trace = True
+    chart.register_live_trace_callback(refuse)
+    with running(other), chart:
+        chart.start_at(outer)
+        if on_error == "stop":
+            with pytest.raises(ValueError, match="it cannot do that"):
+                chart.wait(scaled(10))
+            assert_it_is_over(chart)
+        else:
+            wait_until(lambda: entries(caplog))
+            assert chart.nets.is_running
+        lines.clear()
+        other.post_fifo(Event(signal="NUMBER"))
+        wait_until(lambda: any("NUMBER" in line for line in lines))
+    assert entries(caplog)[0].getMessage().startswith("robot: live output has raised ValueError")
+
+
+def test_a_handler_and_a_callback_that_raise_at_once_do_not_wait_for_each_other(
+    broker_a: LocalBroker,
+) -> None:
+    def refuse_later(chart: Any) -> None:
+        wait_until(lambda: chart.failure is not None)
+        refuse(chart)
+
+    def on_mesh_rx(event: Event) -> None:
+        chart.post_fifo(Event(signal=signals.GO))
+        wait_until(lambda: not chart.queue)
+        refuse(event)
+
+    sender, _ = make_active_object("sender", **arguments_for(broker_a, key=KEY))
+    limits = Limits(stop_timeout_s=scaled(30))
+    chart = make(broker_a, refuse_later, on_mesh_rx=on_mesh_rx, limits=limits)
+    with running(sender):
+        chart.start_at(outer)
+        sender.transmit(Event(signal="NUMBER"))
+        with pytest.raises(ValueError, match="it cannot do that"):
+            chart.wait(scaled(20))
+    assert_it_is_over(chart)
+
+
+def test_two_charts_whose_callbacks_raise_do_not_answer_each_other_for_ever(
+    broker_a: LocalBroker,
+) -> None:
+    calls = []
+
+    def on_trace_rx(name: str, line: str) -> None:
+        calls.append(line)
+        refuse(line)
+
+    extras: dict[str, Any] = {"on_trace_rx": on_trace_rx, "on_error": "continue"}
+    one, other = (make(broker_a, refuse, **extras) for _ in range(2))
+    for each in (one, other):
+        each.enable_snoop_trace()
+    with one, other:
+        for each in (one, other):
+            each.start_at(outer)
+        one.post_fifo(Event(signal=signals.INNER))
+        wait_until(lambda: calls)
+        time.sleep(1.5)
+        assert len(calls) < 20
+
+
+def test_a_chart_that_on_error_itself_stops_has_failed(broker_a: LocalBroker) -> None:
+    def on_error(_: Failure) -> None:
+        chart.stop()
+        time.sleep(0.2)  # while somebody who waits for the end may go on
+
+    sender, _ = make_active_object("sender", **arguments_for(broker_a, key=KEY))
+    chart = make(broker_a, refuse, on_error=on_error, on_mesh_rx=refuse)
+    with running(sender):
+        chart.start_at(outer)
+        sender.transmit(Event(signal="NUMBER"))
+        with pytest.raises(ValueError, match="it cannot do that"):
+            chart.wait(scaled(10))
+        wait_until(lambda: chart.failure is not None)
+    assert_it_is_over(chart)
 
 
 def test_a_subclass_may_use_the_names_for_itself(broker_a: LocalBroker) -> None:

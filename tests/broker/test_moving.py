@@ -82,3 +82,41 @@ def test_events_of_both_directions_go_on_in_order_and_once(
         assert mover.nets.flush(scaled(5))
     assert heard.payloads("NUMBER") == heard_there.payloads("NUMBER") == list(range(sent))
     assert stats.mesh.gaps == 0
+
+
+@pytest.mark.usefixtures("each_io")
+def test_what_waits_for_a_broker_that_has_left_its_address_moves_in_order(
+    broker_a: LocalBroker, broker_b: LocalBroker, former: FaultProxy, later: FaultProxy
+) -> None:
+    here = arguments_for(broker_a, key=KEY, addresses=[], accept_unknown_peers=False)
+    there = arguments_for(
+        broker_b, key=KEY, addresses=[str(former.address)], accept_unknown_peers=False
+    )
+    listener, heard = make_active_object("listener", **here)
+    sender, _ = make_active_object("sender", **there)
+    numbers = iter(range(10_000))
+
+    def send(count: int) -> int:
+        for _ in range(count):
+            last = next(numbers)
+            sender.transmit(Event(signal="NUMBER", payload=last))
+        return last + 1
+
+    with running(listener, sender):
+        sender.enable_snoop_spy_no_color()
+        wait_until(lambda: former.open_connections >= 2)
+        heard.wait_for(send(20))
+        former.silence()
+        send(200)
+        url = amqp_url(broker_a.user, broker_a.password, later.address)
+        networks = (sender.nets.node.mesh, sender.nets.node.snoops.spy)
+        for network in networks:
+            network.move(former.address, url)()
+        heard.wait_for(send(200))
+        stats = sender.nets.stats()
+        for network_stats in (stats.mesh, stats.snoop_spy):
+            assert set(network_stats.brokers) == {str(broker_b.address), str(later.address)}
+        assert stats.mesh.dropped == dict.fromkeys(stats.mesh.dropped, 0)
+        assert sender.nets.flush(scaled(5))
+    assert heard.payloads("NUMBER") == list(range(420))
+    assert listener.nets.stats().mesh.gaps == 0

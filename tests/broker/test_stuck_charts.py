@@ -241,6 +241,33 @@ def test_a_chart_that_does_not_enter_its_first_state_says_so(
         wait_for_line(caplog, "hanger gets on again")
 
 
+def test_a_chart_that_starts_again_and_again_is_in_a_pause_and_not_in_a_handler(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    @spy_on
+    def broken(chart: Any, e: Event) -> Any:
+        if e.signal == signals.HANG or (e.signal == signals.ENTRY_SIGNAL and chart.has_hung):
+            chart.has_hung = True
+            raise ValueError
+        chart.temp.fun = chart.top
+        return return_status.SUPER
+
+    sender, _ = make_active_object("sender", **arguments_for(broker_a, key=KEY))
+    chart = NetworkedActiveObject(
+        "broken", **arguments_for(broker_a, key=KEY, limits=LIMITS, on_error="restart")
+    )
+    chart.has_hung = False
+    with running(sender), chart:
+        chart.start_at(broken)
+        sender.transmit(Event(signal="HANG"))
+        transmit_numbers(sender, 10)
+        wait_for_line(
+            caplog, "broken has handled nothing for", "a pause: it starts again", timeout=60
+        )
+        (stuck,) = chart.nets.stats().stuck
+        assert not stuck.state
+
+
 def test_a_chart_that_is_slow_but_gets_on_is_not_called_stuck(
     broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:

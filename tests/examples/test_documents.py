@@ -27,6 +27,7 @@ from miros_rabbitmq import (
 )
 from miros_rabbitmq.amqp.envelopes import OTHER_KEY_HERE
 from miros_rabbitmq.closings import closed_by_broker
+from miros_rabbitmq.discovery.membership import GETS_NONE
 from miros_rabbitmq.urls import DEFAULT_PORT, Address
 
 from ..helpers import wait_until
@@ -254,6 +255,7 @@ def usual_faults() -> list[str]:
         str(faults.silent(here)),
         str(faults.went_silent(here, "for 10 s")),
         OTHER_KEY_HERE,
+        GETS_NONE,
         RejectReason.NOT_AUTHENTIC.value,
     ]
 

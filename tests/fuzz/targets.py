@@ -31,7 +31,7 @@ from miros_rabbitmq.discovery.hosts_file import HostsFileError, _text_of, parse_
 from miros_rabbitmq.discovery.lan_cache import LanCache
 from miros_rabbitmq.exceptions import MessageRejected, SettingsError
 from miros_rabbitmq.limits import Limits
-from miros_rabbitmq.urls import AmqpUrl, parse_address, redact
+from miros_rabbitmq.urls import Address, AmqpUrl, parse_address, redact
 from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, Envelope, Kind, Purpose
@@ -44,6 +44,7 @@ from miros_rabbitmq.wire.notice import (
     announced_pattern,
     asks,
     is_listener,
+    left_addresses,
 )
 from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.pickling import RestrictedPickle
@@ -182,9 +183,9 @@ class _Receiver:
             repr(envelope)
         for notice in self.notices:
             with guarded():
-                address = announced_broker(notice)
+                addresses = [announced_broker(notice), *left_addresses(notice)]
                 _ = is_listener(notice), asks(notice), announced_pattern(notice)
-            if address is not None and not str(address).isprintable():
+            if not all(str(one).isprintable() for one in addresses):
                 raise Found("a node would connect to an address that cannot be shown")
 
 
@@ -415,6 +416,7 @@ def seeds(name: str) -> list[bytes]:
     if name == "records":
         notices = (
             announce_broker(parse_address("robot.example:5673")),
+            announce_broker(Address("10.0.0.1"), [Address("::1"), Address("robot")]),
             announce_listener(asks=True),
         )
         return [

@@ -138,6 +138,7 @@ def test_an_address_that_changes_takes_the_own_broker_along(
     queue = here.do("own")["queue"]
 
     here.do("begin_to_talk", "MEANWHILE")
+    there.do("begin_to_talk", "TO IT")
     street.delete(street.here, 10)
     street.add(street.here, 11)
     # Others are told soon: nobody waits until connections from the former address time out.
@@ -156,6 +157,12 @@ def test_an_address_that_changes_takes_the_own_broker_along(
     (line,) = here.do("log", "the address of this machine is now")
     assert f"{street.lan.address(11)} (eth0), and was {street.lan.address(10)}" in line
     assert here.do("log", "gave up the broker") == []
+    # What the other machine has sent to the former address follows.
+    count = there.do("be_quiet")
+    for node in (here, beside):
+        assert node.do("wait_for_heard", "TO IT", count) == list(range(count))
+    assert [*there.peers()] == [street.at(20), street.at(11)]
+    assert there.do("flush")
 
     there.do("transmit", "AFTER", 3)
     for node in (here, beside):

@@ -10,6 +10,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from cryptography.fernet import Fernet
@@ -74,6 +75,7 @@ HOSTS = [
     "robot\\",
     "robot:99999",
     "robot:\u0661",
+    "robot%40lan",
     "",
 ]
 
@@ -91,6 +93,9 @@ def texts_of(host: str) -> Iterator[str]:
     yield f"amqp://user:{PASSWORD}/1@{host}/"
     yield f"amqp://user:{PASSWORD}#1@{host}/"
     yield f"amqp://{host}:{PASSWORD}"
+    yield f"amqp://{quote(f'user:{PASSWORD}@')}{host}/"
+    yield f"{quote(f'user:{PASSWORD}@')}{host}"
+    yield f"user:{PASSWORD}:{host}"
 
 
 class Named:
@@ -194,3 +199,15 @@ def test_an_address_that_was_made_by_hand_shows_no_password_either(host: str) ->
     except (MirosRabbitMQError, UnicodeEncodeError) as error:
         shown += [repr(one) + repr(vars(one)) for one in unrolled(error)]
     assert PASSWORD not in str(shown)
+
+
+@pytest.mark.parametrize("value", [b"user:C4nary-p4ssw0rd@h", ("user", PASSWORD), {PASSWORD: 1}])
+def test_what_is_no_text_is_refused_by_its_type(value: Any) -> None:
+    for number, enter in enumerate(ENTRANCES[:-1]):  # the last one takes bytes from the network
+        shown = ""
+        try:
+            shown = repr(enter(value))
+        except (MirosRabbitMQError, KeyError) as error:
+            shown = "".join(repr(one) for one in unrolled(error))
+        if not shown.startswith(("<MirosNets", "<LocalAreaNetwork", "<RabbitScout")):
+            assert PASSWORD not in shown, f"by entrance {number}: {shown}"

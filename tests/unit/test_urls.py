@@ -6,6 +6,7 @@ import copy
 import pickle
 import re
 import traceback
+from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -21,6 +22,7 @@ from miros_rabbitmq.urls import (
     DEFAULT_TLS_PORT,
     Address,
     AmqpUrl,
+    address_texts,
     amqp_url,
     check_login,
     parse_address,
@@ -29,7 +31,8 @@ from miros_rabbitmq.urls import (
 
 ODD_PASSWORDS = ["p@ss", "p:a:s", "p/a/s", "100%", "%2F", "a b", "?x=1", "#", "pässwörd 👋", "://"]
 
-TEXTS = st.text(alphabet=st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+MARKS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # AMQP has no NUL
+TEXTS = st.text(alphabet=MARKS, min_size=1, max_size=12)
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{1,5})?", fullmatch=True)
 HOSTS = NAMES.filter(lambda name: not re.fullmatch("[0-9]+|0x[0-9a-f]*", name))
 PORTS = st.integers(1, 65535)
@@ -51,7 +54,7 @@ def test_pika_reads_back_what_was_put_into_a_url(
     assert (parameters.ssl_options is not None) == tls
 
 
-@given(TEXTS, st.text(alphabet=st.characters(exclude_categories=["Cs"])), TEXTS, HOSTS, PORTS)
+@given(TEXTS, st.text(alphabet=MARKS), TEXTS, HOSTS, PORTS)
 def test_the_standard_library_reads_the_same(
     user: str, password: str, vhost: str, host: str, port: int
 ) -> None:
@@ -157,6 +160,12 @@ def test_nothing_but_the_password_is_hidden(user: str, password: str, vhost: str
         ("amqp://user:secret@host\uff20lan/", "amqp://user:***@host\uff20lan/"),
         ("amqp://user\uff1asecret@host/", "amqp://user:***@host/"),
         ("amqp:/user:secret\ufe6bhost/", "***"),
+        ("amqp://user%3Asecret%40host/", "amqp://***"),
+        ("user%3Asecret%40host", "***"),
+        ("user:secret:host", "user:***"),
+        ("user:secret", "user:***"),
+        ("::1::", "::1::"),
+        ("[fe80::1%eth0]:5672:1", "[fe80::1%eth0]:5672:1"),
         ("", ""),
     ],
 )
@@ -282,7 +291,45 @@ def test_an_address_is_a_text(value: Any) -> None:
         parse_address(value)
 
 
-@pytest.mark.parametrize("text", ["user:canary@host", "amqp://user:canary@host:5672"])
+@pytest.mark.parametrize("text", ["amqp://host", "amqps://user:pw@host:5671/v", "http://host"])
+def test_a_url_for_an_address_is_told_to_be_stripped(text: str) -> None:
+    with pytest.raises(SettingsError, match="leave out amqp://"):
+        parse_address(text)
+
+
+@pytest.mark.parametrize("given", [7, True, b"host", bytearray(b"host"), "host", str, object()])
+def test_what_is_no_list_of_addresses_is_refused(given: Any) -> None:
+    with pytest.raises(SettingsError, match=r"addresses must be a list of hosts: .* into \[ \]"):
+        address_texts(given)
+
+
+@pytest.mark.parametrize("item", [["host"], {"host": 1}, bytearray(b"host"), 7, None, Path("host")])
+def test_an_item_of_a_list_of_addresses_is_a_text(item: Any) -> None:
+    with pytest.raises(SettingsError, match="a broker address is 'host' or 'host:port', not"):
+        address_texts(["host", item])
+
+
+def test_addresses_are_read_once_and_each_counts_once() -> None:
+    assert address_texts(iter(["a", "b:5673", "a"])) == ("a", "b:5673")
+
+
+@pytest.mark.parametrize("value", [None, 7, b"amqp://u:canary@h", ("u", "canary"), Address("h")])
+def test_a_url_is_a_text(value: Any) -> None:
+    with pytest.raises(SettingsError, match="is not an AMQP URL, which is a text") as caught:
+        AmqpUrl(value)
+    assert "canary" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "user:canary@host",
+        "amqp://user:canary@host:5672",
+        "user%3Acanary%40host",
+        "amqp://user%3Acanary%40host",
+        "user:canary:host",
+    ],
+)
 def test_a_password_in_an_address_is_not_repeated(text: str) -> None:
     with pytest.raises(SettingsError, match=r"\*\*\*") as caught:
         parse_address(text)

@@ -180,3 +180,27 @@ def test_a_stop_that_gives_up_says_how_many_items_are_never_handled() -> None:
     worker.put(10)
     wait_until(lambda: handled == [0, 10])
     assert worker.stop(scaled(5)) == 0
+
+
+def test_the_next_item_is_handled_even_if_one_has_ended_the_thread(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    raised = []
+    monkeypatch.setattr(threading, "excepthook", lambda what: raised.append(what.exc_value))
+    handled: list[int] = []
+
+    def handle(items: deque[int], _dropped: int) -> None:
+        item = items.popleft()
+        if item == 0:
+            raise SystemError
+        handled.append(item)
+
+    worker = Worker("worker under test", handle, max_items=5)
+    worker.put(0)
+    wait_until(lambda: raised and not threads())
+    assert worker.unhandled == 0
+    worker.put(1)
+    assert worker.drain(scaled(10))
+    assert worker.stop(scaled(10)) == 0
+    assert handled == [1]
+    assert [type(error) for error in raised] == [SystemError]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -412,6 +413,13 @@ def test_a_message_whose_records_are_all_rejected_is_rejected() -> None:
     assert receiving.take(mixed(plain(1, 1, kind=77), plain(2, 2, kind=0))) is Outcome.REJECTED
     assert receiving.take(mixed(plain(1, 1), plain(2, 2))) is Outcome.HANDLED, "seen before"
     assert receiving.taker.duplicates == 2
+
+
+def test_a_deserializer_that_calls_sys_exit_ends_nothing() -> None:
+    codec = Codec(KEY, serializer=lambda _: b"plain", deserializer=lambda _: sys.exit())
+    receiving = Receiving(codec)
+    assert receiving.take(FORGER.events(codec, (1, None))) is Outcome.REJECTED
+    assert receiving.rejected == {RejectReason.NOT_DESERIALIZABLE: 1}
 
 
 def test_what_the_owner_does_not_admit_is_rejected_alone_and_is_not_missing() -> None:

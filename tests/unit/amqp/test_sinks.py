@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from miros_rabbitmq.amqp.sinks import WorkerSink
+from miros_rabbitmq.amqp.sinks import DirectSink, WorkerSink
 from tests.helpers import scaled, wait_until
 
 
@@ -83,3 +83,23 @@ def test_after_a_stop_that_gave_up_on_some_there_is_room_for_all_again(
     sink.stop(0.0)
     slow.may_return.release()
     wait_until(lambda: sink.room() == before)
+
+
+@pytest.mark.parametrize("kind", [DirectSink, WorkerSink])
+def test_a_callback_that_raises_each_time_is_logged_once_in_a_while(
+    kind: type[DirectSink | WorkerSink], caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(event: int) -> None:
+        heard.append(event)
+        raise ValueError if event else TypeError
+
+    heard: list[int] = []
+    sink = kind("raising", refuse)
+    for number in range(100):
+        sink.put(number, None)
+    wait_until(lambda: len(heard) == 100)
+    if isinstance(sink, WorkerSink):
+        sink.stop(scaled(5))
+    said = "raising: the callback for received messages raised"
+    assert [record.getMessage() for record in caplog.records] == [said, said]
+    assert all(record.exc_info for record in caplog.records)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import threading
 import time
@@ -319,9 +320,11 @@ def test_a_rest_ends_with_a_stop() -> None:
     assert began(chart)
     resting = threading.Thread(target=chart.life.rest, args=(3600.0,))
     resting.start()
+    wait_until(lambda: chart.life.is_resting)
     with chart.life.ending():
         resting.join(scaled(20))
     assert not resting.is_alive()
+    assert not chart.life.is_resting
 
 
 def test_a_latch_lets_everybody_through_even_in_the_handler_of_a_signal() -> None:
@@ -335,3 +338,10 @@ def test_a_latch_lets_everybody_through_even_in_the_handler_of_a_signal() -> Non
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, signal.SIG_DFL)
     assert all(latch.wait(None) for _ in range(3))
+
+
+@pytest.mark.parametrize("seconds", [1e20, math.inf])
+def test_a_wait_may_last_for_ever(seconds: float) -> None:
+    latch = Latch()
+    threading.Timer(0.05, latch.open).start()
+    assert latch.wait(seconds)

@@ -13,7 +13,8 @@ from miros import Event, return_status, signals
 from miros.activeobject import ActiveObjectOutOfPostedEventResources
 
 from miros_rabbitmq import Limits, NetworkedActiveObject, NetworkedFactory
-from miros_rabbitmq.chart.timers import Timers
+from miros_rabbitmq.chart.timers import TimedPosts, Timers
+from miros_rabbitmq.failures import OnRaise
 from tests.helpers import wait_until
 
 KEY = base64.urlsafe_b64encode(bytes(range(32)))
@@ -29,6 +30,38 @@ def timer(name: str = "TICK", uuid: str = "1") -> Any:
 
 
 # Alone.
+
+
+class Posting:
+    """What a timer posts to."""
+
+    QUEUE_SIZE = 7
+
+    def __init__(self) -> None:
+        self.posted: list[tuple[str, str]] = []
+
+    def post_fifo(self, event: str) -> None:
+        self.posted.append(("fifo", event))
+
+    def post_lifo(self, event: str) -> None:
+        self.posted.append(("lifo", event))
+        raise ValueError(event)
+
+
+def test_a_post_of_a_timer_that_raises_is_handed_over() -> None:
+    raised: list[tuple[str, str]] = []
+    chart = Posting()
+
+    def on_raise(method: str) -> OnRaise:
+        return lambda error: raised.append((method, str(error)))
+
+    posts = TimedPosts(chart, on_raise)
+    posts.post_fifo("A")
+    posts.post_lifo("B")
+    assert chart.posted == [("fifo", "A"), ("lifo", "B")]
+    assert raised == [("post_lifo", "B")]
+    assert posts.__class__.QUEUE_SIZE == 7  # type: ignore[attr-defined]
+    assert posts.posted is chart.posted
 
 
 def test_a_timer_that_has_ended_is_forgotten_and_the_others_keep_their_order() -> None:

@@ -12,12 +12,13 @@ import pytest
 
 from miros_rabbitmq.discovery import lan as lan_module
 from miros_rabbitmq.discovery import membership as membership_module
+from miros_rabbitmq.discovery import roster as roster_module
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
 from miros_rabbitmq.discovery.interfaces import Interfaces, interface_of
 from miros_rabbitmq.discovery.membership import Membership
 from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
-from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, RosterLimits
+from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, PeerState, RosterLimits
 from miros_rabbitmq.discovery.search import Login, Search
 from miros_rabbitmq.discovery.sweep import SweepResult
 from miros_rabbitmq.urls import Address, AmqpUrl
@@ -38,6 +39,7 @@ class Node:
         self.urls: list[AmqpUrl] = []
         self.stalled: set[Address] = set()
         self.own: list[tuple[Address, bool]] = []
+        self.moves: list[tuple[Address, Address]] = []
 
     def added(self, url: AmqpUrl) -> None:
         self.members.append(url.address)
@@ -52,6 +54,9 @@ class Node:
 
     def reached(self) -> Collection[Address]:
         return self.stalled
+
+    def moved(self, before: AmqpUrl, url: AmqpUrl) -> None:
+        self.moves.append((before.address, url.address))
 
     def own_moved(self, url: AmqpUrl, *, is_gone: bool) -> None:
         self.own.append((url.address, is_gone))
@@ -248,6 +253,40 @@ def test_a_broker_that_is_announced_is_probed_and_joins(made: Making, node: Node
     assert (peer.address, peer.source) == (ONE, PeerSource.HEARD)
 
 
+def test_a_broker_that_is_announced_still_and_cannot_be_used_is_told_once_with_the_reason(
+    made: Making,
+    probes: Probes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    probes.outcomes[ONE] = ProbeOutcome.TIMED_OUT
+    membership = started(made(rescan_interval_s=0.05))
+    membership.hear(ONE)
+    membership.hear(ONE)
+    wait_until(lambda: probes.asked.count(ONE) > 2, 20)
+    assert not caplog.records, "it may have just moved"
+    monkeypatch.setattr(roster_module, "_UNDER_WAY_S", 0.0)
+    membership.hear(ONE)
+    wait_until(lambda: caplog.records, 20)
+    count = probes.asked.count(ONE)
+    wait_until(lambda: probes.asked.count(ONE) > count + 1, 20)
+    membership.stop()
+    (line,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert f"gets none: its own broker is {ONE}, and no answer from {ONE}" in line
+
+
+def test_a_loopback_that_another_machine_announces_is_not_probed_and_told_once(
+    made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    membership = started(made())
+    for host in ("localhost", "127.0.0.1", "ip6-localhost", "::1", "robot.localhost"):
+        membership.hear(Address(host))
+    membership.stop()
+    assert probes.asked == [OWN]
+    assert caplog.text.count("leave out rabbit_host= there") == 1
+
+
 def test_announced_brokers_beyond_the_limit_are_not_probed(
     made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -256,7 +295,9 @@ def test_announced_brokers_beyond_the_limit_are_not_probed(
     membership = started(made())
     membership.hear(ONE)
     membership.hear(TWO)
-    assert f"ignored the announced broker {TWO}" in caplog.text
+    membership.hear(TWO)
+    said = [one for one in caplog.records if f"ignored the announced broker {TWO}" in one.message]
+    assert [one.levelno for one in said] == [logging.WARNING, logging.DEBUG]
     wait_until(lambda: ONE in probes.asked, 20, "the probe")
     assert TWO not in probes.asked
 
@@ -294,6 +335,46 @@ def test_a_loopback_that_nobody_configured_is_not_announced(
     assert interface is not None
     monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,)))
     assert started(made(rabbit_host=None)).to_announce == announced
+
+
+# ---- brokers of others that move
+
+
+def test_what_waits_for_a_broker_follows_it_to_the_address_that_it_announces(
+    made: Making, node: Node, probes: Probes
+) -> None:
+    changes: list[PeersChanged] = []
+    membership = started(made(addresses=(str(ONE),), on_change=changes.append))
+    assert node.members == [ONE]
+    probes.outcomes[ONE] = ProbeOutcome.TIMED_OUT
+    membership.hear(TWO, (ONE,))
+    wait_until(lambda: node.moves == [(ONE, TWO)], 20)
+    wait_until(lambda: len(changes) == 2, 20)
+    assert changes[1] == PeersChanged(added=(TWO,), removed=(ONE,))
+    assert node.members == [ONE], "it is told of nothing else"
+    states = {peer.address: peer.state for peer in membership.peers()}
+    assert states[ONE] is PeerState.UNUSABLE
+
+
+def test_a_broker_that_joined_before_it_is_known_where_it_was_gets_what_waits_there(
+    made: Making, node: Node, probes: Probes
+) -> None:
+    membership = started(made(addresses=(str(ONE),)))
+    probes.outcomes[ONE] = ProbeOutcome.TIMED_OUT
+    membership.hear(TWO)
+    wait_until(lambda: node.members == [ONE, TWO], 20)
+    membership.hear(TWO, (ONE,))
+    wait_until(lambda: node.moves == [(ONE, TWO)], 20)
+
+
+@pytest.mark.usefixtures("probes")
+def test_a_broker_that_answers_still_keeps_what_waits_for_it_whatever_others_announce(
+    made: Making, node: Node
+) -> None:
+    membership = started(made(addresses=(str(ONE),)))
+    membership.hear(TWO, (ONE, OWN))
+    wait_until(lambda: node.members == [ONE, TWO], 20)
+    assert node.moves == []
 
 
 # ---- brokers that are connected, and confirm nothing
@@ -348,6 +429,7 @@ def test_a_new_address_of_this_machine_is_the_own_one_everywhere(
     assert node.own == [(ONE, True)]
     assert membership.own_url == LOGIN.url(ONE, tls=False)
     assert membership.to_announce == ONE
+    assert membership.left == (OWN,)
     assert membership.lan.this.address == ONE.host
     assert [(peer.address, peer.source) for peer in membership.peers()] == [(ONE, PeerSource.OWN)]
     assert (node.members, changes) == ([], []), "it is no news of others"

@@ -41,7 +41,7 @@ def test_a_change_is_followed_after_as_many_looks(before: Here, now: Here, looks
     new = now.interface
     assert answers == ([new] * 3 if looks == 1 else [None, new, new])
     assert own.address == before.interface.address
-    own.use(new)
+    own.use(now)
     assert own.look(now) is None
     assert own.address == new.address
 
@@ -63,3 +63,20 @@ def test_it_tells_whether_the_address_is_gone() -> None:
     own = OwnAddress(here(ETH))
     assert not own.is_gone(here(WLAN, ETH))
     assert own.is_gone(here(WLAN))
+
+
+def test_the_addresses_that_the_machine_has_lost_are_remembered_the_latest_first() -> None:
+    own = OwnAddress(here(ETH))
+    own.use(here(WLAN, ETH))
+    assert not own.left, "it is there still"
+    own.use(here(ETH, WLAN))
+    own.use(here(RENEWED))
+    assert [*own.left] == [ETH.address]
+    own.use(here(NOWHERE))
+    own.use(here(WLAN))
+    assert [*own.left] == [RENEWED.address, ETH.address], "a loopback is never lost"
+    own.use(here(WLAN, ETH))
+    assert [*own.left] == [RENEWED.address], "the other is back"
+    for number in range(20):
+        own.use(here(at("eth0", f"10.1.1.{number}")))
+    assert own.left == tuple(f"10.1.1.{number}" for number in (18, 17, 16, 15))

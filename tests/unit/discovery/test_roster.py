@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 
@@ -261,3 +262,55 @@ def test_an_own_broker_that_moves_to_the_address_of_a_peer_takes_its_place(roste
     named = {ONE: PeerSource.OWN, OWN: PeerSource.NAMED}
     change = judged(roster, named, 3.0, row(OWN, ProbeOutcome.TIMED_OUT))
     assert change.added == (OWN,)
+
+
+# ---- other brokers at another address
+
+
+def test_of_the_former_addresses_of_a_broker_those_of_members_count_once(roster: Roster) -> None:
+    judged(roster, known_as(PeerSource.LAN, ONE, TWO), 1.0, row(ONE), row(TWO))
+    left = (TWO, Address("10.0.0.9"), OWN, ONE)
+    assert roster.hear(THREE, 2.0, left)
+    assert roster.take_left(THREE) == (), "it is no member yet"
+    judged(roster, known_as(PeerSource.HEARD, ONE, TWO, THREE), 2.0, row(THREE))
+    assert roster.take_left(THREE) == ((ONE, ONE), (TWO, TWO)), "the oldest first, and no own one"
+    assert not roster.hear(THREE, 3.0, left)
+    assert roster.take_left(THREE) == ()
+    assert roster.take_left(ONE) == ()
+
+
+def test_a_member_is_asked_when_another_node_tells_where_it_was_too(roster: Roster) -> None:
+    judged(roster, known_as(PeerSource.LAN, ONE, TWO, THREE), 1.0, row(ONE), row(TWO), row(THREE))
+    assert roster.hear(THREE, 2.0, (ONE,))
+    assert not roster.hear(THREE, 2.1, (ONE,))
+    assert roster.hear(THREE, 2.2, (TWO, ONE))
+    assert roster.take_left(THREE) == ((ONE, ONE), (TWO, TWO))
+    assert not roster.hear(OWN, 2.3, (ONE,))
+
+
+def test_a_member_that_is_known_by_its_name_is_found_by_the_address_that_it_had(
+    roster: Roster,
+) -> None:
+    judged(roster, known_as(PeerSource.NAMED, TWO), 1.0, replace(row(TWO), ip=ONE.host))
+    roster.hear(THREE, 2.0, (Address(ONE.host, 5673), ONE))
+    judged(roster, known_as(PeerSource.HEARD, TWO, THREE), 2.0, row(THREE))
+    assert roster.take_left(THREE) == ((TWO, ONE),)
+
+
+def test_a_broker_that_has_left_its_address_is_expected_there_no_more(roster: Roster) -> None:
+    named = known_as(PeerSource.NAMED, ONE)
+    judged(roster, named, 1.0, row(ONE))
+    roster.leave(ONE)
+    assert roster.members == (OWN,)
+    assert not judged(roster, named, 2.0, row(ONE, ProbeOutcome.TIMED_OUT))
+    assert judged(roster, named, 3.0, row(ONE)).added == (ONE,)
+
+
+def test_a_broker_that_returns_to_an_address_that_it_has_left_is_asked_at_once(
+    roster: Roster,
+) -> None:
+    assert roster.hear(ONE, 1.0)
+    judged(roster, known_as(PeerSource.HEARD, ONE), 1.0, row(ONE))
+    roster.leave(ONE)
+    assert ONE not in roster.announced
+    assert roster.hear(ONE, 2.0)

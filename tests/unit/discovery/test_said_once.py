@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import sys
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ def test_a_missing_ping_and_a_missing_arp_are_said_once(
 
     monkeypatch.setattr(subprocess, "Popen", missing)
     monkeypatch.setattr(subprocess, "run", missing)
-    monkeypatch.setattr(arp.sys, "platform", "other")
+    monkeypatch.setattr(sys, "platform", "other")
     monkeypatch.setattr(sweep, "_said", set())
     monkeypatch.setattr(arp, "_said", set())
     caplog.set_level(logging.INFO, "miros_rabbitmq")

@@ -28,11 +28,13 @@ class Sending:
         *,
         is_known: bool = True,
         is_expected: bool = True,
+        has_listener: bool = False,
     ) -> None:
         brokers = {OWN: Taken(True, *own)}
         if other is not None:
-            brokers[OTHER] = Taken(is_known, *other)
-        self.audience.look(now_s, brokers, is_expected=is_expected)
+            # The own one is the last, as in a network.
+            brokers = {OTHER: Taken(is_known, *other), **brokers}
+        self.audience.look(now_s, brokers, is_expected=is_expected, has_listener=has_listener)
 
     @property
     def said(self) -> list[bool]:
@@ -108,3 +110,24 @@ def test_an_event_that_is_returned_before_it_is_confirmed_was_not_heard() -> Non
         sending.look(n, (n, n + 1))
         sending.look(n + 0.5, (n + 1, n + 1))
     assert sending.said == [False]
+
+
+def test_nothing_is_said_after_events_that_were_heard_elsewhere() -> None:
+    sending = Sending()
+    for n in range(20):
+        sending.look(n / 2, (n, n), (n, 0))
+    for n in range(20, 60):
+        sending.look(n / 2, (20, 20), (19, 0))  # the own broker was the last to confirm
+    assert not sending.said
+    sending.look(30.0, (21, 21), (20, 1))
+    sending.look(30.0 + UNHEARD_S, (21, 21), (20, 1))
+    assert "1 event reached no chart" in sending.told[0].text
+
+
+def test_what_was_sent_while_a_neighbour_listened_counts_as_heard() -> None:
+    sending = Sending()
+    for n in range(20):
+        sending.look(n, (n, n), has_listener=True)
+    for n in range(20, 40):
+        sending.look(n, (19, 19))
+    assert not sending.said

@@ -49,7 +49,7 @@ def test_what_was_asked_for_is_done_logged_once_and_shown(
     (record,) = caplog.records
     assert record.exc_info is not None
     assert record.exc_info[1] is error
-    said = "robot: the handler of GO in the state waiting has raised ValueError: too large: it "
+    said = "robot: the handler of GO in the state waiting has raised ValueError: too large at "
     assert record.getMessage().startswith(said)
     (remark,) = node.remarks
     assert "has raised ValueError: too large at " in remark
@@ -96,7 +96,7 @@ def test_sys_exit_stops_the_chart_unless_a_function_decides_otherwise(action: st
 def test_sys_exit_is_said_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     Node(STOP).judge(SystemExit(3))
     (record,) = caplog.records
-    assert "SystemExit, as by sys.exit(3): it stops" in record.getMessage()
+    assert "SystemExit, as by sys.exit(3) at " in record.getMessage()
     assert not record.exc_info
 
 
@@ -109,10 +109,13 @@ def test_an_error_that_comes_again_and_again_is_logged_once_a_minute(
         node.judge(ValueError())
     node.judge(TypeError())
     assert len(caplog.records) == 2
-    assert len(node.remarks) == 101
+    assert len(node.remarks) == 2
+    node.now_s += 1
+    node.judge(ValueError())
+    assert "(and 99 times since the last such line)" in node.remarks[2]
     node.now_s += 60
     node.judge(ValueError())
-    assert "(and 99 times since it was logged last)" in caplog.records[2].getMessage()
+    assert "(and 100 times since it was logged last)" in caplog.records[2].getMessage()
     node.judge(ValueError())
     assert len(caplog.records) == 3
 
@@ -145,6 +148,106 @@ def test_the_first_error_is_the_one_that_ends_the_chart(caplog: pytest.LogCaptur
     assert node.failures.fatal is second
 
 
+def test_what_on_error_has_not_decided_about_is_raised_if_the_chart_has_stopped() -> None:
+    waiting: list[BaseException] = []
+
+    def on_error(failure: Failure) -> str:
+        with pytest.raises(ValueError, match="first") as caught:
+            node.failures.raise_fatal()
+        waiting.append(caught.value)
+        assert node.failures.fatal is None
+        return actions.pop()
+
+    node = Node(on_error)
+    actions = [STOP, CONTINUE]
+    error = ValueError("first")
+    assert node.judge(error) == CONTINUE
+    node.failures.raise_fatal()
+    assert node.judge(error) == STOP
+    with pytest.raises(ValueError, match="first"):
+        node.failures.raise_fatal()
+    assert waiting == [error, error]
+    node.failures.begin()
+    node.failures.raise_fatal()
+
+
+class Rude(Exception):
+    """Cannot be described."""
+
+    def __str__(self) -> str:
+        raise SystemExit
+
+
+class Unshown:
+    """Cannot be shown."""
+
+    def __repr__(self) -> str:
+        raise OSError
+
+
+@pytest.mark.parametrize("error", [Rude(), SystemExit(Unshown()), ValueError("\udc80")])
+@pytest.mark.parametrize("action", ACTIONS)
+def test_an_error_that_cannot_be_described_is_judged_like_any_other(
+    error: BaseException, action: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(lambda _: action)
+    assert node.judge(error) == action
+    assert node.failures.fatal is (error if action == STOP else None)
+    assert len(caplog.records) == 1
+
+
+def test_of_a_long_text_a_line_shows_the_beginning(caplog: pytest.LogCaptureFixture) -> None:
+    node = Node(STOP)
+    node.judge(ValueError("long" * 10_000))
+    for line in (caplog.records[0].getMessage(), *node.remarks):
+        assert "longlong ... (39,512 characters more)" in line
+
+
+def test_an_error_outside_of_any_event_is_one_of_the_entry(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    node = Node(STOP)
+    node.failures.judge(Failure("robot", raised(ValueError("no")), "handler"))
+    assert "robot: the entry into its initial state has raised ValueError: no" in caplog.text
+
+
+def test_only_what_has_raised_first_stops_the_chart() -> None:
+    node = Node(STOP)
+    first, second = (node.failures.of_callback(where) for where in ("on_mesh_rx", "on_spy_rx"))
+    node.judge(ValueError())
+    first(raised(ValueError()))
+    assert not node.failures.is_of_callback
+    assert node.stops == 0
+    node.failures.begin()
+    first(raised(ValueError()))
+    second(raised(ValueError()))
+    assert node.judge(ValueError()) == STOP
+    assert node.failures.is_of_callback
+    assert node.stops == 1
+
+
+class Unequal(ValueError):
+    """Cannot be compared."""
+
+    def __eq__(self, other: object) -> bool:
+        raise TypeError
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+def test_errors_are_told_apart_by_identity() -> None:
+    def on_error(failure: Failure) -> str:
+        if failure.where == "handler":
+            assert node.judge(Unequal(), "on_mesh_rx") == CONTINUE
+            with pytest.raises(Unequal):
+                node.failures.raise_fatal()
+        return CONTINUE
+
+    node = Node(on_error)
+    assert node.judge(Unequal()) == CONTINUE
+    node.failures.raise_fatal()
+
+
 @pytest.mark.parametrize("action", ACTIONS)
 def test_a_callback_stops_the_chart_or_is_called_again(
     action: str, caplog: pytest.LogCaptureFixture
@@ -153,7 +256,8 @@ def test_a_callback_stops_the_chart_or_is_called_again(
     node.failures.of_callback("on_peers_changed")(raised(KeyError("x")))
     assert node.stops == (action == STOP)
     then = "it stops" if action == STOP else "it goes on with the next event"
-    assert f"robot: on_peers_changed has raised KeyError: 'x': {then}" in caplog.text
+    assert "robot: on_peers_changed has raised KeyError: 'x' at " in caplog.text
+    assert f": {then}" in caplog.text
 
 
 def test_so_many_places_are_remembered(caplog: pytest.LogCaptureFixture) -> None:

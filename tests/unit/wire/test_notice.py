@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from miros_rabbitmq.urls import Address
 from miros_rabbitmq.wire.notice import (
+    MOST_LEFT,
     MOST_NUMBERS,
     Notice,
     NoticeKind,
@@ -18,6 +19,7 @@ from miros_rabbitmq.wire.notice import (
     announced_broker,
     asks,
     is_listener,
+    left_addresses,
     tell_clock,
     tell_numbers,
     tell_trouble,
@@ -96,6 +98,25 @@ def test_a_notice_that_makes_no_sense_names_no_broker(body: bytes) -> None:
     assert announced_broker(Notice(NoticeKind.BROKER, body)) is None
 
 
+def test_a_broker_that_has_moved_is_announced_with_where_it_was() -> None:
+    now, *left = [Address(f"10.0.0.{number}") for number in range(3 + MOST_LEFT)]
+    notice = announce_broker(now, left[:1])
+    assert notice == (1, b"10.0.0.0:5672 10.0.0.1:5672")
+    assert announced_broker(notice) == now
+    assert left_addresses(notice) == (left[0],)
+    assert left_addresses(announce_broker(now)) == ()
+    assert left_addresses(announce_broker(now, left)) == tuple(left[:MOST_LEFT])
+    longest = announce_broker(LONGEST, [LONGEST] * MOST_LEFT)
+    assert left_addresses(longest) == (LONGEST,) * MOST_LEFT
+
+
+def test_former_addresses_that_make_no_sense_are_passed_over() -> None:
+    odd = b"10.0.0.1 0.0.0.0 u:p@10.0.0.3 10.0.0.4"
+    assert left_addresses(Notice(NoticeKind.BROKER, odd)) == (Address("10.0.0.4"),)
+    assert left_addresses(Notice(NoticeKind.LISTENER, odd)) == ()
+    assert announced_broker(Notice(NoticeKind.BROKER, b" 10.0.0.1")) is None
+
+
 def test_a_notice_of_another_kind_names_no_broker() -> None:
     for kind in (0, NoticeKind.LISTENER, 3, 255):
         assert announced_broker(Notice(kind, b"10.0.0.1:5672")) is None
@@ -106,6 +127,9 @@ def test_any_bytes_are_looked_at_without_an_error(kind: int, body: bytes) -> Non
     notice = Notice(kind, body)
     address = announced_broker(notice)
     assert address is None or str(address).isprintable()
+    left = left_addresses(notice)
+    assert len(left) <= MOST_LEFT
+    assert all(str(one).isprintable() for one in left)
     assert is_listener(notice) == (kind == 2)
     assert asks(notice) in (True, False)
     numbers = told_numbers(notice)
