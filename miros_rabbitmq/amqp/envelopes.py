@@ -275,12 +275,7 @@ class EnvelopeTaker:
         if error.key_id in self._other_keys or len(self._other_keys) >= _MOST_OTHER_KEYS:
             return
         self._other_keys.add(error.key_id)
-        logger.warning(
-            "%s: %s: what it sends is %s",
-            self._log.name,
-            OTHER_KEY_HERE,
-            error,
-        )
+        logger.warning("%s: %s: %s", self._log.name, OTHER_KEY_HERE, error)
 
     # The records in it. Each is judged on its own.
 
@@ -484,10 +479,10 @@ def _count(events: int, more: str) -> str:
 
 def _by(delivery: Delivery) -> str:
     """Name a message of which nothing is authentic, for the log."""
-    return f"a message by the routing key {delivery.routing_key[:_MOST_SHOWN]!r}"
+    return f"a message (routing key {delivery.routing_key[:_MOST_SHOWN]!r})"
 
 
 def _of(what: str, content: Content | None, routing_key: str) -> str:
     """Name something authentic, for the log."""
     sender = f" of {content.sender[:_MOST_SHOWN]!r}" if content is not None else ""
-    return f"{what}{sender} by the routing key {routing_key[:_MOST_SHOWN]!r}"
+    return f"{what}{sender} (routing key {routing_key[:_MOST_SHOWN]!r})"

@@ -32,7 +32,7 @@ class Rejections:
             sender: the name of its sender; empty if nothing of it is authentic.
         """
         self.counts[error.reason] += 1
-        text = f"rejected {what} that is {error}"
+        text = f"rejected {what}: {error}"
         about = error.reason, error.cause
         if error.reason in _ONCE:
             self._log.say_once(ProblemKind.REJECTED, about, sender, text, events=1)

@@ -39,7 +39,10 @@ class Decoration:
         if is_decorated(state):
             if chart.instrumented:
                 return
-            text = "its attribute instrumented is False"
+            text = (
+                "its attribute instrumented is False, as after a start in a state function that is "
+                "not decorated: put @spy_on of miros above every state function, outermost"
+            )
         else:
             text = (
                 f"the state function {getattr(state, '__name__', state)} is not decorated: put "

@@ -38,13 +38,11 @@ class UnknownKey(MessageRejected):
     def __init__(
         self, key_id: bytes, ours: Sequence[str], network: str = "", epoch: bytes = b""
     ) -> None:
-        argument = _ARGUMENTS.get(network, "keys")
         super().__init__(
             RejectReason.NOT_AUTHENTIC,
-            f"its key has the id {key_id.hex()}, and this node has {', '.join(ours)}: give every "
-            f"node of a system the same {argument} (while keys are changed, the new one to all "
-            "before any sends with it), and each system a virtual host of its own. The node that "
-            f"sends it says at INFO, when it starts: {start_words(epoch, key_id.hex())}",
+            f"its sender has another key (id {key_id.hex()}; ours: {', '.join(ours)}). Give both "
+            f"programs the same {_ARGUMENTS.get(network, 'keys')}, or another virtual host to each "
+            f"system; the sender's log has at INFO: {start_words(epoch, key_id.hex())}",
             "unknown key",
         )
         self.key_id = key_id
@@ -52,10 +50,10 @@ class UnknownKey(MessageRejected):
 
 _ARGUMENTS = {
     MESH: "mesh_encryption_key",
-    SNOOP_TRACE: "snoop_trace_encryption_key",
-    SNOOP_SPY: "snoop_spy_encryption_key",
+    SNOOP_TRACE: "mesh_encryption_key (and snoop_trace_encryption_key, if one gives it)",
+    SNOOP_SPY: "mesh_encryption_key (and snoop_spy_encryption_key, if one gives it)",
 }
-"""Where a node gets the keys of a network."""
+"""Where a node gets the keys of a network: those of the mesh unless its user gives others."""
 
 
 def start_words(epoch: bytes, key_id: str) -> str:

@@ -121,7 +121,12 @@ class RestrictedUnpickler(pickle.Unpickler):
                 f", but {twins[0]} is: put the class into a module that both sides import by the "
                 "same name"
             )
-        return ": its sender has it in its main program" if module == "__main__" else ""
+        if module == "__main__":
+            return (
+                ": its sender has it in its main program. Put it into a module that both programs "
+                "import, and give allowed_classes=[...] in both"
+            )
+        return ": if it is yours, give allowed_classes=[...] here, too"
 
     def collisions(self) -> Collisions:
         """Return what counts the comparisons of this message."""

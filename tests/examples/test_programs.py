@@ -87,6 +87,8 @@ def test_a_program_in_a_file_prints_what_its_page_says_and_nothing_else(
 def paste(terminal: OnTerminal, code: str) -> None:
     terminal.read_until(PROMPT)
     terminal.press(here(code).encode())
+    if code.rstrip().splitlines()[-1].startswith(" "):
+        terminal.press(b"\n")  # as everybody has to after an indented block
 
 
 def leave(terminal: OnTerminal) -> None:
@@ -103,8 +105,6 @@ def test_a_program_pasted_into_python_prints_what_its_page_says(
     assert printed not in block.code
     with on_terminal([sys.executable, "-q"], environment, tmp_path) as terminal:
         paste(terminal, block.code)
-        if block.code.rstrip().splitlines()[-1].startswith(" "):
-            terminal.press(b"\n")  # as everybody has to after an indented block
         terminal.read_until(printed)
         leave(terminal)
     assert "Error" not in terminal.output
@@ -161,8 +161,7 @@ def test_lamp_and_switch_in_two_files_show_the_same_trace_and_end_on_ctrl_c(
         for process in (switch, lamp):
             process.send_signal(signal.SIGINT)
             _, complaints = process.communicate(timeout=scaled(30))
-            assert complaints.rstrip().endswith("KeyboardInterrupt"), complaints
-            assert "WARNING" not in complaints
+            assert (process.returncode, complaints) == (0, "")
     assert not list((tmp_path / "tmp").iterdir())
     assert (tmp_path / "mesh.key").stat().st_mode & 0o077 == 0
 
@@ -183,6 +182,6 @@ def test_lamp_and_switch_pasted_into_two_terminals_show_the_same_trace(
             terminal.read_until(TOGGLED)
         for terminal in reversed(terminals):
             terminal.press(b"\x03")
-            terminal.read_until("KeyboardInterrupt")
             leave(terminal)
             assert "Error" not in terminal.output
+            assert "Traceback" not in terminal.output

@@ -70,7 +70,7 @@ def test_rejections_are_summed_up_by_reason_and_sender(
             rejections.count(error, f"an event of {sender!r}", sender)
     log.say_rest()
     assert rejections.counts == {RejectReason.TOO_OLD: 600}
-    first = "tested: rejected an event of {!r} that is too old for max_age_s: 9 s old"
+    first = "tested: rejected an event of {!r}: too old for max_age_s: 9 s old"
     more = first + " (and 298 more like it since the last such warning)"
     assert caplog.messages == [
         *(first.format(sender) for sender in "ab"),

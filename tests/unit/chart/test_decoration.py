@@ -63,3 +63,4 @@ def test_instrumentation_that_is_off_is_said_once(caplog: pytest.LogCaptureFixtu
         decoration.look(chart_in(spied, instrumented=False))
     assert len(caplog.records) == 1
     assert "instrumented is False" in caplog.text
+    assert "put @spy_on of miros above every state function" in caplog.text

@@ -408,7 +408,7 @@ def test_advice_on_a_class_of_the_program_itself_says_where_to_put_it(
     with pytest.raises(PayloadRefused, match=r"allowed_classes=\[InMain\].*module of its own"):
         codec().serialize(("SIGNAL", own()))
     written = RestrictedPickle([own]).dumps(own())
-    with pytest.raises(ClassRefused, match="its sender has it in its main program"):
+    with pytest.raises(ClassRefused, match=r"in its main program.*allowed_classes="):
         RestrictedPickle().loads(written)
     here = type("InMain", (), {"__module__": __name__})
     with pytest.raises(ClassRefused, match=rf"__main__\.InMain is not an .*{__name__}\.InMain is"):
