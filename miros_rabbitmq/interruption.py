@@ -26,6 +26,7 @@ from typing import Any, NoReturn, TypeVar
 
 from . import process
 from .exceptions import MirosApiException
+from .logs import must_not_wait
 
 logger = logging.getLogger(__name__)
 
@@ -48,11 +49,13 @@ def has_interrupted() -> bool:
     """Tell whether the caller was called in the middle of what this package does in this thread.
 
     This is the case in the handler of a signal that has come then, and in a handler of `logging`
-    that gets a line of ours. It is not in code that we call on purpose: see `calls_out`. To be
-    asked in a method of this package, which the user has called.
+    that gets a line of ours. It is not in code that we call on purpose: see `calls_out`. It is also
+    in a thread that others depend on, which never runs code of the user's on purpose: there Python
+    destroys an object of the user's, with ``__del__``. To be asked in a method of this package,
+    which the user has called.
     """
     if threading.get_ident() != threading.main_thread().ident:
-        return False  # Python runs handlers of signals nowhere else
+        return must_not_wait()  # Python runs handlers of signals nowhere else
     frame = sys._getframe(1)
     while frame.f_code.co_filename.startswith(_OUR_FOLDER):  # the call itself
         if frame.f_back is None:

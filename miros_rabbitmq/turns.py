@@ -47,12 +47,12 @@ class Turns(Generic[T]):
         if turns.left:
             turns.catch_up_if_free()
 
-    The lock is released without a call in Python, since at the begin of such a call an exception
-    may come from the handler of a signal, and the lock would be held for ever. For the same reason
-    it is no context manager, except for what happens seldom:
+    What happens seldom may be written as ``with turns.turn(): ...``, which waits as long as it
+    takes. The long form is for each event: it releases the lock without a call of a Python
+    function. An exception from the handler of a signal may come at the beginning of such a call,
+    and the lock would be held for ever.
 
-     for what happens seldom, ``with turns.turn(): ...``, which waits as long as it takes. Any
-    thread may call any method.
+    Any thread may call any method.
 
     Args:
         do: does what was left, with the lock. If it is interrupted by an exception, it is called

@@ -32,7 +32,7 @@ from ..delivery.slowness import Base, Condition, Drain, Look, drain_between
 from ..exceptions import BrokerError
 from ..interruption import has_interrupted, is_mine
 from ..limits import Limits
-from ..logs import RelayedLogger
+from ..logs import RelayedLogger, must_not_wait
 from ..problems import Report, report_to_nobody
 from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
@@ -541,7 +541,7 @@ class Sender:
                     posted = self._schedule.posted if posted is None else posted
                     if self._settled >= posted or not self._is_expected:
                         return True
-            if time.monotonic() >= deadline_s or self.link.is_stopping:
+            if time.monotonic() >= deadline_s or self.link.is_stopping or must_not_wait():
                 return False
             time.sleep(_LOOK_AGAIN_S)
         return False

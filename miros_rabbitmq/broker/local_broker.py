@@ -13,6 +13,7 @@ the port at which the node takes commands.
 from __future__ import annotations
 
 import contextlib
+import errno
 import logging
 import re
 import secrets
@@ -28,7 +29,7 @@ from types import TracebackType
 from ..exceptions import LocalBrokerError, SettingsError
 from ..host_names import ip_of, is_loopback
 from ..process import Stage, disown_in_child, end_with_program, stay
-from ..resources import naming_shortage
+from ..resources import naming_shortage, shortage
 from ..urls import (
     Address,
     AmqpUrl,
@@ -39,7 +40,7 @@ from ..urls import (
     require_text,
 )
 from .node_files import NodeFiles, find_rabbitmq
-from .node_process import Boot, NodeProcess, free_port
+from .node_process import Boot, NodeProcess, free_port, why_not_free
 
 logger = logging.getLogger(__name__)
 
@@ -196,6 +197,8 @@ class LocalBroker:
             deadline = time.monotonic() + timeout
             is_new = self._files is None or self._process is None
             try:
+                if self._wanted_port is not None:
+                    self._check_port(self._wanted_port)
                 files, process = self._make_folder()
                 for attempts_left in reversed(range(_PORT_ATTEMPTS)):
                     if self._wanted_port is None and not files.has_booted:
@@ -384,6 +387,22 @@ class LocalBroker:
                 self.name,
                 self.address,
             )
+
+    def _check_port(self, port: int) -> None:
+        """Check that the node can listen on the port that was chosen for it."""
+        error = why_not_free(self.host, port)
+        if error is None:
+            return
+        if shortage(error) is not None:
+            raise error
+        where = Address(self.host, port)
+        if error.errno == errno.EADDRINUSE:
+            raise LocalBrokerError(
+                f"{where} is in use by another program, perhaps another LocalBroker: end that, "
+                "choose another port, or leave port= out for one that is free. On Linux, "
+                f"'ss -ltnp sport = :{port}' shows which program it is"
+            ) from error
+        raise LocalBrokerError(f"cannot listen on {where}: {error.strerror}") from error
 
     def _boot_error(self, outcome: Boot, files: NodeFiles, timeout: float) -> LocalBrokerError:
         """The error that says why the node does not run."""

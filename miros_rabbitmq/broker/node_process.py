@@ -253,13 +253,24 @@ def free_port(host: str, other_than: int = 0) -> int:
         port = choose.choice(_PORTS)
         if port == other_than:
             continue
-        with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
-            # As the node does: connections that a dead node left in TIME_WAIT do not matter.
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                probe.bind((host, port))
-            except OSError as refused:
-                error = refused
-                continue
-        return port
+        error = why_not_free(host, port)
+        if error is None:
+            return port
     raise LocalBrokerError(f"cannot listen on {host}: {error}") from error
+
+
+def why_not_free(host: str, port: int) -> OSError | None:
+    """Why nothing can listen on a port now; `None` if it can.
+
+    Args:
+        host: an IPv4 address.
+        port: a TCP port.
+    """
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as probe:
+        # As the node does: connections that a dead node left in TIME_WAIT do not matter.
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as refused:
+            return refused
+    return None

@@ -29,6 +29,9 @@ logger = logging.getLogger(__name__)
 _PATIENCE_S = 0.1
 """How long a post waits for the lock, which is held for microseconds."""
 
+_IMPATIENCE_S = 1.0
+"""For so long after it waited in vain, no post waits for the lock."""
+
 _LOOK_AGAIN_S = 0.1
 """How often a waiting post checks that the chart's thread is still alive."""
 
@@ -85,6 +88,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         # signal may stop the chart, or post.
         self._lock = threading.RLock()
         self._place_made = threading.Condition(self._lock)
+        self._waits_again_s = 0.0
         self._posts_waiting = 0
         self._chart_thread: threading.Thread | None = None
         self._wake_ups: SimpleQueue[None] = SimpleQueue()
@@ -130,7 +134,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
             # Without the lock, an event too many may go in. That is better than to wait for its
             # holder: it may have been interrupted by the handler of a signal, which posts here, or
             # wait for the interrupted thread.
-            has_lock = lock.acquire(False) or lock.acquire(timeout=_PATIENCE_S)
+            has_lock = lock.acquire(False) or self._wait_for_lock()
             has_place = not has_lock or self._has_place_for(item)
             if has_place:
                 if type(item) is LargeEvent:
@@ -147,6 +151,15 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
                 pass
         if not has_place:
             self._tell_refusal()
+
+    def _wait_for_lock(self) -> bool:
+        """Wait a moment for the lock, unless that was in vain just now: many events may come."""
+        if time.monotonic() < self._waits_again_s:
+            return False
+        if self._lock.acquire(timeout=_PATIENCE_S):
+            return True
+        self._waits_again_s = time.monotonic() + _IMPATIENCE_S
+        return False
 
     def popleft(self) -> Any:
         """Take the first event."""

@@ -181,7 +181,8 @@ class LocalAreaNetwork:
     def _sweep(self, stop: threading.Event | None) -> tuple[str, ...]:
         interfaces = read_interfaces()
         working = self._choose(interfaces)
-        if working.kind is not LinkKind.BROADCAST:
+        is_waiting = self._wanted is not None and working.kind is LinkKind.LOOPBACK
+        if working.kind is not LinkKind.BROADCAST and not is_waiting:  # of which was told
             place = f"interface {working.name}" if working.name else "no interface with an address"
             self._warn(
                 f"{place} leads to {working.kind.value}, so no hosts are looked for; name the "

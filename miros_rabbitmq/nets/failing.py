@@ -169,19 +169,18 @@ class Failures:
         error = failure.error
         place = place_in(error.__traceback__)
         key = (type(error).__qualname__, place)
-        where = _where(failure)
+        at = f" at {place}" if place else ""
+        raised = f"{_where(failure)} has raised {_what(error)}{at}"
         then = _then(action, is_handler=failure.where == _HANDLER)
         count = self._logged.note(key, is_news=is_news)
         if count is not None:
             again = f" (and {count:,} times since it was logged last)" if count else ""
-            text = "%s: %s has raised %s%s: %s"
             trace = None if isinstance(error, SystemExit) else error
-            logger.error(text, self._name, where, _what(error), again, then, exc_info=trace)
+            logger.error("%s: %s%s: %s", self._name, raised, again, then, exc_info=trace)
         count = self._shown.note(key, is_news=is_news)
         if count is not None:
             again = f" (and {count:,} times since the last such line)" if count else ""
-            at = f" at {place}" if place else ""
-            self._remark(f"{where} has raised {_what(error)}{at}{again}: {then}")
+            self._remark(f"{raised}{again}: {then}")
 
 
 def _what(error: BaseException) -> str:

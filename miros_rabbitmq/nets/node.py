@@ -26,7 +26,7 @@ from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
 from ..failures import call
 from ..interruption import do_apart, has_interrupted, is_mine, refuse
-from ..logs import write_all
+from ..logs import must_not_wait, write_all
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..resources import naming_shortage
@@ -376,6 +376,8 @@ class Node:
             # Not on the condition, as it would let go of the lock for what was interrupted.
             deadline_s = time.monotonic() + timeout
             while self._connected_peers() < n and time.monotonic() < deadline_s:
+                if must_not_wait():
+                    return False
                 time.sleep(_LOOK_AGAIN_S)
             return self._connected_peers() >= n
         with self._peers_changed.lock:

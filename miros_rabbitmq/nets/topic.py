@@ -22,6 +22,7 @@ from ..amqp.sinks import Sink
 from ..amqp.topic_pattern import TopicPattern
 from ..amqp.topology import Queue
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
+from ..interruption import has_interrupted
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..turns import Turns
@@ -53,6 +54,11 @@ _LOCAL_HEARTBEAT_S = 4
 """The longest heartbeat of a consumer at this machine's own broker. When the machine's address
 changes, nobody tells the broker that the former connection is gone: it lets no other consume from
 the queue until two to three heartbeats have passed. Here a heartbeat costs the network nothing."""
+
+_NO_ROOM_IN_HANDLER = (
+    "there is no room for the event, and the handler of a signal cannot wait for room in the "
+    "middle of other work of miros_rabbitmq in its thread"
+)
 
 
 class Reactors(NamedTuple):
@@ -576,10 +582,7 @@ class TopicNetwork:
         if order.is_interrupted():
             # This is the handler of a signal, and what it has interrupted goes on after it.
             if not self._leave(plain, key):
-                raise BackPressure(
-                    "there is no room for the event, and the handler of a signal cannot wait for "
-                    "room in the middle of other work of miros_rabbitmq in its thread"
-                )
+                raise BackPressure(_NO_ROOM_IN_HANDLER)
             return
         has_waited_enough = False
         while True:
@@ -657,6 +660,8 @@ class TopicNetwork:
         Raises:
             BackPressure: time is up, and the sender is too fast.
         """
+        if has_interrupted():
+            raise BackPressure(_NO_ROOM_IN_HANDLER)
         senders = self._posted_to
         if all(sender.wait_for_room(deadline_s) for sender in senders):
             return True

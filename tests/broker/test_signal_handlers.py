@@ -17,12 +17,14 @@ from cryptography.fernet import Fernet
 from miros import Event
 
 from miros_rabbitmq import (
+    BackPressure,
     MirosApiException,
     NetworkedActiveObject,
     NetworkStopped,
     PikaTopicConsumer,
     PikaTopicPublisher,
 )
+from miros_rabbitmq.amqp.sender import Sender
 from miros_rabbitmq.broker.local_broker import LocalBroker
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import Envelope
@@ -158,6 +160,27 @@ def test_what_cannot_be_done_in_the_middle_says_so(broker_a: LocalBroker) -> Non
         Interruption(20, handler).during(chart.nets.stats)
     assert len(said) == 1
     assert "let the handler set a flag" in said[0]
+
+
+def test_a_handler_does_not_wait_for_room_in_the_middle_of_other_work(
+    broker_a: LocalBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = {**arguments_for(broker_a, key=KEY), "transmit_timeout": scaled(10)}
+    chart, _ = make_active_object("interrupted", **arguments)
+    waited_s: list[float] = []
+
+    def handler() -> None:
+        began_s = time.monotonic()
+        with monkeypatch.context() as patch:
+            patch.setattr(Sender, "has_room", False)
+            with pytest.raises(BackPressure):
+                chart.transmit(Event(signal="N", payload=1))
+        waited_s.append(time.monotonic() - began_s)
+
+    with running(chart):
+        Interruption(20, handler).during(chart.nets.stats)
+    assert waited_s
+    assert max(waited_s) < scaled(5)
 
 
 # Python swallows an exception that comes in the middle of a callback of its garbage collector.

@@ -21,6 +21,7 @@ from miros_rabbitmq.interruption import (
     has_interrupted,
     refuse_to_wait_for,
 )
+from miros_rabbitmq.logs import MustNotWait
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.worker import Worker
 from tests.helpers import scaled, wait_until
@@ -64,6 +65,15 @@ def test_another_thread_has_interrupted_nothing() -> None:
 
     amid(ask_elsewhere)
     assert found == [False]
+
+
+def test_in_a_thread_that_others_depend_on_every_call_has_interrupted_something() -> None:
+    """It runs no code of the user's: Python destroys an object there, whose end calls something."""
+    found: list[bool] = []
+    thread = MustNotWait(target=lambda: found.append(has_interrupted()))
+    thread.start()
+    thread.join()
+    assert found == [True]
 
 
 def test_what_we_call_on_purpose_has_interrupted_nothing() -> None:

@@ -540,3 +540,27 @@ def test_who_watches_is_told_when_a_post_begins_to_wait() -> None:
     assert payloads(queue) == [2]
     assert told == [True]
     assert queue.taken == 1
+
+
+def test_many_posts_do_not_each_wait_for_a_holder_that_does_not_come_back() -> None:
+    """Such as a thread in the handler of a signal: the consumers' thread posts meanwhile."""
+    holds, may_go = threading.Event(), threading.Event()
+
+    def hold() -> bool:
+        holds.set()
+        return may_go.wait(scaled(30))
+
+    queue = ChartFifo(1, "chart", must_not_wait=hold)
+    queue.append(event(0))
+    queue.wait(block=False)  # from here on, this is the chart's thread
+    holder = threading.Thread(target=queue.append, args=(event("last"),))
+    holder.start()
+    assert holds.wait(scaled(10))
+    began_s = time.monotonic()
+    for number in range(1, 201):
+        queue.append(event(number))
+    took_s = time.monotonic() - began_s
+    may_go.set()
+    holder.join()
+    assert payloads(queue) == [*range(201), "last"]
+    assert took_s < scaled(8), "each has waited"  # for 0.1 s: 20 s in all

@@ -14,7 +14,7 @@ import pytest
 from miros_rabbitmq.discovery import lan as lan_module
 from miros_rabbitmq.discovery import sweep as sweep_module
 from miros_rabbitmq.discovery.arp import ArpEntry
-from miros_rabbitmq.discovery.devices import Route
+from miros_rabbitmq.discovery.devices import Device, Route
 from miros_rabbitmq.discovery.interfaces import Interface, Interfaces, LinkKind, interface_of
 from miros_rabbitmq.discovery.lan import LocalAreaNetwork
 from miros_rabbitmq.discovery.sweep import SweepResult, hosts_in, targets_of
@@ -286,6 +286,17 @@ def test_a_machine_that_is_alone_says_so(
     with caplog.at_level(logging.WARNING):
         assert LocalAreaNetwork().addresses == ["127.0.0.1"]
     assert "interface lo leads to this machine alone" in caplog.text
+
+
+def test_a_machine_that_waits_for_a_named_interface_is_told_of_that_alone(
+    sweeps: Sweeps, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sweeps.found = []
+    interfaces = Interfaces((LO,), devices=(Device("wlan9"),))
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: interfaces)
+    assert LocalAreaNetwork(interface="wlan9").addresses == ["127.0.0.1"]
+    (line,) = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
+    assert "the interface wlan9, which interface= names, has no IPv4 address" in line
 
 
 def test_an_address_that_changes_after_the_sweep_is_told_at_once(

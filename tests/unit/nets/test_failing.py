@@ -49,7 +49,7 @@ def test_what_was_asked_for_is_done_logged_once_and_shown(
     (record,) = caplog.records
     assert record.exc_info is not None
     assert record.exc_info[1] is error
-    said = "robot: the handler of GO in the state waiting has raised ValueError: too large: it "
+    said = "robot: the handler of GO in the state waiting has raised ValueError: too large at "
     assert record.getMessage().startswith(said)
     (remark,) = node.remarks
     assert "has raised ValueError: too large at " in remark
@@ -96,7 +96,7 @@ def test_sys_exit_stops_the_chart_unless_a_function_decides_otherwise(action: st
 def test_sys_exit_is_said_without_a_traceback(caplog: pytest.LogCaptureFixture) -> None:
     Node(STOP).judge(SystemExit(3))
     (record,) = caplog.records
-    assert "SystemExit, as by sys.exit(3): it stops" in record.getMessage()
+    assert "SystemExit, as by sys.exit(3) at " in record.getMessage()
     assert not record.exc_info
 
 
@@ -256,7 +256,8 @@ def test_a_callback_stops_the_chart_or_is_called_again(
     node.failures.of_callback("on_peers_changed")(raised(KeyError("x")))
     assert node.stops == (action == STOP)
     then = "it stops" if action == STOP else "it goes on with the next event"
-    assert f"robot: on_peers_changed has raised KeyError: 'x': {then}" in caplog.text
+    assert "robot: on_peers_changed has raised KeyError: 'x' at " in caplog.text
+    assert f": {then}" in caplog.text
 
 
 def test_so_many_places_are_remembered(caplog: pytest.LogCaptureFixture) -> None:
