@@ -10,6 +10,7 @@ import logging
 import random
 from typing import NamedTuple
 
+from ..answers import Answers, gist
 from ..exceptions import BrokerError, OutOfResources
 from ..limits import Limits
 from ..logs import RelayedLogger
@@ -182,13 +183,16 @@ class Backoff:
 class Reporting(NamedTuple):
     """At which levels of `logging` a link reports that it is not connected.
 
-    An owner of several links to one broker lowers the level of all but one.
+    An owner of several links to one broker lowers the level of all but one. What the broker answers
+    to an attempt is a warning all the same, as it may concern this link alone.
     """
 
     first_failure: int = logging.WARNING
     """For a failure before the link was ever connected."""
     loss: int = logging.WARNING
     """For the loss of an established connection, and for its return."""
+    answers: Answers | None = None
+    """Whom to ask before an answer is said that other links may have got, too."""
 
 
 WARNINGS = Reporting()
@@ -219,11 +223,19 @@ class Outages:
 
     def fail(self, fault: BrokerError) -> None:
         """Note that a connection was lost, or did not come about."""
-        text = str(fault)
+        text, said = str(fault), gist(fault)
         # What the other side says is news, whatever the outage began with: after a restart, a
         # broker may refuse us.
-        is_news = fault.has_answered and text not in self._said and len(self._said) < _MOST_SAID
-        level = self._level if is_news or not self._is_reported else logging.DEBUG
+        is_news = fault.has_answered and said not in self._said and len(self._said) < _MOST_SAID
+        level = logging.DEBUG if self._is_reported else self._level
+        if is_news and self._was_connected and not self._is_reported:
+            # All links to this broker may have been lost at once. If only this one was, the next
+            # attempt gets the same answer.
+            is_news = level >= logging.WARNING
+            if is_news:
+                self._claim(fault)
+        elif is_news:
+            level = logging.WARNING if self._claim(fault) else logging.INFO
         short = fault.__cause__
         if isinstance(short, OutOfResources) and not self._is_starved:
             # Nobody else reports what this process lacks, whichever of its connections it is.
@@ -232,9 +244,13 @@ class Outages:
         says_so = " again" in text or " anew" in text
         going_on = "" if says_so else "; trying again"
         logger.log(level, "%s: %s%s", self._name, text, going_on)
-        if is_news or not self._is_reported:
-            self._said.add(text)
+        if is_news:
+            self._said.add(said)
         self._is_reported = True
+
+    def _claim(self, fault: BrokerError) -> bool:
+        answers = self._reporting.answers
+        return answers is None or answers.claim(fault, self._name)
 
     def succeed(self, details: str) -> None:
         """Note that a connection is ready.
@@ -243,12 +259,20 @@ class Outages:
             details: its name at the broker, and the like: there, it does not say whose it is.
         """
         if self._is_reported:
-            logger.log(self._level, "%s: connected again as %s", self._name, details)
+            level = max(self._level, logging.WARNING) if self.end() else self._level
+            again = " again" if self._was_connected else ""
+            logger.log(level, "%s: connected%s as %s", self._name, again, details)
         else:
             logger.info("%s: connected as %s", self._name, details)
         self._is_reported = self._is_starved = False
         self._said.clear()
         self._was_connected = True
+
+    def end(self) -> bool:
+        """Note that the link has ended, or is of another broker now; tells whether it had warned of
+        an answer."""
+        answers = self._reporting.answers
+        return answers is not None and answers.forget(self._name)
 
     @property
     def _level(self) -> int:

@@ -494,6 +494,7 @@ class Link:
         self.endpoint = replace(self.endpoint, url=url)
         self.address = url.address
         self.name = f"{self._role.name} at {self.address}"
+        self._health.outages.end()
         self._health = Health.of(self.name, self.endpoint.limits, self._role.reporting)
         if self.is_connected and not is_gone:
             self.come_back_soon()
@@ -775,6 +776,7 @@ class Link:
         self._look_timer = self._retry_timer = self._cut_timer = None
         # Here, not when it was asked to stop: it may have begun an attempt in between.
         _attempts.withdraw(self.endpoint.url, self)
+        self._health.outages.end()
         try:
             if self.state is not SessionState.CLOSING:
                 self._step(Step.CLOSE)

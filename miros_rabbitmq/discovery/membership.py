@@ -17,6 +17,7 @@ from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
 from typing import Protocol
 
+from ..answers import Answers
 from ..condition import Condition
 from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import is_loopback
@@ -111,6 +112,7 @@ class Membership:
         follower: the node.
         on_change: called in the membership's thread with each change, after the node has followed
             it. Exceptions that it raises are logged. The search waits until it returns.
+        answers: knows what brokers have answered to the node, so that nothing is said twice.
     """
 
     def __init__(
@@ -119,11 +121,13 @@ class Membership:
         name: str,
         follower: Follower,
         on_change: Callable[[PeersChanged], object] | None = None,
+        answers: Answers | None = None,
     ) -> None:
         self._search = search
         self._name = f"miros discovery of {name}"
         self._follower = follower
         self._on_change = on_change
+        self._answers = Answers() if answers is None else answers
         self.lan = LocalAreaNetwork(
             search.addresses, interface=search.interface, rabbit_host=search.rabbit_host
         )
@@ -517,6 +521,7 @@ class Membership:
         # Others can announce ever new brokers.
         for address in self._reported.keys() - sources.keys():
             del self._reported[address]
+            self._answers.forget(self._who(address))
         for row in rows:
             if row.short is not None:
                 raise row.short  # one for all: this round is tried again
@@ -569,6 +574,9 @@ class Membership:
         except Exception:
             logger.exception("%s: on_peers_changed raised", self._name)
 
+    def _who(self, address: Address) -> str:
+        return f"{self._name} at {address}"
+
     def _report(self, row: ProbeResult, source: PeerSource | None, roster: Roster) -> None:
         """Log why a host cannot be used, once until the reason changes."""
         if self._reported.get(row.address) is row.outcome:
@@ -581,10 +589,17 @@ class Membership:
         if is_heard and not (is_lasting or is_member):
             return  # if it is still announced at the next round, it is told
         self._reported[row.address] = row.outcome
+        who = self._who(row.address)
+        if row.connected:
+            self._answers.forget(who)
         # The node itself warns about its own broker, when it starts.
         if error is not None and source is not None and source.by_user and not is_own:
-            logger.warning("%s: %s", self._name, error)
+            is_news = not error.has_answered or self._answers.claim(error, who)
+            level = logging.WARNING if is_news else logging.INFO
+            logger.log(level, "%s: %s", self._name, error)
         elif error is not None and is_heard and not is_member:  # its publishers report a member
+            if error.has_answered:
+                self._answers.claim(error, who)
             text = "%s: %s: its own broker is %s, and %s"
             logger.warning(text, self._name, GETS_NONE, row.address, error)
         elif row.outcome.nothing_there:

@@ -19,11 +19,12 @@ from ..amqp.io_choice import io_name
 from ..amqp.link import Link
 from ..amqp.sinks import Sink, WorkerSink
 from ..amqp.topology import mesh_queue
+from ..answers import Answers
 from ..condition import Condition
 from ..discovery.membership import Membership
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
-from ..exceptions import AccessRefused, NetworkStopped, VhostNotFound
+from ..exceptions import AccessRefused, BrokerError, NetworkStopped, VhostNotFound
 from ..failures import call
 from ..interruption import do_apart, has_interrupted, is_mine, refuse
 from ..logs import must_not_wait, write_all
@@ -126,6 +127,7 @@ class Node:
             name, settings.on_delivery_problem, failures.of_callback("on_delivery_problem")
         )
         """Tells the user what is reported to it, while the node runs."""
+        self._answers = Answers()
         self._make_locks()
         self.membership = self._make_membership()
         self.watch = ChartWatch(
@@ -157,8 +159,8 @@ class Node:
         """Open the mesh, and the snoops that are enabled.
 
         Returns when the own broker delivers and all other candidates have been asked once, or after
-        ``start_timeout``. If the own broker does not answer, this logs a warning, and goes on
-        trying in the background.
+        ``start_timeout``. If the own broker does not answer, or refuses a connection, this logs a
+        warning, and goes on trying in the background.
 
         Raises:
             AccessRefused: the own broker refuses the user, the password or a permission.
@@ -189,10 +191,22 @@ class Node:
             self._members = [own_url]
             self.problems.open()
             self.watch.begin()
+            self._answers.begin(str(own_url.address))
+            undo.callback(self._answers.release)
             mesh, snoops = self.mesh, self.snoops
             undo.callback(self._stop, deadline_s + self.settings.limits.stop_timeout_s)
             link = self._open(own_url)
             undo.pop_all()
+        try:
+            self._await_start(link, mesh, snoops, deadline_s)
+        finally:
+            self._answers.release()
+        self._warn_of_own(link, mesh, snoops)
+
+    def _await_start(
+        self, link: Link, mesh: TopicNetwork, snoops: Snoops, deadline_s: float
+    ) -> None:
+        """Wait for the consumer's link, for the snoops, and for the first round of the search."""
         link.wait_until_ready(max(0.0, deadline_s - time.monotonic()))
         fault = link.fault
         if isinstance(fault, (AccessRefused, VhostNotFound)):
@@ -211,16 +225,26 @@ class Node:
             failure = self._failures.fatal
             why = "" if failure is None else f", as a callback raised {type(failure).__name__}"
             raise NetworkStopped(f"{self.name} was stopped while it started{why}") from failure
+
+    def _warn_of_own(self, link: Link, mesh: TopicNetwork, snoops: Snoops) -> None:
+        """Say which links to the own broker are not there, if it says why, each reason once."""
         if not link.is_connected:
+            fault = _fault_of(link) or self.membership.fault_of(link.address)
+            if fault is not None and fault.has_answered:
+                self._answers.claim(fault, link.name)
             logger.warning(
                 "%s runs without its broker at %s, and goes on trying to connect: %s",
                 self.name,
                 link.address,
-                fault
-                or link.last_fault
-                or self.membership.fault_of(link.address)
-                or "it has not answered yet",
+                fault or "it has not answered yet",
             )
+        for other in (other for network in (mesh, *snoops) for other in network.own_links):
+            fault = None if other.is_connected else _fault_of(other)
+            if fault is None or not fault.has_answered or other is link:
+                continue
+            if self._answers.claim(fault, other.name):
+                text = "%s runs without the %s, and goes on trying to connect: %s"
+                logger.warning(text, self.name, other.name, fault)
 
     def _open(self, own_url: AmqpUrl) -> Link:
         """Open the networks, and begin to look for others; returns the consumer's link.
@@ -417,6 +441,7 @@ class Node:
                 self._move_own,
             ),
             self._peer_callbacks.put if self.settings.on_peers_changed is not None else None,
+            self._answers,
         )
 
     def _make_networks(
@@ -448,6 +473,7 @@ class Node:
             report=self.problems.report,
             watch=self.watch,
             vet=lambda sender, proceed: spares.vet(sender, proceed),
+            answers=self._answers,
         )
         mesh = TopicNetwork(spec, settings, self.name, self._reactors, hooks, former_epochs)
         snoops = Snoops(
@@ -458,6 +484,7 @@ class Node:
             self._teller,
             self._failures,
             self.problems.report,
+            self._answers,
         )
 
         def share(spare_of: Mapping[Address, Address]) -> bool:
@@ -669,6 +696,11 @@ class Node:
         if self.phase is not Phase.STOPPED:
             self.membership = self._make_membership()
             self.phase = Phase.STOPPED
+
+
+def _fault_of(link: Link) -> BrokerError | None:
+    """Why a link is not connected, even while the next attempt is under way."""
+    return link.fault or link.last_fault
 
 
 def _rest_s(until_s: float) -> float:

@@ -14,8 +14,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Protocol
 
+from ..amqp.link import Link
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
+from ..answers import Answers
 from ..exceptions import NetworkStopped, OutOfResources, TransmitError
 from ..problems import Report, report_to_nobody
 from ..resources import naming_shortage, news, start_thread
@@ -88,6 +90,7 @@ class Snoop:
         teller: words, shows and sends the own lines.
         failures: judges what the callback raises.
         report: takes the problems that the networks notice.
+        answers: knows what brokers have answered to any link of the node.
     """
 
     def __init__(
@@ -100,6 +103,7 @@ class Snoop:
         teller: Teller,
         failures: Failures,
         report: Report = report_to_nobody,
+        answers: Answers | None = None,
     ) -> None:
         self.enabled = False
         self.colour = True
@@ -112,6 +116,7 @@ class Snoop:
         self._terminal = terminal
         self._teller = teller
         self._report = report
+        self._answers = answers
         self._mask = kind.mask
         self.sink: Sink
         """Takes the lines of others."""
@@ -166,7 +171,7 @@ class Snoop:
             self._settings,
             self._name,
             self._reactors,
-            Hooks(self.sink, watch=self.watch, report=self._report),
+            Hooks(self.sink, watch=self.watch, report=self._report, answers=self._answers),
         )
         try:
             with naming_shortage():
@@ -197,6 +202,12 @@ class Snoop:
         """Wait until the lines of others arrive, for at most ``timeout`` seconds."""
         if self._network is not None and self._network.receiver is not None:
             self._network.receiver.link.wait_until_ready(timeout)
+
+    @property
+    def own_links(self) -> list[Link]:
+        """The links to the own broker; none while the network is closed."""
+        network = self._network
+        return [] if network is None else network.own_links
 
     def close(self) -> None:
         """Close the network; a thread of its own sends the last lines first.
@@ -332,6 +343,7 @@ class Snoops:
         teller: words, shows and sends the own lines.
         failures: judges what the callback raises.
         report: takes the problems that the networks notice.
+        answers: knows what brokers have answered to any link of the node.
     """
 
     def __init__(
@@ -343,6 +355,7 @@ class Snoops:
         teller: Teller,
         failures: Failures,
         report: Report = report_to_nobody,
+        answers: Answers | None = None,
     ) -> None:
         self._name = name
         self._terminal = terminal
@@ -370,6 +383,7 @@ class Snoops:
             teller,
             failures,
             report,
+            answers,
         )
         self.spy = Snoop(
             SnoopKind(
@@ -385,6 +399,7 @@ class Snoops:
             teller,
             failures,
             report,
+            answers,
         )
 
     def __iter__(self) -> Iterator[Snoop]:

@@ -21,6 +21,7 @@ from ..amqp.sender import Sender, Traffic, Vet
 from ..amqp.sinks import Sink
 from ..amqp.topic_pattern import TopicPattern
 from ..amqp.topology import Queue
+from ..answers import Answers
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..interruption import has_interrupted
 from ..logs import RelayedLogger
@@ -44,7 +45,7 @@ from .stats import DropReason, NetworkStats
 logger = RelayedLogger(__name__)
 
 _LOSSES = Reporting(first_failure=logging.INFO)
-"""For the mesh. Discovery and `start` report brokers that never connected."""
+"""For the mesh. Discovery and `start` report brokers that do not answer at first."""
 
 _IN_PASSING = Reporting(first_failure=logging.INFO, loss=logging.INFO)
 """For further connections to a broker, whose losses another connection reports."""
@@ -120,6 +121,7 @@ class Hooks:
         report: takes problems of delivery.
         watch: watches whether the sink takes the envelopes.
         vet: looks at each new connection of a sender before anything is sent on it.
+        answers: knows what brokers have answered to any link of the node.
     """
 
     sink: Sink
@@ -131,6 +133,7 @@ class Hooks:
     report: Report = report_to_nobody
     watch: Watch | None = None
     vet: Vet | None = None
+    answers: Answers | None = None
 
 
 class TopicNetwork:
@@ -248,6 +251,13 @@ class TopicNetwork:
         """The sender to each broker; a copy."""
         return dict(self._senders)
 
+    @property
+    def own_links(self) -> list[Link]:
+        """The links to the own broker: the receiver's, and that of the sender."""
+        own = None if self._own is None else self._senders.get(self._own)
+        users = [one for one in (self.receiver, own) if one is not None]
+        return [one.link for one in users]
+
     def is_posted_to(self, sender: Sender) -> bool:
         """Whether a sender gets the events, and is no spare."""
         return sender in self._posted_to
@@ -321,7 +331,7 @@ class TopicNetwork:
             endpoint = replace(endpoint, longest_heartbeat_s=_LOCAL_HEARTBEAT_S)
         self.receiver = Receiver(
             endpoint,
-            Role(role, _IN_PASSING if spec.lossy else _LOSSES),
+            self._role(role, in_passing=spec.lossy),
             source,
             self._taker,
             self._reactors.rx,
@@ -334,6 +344,10 @@ class TopicNetwork:
 
     def _name_of_taker(self, url: AmqpUrl) -> str:
         return f"{self.spec.name} consumer of {self._name} at {url.address}"
+
+    def _role(self, name: str, *, in_passing: bool) -> Role:
+        reporting = _IN_PASSING if in_passing else _LOSSES
+        return Role(name, reporting._replace(answers=self._hooks.answers))
 
     def _endpoint(self, url: AmqpUrl) -> Endpoint:
         return Endpoint(url, self._settings.limits, self._settings.tls)
@@ -355,9 +369,8 @@ class TopicNetwork:
             )
             sender = Sender(
                 self._endpoint(url),
-                Role(
-                    f"{spec.name} publisher of {self._name}",
-                    _IN_PASSING if spec.lossy or is_own else _LOSSES,
+                self._role(
+                    f"{spec.name} publisher of {self._name}", in_passing=spec.lossy or is_own
                 ),
                 traffic,
                 self._reactors.tx,

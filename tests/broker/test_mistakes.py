@@ -5,6 +5,7 @@ The commands that a fault recommends are run as they stand, and then the chart h
 
 from __future__ import annotations
 
+import logging
 import re
 import shlex
 import subprocess
@@ -15,8 +16,16 @@ import pytest
 from cryptography.fernet import Fernet
 from miros import Event
 
-from miros_rabbitmq import BrokerError, Limits, LocalBroker, SessionState
+from miros_rabbitmq import (
+    BrokerError,
+    DeliveryProblem,
+    Limits,
+    LocalBroker,
+    ProblemKind,
+    SessionState,
+)
 from miros_rabbitmq.discovery.probe import probe_one
+from miros_rabbitmq.logs import write_all
 
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, listening, make_active_object, running
@@ -158,6 +167,187 @@ def test_a_mistake_is_told_with_what_mends_it(
     finally:
         chart.stop()
     assert PASSWORD not in caplog.text
+
+
+# A broker that lets everybody log in, and then refuses what a link needs.
+
+
+@pytest.fixture(scope="module")
+def own_node(rabbitmq_installed: None) -> Iterator[LocalBroker]:
+    with LocalBroker("127.0.0.46", users={USER: PASSWORD}, vhosts=("/", "a b")) as broker:
+        yield broker
+
+
+def said_of(node: LocalBroker, caplog: pytest.LogCaptureFixture) -> list[str]:
+    """The warnings that name a broker."""
+    assert write_all(10)
+    lines = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
+    return [line for line in lines if str(node.address) in line]
+
+
+def attempts_of(link: str, words: str, caplog: pytest.LogCaptureFixture) -> int:
+    """How often a link was refused in these words."""
+    lines = [one.getMessage() for one in caplog.records]
+    return sum(line.startswith(link) and words in line for line in lines)
+
+
+PUBLISHERS = tuple(
+    f"{name} publisher" for name in ("miros.mesh", "miros.snoop.trace", "miros.snoop.spy")
+)
+MISSES = "the permissions it needs"
+
+
+class Refusal(NamedTuple):
+    """What a peer refuses, and who notices it."""
+
+    command: list[str]
+    words: str
+    publishers: tuple[str, ...] = PUBLISHERS
+
+
+REFUSALS = {
+    "no permission": Refusal(["set_permissions", "-p", "a b", USER, "", "", ""], MISSES),
+    "no channel": Refusal(["set_user_limits", USER, '{"max-channels": 0}'], "no more channels"),
+    "no permission for the snoops": Refusal(
+        ["set_permissions", "-p", "a b", USER, *[r"^(miros\.mesh|amq\.gen-)"] * 3],
+        MISSES,
+        PUBLISHERS[1:],
+    ),
+    "no right to log in, as discovery notices": Refusal(
+        ["clear_permissions", "-p", "a b", USER], "use the virtual host", ()
+    ),
+}
+
+
+@pytest.mark.parametrize("refusal", REFUSALS.values(), ids=REFUSALS)
+def test_a_peer_that_refuses_a_link_is_told_once_for_all_networks(
+    own_node: LocalBroker,
+    mended: LocalBroker,
+    refusal: Refusal,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", "miros_rabbitmq.amqp")
+    mended.ctl(*refusal.command)
+    away: list[DeliveryProblem] = []
+    chart = chart_of(
+        own_node,
+        addresses=[str(mended.address)],
+        rescan_interval=0.5,
+        limits=Limits(refused_retry_s=0.5, reconnect_max_s=0.5),
+        on_delivery_problem=lambda one: away.append(one) if one.kind is ProblemKind.AWAY else None,
+    )
+    chart.enable_snoop_trace()
+    chart.enable_snoop_spy()
+    with running(chart):
+        chart.transmit(Event(signal="HELLO"))
+        wait_until(lambda: said_of(mended, caplog), 10)
+        for publisher in refusal.publishers:
+            wait_until(lambda who=publisher: attempts_of(who, refusal.words, caplog) >= 2, 15)  # type: ignore[misc]
+        (said,) = said_of(mended, caplog)
+        assert refusal.words in said
+        is_away = PUBLISHERS[0] in refusal.publishers
+        if is_away:
+            wait_until(lambda: away, 10)
+            assert refusal.words in away[0].text
+        run_remedy(mended, said)
+        assert chart.nets.wait_for_peers(1, scaled(20))
+        for stats in (lambda: chart.nets.stats().mesh, lambda: chart.nets.stats().snoop_trace):
+            wait_until(lambda of=stats: _is_reached(mended, of()), 15)  # type: ignore[misc]
+        assert chart.nets.flush(scaled(10))
+        wait_until(lambda: [one.is_over for one in away] == [False, True] * is_away, 10)
+    assert PASSWORD not in caplog.text
+
+
+def _is_reached(node: LocalBroker, stats: Any) -> bool:
+    return bool(stats.brokers[str(node.address)].state is SessionState.READY)
+
+
+def test_a_refusal_that_comes_again_after_it_was_mended_is_told_again(
+    own_node: LocalBroker, mended: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    command, words, _ = REFUSALS["no permission"]
+    limits = Limits(refused_retry_s=0.3, reconnect_max_s=0.3)
+    chart = chart_of(own_node, addresses=[str(mended.address)], limits=limits)
+    mended.ctl(*command)
+    with running(chart):
+        for _ in range(2):
+            wait_until(lambda: words in "".join(said_of(mended, caplog)), 10)
+            run_remedy(mended, said_of(mended, caplog)[-1])
+            assert chart.nets.wait_for_peers(1, scaled(20))
+            caplog.clear()
+            mended.ctl(*command)
+            mended.ctl("close_all_connections", "-p", "a b", "for the test")
+
+
+OWN_REFUSALS = {
+    "one queue, and the trace wants another": (
+        ["set_vhost_limits", "-p", "a b", '{"max-queues": 1}'],
+        "its limit of 1 queues is reached",
+        "clear_vhost_limits",
+    ),
+    "no right to the queue of the trace": (
+        ["set_permissions", "-p", "a b", USER, *[r"^miros\."] * 3],
+        MISSES,
+        "set_permissions",
+    ),
+    "one channel": (
+        ["set_user_limits", USER, '{"max-channels": 1}'],
+        "no more channels",
+        "clear_user_limits",
+    ),
+}
+
+
+@pytest.mark.parametrize(("command", "words", "remedy"), OWN_REFUSALS.values(), ids=OWN_REFUSALS)
+def test_the_own_broker_that_refuses_any_link_is_told_once(
+    mended: LocalBroker,
+    command: list[str],
+    words: str,
+    remedy: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("DEBUG", "miros_rabbitmq.amqp")
+    mended.ctl(*command)
+    chart = chart_of(mended, limits=Limits(reconnect_max_s=0.3, refused_retry_s=0.3))
+    chart.enable_snoop_trace()
+    for _ in range(5):
+        chart.start_at(listening)
+        if not all(_own_links(mended, chart)):
+            break
+        chart.stop()  # RabbitMQ counts late: if all come at the same time, none is one too many
+    with running(chart):
+        chart.transmit(Event(signal="HELLO"))
+        wait_until(lambda: said_of(mended, caplog), 10)
+        # The links go on trying, and say no more.
+        wait_until(lambda: attempts_of("miros", words, caplog) >= 5, 15)
+        (said,) = said_of(mended, caplog)
+        assert words in said
+        assert remedy in said
+        run_remedy(mended, said)
+        wait_until(lambda: all(_own_links(mended, chart)), 15)
+        wait_until(lambda: chart.nets.stats().mesh.confirmed == 1, 10)
+
+
+def _own_links(node: LocalBroker, chart: Any) -> list[bool]:
+    """Whether each link of the mesh and of the trace to the own broker is ready."""
+    both = (chart.nets.stats().mesh, chart.nets.stats().snoop_trace)
+    consumers = [one.consumer is SessionState.READY for one in both]
+    return consumers + [_is_reached(node, one) for one in both]
+
+
+def test_a_snoop_that_is_enabled_later_and_refused_is_told(
+    mended: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    mended.ctl("set_vhost_limits", "-p", "a b", '{"max-queues": 1}')
+    chart = chart_of(mended, limits=Limits(reconnect_max_s=0.3))
+    with running(chart):
+        for snoop in ("trace", "spy"):
+            getattr(chart, f"enable_snoop_{snoop}")()
+        wait_until(lambda: said_of(mended, caplog), 10)
+        (said,) = said_of(mended, caplog)
+        assert "its limit of 1 queues is reached" in said
+        run_remedy(mended, said)
+        wait_until(lambda: all(_own_links(mended, chart)), 15)
 
 
 def test_a_right_to_send_by_a_routing_key_is_missing(

@@ -6,8 +6,9 @@ import logging
 
 import pytest
 
-from miros_rabbitmq.amqp.health import WARNINGS, Backoff, Outages, Watchdog
-from miros_rabbitmq.exceptions import BrokerUnreachable, QueueTaken
+from miros_rabbitmq.amqp.health import WARNINGS, Backoff, Outages, Reporting, Watchdog
+from miros_rabbitmq.answers import Answers
+from miros_rabbitmq.exceptions import AccessRefused, BrokerUnreachable, ClosedByBroker, QueueTaken
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.logs import write_all
 
@@ -101,6 +102,28 @@ def test_an_outage_is_reported_once_and_a_taken_queue_is_news(
         caplog.clear()
         outages.fail(BrokerUnreachable(text))
         assert messages(caplog, logging.WARNING) == [text], "it is said once"
+
+
+def test_what_the_broker_answers_is_a_warning_of_one_link_whatever_its_levels(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    quiet = Reporting(logging.INFO, logging.INFO, Answers())
+    one, other = (Outages(name, quiet) for name in ("one", "other"))
+    one.fail(BrokerUnreachable("away"))
+    assert messages(caplog, logging.WARNING) == [], "discovery and the start say that"
+    for link in (one, other, one, other):
+        link.fail(AccessRefused("refused"))
+    assert messages(caplog, logging.WARNING) == ["one: refused; trying again"]
+    one.succeed("miros-1")
+    assert messages(caplog, logging.WARNING) == ["one: connected as miros-1"]
+    one.fail(ClosedByBroker("closed"))
+    assert messages(caplog, logging.WARNING) == [], "another link reports the loss"
+    one.fail(ClosedByBroker("closed"))
+    assert messages(caplog, logging.WARNING) == ["one: closed; trying again"], "and this is no loss"
+    one.end()
+    other.fail(ClosedByBroker("closed"))
+    assert messages(caplog, logging.WARNING) == ["other: closed; trying again"]
 
 
 # Which connections count as dead, and which are only slow or have nothing to say.
