@@ -430,7 +430,8 @@ def test_a_lane_that_is_held_stops_no_other_and_is_served_in_order_as_soon_as_it
     with pair() as (near, far), pair() as (others, others_far):
         polled.call(lane, lambda: lane.watch(near.fileno(), READ, read_into(near, served)))
         polled.call(other, lambda: other.watch(others.fileno(), READ, read_into(others, served)))
-        polled.call(lane, lambda: lane.call_later(0.02, lambda: order.append("timer")))
+        polled.call(lane, lambda: lane.call_later(0.3, lambda: order.append("timer")))
+        due_s = time.monotonic() + 0.3
         with held(lane) as let_go:
             lane.call_soon(lambda: order.append(0))
             far.send(b"\x01")
@@ -440,7 +441,7 @@ def test_a_lane_that_is_held_stops_no_other_and_is_served_in_order_as_soon_as_it
             polled.call(other)
             polled.fire(other)
             wait_until(lambda: 2 in served)
-            time.sleep(0.05)
+            wait_until(lambda: time.monotonic() > due_s)
             lane.call_soon(lambda: order.append(4))
             polled.fire(other)
             assert order == []
