@@ -37,8 +37,12 @@ class Unstarted:
             process.stay(self, process.Stage.CHARTS)
 
     def ask_to_end(self) -> None:
-        """Say that nobody has: the program ends. An error that ends it says enough itself."""
-        if not hasattr(sys, "last_type"):
+        """Say that nobody has: the program ends. An error that ends it says enough itself.
+
+        A child of `multiprocessing` may have made the chart only because it imports the main
+        program once more.
+        """
+        if not hasattr(sys, "last_type") and not _is_child():
             what = (
                 "is still starting: the main program has to wait, for example for its start_at"
                 if self._is_starting
@@ -52,3 +56,9 @@ class Unstarted:
 
     def end(self, began_s: float) -> None:
         """Wait for nothing."""
+
+
+def _is_child() -> bool:
+    """Whether `multiprocessing` has started this process."""
+    loaded = sys.modules.get("multiprocessing.process")  # in each such child
+    return loaded is not None and loaded.parent_process() is not None

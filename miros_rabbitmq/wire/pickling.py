@@ -24,14 +24,16 @@ from .opcodes import OpcodeRefused
 from .payload_advice import advice_on, could_not_be_made, objects_in
 from .payload_types import HARMLESS, OWN_FORMS, ClassRefused, Rebuilder
 from .pickle_check import Findings, check_opcodes
+from .pickle_cost import MAX_DEPTH
 from .unpickler import SETS, CollisionRefused, Name, RestrictedUnpickler, check_key_hashes
 
 __all__ = ["HARMLESS", "PROTOCOL", "ClassRefused", "OpcodeRefused", "RestrictedPickle"]
 
 PROTOCOL = 3
 
-_MOST_TRIED = 1_000
-"""The most objects of a refused payload that are tried one by one, to name the one to blame."""
+_MOST_TRIED_BYTES = 4 * 1024 * 1024
+"""How many bytes are written and loaded at most to find the object of a refused payload that is to
+blame; that takes a second."""
 
 FEW_BYTES = 1_024
 """A pickle of up to so many bytes has no room for keys that take long to compare."""
@@ -153,8 +155,12 @@ class RestrictedPickle:
         writer = _Writer(buffer, self._allowed)
         try:
             writer.dump(value)
-        except RecursionError:
-            raise
+        except RecursionError as error:
+            raise ClassRefused(
+                f"it is nested too deep to be pickled, and receivers take at most {MAX_DEPTH} "
+                "containers in each other: send flatter data, such as one list of all parts, each "
+                "with the number of the one that holds it"
+            ) from error
         except Exception as error:
             # It is one of ours, or comes from the user's own code.
             text = advice_on(value, self._allowed, PROTOCOL)
@@ -187,14 +193,19 @@ class RestrictedPickle:
 
     def _culprit(self, value: Any, error: Exception) -> tuple[Any, Exception]:
         """Return the object in a payload that cannot be loaded, and why; the innermost if many."""
-        for one in reversed(objects_in(value, self._allowed, PROTOCOL)[-_MOST_TRIED:]):
+        objects = objects_in(value, self._allowed, PROTOCOL)
+        tried = 0
+        for one in reversed(objects):
             buffer = io.BytesIO()
             try:
                 _Writer(buffer, self._allowed).dump(one)
                 RestrictedUnpickler(buffer.getvalue(), self._by_name).load()
             except Exception as why:  # noqa: BLE001 - it runs the user's code
                 return one, why
-        return value, error
+            tried += buffer.tell()
+            if tried > _MOST_TRIED_BYTES:
+                break
+        return (objects or [value])[0], error
 
     def loads(self, data: bytes) -> Any:
         """Restore what `dumps` wrote; nothing but the allowed classes is looked up.

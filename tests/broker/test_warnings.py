@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import subprocess
 import sys
 import textwrap
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -215,3 +217,24 @@ entered.wait()
         check=False,
     )
     assert done.stderr.count("the chart idle is still starting") == 1, done.stderr
+
+
+def test_a_child_that_imports_the_main_program_again_says_nothing(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    rest = """
+    if __name__ == "__main__":
+        child = multiprocessing.get_context("spawn").Process(target=print, args=("in the child",))
+        child.start()
+        child.join()
+    """
+    program.write_text("import multiprocessing\n" + textwrap.dedent(PROGRAM + rest))
+    done = subprocess.run(
+        [sys.executable, str(program)],
+        capture_output=True,
+        text=True,
+        timeout=scaled(60),
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )
+    assert "in the child" in done.stdout
+    assert done.stderr.count("the chart idle was made and never started") == 1, done.stderr

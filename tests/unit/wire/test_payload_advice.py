@@ -472,3 +472,18 @@ def test_the_table_in_the_documents_is_true() -> None:
         else:
             assert name in WITH_CLASSES, name
     assert pickle.HIGHEST_PROTOCOL > PROTOCOL
+
+
+def test_the_object_to_blame_is_found_in_front_of_many_others() -> None:
+    payload = [Touchy(-1), *(Plain(n) for n in range(3_000))]
+    with pytest.raises(ClassRefused, match=r"may not contain this .*Touchy"):
+        RestrictedPickle([Plain, Touchy]).dumps(payload)
+
+
+@pytest.mark.parametrize("depth", [500, 100_000])
+def test_a_payload_too_deep_for_pickle_is_refused_with_advice(depth: int) -> None:
+    payload: Any = 1
+    for _ in range(depth):
+        payload = [payload]
+    with pytest.raises(PayloadRefused, match=r"nested.* 100 .*(flatter|plainer) data"):
+        Codec(KEY).serialize(payload)
