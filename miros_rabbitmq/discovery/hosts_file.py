@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from json.decoder import JSONDecodeError, JSONDecoder
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -48,15 +49,15 @@ def tell_of_older_name(folder: Path) -> None:
         folder: where the hosts file would be.
     """
     older = folder / OLDER_NAME
-    if older in _told or not older.exists():
+    # Also of a folder that nobody may look into; `Path.exists` raises an error then.
+    if older in _told or not os.path.exists(older):  # noqa: PTH110
         return
     _told.add(older)
+    remedy = f"rename it (mv {OLDER_NAME} {HOSTS_FILE_NAME})"
+    if os.path.exists(folder / HOSTS_FILE_NAME):  # noqa: PTH110
+        remedy = "that one is there, too: remove the older one"
     logger.warning(
-        "%s is not read, as the hosts file is called %s: rename it (mv %s %s)",
-        older,
-        HOSTS_FILE_NAME,
-        OLDER_NAME,
-        HOSTS_FILE_NAME,
+        "%s is not read, as the hosts file is called %s: %s", older, HOSTS_FILE_NAME, remedy
     )
 
 

@@ -205,3 +205,26 @@ def test_a_file_with_the_name_of_older_documentation_is_pointed_out_once(
     (said,) = [one.getMessage() for one in caplog.records]
     assert f"{tmp_path}/.miros_rabbit_hosts.json is not read" in said
     assert "mv .miros_rabbit_hosts.json .miros_rabbitmq_hosts.json" in said
+
+
+def test_nobody_is_told_to_move_the_older_file_over_the_present_one(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in (".miros_rabbit_hosts.json", ".miros_rabbitmq_hosts.json"):
+        (tmp_path / name).write_text(GOOD)
+    tell_of_older_name(tmp_path)
+    (said,) = [one.getMessage() for one in caplog.records]
+    assert "mv " not in said
+    assert "remove the older one" in said
+
+
+def test_a_folder_that_cannot_be_looked_into_has_no_file_of_the_older_name(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "stat", refuse)
+        tell_of_older_name(tmp_path)
+    assert not caplog.records
