@@ -6,6 +6,7 @@ import contextlib
 import gc
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import resource_tracker
@@ -29,6 +30,16 @@ LEAK_TIMEOUT_S = 15.0
 def _multiprocessing_helper() -> None:
     """Start the helper process that multiprocessing starts once and keeps; it is not a leak."""
     resource_tracker.ensure_running()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _ctrl_c() -> None:
+    """Have programs end on Ctrl-C, also where a shell runs the tests in the background.
+
+    There it has SIGINT ignored, and every program inherits that.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)
