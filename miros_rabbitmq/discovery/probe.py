@@ -25,7 +25,7 @@ from functools import partial
 from .. import faults
 from ..exceptions import BrokerError, OutOfResources
 from ..resolve import resolve
-from ..resources import naming_shortage, require_descriptors, shortage, start_thread
+from ..resources import naming_shortage, shortage, start_thread
 from ..urls import Address, AmqpUrl
 from .handshake import ProbeEnded, shake_hands
 from .outcome import ProbeOutcome, ProbeResult, printable
@@ -52,9 +52,6 @@ STOP_LOOK_S = 0.05
 
 PARALLELISM = 256
 """How many connections are made at once: enough for all hosts of a /24."""
-
-_LOOP_DESCRIPTORS = 3
-"""What an event loop takes: its selector, and the two ends of what wakes it."""
 
 _REFUSED = frozenset({errno.ECONNREFUSED, 10061})  # the second is Windows's WSAECONNREFUSED
 _TIMED_OUT = frozenset({errno.ETIMEDOUT, 10060})
@@ -113,9 +110,9 @@ def probe_all(
 
     def run() -> None:
         try:
-            # An event loop that cannot be made leaves objects behind which complain on stderr.
-            require_descriptors(_LOOP_DESCRIPTORS)
-            results.extend(asyncio.run(_probe_all(addresses, login, tls, used, stop)))
+            with contextlib.closing(_Loop()) as loop:
+                round_ = _probe_all(addresses, login, tls, used, stop)
+                results.extend(loop.run_until_complete(round_))
         except Exception as error:  # noqa: BLE001 - the top of a thread: its starter raises it
             failures.append(error)
 
@@ -164,6 +161,13 @@ def login_of(url: str) -> Login:
     """User, password and virtual host of an AMQP URL; what is missing has pika's defaults."""
     parts = AmqpUrl(url).parts
     return Login(parts.user, parts.password, parts.vhost)
+
+
+class _Loop(asyncio.SelectorEventLoop):
+    """An event loop that complains of nothing if it cannot be made for lack of descriptors."""
+
+    def __del__(self) -> None:
+        """Close nothing: what was never open would complain, and its parts close themselves."""
 
 
 async def _probe_all(

@@ -309,7 +309,8 @@ def test_sigterm_at_any_moment_ends_a_program_with_all_that_it_has_transmitted(
                 continue  # the exit was swallowed: Python was calling some object's __del__
             # Python itself takes its handler away at the very end.
             assert program.returncode in ((0,) if shots == 1 else (0, -signal.SIGTERM)), errors
-            assert not errors
+            # Where pika alone is asked for, each process says so.
+            assert not [line for line in errors.splitlines() if "by pika alone" not in line]
             sent = [int(line) for line in ledger.read_text().split()] if ledger.exists() else []
             wait_until(lambda sent=sent: set(sent) <= set(record.payloads("N")), 10)  # type: ignore[misc]
             heard = record.payloads("N")

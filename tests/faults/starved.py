@@ -405,7 +405,7 @@ def main(name: str) -> None:
         check_holdings(before)
         print(f"{what} {count}: {outcome[:90]} ({took_s:.1f} s)", *LINES, sep="\n    ", flush=True)
         assert not any("TRACEBACK" in line for line in LINES)
-        # One line an outage, whatever suffers from it. What a stop has to give up is another matter.
+        # One line an outage, whatever suffers from it. What a stop gives up is another matter.
         words = ("file descriptors open", "no thread", "no memory")
         said = [
             line
