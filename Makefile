@@ -16,7 +16,7 @@ setup:  ## virtual environment in .venv, the package in it, RabbitMQ if it is mi
 demo: setup  ## a crossing's traffic lights: three processes, two brokers, one live trace (15 s)
 	@$(BIN)/python examples/crossing/demo.py
 
-test: setup  ## lint, types and all tests; unit tests on every Python; short matrix (13 minutes)
+test: setup  ## lint, types and all tests; unit tests on every Python; short matrix (20 minutes)
 	@tools/test.sh $(SOURCES)
 
 unit: setup  ## the tests that need no RabbitMQ

@@ -195,7 +195,7 @@ def test_brokers_that_get_the_same_events_in_different_messages_agree_about_them
 ) -> None:
     """The far one answers late, and so gets more events in each message."""
     with behind_a_proxy(broker_a, broker_b, Limits()) as (proxy, sender, listeners):
-        proxy.slow_down(delay_s=0.05)
+        proxy.slow_down(delay_s=0.3)
         at = str(broker_a.address)
         for begin in range(0, 3_000, 25):
             send(sender, range(begin, begin + 25), run=50)
