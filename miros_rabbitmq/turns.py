@@ -21,6 +21,9 @@ _PATIENCE_S = 0.1
 """How long the lock is waited for. It is held for microseconds, unless its holder is interrupted or
 has to wait for an interrupted thread."""
 
+MOST_LEFT = 1_000
+"""The most events that are left to whoever is posting."""
+
 
 class Turns(Generic[T]):
     """A lock, and what others want to do while they cannot have it.

@@ -8,17 +8,16 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from ..exceptions import BackPressure, PayloadRefused, SettingsError
 from ..limits import Limits
 from ..process import Stage, disown_in_child
-from ..turns import Turns
+from ..turns import MOST_LEFT, Turns
 from ..urls import check_short_text
 from ..wire.codec import Codec
 from ..wire.envelope import MOST_NAME, Kind, shape
-from ..wire.sealer import Draft, Heading, Record, Sealer
+from ..wire.sealer import Heading, Left, Record, Sealer
 from .link import Role
 from .sender import PublisherStats, Sender, Traffic
 from .standalone import OwnThread, Standalone, check_codec, endpoint_of
@@ -236,7 +235,7 @@ class PikaTopicPublisher(Standalone):
         self._sealer = Sealer(codec, exchange_name, name)
         # Held from numbering a value until the FIFO has it, so that numbers are in its order.
         # What the handler of a signal posts meanwhile is left to the holder.
-        self._order: Turns[_Left] = Turns(self._post_left)
+        self._order: Turns[Left] = Turns(self._post_left)
         disown_in_child(self, Stage.NETWORKS)
 
     def post_fifo(
@@ -306,12 +305,12 @@ class PikaTopicPublisher(Standalone):
         """Have a value posted by whoever has the lock; tells whether there is room for it."""
         sender = self._sender
         sender.check_open()
-        if not sender.has_room or len(self._order.left) >= _MOST_LEFT:
+        if not sender.has_room or len(self._order.left) >= MOST_LEFT:
             return False
-        self._order.leave(_Left(self._sealer.seal(self._kind, plain, routing_key)))
+        self._order.leave(Left(self._sealer.seal(self._kind, plain, routing_key)))
         return True
 
-    def _post_left(self, left: _Left) -> None:
+    def _post_left(self, left: Left) -> None:
         """Post what was left. Called with the lock."""
         if left.record is None:
             left.record = self._sealer.commit(left.draft)
@@ -345,20 +344,6 @@ class PikaTopicPublisher(Standalone):
     def disown(self) -> None:
         """Make a new lock in a forked child, as another thread may have held the old one."""
         self._order.disown()
-
-
-@dataclass
-class _Left:
-    """A value that was posted while somebody else was posting."""
-
-    draft: Draft
-    record: Record | None = None
-    """The value with its number. Receivers know it again, if an exception interrupts its posting
-    and it is posted once more."""
-
-
-_MOST_LEFT = 1_000
-"""The most values that are left to whoever is posting."""
 
 
 def _heading(routing_key: str) -> Heading:

@@ -26,14 +26,14 @@ from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
 from ..interruption import has_interrupted
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
-from ..turns import Turns
+from ..turns import MOST_LEFT, Turns
 from ..urls import Address, AmqpUrl
 from ..wire.codec import Codec
 from ..wire.envelope import Envelope, Kind, Purpose, shape
 from ..wire.message import join
 from ..wire.notice import LISTENER_KEY, Notice
 from ..wire.opener import start_words
-from ..wire.sealer import Draft, Record, Sealer
+from ..wire.sealer import Left, Sealer
 from .audience import Audience, Taken
 from .broker_watch import BrokerWatch
 from .namesakes import Namesakes
@@ -197,7 +197,7 @@ class TopicNetwork:
         # Held from numbering an envelope until every sender has it, so that all of them send in
         # the same order: the later number must not go first. Also held while the set of senders
         # changes. What the handler of a signal transmits meanwhile is left to the holder.
-        self._order: Turns[_Left] = Turns(self._post_left)
+        self._order: Turns[Left] = Turns(self._post_left)
         # Replaced as a whole when it changes, so that reading it needs no lock.
         self._senders: dict[Address, Sender] = {}
         # Those of the senders that get what is posted, all but spares. Replaced as a whole.
@@ -642,15 +642,15 @@ class TopicNetwork:
         if self._is_ending:
             raise NetworkStopped(f"{self._name} was stopped")
         has_room = all(sender.has_room for sender in self._posted_to)
-        if not has_room or len(self._order.left) >= _MOST_LEFT:
+        if not has_room or len(self._order.left) >= MOST_LEFT:
             return False
-        self._order.leave(_Left(self._sealer.seal(self._kind, plain, key)))
+        self._order.leave(Left(self._sealer.seal(self._kind, plain, key)))
         watch = self._broker_watch
         if watch is not None and not watch.is_on:
             watch.wake()
         return True
 
-    def _post_left(self, left: _Left) -> None:
+    def _post_left(self, left: Left) -> None:
         """Post what was left. Called with the lock."""
         if left.record is None:
             left.record = self._sealer.commit(left.draft)
@@ -829,19 +829,6 @@ class TopicNetwork:
             unread=consumer.unread if consumer else 0,
         )
 
-
-@dataclass
-class _Left:
-    """An event that was transmitted while somebody else was posting."""
-
-    draft: Draft
-    record: Record | None = None
-    """The event with its number. Receivers know it again, if an exception interrupts its posting
-    and it is posted once more."""
-
-
-_MOST_LEFT = 1_000
-"""The most events that are left to whoever is posting."""
 
 _SHARE_PATIENCE_S = 0.01
 """How long to wait for threads that post. Each needs a fraction of a millisecond."""

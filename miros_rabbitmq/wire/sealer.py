@@ -23,6 +23,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import NamedTuple, NoReturn
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -145,6 +146,16 @@ class Draft(NamedTuple):
     kind: int
     body: bytes
     line: _Line
+
+
+@dataclass
+class Left:
+    """What was posted while somebody else was posting, and is left to that one; see `turns`."""
+
+    draft: Draft
+    record: Record | None = None
+    """The same with its number. Receivers know it again, if an exception interrupts its posting and
+    it is posted once more."""
 
 
 class Sealer:
