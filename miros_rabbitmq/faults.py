@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from .exceptions import AccessRefused, BrokerUnreachable, OutOfResources, QueueTaken, UnknownHost
+from .foreign import in_words
 from .greeting import usual_use
-from .remedies import add_user, declare_exchange, in_words, rabbitmqctl, set_permissions
+from .remedies import add_user, declare_exchange, rabbitmqctl, set_permissions
 from .urls import Address
 
 _SEE_LOG = "see the log of RabbitMQ there (journalctl -u rabbitmq-server, or /var/log/rabbitmq)"
