@@ -26,7 +26,7 @@ from .. import faults
 from ..exceptions import BrokerError, OutOfResources
 from ..resolve import resolve
 from ..resources import naming_shortage, shortage, start_thread
-from ..urls import Address, AmqpUrl
+from ..urls import Address, AmqpUrl, check_tls
 from .handshake import ProbeEnded, shake_hands
 from .outcome import ProbeOutcome, ProbeResult, printable
 from .search import Login
@@ -148,6 +148,7 @@ def probe_one(
         SettingsError: the URL is not an AMQP URL.
     """
     url = AmqpUrl(url)
+    check_tls(tls)
     if not url.parts.tls:
         tls = None
     elif tls is None:

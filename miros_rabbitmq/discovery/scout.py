@@ -20,6 +20,7 @@ from ..urls import (
     AmqpUrl,
     address_texts,
     check_login,
+    check_tls,
     parse_address,
 )
 from .lan import LocalAreaNetwork
@@ -140,6 +141,7 @@ class RabbitScout:
         self.this = ThisNode(self._own, self._url)
         self.other = OtherNodes(self._others, self._url)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
+        check_tls(tls)
         check_login(rabbit_user, rabbit_password, rabbit_vhost)
         self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
         self._named = None if addresses is None else _parse(addresses, rabbit_port)
