@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from .exceptions import AccessRefused, BrokerUnreachable, OutOfResources, QueueTaken, UnknownHost
+from .foreign import in_words
 from .greeting import usual_use
-from .remedies import add_user, in_words, rabbitmqctl
+from .remedies import add_user, rabbitmqctl
 from .urls import Address
 
 _SEE_LOG = "see the log of RabbitMQ there (journalctl -u rabbitmq-server, or /var/log/rabbitmq)"

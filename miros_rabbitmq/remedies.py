@@ -67,9 +67,3 @@ def add_user(user: str, vhost: str) -> str:
 def add_vhost(user: str, vhost: str) -> str:
     """Add a virtual host and give the permissions."""
     return f"{rabbitmqctl('add_vhost', vhost)}; {set_permissions(user, vhost)}"
-
-
-def in_words(text: str, most: int = 300) -> str:
-    """Make a text of another program fit for one line of a log."""
-    text = " ".join("".join(mark if mark.isprintable() else " " for mark in text).split())
-    return text if len(text) <= most else f"{text[:most]}..."

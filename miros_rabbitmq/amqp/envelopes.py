@@ -72,7 +72,7 @@ class Admission:
             ours, for each event and notice that is rejected for it. All three callbacks are called
             in the reactor's thread and return at once.
         report: is told of events that are missing, and of those that are rejected.
-        own_name: the name of the node.
+        own_name: the name of the node, as it arrives.
         on_namesake: called with the time, in ms since 1970, of each notice of another node of this
             name; like the other callbacks.
     """

@@ -36,14 +36,6 @@ _SETTLED_S = 0.05
 """For so long, other nodes of a cluster may not know a new marker: RabbitMQ tells the one that made
 it before all of them have noted it. On a local network they have within a few milliseconds."""
 
-_LONGEST_NAME = 255
-
-
-def name_of_cluster(link: Link) -> str:
-    """What the broker of a connected link tells of itself; empty if it tells nothing sensible."""
-    name = link.server_properties.get("cluster_name")
-    return name[:_LONGEST_NAME] if isinstance(name, str) else ""
-
 
 class Verdict(enum.Enum):
     """Whether two connections lead to the same broker or cluster."""

@@ -24,11 +24,12 @@ from functools import partial
 
 from .. import faults
 from ..exceptions import BrokerError, OutOfResources
+from ..foreign import hidden, in_words
 from ..resolve import resolve
 from ..resources import naming_shortage, shortage, start_thread
 from ..urls import Address, AmqpUrl, check_tls
 from .handshake import ProbeEnded, shake_hands
-from .outcome import ProbeOutcome, ProbeResult, printable
+from .outcome import MAX_DETAIL_LENGTH, ProbeOutcome, ProbeResult
 from .search import Login
 
 logger = logging.getLogger(__name__)
@@ -251,7 +252,7 @@ async def _probe(
     return ProbeResult(
         address=address,
         outcome=outcome,
-        detail=printable(detail, login.password),
+        detail=in_words(detail, MAX_DETAIL_LENGTH, hidden(login.password, login.user)),
         duration_s=time.monotonic() - started,
         user=login.user,
         vhost=login.vhost,

@@ -23,6 +23,7 @@ from ..amqp.topic_pattern import TopicPattern
 from ..amqp.topology import Queue
 from ..answers import Answers
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
+from ..foreign import on_one_line
 from ..interruption import has_interrupted
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
@@ -311,7 +312,7 @@ class TopicNetwork:
             on_notice=notices.take if notices is not None else None,
             on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
             report=hooks.report,
-            own_name=self._name,
+            own_name=on_one_line(self._name),
             on_namesake=self._namesakes.hear,
         )
         self._namesakes.begin()
