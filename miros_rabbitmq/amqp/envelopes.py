@@ -73,7 +73,7 @@ class Admission:
             ours, for each event and notice that is rejected for it. All three callbacks are called
             in the reactor's thread and return at once.
         report: is told of events that are missing, and of those that are rejected.
-        own_name: the name of the node.
+        own_name: the name of the node, as it arrives.
         on_namesake: called with the time, in ms since 1970, of each notice of another node of this
             name; like the other callbacks.
     """
@@ -144,6 +144,8 @@ class EnvelopeTaker:
         self._admission = admission
         self._bindings = Bindings(network, admission.bindings, admission.notice_bindings)
         self._opener = Opener(codec, network, max(_MOST_RECORDS, limits.batch_events))
+        # Of what is not authentic, no more records are counted than we put into a message.
+        self._most_counted = limits.batch_events
         self._age = AgeCheck(codec.max_age_s, codec.now)
         senders = limits.duplicate_senders
         self._events = Freshness(self._age, senders, limits.duplicate_bytes)
@@ -263,7 +265,7 @@ class EnvelopeTaker:
         self._bindings.check(delivery, purpose)
         if epoch_of(message) in self._admission.own_epochs:
             if purpose == Purpose.EVENTS:
-                self.own += count_records(message)
+                self.own += count_records(message, self._most_counted)
             return None
         return self._opener.open(message, delivery.routing_key)
 
@@ -352,8 +354,13 @@ class EnvelopeTaker:
         self._rejections.count(error, _by(delivery))
         message = delivery.body
         epoch = epoch_of(message)
-        if error.reason in _UNREAD and epoch and purpose_of(message) == Purpose.EVENTS:
-            self._unread.note((epoch, delivery.routing_key), count_records(message))
+        if error.reason not in _UNREAD or not epoch or purpose_of(message) != Purpose.EVENTS:
+            return
+        key = epoch, delivery.routing_key
+        # Of others, what is missing counts only from the first number on that is heard. So epochs
+        # that somebody makes up push out nothing.
+        if self._events.counts(key):
+            self._unread.note(key, count_records(message, self._most_counted))
 
     def _note_clock(self, error: MessageRejected, content: Content, epoch: bytes) -> None:
         # What was sent before we listened, or is of a forgotten sender, says little of its clock.

@@ -11,7 +11,7 @@ end here.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -32,6 +32,7 @@ from ..exceptions import (
     QueueTaken,
     VhostNotFound,
 )
+from ..foreign import hidden, in_words
 from ..logs import RelayedLogger
 from ..resources import shortage
 from ..urls import AmqpUrl
@@ -411,8 +412,15 @@ class Link:
 
     def explain_closing(self, code: int, text: str) -> str:
         """Say in our words why the broker has closed the connection or its channel."""
-        user, vhost = self._parameters.credentials.username, self._parameters.virtual_host
-        return str(closed_by_broker(self.address, code, text, user, vhost))
+        login, vhost = self._parameters.credentials, self._parameters.virtual_host
+        return str(
+            closed_by_broker(self.address, code, text, login.username, vhost, login.password)
+        )
+
+    def in_words(self, text: object) -> str:
+        """What the broker, or whatever answers in its place, has said, fit to be shown."""
+        login = self._parameters.credentials
+        return in_words(text, secret=hidden(login.password, login.username))
 
     def come_back_soon(self) -> None:
         """Note that this connection ends for a reason that the user knows and has logged.
@@ -429,11 +437,12 @@ class Link:
             self._close_connection()
 
     @property
-    def server_properties(self) -> Mapping[str, object]:
-        """What the broker of the present connection tells of itself (``Connection.Start``)."""
+    def cluster_name(self) -> str:
+        """What the broker calls itself or its cluster; empty if it tells nothing sensible."""
         connection = self._connection
         told = None if connection is None else connection.server_properties
-        return told if isinstance(told, dict) else {}
+        name = told.get("cluster_name") if isinstance(told, dict) else None
+        return self.in_words(name) if isinstance(name, str) else ""
 
     def open_another_channel(self, on_open: Callable[[pika.channel.Channel], object]) -> bool:
         """Open a channel beside that of the user, on the present connection.
@@ -574,7 +583,7 @@ class Link:
         self.guarded(channel, lambda: self._user.set_up(channel))()
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        self._blocked_reason = str(frame.method.reason)
+        self._blocked_reason = self.in_words(frame.method.reason)
         logger.warning("%s: the broker lets nobody publish: %s", self.name, self._blocked_reason)
         if self.state is SessionState.READY:
             self._step(Step.BLOCK)
@@ -623,7 +632,7 @@ class Link:
         """Note which method the broker has closed the channel for."""
         if connection is self._connection:
             self._refusal = Refusal.of_channel(
-                close.reply_code, close.reply_text, close.class_id, close.method_id
+                close.reply_code, self.in_words(close.reply_text), close.class_id, close.method_id
             )
             if self._refusal is not None:
                 words = self.explain_closing(close.reply_code, close.reply_text)
@@ -636,7 +645,9 @@ class Link:
     def _on_connection_closed(self, connection: object, error: BaseException) -> None:
         if connection is self._connection:
             if isinstance(error, pika.exceptions.ConnectionClosedByBroker) and self.is_connected:
-                self._refusal = Refusal.of_connection(error.reply_code, error.reply_text)
+                self._refusal = Refusal.of_connection(
+                    error.reply_code, self.in_words(error.reply_text)
+                )
             # A fault of this link's own channel, or none: then the broker is away for all.
             fault = self.fault
             self._lose(fault or self._translate(error), is_shared=fault is None)

@@ -38,13 +38,13 @@ from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
 from ..wire.message import count_records
 from ..wire.sealer import Record
+from .declaration import Declaration
 from .drops import Drops
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Outbound, Publishing, Wire
 from .parameters import Endpoint
 from .reactor import Reactor, Timer
-from .topology import declare_exchange
 
 logger = RelayedLogger(__name__)
 
@@ -194,6 +194,7 @@ class Sender:
         self.traffic = traffic
         self._report = report
         self.link = Link(endpoint, role, self, reactor)
+        self._declaration = Declaration(self.link, traffic.exchange)
         self._limits = endpoint.limits
         self._tell_state = on_state
         self._vet = vet
@@ -782,7 +783,7 @@ class Sender:
         def confirm() -> None:
             channel.confirm_delivery(self._on_confirm, lambda _: self._have_vetted(channel))
 
-        declare_exchange(channel, self.traffic.exchange, self.link.guarded(channel, confirm))
+        self._declaration.declare(channel, confirm)
 
     def _have_vetted(self, channel: pika.channel.Channel) -> None:
         if self._vet is None:
@@ -791,12 +792,12 @@ class Sender:
             self._vet(self, self.link.guarded(channel, self.link.set_up_done))
 
     def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
-        """Leave it to the link: nothing that a sender asks for is its own."""
-        return None
+        """Tell whether the exchange can be declared in another way."""
+        return None if self.link.is_stopping else self._declaration.explain(error)
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare the exchange again."""
-        declare_exchange(channel, self.traffic.exchange, self.link.answered)
+        self._declaration.declare(channel, self.link.answered)
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Say good-bye at once: nothing has to be removed at the broker."""

@@ -20,15 +20,17 @@ from typing import Protocol
 from ..answers import Answers
 from ..condition import Condition
 from ..exceptions import BrokerError, OutOfResources, SettingsError
-from ..host_names import is_loopback
+from ..host_names import ip_of, is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
+from .admission import Admission, Place, proves_names
 from .allotment import allotment
 from .hosts_file import HOSTS_FILE_NAME, HostsFile, tell_of_older_name
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
 from .own_address import OwnAddress
+from .own_name import OwnName
 from .places import Evidence, Kind
 from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
@@ -154,6 +156,10 @@ class Membership:
         )
         self._own: OwnAddress | None = None  # None if ``rabbit_host`` says where it is
         self._own_url: AmqpUrl | None = None
+        self._own_name: OwnName | None = None  # None if the own broker is announced as it is given
+        self._admission = Admission(self._name)
+        # Replaced as a whole by the membership's thread; None before the first look.
+        self._networks: tuple[IPv4Network, ...] | None = None
         self._first_round = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -222,6 +228,7 @@ class Membership:
             folder = Path()
         self._hosts_file = HostsFile(folder / HOSTS_FILE_NAME, search.port)
         tell_of_older_name(folder)
+        self._own_name = self._name_to_look_up(own)
         self._cache = None
         if search.addresses is None:
             self._cache = LanCache(folder / CACHE_FILE_NAME, search.cache_valid_s)
@@ -282,11 +289,13 @@ class Membership:
 
         There is nothing before the start, nor on a machine that has found only a loopback address
         for itself. A loopback address that was *configured* is announced: the nodes then share one
-        machine.
+        machine. A name that others would not take is announced as the IP address that it has.
         """
         roster = self._roster
         if roster is None:
             return None
+        if self._own_name is not None:
+            return self._own_name.address
         is_reachable = self._search.rabbit_host is not None or not is_loopback(roster.own.host)
         return roster.own if is_reachable else None
 
@@ -321,9 +330,51 @@ class Membership:
             if self._roster.means_this_machine(address):
                 self._say_of_loopback(address)
                 return
+            if self._roster.source_of(address) is None and not self._admits(address, self._roster):
+                return
+            left = tuple(one for one in left if ip_of(one.host) is not None)
             if self._roster.hear(address, time.monotonic(), left, announcer):
                 self._is_to_ask = True
                 self._changed.notify_all()
+
+    def _admits(self, address: Address, roster: Roster) -> bool:
+        """Judge what another node announces."""
+        if address in self._named():
+            return True
+        place = self._place(roster.own)
+        if self._networks is None:  # the first look around decides, as it is announced again
+            return self._admission.allows(address, place)
+        return self._admission.admits(address, place)
+
+    def _place(self, own: Address) -> Place:
+        """Where this node is, for judging what others announce."""
+        ports = {self._search.port, *(one.port for one in (own, *self._named()))}
+        return Place(
+            own,
+            frozenset(ports),
+            self._networks or (),
+            proves_names(self._search.tls),
+        )
+
+    def _named(self) -> tuple[Address, ...]:
+        """The brokers that the user names, be it in the hosts file."""
+        named = (parse_address(one, self._search.port) for one in self._search.addresses or ())
+        return (*named, *self._hosts_file.hosts)
+
+    def _name_to_look_up(self, own: Address) -> OwnName | None:
+        """What has to be looked up for the announcement; nothing if the host is told as it is."""
+        is_told = ip_of(own.host) is not None or is_loopback(own.host)
+        if is_told or proves_names(self._search.tls):
+            return None
+        return OwnName(
+            own,
+            lambda one: self._admission.allows(one, self._place(one)),
+            lambda: self.lan.interface.address,
+        )
+
+    def _look_around(self) -> None:
+        """See which networks this machine is in, for judging what others announce."""
+        self._networks = self.lan.networks()
 
     def _say_of_loopback(self, address: Address) -> None:
         """Say once that another machine announces an address that means itself."""
@@ -348,6 +399,7 @@ class Membership:
                 next_round_s = now_s  # there may be other hosts at the new place
             if now_s >= next_round_s:
                 next_round_s = now_s + interval_s
+                self._guard(self._look_around)
                 if self._guard(lambda: self._round(roster)):
                     self._note_end_of_shortage()
                 self._first_round.set()
@@ -471,6 +523,8 @@ class Membership:
         """Note which members are connected, and drop those that were gone for too long."""
         connected = self._follower.connected()
         now_s = time.monotonic()
+        if self._own_name is not None:
+            self._own_name.keep_up(now_s)
         with self._changed.lock:
             roster.see(connected, now_s)
             change = roster.forget(now_s)
@@ -564,7 +618,15 @@ class Membership:
             candidates = roster.candidates(sources)
             unasked = {one for one in candidates if roster.was_asked(one) and not again(one)}
         self._apply(change, roster)
-        report = self.scout.ask(candidates, unasked=unasked, stop=self._stop)
+        report = self.scout.ask(
+            candidates,
+            unasked=unasked,
+            stop=self._stop,
+            may_connect=lambda address, ip: (
+                sources.get(address) is not PeerSource.HEARD
+                or self._admission.allows(address._replace(host=ip), self._place(roster.own))
+            ),
+        )
         if self._is_over(roster):
             return
         rows = [row for row in report if row.address not in unasked]
