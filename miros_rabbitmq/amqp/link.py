@@ -847,6 +847,12 @@ class Link:
             short = shortage(tap.lost_by)
             if short is not None:
                 return faults.starved(self.address, short)
+            if isinstance(tap.lost_by, pika.exceptions.AMQPError):
+                # Such as of what pika does not find among the broker's capabilities.
+                return translate(tap.lost_by, self.endpoint.url, self._parameters)
+            if not isinstance(tap.lost_by, OSError):
+                logger.error("%s: unexpected error", self.name, exc_info=tap.lost_by)
+                return self._unexpected
         greeting = tap.greeting if tap is not None else b""
         return translate(error, self.endpoint.url, self._parameters, greeting)
 
