@@ -165,7 +165,8 @@ class Conduct:
         self.most_frame = MOST_BYTES
         """The largest frame at present, in bytes, with what is around its contents."""
         self.amid = 0
-        """The number of channels on which a content has begun and not ended."""
+        """The number of channels on which a content has begun and not ended; never 0 again when the
+        broker has closed the connection. While it is not 0, each frame has to be judged."""
         self._frame_max = frame_max
         self._ration = _Ration(clock)
         self._phase = _Phase.START
@@ -252,13 +253,13 @@ class Conduct:
             raise self._misconduct(f"a frame on channel {number}, which was not opened")
         if kind == spec.FRAME_METHOD:
             return self._judge_method(number, channel, frame)
+        if kind == _HEARTBEAT:
+            raise self._misconduct("a heartbeat on a channel")
         if channel.is_closed:
             return b""
         if kind == spec.FRAME_BODY:
             return self._judge_body(number, channel, frame, size)
-        if kind == spec.FRAME_HEADER:
-            return self._judge_header(number, channel, frame)
-        raise self._misconduct("a heartbeat on a channel")
+        return self._judge_header(number, channel, frame)
 
     def _judge_connection(self, kind: int, frame: bytes, size: int) -> bytes:
         phase = self._phase
@@ -287,6 +288,8 @@ class Conduct:
         except Unfit as error:
             raise Misconduct(error.detail, error.fault) from None
         self._phase = _NEXT.get(type(method), phase)
+        if self._phase is _Phase.CLOSED:
+            self.amid += 1
         return frame
 
     def _judge_method(self, number: int, channel: Channel, frame: bytes) -> bytes:

@@ -50,6 +50,7 @@ from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 from ..wire import Forger
+from . import streams
 
 SLOW_S = 2.0
 """An input that takes longer is a finding. No input of these sizes does, even on a busy machine."""
@@ -377,9 +378,17 @@ def cache_file(data: bytes) -> None:
         raise Found("an old cache is taken")
 
 
+def frames(data: bytes) -> None:
+    """Native I/O, plain I/O and pika alone read the same in any stream of frames."""
+    with guarded():
+        differs = streams.difference(data)
+    if differs:
+        raise Found(differs)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (message, records, window, unpickler, url, arp, hosts_file, cache_file)
+    for target in (message, records, window, unpickler, frames, url, arp, hosts_file, cache_file)
 }
 
 _PAYLOADS: tuple[Any, ...] = (
@@ -444,6 +453,8 @@ def seeds(name: str) -> list[bytes]:
             b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60)) + b"t.",
             b"(]q\x00]q\x01h\x00aah\x01h\x01t.",
         ]
+    if name == "frames":
+        return streams.seeds()
     if name == "url":
         return [
             b"user:C4nary-p4ssw0rd@host:5672/%2F?heartbeat=10",
