@@ -51,6 +51,7 @@ from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 from ..wire import Forger
+from . import streams
 
 SLOW_S = 2.0
 """An input that takes longer is a finding. No input of these sizes does, even on a busy machine."""
@@ -392,9 +393,28 @@ def cache_file(data: bytes) -> None:
         raise Found("an old cache is taken")
 
 
+def frames(data: bytes) -> None:
+    """Native I/O, plain I/O and pika alone read the same in any stream of frames."""
+    with guarded():
+        differs = streams.difference(data)
+    if differs:
+        raise Found(differs)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (message, records, window, unpickler, json, url, arp, hosts_file, cache_file)
+    for target in (
+        message,
+        records,
+        window,
+        unpickler,
+        json,
+        frames,
+        url,
+        arp,
+        hosts_file,
+        cache_file,
+    )
 }
 
 _PAYLOADS: tuple[Any, ...] = (
@@ -464,6 +484,8 @@ def seeds(name: str) -> list[bytes]:
             *(json_serializer(("GO", one)) for one in (None, [1.5, -2], {"a": {"b": "\\ü"}})),
             rb'["\ud83e\udd16", 1e308, -0.0, 123456789012345678901234567890]',
         ]
+    if name == "frames":
+        return streams.seeds()
     if name == "url":
         return [
             b"user:C4nary-p4ssw0rd@host:5672/%2F?heartbeat=10",
