@@ -23,7 +23,6 @@ from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import ip_of, is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
-from .admission import Admission, Place, proves_names
 from .hosts_file import HOSTS_FILE_NAME, HostsFile, tell_of_older_name
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
@@ -33,6 +32,7 @@ from .own_name import OwnName
 from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
+from .vetting import Place, Vetting, proves_names
 
 logger = logging.getLogger(__name__)
 
@@ -146,7 +146,7 @@ class Membership:
         self._own: OwnAddress | None = None  # None if ``rabbit_host`` says where it is
         self._own_url: AmqpUrl | None = None
         self._own_name: OwnName | None = None  # None if the own broker is announced as it is given
-        self._admission = Admission(self._name)
+        self._vetting = Vetting(self._name)
         # Replaced as a whole by the membership's thread; None before the first look.
         self._networks: tuple[IPv4Network, ...] | None = None
         self._first_round = threading.Event()
@@ -334,8 +334,8 @@ class Membership:
             return True
         place = self._place(roster.own)
         if self._networks is None:  # the first look around decides, as it is announced again
-            return self._admission.allows(address, place)
-        return self._admission.admits(address, place)
+            return self._vetting.allows(address, place)
+        return self._vetting.admits(address, place)
 
     def _place(self, own: Address) -> Place:
         """Where this node is, for judging what others announce."""
@@ -359,7 +359,7 @@ class Membership:
             return None
         return OwnName(
             own,
-            lambda one: self._admission.allows(one, self._place(one)),
+            lambda one: self._vetting.allows(one, self._place(one)),
             lambda: self.lan.interface.address,
         )
 
@@ -567,7 +567,7 @@ class Membership:
             stop=self._stop,
             may_connect=lambda address, ip: (
                 sources.get(address) is not PeerSource.HEARD
-                or self._admission.allows(address._replace(host=ip), self._place(roster.own))
+                or self._vetting.allows(address._replace(host=ip), self._place(roster.own))
             ),
         )
         if self._is_over(roster):

@@ -1,4 +1,4 @@
-"""Admission: which of the addresses that other nodes announce are connected to.
+"""Vetting: which of the addresses that other nodes announce are connected to.
 
 Whoever holds the key of the mesh can announce any host and port, and every node that hears it
 connects there and, if a RabbitMQ answers, logs in with its password. So that a stolen key opens
@@ -39,6 +39,9 @@ _SHORTEST_PREFIX = 8
 
 _SUBNET_BITS = 64
 """The prefix of an IPv6 subnet (RFC 4291, 2.5.4)."""
+
+REFUSED = "a node announces its broker as %s, which is not used"
+"""How a warning says that an announced address is refused; the address is to be filled in."""
 
 _MOST_SAID = 16
 """The most refused addresses of which a warning tells: others can announce ever new ones."""
@@ -97,7 +100,7 @@ def proves_names(tls: ssl.SSLContext | None) -> bool:
     return tls is not None and tls.check_hostname and tls.verify_mode is ssl.CERT_REQUIRED
 
 
-class Admission:
+class Vetting:
     """Judges announced addresses for one node, and says of each but once that it is refused.
 
     Not thread-safe: its owner locks, or calls `allows` alone.
@@ -124,10 +127,9 @@ class Admission:
             self._said.add(address)
         logger.log(
             logging.WARNING if is_news else logging.DEBUG,
-            "%s: a node announces its broker as %s, which is not used: %s; if it is right, name it "
-            "with addresses= or in the hosts file",
+            "%s: %s: %s; if it is right, name it with addresses= or in the hosts file",
             self._name,
-            address,
+            REFUSED % str(address),
             why,
         )
         return False

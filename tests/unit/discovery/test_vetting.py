@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from miros_rabbitmq.discovery.admission import (
+from miros_rabbitmq.discovery.vetting import (
     PRIVATE,
-    Admission,
     Place,
+    Vetting,
     proves_names,
     why_refused,
 )
@@ -142,12 +142,12 @@ def test_what_is_admitted_is_private_or_in_a_network_of_this_machine(ip: object,
 def test_each_refused_address_is_said_once_and_only_so_many(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    admission = Admission("chart")
+    vetting = Vetting("chart")
     for _ in range(3):
         for number in range(100):
-            assert not admission.admits(Address(f"203.0.113.{number}"), HERE)
-    assert admission.admits(Address("192.168.1.71"), HERE)
-    assert not admission.allows(Address("203.0.114.1"), HERE)
+            assert not vetting.admits(Address(f"203.0.113.{number}"), HERE)
+    assert vetting.admits(Address("192.168.1.71"), HERE)
+    assert not vetting.allows(Address("203.0.114.1"), HERE)
     said = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert len(said) == len(set(said)) == 16
     assert said[0] == (
