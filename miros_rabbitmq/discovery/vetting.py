@@ -17,13 +17,15 @@ What the user names, in arguments or in the hosts file, is the user's own word, 
 from __future__ import annotations
 
 import logging
+import operator
 import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 from ..host_names import ip_of, is_loopback
-from ..urls import Address
+from ..urls import Address, parse_address
+from .search import Search
 
 logger = logging.getLogger(__name__)
 
@@ -103,25 +105,51 @@ def proves_names(tls: ssl.SSLContext | None) -> bool:
 class Vetting:
     """Judges announced addresses for one node, and says of each but once that it is refused.
 
-    Not thread-safe: its owner locks, or calls `allows` alone.
+    `admits` is for one thread at a time; the others may be used from any.
 
     Args:
         name: the node's, for the log.
+        search: what the node knows and is told.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, search: Search) -> None:
         self._name = name
+        self._port = search.port
+        self._named = frozenset(parse_address(one, search.port) for one in search.addresses or ())
+        self.takes_names = proves_names(search.tls)
+        """Whether announced names are admitted."""
+        self._networks: tuple[IPv4Network, ...] | None = None
         self._said: set[Address] = set()
+        # The last place, with what it was made of: many addresses are judged there. Replaced as a
+        # whole.
+        self._last: tuple[tuple[object, ...], Place] | None = None
 
-    def allows(self, address: Address, place: Place) -> bool:
-        """Tell whether an announced address may be connected to; says nothing."""
-        return not why_refused(address, place)
+    def note_networks(self, networks: tuple[IPv4Network, ...]) -> None:
+        """Note which networks this machine is in now. Before the first time, they are unknown."""
+        self._networks = networks
 
-    def admits(self, address: Address, place: Place) -> bool:
-        """Tell the same of an address that has just been announced, and say why if it may not."""
-        why = why_refused(address, place)
+    def allows(self, address: Address, own: Address, in_file: tuple[Address, ...] = ()) -> bool:
+        """Tell whether an announced address may be connected to; says nothing.
+
+        Args:
+            address: the announced one.
+            own: the node's own broker.
+            in_file: the brokers that the hosts file names.
+        """
+        return not why_refused(address, self._place_at(own, in_file))
+
+    def admits(self, address: Address, own: Address, in_file: tuple[Address, ...] = ()) -> bool:
+        """Tell the same of an address that has just been announced, and say why if it may not.
+
+        What the user names may be anywhere.
+        """
+        if address in self._named or address in in_file:
+            return True
+        why = why_refused(address, self._place_at(own, in_file))
         if not why:
             return True
+        if self._networks is None:
+            return False  # it is announced again, and judged when they are known
         is_news = address not in self._said and len(self._said) < _MOST_SAID
         if is_news:
             self._said.add(address)
@@ -133,3 +161,13 @@ class Vetting:
             why,
         )
         return False
+
+    def _place_at(self, own: Address, in_file: tuple[Address, ...]) -> Place:
+        made_of = own, in_file, self._networks
+        last = self._last
+        if last is not None and all(map(operator.is_, made_of, last[0])):
+            return last[1]
+        ports = {self._port, own.port, *(one.port for one in (*self._named, *in_file))}
+        place = Place(own, frozenset(ports), self._networks or (), self.takes_names)
+        self._last = made_of, place
+        return place

@@ -10,6 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miros_rabbitmq.discovery.roster import RosterLimits
+from miros_rabbitmq.discovery.search import Login, Search
 from miros_rabbitmq.discovery.vetting import (
     PRIVATE,
     Place,
@@ -139,19 +141,71 @@ def test_what_is_admitted_is_private_or_in_a_network_of_this_machine(ip: object,
         assert any(ip_address(address.host) in one for one in (*PRIVATE, LAN, CAMPUS))
 
 
+SEARCH = Search(
+    login=Login("user", "password"),
+    port=5672,
+    addresses=("203.0.113.9", "kitchen.example:5674"),
+    rescan_interval_s=60.0,
+    cache_valid_s=0.0,
+    stop_timeout_s=1.0,
+    limits=RosterLimits(forget_after_s=1.0, most_announced=1, ask_again_s=1.0, announce_s=1.0),
+)
+
+
+@pytest.fixture
+def vetting() -> Vetting:
+    vetting = Vetting("chart", SEARCH)
+    vetting.note_networks((LAN,))
+    return vetting
+
+
 def test_each_refused_address_is_said_once_and_only_so_many(
-    caplog: pytest.LogCaptureFixture,
+    vetting: Vetting, caplog: pytest.LogCaptureFixture
 ) -> None:
-    vetting = Vetting("chart")
     for _ in range(3):
-        for number in range(100):
-            assert not vetting.admits(Address(f"203.0.113.{number}"), HERE)
-    assert vetting.admits(Address("192.168.1.71"), HERE)
-    assert not vetting.allows(Address("203.0.114.1"), HERE)
+        for number in range(100, 200):
+            assert not vetting.admits(Address(f"203.0.113.{number}"), HERE.own)
+    assert vetting.admits(Address("192.168.1.71"), HERE.own)
+    assert not vetting.allows(Address("203.0.114.1"), HERE.own)
     said = [one.getMessage() for one in caplog.records if one.levelno == logging.WARNING]
     assert len(said) == len(set(said)) == 16
     assert said[0] == (
-        "chart: a node announces its broker as 203.0.113.0:5672, which is not used: it is in no "
+        "chart: a node announces its broker as 203.0.113.100:5672, which is not used: it is in no "
         "private network, and in none of this machine; if it is right, name it with addresses= or "
         "in the hosts file"
     )
+
+
+def test_what_the_user_names_is_admitted_and_its_ports_are_known(vetting: Vetting) -> None:
+    in_file = (Address("8.8.8.8", 5675),)
+    assert vetting.admits(Address("203.0.113.9"), HERE.own, in_file)
+    assert vetting.admits(Address("kitchen.example", 5674), HERE.own, in_file)
+    assert vetting.admits(in_file[0], HERE.own, in_file)
+    assert not vetting.admits(in_file[0], HERE.own)
+    for port in (5674, 5675):
+        assert vetting.admits(Address("10.0.0.9", port), HERE.own, in_file)
+    assert not vetting.admits(Address("10.0.0.9", 5675), HERE.own), "it has left the file"
+    assert not vetting.admits(Address("10.0.0.9", 5676), HERE.own)
+    assert vetting.admits(Address("10.0.0.9", 5676), Address("10.0.0.1", 5676))
+    # What the user has named is nobody else's word for it.
+    assert not vetting.allows(Address("203.0.113.9"), HERE.own)
+
+
+def test_a_neighbour_is_admitted_while_this_machine_is_in_its_network(
+    vetting: Vetting, caplog: pytest.LogCaptureFixture
+) -> None:
+    neighbour = Address("198.51.100.7")
+    vetting.note_networks((LAN, CAMPUS))
+    assert vetting.admits(neighbour, HERE.own)
+    vetting.note_networks((LAN,))
+    assert not vetting.admits(neighbour, HERE.own)
+    assert "198.51.100.7" in caplog.text
+
+
+def test_before_the_networks_are_known_nothing_is_said_of_who_may_be_a_neighbour(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    vetting = Vetting("chart", SEARCH)
+    assert not vetting.admits(Address("198.51.100.7"), HERE.own)
+    assert vetting.admits(Address("192.168.1.71"), HERE.own)
+    assert not caplog.records
