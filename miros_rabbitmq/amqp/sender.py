@@ -221,6 +221,10 @@ class Sender:
             patient=self.traffic.patient,
         )
         self._tally = _Tally()
+        self.confirms = 0
+        """How many confirms have come, of whatever."""
+        # A message that went out aside has no confirm yet.
+        self._is_aside_open = False
         self._drops = Drops(
             self.link.name,
             str(self.address),
@@ -423,6 +427,11 @@ class Sender:
     def is_stalled(self) -> bool:
         """Whether the broker confirms nothing, as its owner has found (see `judge`)."""
         return self._condition is Condition.STALLED
+
+    @property
+    def owes(self) -> bool:
+        """Whether the broker is connected, and something that was sent to it is not confirmed."""
+        return self.is_connected and (self._is_aside_open or not self.is_empty)
 
     @property
     def has_room(self) -> bool:
@@ -762,6 +771,7 @@ class Sender:
             if self._outbox.is_refused(routing_key, len(body)):
                 return
             self._outbox.skip_tag()
+        self._is_aside_open = True
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
     # As the user of a channel.
@@ -942,6 +952,8 @@ class Sender:
         if self._publishing is None:
             return  # from a connection that was given up: its messages are sent again
         self.link.note_progress()
+        self.confirms += 1
+        self._is_aside_open = False
         with self._lock:
             settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:

@@ -15,7 +15,6 @@ import logging
 import os
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -26,7 +25,7 @@ from .. import faults
 from ..exceptions import BrokerError, OutOfResources
 from ..foreign import hidden, in_words
 from ..resolve import resolve
-from ..resources import naming_shortage, shortage, start_thread
+from ..resources import file_limit, naming_shortage, shortage, start_thread
 from ..urls import Address, AmqpUrl, check_tls
 from .handshake import ProbeEnded, shake_hands
 from .outcome import MAX_DETAIL_LENGTH, ProbeOutcome, ProbeResult
@@ -53,6 +52,9 @@ STOP_LOOK_S = 0.05
 
 PARALLELISM = 256
 """How many connections are made at once: enough for all hosts of a /24."""
+
+_FEWEST = 4
+"""However few descriptors the process may have, so many connections are made at once."""
 
 _REFUSED = frozenset({errno.ECONNREFUSED, 10061})  # the second is Windows's WSAECONNREFUSED
 _TIMED_OUT = frozenset({errno.ETIMEDOUT, 10060})
@@ -392,10 +394,6 @@ def _reason(error: Exception) -> str:
 
 
 def _spare_files() -> int:
-    """How many connections a round may open: half of the file descriptors of the process."""
-    if sys.platform == "win32":
-        return PARALLELISM
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return PARALLELISM if soft == resource.RLIM_INFINITY else soft // 2
+    """How many connections a round may open: an eighth of the file descriptors of the process."""
+    files = file_limit()
+    return PARALLELISM if files is None else max(_FEWEST, files // 8)

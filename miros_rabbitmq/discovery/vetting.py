@@ -19,7 +19,6 @@ from __future__ import annotations
 import logging
 import operator
 import ssl
-from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
@@ -40,7 +39,7 @@ _SHORTEST_PREFIX = 8
 """A network that is larger, such as 0.0.0.0/0 of a tunnel, says nothing of who is near."""
 
 _SUBNET_BITS = 64
-"""The prefix of an IPv6 subnet (RFC 4291, 2.5.4)."""
+"""The bits that tell the hosts of an IPv6 subnet apart (RFC 4291, 2.5.4)."""
 
 REFUSED = "a node announces its broker as %s, which is not used"
 """How a warning says that an announced address is refused; the address is to be filled in."""
@@ -50,7 +49,7 @@ _MOST_SAID = 16
 
 
 @dataclass(frozen=True)
-class Place:
+class Surroundings:
     """Where a node is, for judging what others announce.
 
     Attributes:
@@ -66,34 +65,32 @@ class Place:
     proves_names: bool = False
 
 
-def why_refused(address: Address, place: Place) -> str:
+def why_refused(address: Address, here: Surroundings) -> str:
     """Say why an announced address is not connected to; empty if it may be. Pure.
 
     The text is put after a colon.
     """
     ip = ip_of(address.host)
     if is_loopback(address.host):
-        return "" if is_loopback(place.own.host) else "it leads to no other machine"
-    if address.port not in place.ports:
+        return "" if is_loopback(here.own.host) else "it leads to no other machine"
+    if address.port not in here.ports:
         return f"no broker is known to be at port {address.port}"
     if ip is None:
-        return "" if place.proves_names else "a name may lead anywhere"
-    return "" if _is_near(ip, place) else "it is in no private network, and in none of this machine"
+        return "" if here.proves_names else "a name may lead anywhere"
+    return "" if _is_near(ip, here) else "it is in no private network, and in none of this machine"
 
 
-def _is_near(ip: IPv4Address | IPv6Address, place: Place) -> bool:
-    own = ip_of(place.own.host)
+def _is_near(ip: IPv4Address | IPv6Address, here: Surroundings) -> bool:
+    own = ip_of(here.own.host)
     if ip.is_link_local:  # such as 169.254.169.254, at which clouds give credentials away
         return ip.version == 4 and own is not None and own.version == 4 and own.is_link_local
-    for network in place.networks:
+    for network in here.networks:
         ends = (network.network_address, network.broadcast_address)
         if network.prefixlen < network.max_prefixlen - 1 and ip in ends:
             return False
-    if ip.version == 6 and own is not None and own.version == 6:
-        near: Iterable[Network] = [ip_network(f"{own}/{_SUBNET_BITS}", strict=False)]
-        if ip.is_global and any(ip in one for one in near):
-            return True
-    known = (one for one in place.networks if one.prefixlen >= _SHORTEST_PREFIX)
+    if ip.version == 6 and own is not None and own.version == 6 and ip.is_global:
+        return int(ip) >> _SUBNET_BITS == int(own) >> _SUBNET_BITS
+    known = (one for one in here.networks if one.prefixlen >= _SHORTEST_PREFIX)
     return any(ip in one for one in (*PRIVATE, *known))
 
 
@@ -120,9 +117,9 @@ class Vetting:
         """Whether announced names are admitted."""
         self._networks: tuple[IPv4Network, ...] | None = None
         self._said: set[Address] = set()
-        # The last place, with what it was made of: many addresses are judged there. Replaced as a
-        # whole.
-        self._last: tuple[tuple[object, ...], Place] | None = None
+        # The last surroundings, with what they were made of: many addresses are judged in them.
+        # Replaced as a whole.
+        self._last: tuple[tuple[object, ...], Surroundings] | None = None
 
     def note_networks(self, networks: tuple[IPv4Network, ...]) -> None:
         """Note which networks this machine is in now. Before the first time, they are unknown."""
@@ -136,7 +133,7 @@ class Vetting:
             own: the node's own broker.
             in_file: the brokers that the hosts file names.
         """
-        return not why_refused(address, self._place_at(own, in_file))
+        return not why_refused(address, self._surroundings(own, in_file))
 
     def admits(self, address: Address, own: Address, in_file: tuple[Address, ...] = ()) -> bool:
         """Tell the same of an address that has just been announced, and say why if it may not.
@@ -145,7 +142,7 @@ class Vetting:
         """
         if address in self._named or address in in_file:
             return True
-        why = why_refused(address, self._place_at(own, in_file))
+        why = why_refused(address, self._surroundings(own, in_file))
         if not why:
             return True
         if self._networks is None:
@@ -162,12 +159,12 @@ class Vetting:
         )
         return False
 
-    def _place_at(self, own: Address, in_file: tuple[Address, ...]) -> Place:
+    def _surroundings(self, own: Address, in_file: tuple[Address, ...]) -> Surroundings:
         made_of = own, in_file, self._networks
         last = self._last
         if last is not None and all(map(operator.is_, made_of, last[0])):
             return last[1]
         ports = {self._port, own.port, *(one.port for one in (*self._named, *in_file))}
-        place = Place(own, frozenset(ports), self._networks or (), self.takes_names)
-        self._last = made_of, place
-        return place
+        here = Surroundings(own, frozenset(ports), self._networks or (), self.takes_names)
+        self._last = made_of, here
+        return here

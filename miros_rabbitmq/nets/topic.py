@@ -116,8 +116,8 @@ class Hooks:
             or not to.
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
-        on_notice: called with each notice of another node, except for those that the network
-            itself takes.
+        on_notice: called with each notice of another node and the epoch of that node, except for
+            those that the network itself takes.
         on_lag: called with a broker and whether events have waited for it for more than a second:
             about twice a second while they have, and once when they have no longer.
         report: takes problems of delivery.
@@ -130,7 +130,7 @@ class Hooks:
     admit: Callable[[Envelope], object] | None = None
     on_change: Callable[[], object] | None = None
     notice: Callable[[], Notice | None] | None = None
-    on_notice: Callable[[Notice], object] | None = None
+    on_notice: Callable[[Notice, bytes], object] | None = None
     on_lag: Callable[[Address, bool], object] | None = None
     report: Report = report_to_nobody
     watch: Watch | None = None

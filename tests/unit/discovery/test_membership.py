@@ -6,22 +6,23 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from miros_rabbitmq.discovery import announced as announced_module
 from miros_rabbitmq.discovery import lan as lan_module
 from miros_rabbitmq.discovery import membership as membership_module
 from miros_rabbitmq.discovery import own_name as own_name_module
-from miros_rabbitmq.discovery import roster as roster_module
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
 from miros_rabbitmq.discovery.interfaces import Interfaces, interface_of
 from miros_rabbitmq.discovery.membership import Membership
 from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
+from miros_rabbitmq.discovery.places import Evidence
 from miros_rabbitmq.discovery.probe import MayConnect
 from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, PeerState, RosterLimits
 from miros_rabbitmq.discovery.search import Login, Search
@@ -34,7 +35,9 @@ from tests.helpers import scaled, wait_until
 OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("10.0.0.3")
 LOGIN = Login("user", "p/word", "floor")
 
-LIMITS = RosterLimits(forget_after_s=600.0, most_announced=1, ask_again_s=30.0, announce_s=30.0)
+LIMITS = RosterLimits(
+    forget_after_s=600.0, most_found=64, most_announced=1, ask_again_s=30.0, announce_s=30.0
+)
 
 
 class Node:
@@ -60,6 +63,9 @@ class Node:
 
     def reached(self) -> Collection[Address]:
         return self.stalled
+
+    def evidence(self) -> Mapping[Address, Evidence]:
+        return {}
 
     def moved(self, before: AmqpUrl, url: AmqpUrl) -> None:
         self.moves.append((before.address, url.address))
@@ -297,7 +303,7 @@ def test_a_broker_that_is_announced_still_and_cannot_be_used_is_told_once_with_t
     membership.hear(ONE)
     wait_until(lambda: probes.asked.count(ONE) > 2, 20)
     assert not caplog.records, "it may have just moved"
-    monkeypatch.setattr(roster_module, "_UNDER_WAY_S", 0.0)
+    monkeypatch.setattr(announced_module, "_UNDER_WAY_S", 0.0)
     membership.hear(ONE)
     wait_until(lambda: caplog.records, 20)
     count = probes.asked.count(ONE)
@@ -388,19 +394,36 @@ def test_what_an_announced_name_leads_to_is_judged_when_it_is_asked(
         assert may_connect(named, ip), "the user's own word"
 
 
-def test_announced_brokers_beyond_the_limit_are_not_probed(
-    made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
+def test_dead_hosts_that_are_announced_keep_no_working_broker_out(
+    made: Making, node: Node, probes: Probes, caplog: pytest.LogCaptureFixture
 ) -> None:
-    caplog.set_level(logging.DEBUG)
-    probes.outcomes[ONE] = ProbeOutcome.REFUSED
+    dead = [Address(f"10.1.{number // 250}.{number % 250 + 1}") for number in range(10_000)]
+    probes.outcomes.update(dict.fromkeys(dead, ProbeOutcome.TIMED_OUT))
     membership = started(made())
-    membership.hear(ONE)
-    membership.hear(TWO)
-    membership.hear(TWO)
-    said = [one for one in caplog.records if f"ignored the announced broker {TWO}" in one.message]
-    assert [one.levelno for one in said] == [logging.WARNING, logging.DEBUG]
-    wait_until(lambda: ONE in probes.asked, 20, "the probe")
-    assert TWO not in probes.asked
+    for number, address in enumerate(dead):
+        membership.hear(address, (), str(number).encode())
+    membership.hear(ONE, (), b"honest")
+    wait_until(lambda: node.members == [ONE], 20, "the honest one")
+    assert len(probes.asked) < 200, "few were probed"
+    (said,) = [one for one in caplog.messages if "Limits.unknown_peers" in one][:1]
+    assert "announced brokers before they could be asked: more than 1 at a time" in said
+
+
+def test_brokers_for_which_there_is_no_place_are_shown_and_said_once(
+    made: Making, node: Node, probes: Probes, caplog: pytest.LogCaptureFixture
+) -> None:
+    membership = started(made())
+    membership.hear(ONE, (), b"one")
+    wait_until(lambda: node.members == [ONE], 20)
+    membership.hear(TWO, (), b"two")
+    wait_until(lambda: "left out" in caplog.text, 20)
+    assert {peer.address: peer.state for peer in membership.peers()}[TWO] is PeerState.WAITING
+    wait_until(lambda: probes.asked.count(OWN) >= 1)
+    said = [one for one in caplog.messages if "left out" in one]
+    assert len(said) == 1
+    assert "1 brokers announced by a node are left out, although they accept our login" in said[0]
+    assert "places for 1 (Limits.unknown_peers)" in said[0]
+    assert node.members == [ONE]
 
 
 def test_before_the_start_nothing_is_heard_or_announced(made: Making) -> None:

@@ -14,7 +14,7 @@ from miros_rabbitmq.discovery.roster import RosterLimits
 from miros_rabbitmq.discovery.search import Login, Search
 from miros_rabbitmq.discovery.vetting import (
     PRIVATE,
-    Place,
+    Surroundings,
     Vetting,
     proves_names,
     why_refused,
@@ -24,8 +24,8 @@ from miros_rabbitmq.urls import Address, parse_address
 
 LAN = IPv4Network("192.168.1.0/24")
 CAMPUS = IPv4Network("198.51.100.0/24")
-HERE = Place(Address("192.168.1.70"), frozenset({5672, 5673}), (LAN, CAMPUS))
-ALONE = Place(Address("127.0.0.2"), frozenset({5672}))
+HERE = Surroundings(Address("192.168.1.70"), frozenset({5672, 5673}), (LAN, CAMPUS))
+ALONE = Surroundings(Address("127.0.0.2"), frozenset({5672}))
 
 
 @pytest.mark.parametrize(
@@ -86,12 +86,12 @@ def test_a_loopback_is_admitted_only_between_programs_of_one_machine(host: str) 
 
 @pytest.mark.parametrize("port", [1, 22, 80, 6379, 5671, 65535])
 def test_a_port_at_which_no_broker_is_known_is_refused(port: int) -> None:
-    for place in (HERE, ALONE):
-        assert f"at port {port}" in why_refused(Address("192.168.1.71", port), place)
+    for here in (HERE, ALONE):
+        assert f"at port {port}" in why_refused(Address("192.168.1.71", port), here)
 
 
 def test_a_name_is_admitted_only_where_a_certificate_proves_it() -> None:
-    proving = Place(HERE.own, HERE.ports, HERE.networks, proves_names=True)
+    proving = Surroundings(HERE.own, HERE.ports, HERE.networks, proves_names=True)
     assert "may lead anywhere" in why_refused(Address("robot.example"), HERE)
     assert why_refused(Address("robot.example"), proving) == ""
     assert "at port 22" in why_refused(Address("robot.example", 22), proving)
@@ -109,23 +109,26 @@ def test_a_context_proves_names_only_if_it_verifies_them() -> None:
 
 
 def test_machines_that_gave_themselves_addresses_reach_each_other() -> None:
-    here = Place(Address("169.254.7.1"), frozenset({5672}), (IPv4Network("169.254.0.0/16"),))
+    here = Surroundings(Address("169.254.7.1"), frozenset({5672}), (IPv4Network("169.254.0.0/16"),))
     assert why_refused(Address("169.254.9.9"), here) == ""
     # A second interface without a DHCP server does not open the addresses of a cloud.
-    also = Place(HERE.own, HERE.ports, (LAN, IPv4Network("169.254.0.0/16")))
+    also = Surroundings(HERE.own, HERE.ports, (LAN, IPv4Network("169.254.0.0/16")))
     assert why_refused(Address("169.254.169.254"), also)
 
 
 def test_an_ipv6_subnet_is_that_of_the_own_broker() -> None:
-    here = Place(Address("2001:4860:1:2::7"), frozenset({5672}))
+    here = Surroundings(Address("2001:4860:1:2::7"), frozenset({5672}))
     assert why_refused(Address("2001:4860:1:2::8"), here) == ""
     assert why_refused(Address("2001:4860:1:3::8"), here)
     assert why_refused(Address("fe80::8"), here)
+    on_link = Surroundings(Address("fe80::7%eth0"), frozenset({5672}))
+    assert why_refused(Address("2001:4860:1:2::8"), on_link)
+    assert why_refused(Address("fd00::8"), on_link) == ""
 
 
 @pytest.mark.parametrize("network", ["0.0.0.0/0", "0.0.0.0/1", "128.0.0.0/1"])
 def test_the_network_of_a_tunnel_that_is_half_the_world_says_nothing(network: str) -> None:
-    here = Place(HERE.own, HERE.ports, (IPv4Network(network),))
+    here = Surroundings(HERE.own, HERE.ports, (IPv4Network(network),))
     assert why_refused(Address("203.0.113.7"), here)
     assert why_refused(Address("8.8.8.8"), here)
 
@@ -148,7 +151,9 @@ SEARCH = Search(
     rescan_interval_s=60.0,
     cache_valid_s=0.0,
     stop_timeout_s=1.0,
-    limits=RosterLimits(forget_after_s=1.0, most_announced=1, ask_again_s=1.0, announce_s=1.0),
+    limits=RosterLimits(
+        forget_after_s=1.0, most_found=1, most_announced=1, ask_again_s=1.0, announce_s=1.0
+    ),
 )
 
 
