@@ -9,7 +9,8 @@ neither the nodes' own machines nor the world, an announced address is admitted 
   What it resolves to is judged like an announced address, whenever it is asked;
 - it is private (RFC 1918, RFC 6598, RFC 4193), or in a network of this machine, and no broadcast
   address there. A loopback or a link-local address is admitted only if the own broker has one, too;
-- its port is one that this node knows of a broker that it was told of. Between loopbacks, any is.
+- its port is one that this node knows of a broker that it was told of. On a loopback, any is if the
+  node was told of brokers on loopbacks alone, as in tests.
 
 What the user names, in arguments or in the hosts file, is the user's own word, and not judged here.
 """
@@ -57,12 +58,14 @@ class Surroundings:
         ports: the ports of brokers that it was told of, and of its own.
         networks: the IPv4 networks of this machine's interfaces.
         proves_names: whether it uses TLS that verifies the names of hosts.
+        is_one_machine: whether it was told of brokers on loopbacks alone.
     """
 
     own: Address
     ports: frozenset[int]
     networks: tuple[IPv4Network, ...] = ()
     proves_names: bool = False
+    is_one_machine: bool = False
 
 
 def why_refused(address: Address, here: Surroundings) -> str:
@@ -71,10 +74,13 @@ def why_refused(address: Address, here: Surroundings) -> str:
     The text is put after a colon.
     """
     ip = ip_of(address.host)
-    if is_loopback(address.host):
-        return "" if is_loopback(here.own.host) else "it leads to no other machine"
-    if address.port not in here.ports:
+    is_here = is_loopback(address.host)
+    if is_here and not is_loopback(here.own.host):
+        return "it leads to no other machine"
+    if address.port not in here.ports and not (is_here and here.is_one_machine):
         return f"no broker is known to be at port {address.port}"
+    if is_here:
+        return ""
     if ip is None:
         return "" if here.proves_names else "a name may lead anywhere"
     return "" if _is_near(ip, here) else "it is in no private network, and in none of this machine"
@@ -112,6 +118,7 @@ class Vetting:
     def __init__(self, name: str, search: Search) -> None:
         self._name = name
         self._port = search.port
+        self._is_searching = search.addresses is None
         self._named = frozenset(parse_address(one, search.port) for one in search.addresses or ())
         self.takes_names = proves_names(search.tls)
         """Whether announced names are admitted."""
@@ -164,7 +171,13 @@ class Vetting:
         last = self._last
         if last is not None and all(map(operator.is_, made_of, last[0])):
             return last[1]
-        ports = {self._port, own.port, *(one.port for one in (*self._named, *in_file))}
-        here = Surroundings(own, frozenset(ports), self._networks or (), self.takes_names)
+        told = own, *self._named, *in_file
+        here = Surroundings(
+            own,
+            frozenset({self._port, *(one.port for one in told)}),
+            self._networks or (),
+            proves_names=self.takes_names,
+            is_one_machine=not self._is_searching and all(is_loopback(one.host) for one in told),
+        )
         self._last = made_of, here
         return here

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import ssl
+from dataclasses import replace
 from ipaddress import IPv4Network, ip_address
 
 import pytest
@@ -25,7 +26,8 @@ from miros_rabbitmq.urls import Address, parse_address
 LAN = IPv4Network("192.168.1.0/24")
 CAMPUS = IPv4Network("198.51.100.0/24")
 HERE = Surroundings(Address("192.168.1.70"), frozenset({5672, 5673}), (LAN, CAMPUS))
-ALONE = Surroundings(Address("127.0.0.2"), frozenset({5672}))
+ALONE = Surroundings(Address("127.0.0.2"), frozenset({5672}), is_one_machine=True)
+AT_LOOPBACK = Surroundings(Address("127.0.0.2"), frozenset({5672}))
 
 
 @pytest.mark.parametrize(
@@ -82,6 +84,28 @@ def test_a_loopback_is_admitted_only_between_programs_of_one_machine(host: str) 
     for port in (5672, 6379):
         assert "leads to no other machine" in why_refused(Address(host, port), HERE)
         assert why_refused(Address(host, port), ALONE) == ""
+    assert why_refused(Address(host), AT_LOOPBACK) == ""
+    assert "at port 6379" in why_refused(Address(host, 6379), AT_LOOPBACK)
+
+
+@pytest.mark.parametrize(
+    ("addresses", "in_file", "is_admitted"),
+    [
+        ((), (), True),
+        (("127.0.0.3", "localhost:5674"), (), True),
+        ((), (Address("127.0.0.4"),), True),
+        (None, (), False),  # it searches the LAN
+        (("127.0.0.3", "192.168.1.71"), (), False),
+        ((), (Address("192.168.1.71"),), False),
+    ],
+)
+def test_among_loopbacks_any_port_is_admitted_only_where_no_other_machine_is_named(
+    addresses: tuple[str, ...] | None, in_file: tuple[Address, ...], is_admitted: bool
+) -> None:
+    vetting = Vetting("chart", replace(SEARCH, addresses=addresses))
+    redis = Address("127.0.0.1", 6379)
+    assert vetting.allows(redis, Address("127.0.0.2"), in_file) is is_admitted
+    assert not vetting.allows(redis, Address("192.168.1.70"), in_file)
 
 
 @pytest.mark.parametrize("port", [1, 22, 80, 6379, 5671, 65535])
