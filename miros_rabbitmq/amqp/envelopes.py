@@ -67,12 +67,13 @@ class Admission:
             encrypted with the key of another system are not counted as rejected.
         own_epochs: the epochs of the node's own envelopes, which are skipped.
         admit: called with each new envelope; raises `MessageRejected` to reject it.
-        on_notice: called with each new notice; without it, notices are ignored.
+        on_notice: called with each new notice and its sender's epoch; without it, notices are
+            ignored.
         on_wrong_clock: called with the epoch of a sender and by how many ms its clock is ahead of
             ours, for each event and notice that is rejected for it. All three callbacks are called
             in the reactor's thread and return at once.
         report: is told of events that are missing, and of those that are rejected.
-        own_name: the name of the node.
+        own_name: the name of the node, as it arrives.
         on_namesake: called with the time, in ms since 1970, of each notice of another node of this
             name; like the other callbacks.
     """
@@ -81,7 +82,7 @@ class Admission:
     notice_bindings: Sequence[str] = ()
     own_epochs: frozenset[bytes] = frozenset()
     admit: Callable[[Envelope], object] | None = None
-    on_notice: Callable[[Notice], object] | None = None
+    on_notice: Callable[[Notice, bytes], object] | None = None
     on_wrong_clock: Callable[[bytes, int], object] | None = None
     report: Report = report_to_nobody
     own_name: str = ""
@@ -430,7 +431,7 @@ class EnvelopeTaker:
             if self._admission.on_notice is None:
                 continue
             try:
-                self._admission.on_notice(Notice(content.kind, content.body))
+                self._admission.on_notice(Notice(content.kind, content.body), epoch)
             except Exception:
                 logger.exception("%s: a notice could not be taken", self._log.name)
         return outcome

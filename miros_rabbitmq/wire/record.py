@@ -20,6 +20,7 @@ import struct
 from typing import NamedTuple
 
 from ..exceptions import MessageRejected, RejectReason
+from ..foreign import on_one_line
 from .envelope import MOST_NAME
 from .message import BLOCK_BYTES
 
@@ -87,6 +88,8 @@ def unpack(plain: bytes) -> Content:
         sender = ""
     if not 0 < len(sender) <= MOST_NAME:
         raise MessageRejected(RejectReason.MALFORMED, "no valid sender name")
+    if not sender.isprintable():
+        sender = on_one_line(sender)  # it goes into logs and onto terminals
     if not 0 < sequence <= MOST_SEQUENCE:
         raise MessageRejected(RejectReason.MALFORMED, "no valid sequence number")
     return Content(kind, sender, sent_ms, sequence, plain[body_at:end])

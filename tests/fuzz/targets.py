@@ -168,7 +168,7 @@ class _Receiver:
         admission = Admission(
             bindings=[_EVENTS.routing_key],
             own_epochs=frozenset({_OWN_EPOCH}),
-            on_notice=self.notices.append,
+            on_notice=lambda notice, _: self.notices.append(notice),
         )
         sink = DirectSink("fuzz", self.envelopes.append)
         self.taker = EnvelopeTaker("fuzz", MESH, _strict, sink, Limits(), admission)

@@ -166,7 +166,7 @@ def test_lines_that_wait_for_a_terminal_are_bounded_in_bytes(
             if size <= MOST_LINE:  # longer ones never come from others
                 snoops.spy.sink.put(envelope(letter * size, number), None)
             text = letter * size
-            snoops.spy.tell_now(Telling(snoops.spy, None, lambda text=text: (text,), colour=False))
+            snoops.spy.tell_now(Telling(snoops.spy, None, text.splitlines, colour=False))
         snoops.scribble(letter * size, colour=False)
     stalled.released.set()
     terminal.stop(scaled(60))
