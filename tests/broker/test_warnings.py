@@ -170,12 +170,14 @@ def test_a_listener_in_another_process_at_the_own_broker_is_known(
         if is_listener_first:
             with victim("listener", hearing), running(chart):
                 # Forget what it was told at the start: it has to ask.
-                chart.nets.node.mesh._notices._neighbours._listener_heard_s = -math.inf
+                notices = chart.nets.node.mesh._notices
+                assert notices is not None
+                notices._neighbours._listener_heard_s = -math.inf
                 until_s = time.monotonic() + UNHEARD_S + 1.0
                 while time.monotonic() < until_s:
                     assert not said()
                     time.sleep(0.1)
-                assert chart.nets.node.mesh._notices.neighbours_listen()
+                assert notices.neighbours_listen()
         else:
             with running(chart):
                 wait_until(lambda: said() == [False], 20)
