@@ -15,7 +15,7 @@ from typing import NamedTuple
 from . import faults
 from .exceptions import AccessRefused, BrokerError, ClosedByBroker, VhostNotFound
 from .foreign import hidden, in_words
-from .remedies import add_user, add_vhost, rabbitmqctl, set_permissions
+from .remedies import add_user, add_vhost, delete_exchange, rabbitmqctl, set_permissions
 from .urls import Address
 
 
@@ -163,9 +163,9 @@ _TABLE = (
     Closing(
         406,
         "inequivalent arg '(.*?)' for exchange '(.*?)'",
-        "already has the exchange {1!r}, declared with another {0} ({text}): delete that one on "
-        "the management page, or give another rabbit_vhost; on the broker run: "
-        "rabbitmqctl add_vhost NAME",
+        "already has the exchange {1!r}, declared with another {0} ({text}): another program has "
+        "made it, or replaced ours. Give another rabbit_vhost, or on the broker run: "
+        "{delete_exchange} (it is then declared anew)",
     ),
     Closing(
         406,
@@ -345,3 +345,4 @@ def _fields(user: str, vhost: str, text: str, groups: list[str]) -> Iterator[tup
             rabbitmqctl("set_topic_permissions", user, groups[1], ".*", ".*", vhost=vhost),
         )
         yield "delete_queue", rabbitmqctl("delete_queue", groups[1], vhost=vhost)
+        yield "delete_exchange", delete_exchange(groups[1], vhost)

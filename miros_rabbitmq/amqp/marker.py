@@ -21,6 +21,7 @@ from typing import Any
 
 import pika.channel
 
+from .declaration import refusing
 from .link import Link
 
 EXCHANGE = "miros.markers"
@@ -94,13 +95,20 @@ class Marker:
         channel.add_on_close_callback(lambda *_: self._break())
         channel.add_on_cancel_callback(lambda _: self._break())  # somebody has deleted the queue
         channel.add_on_return_callback(self._on_return)
-        channel.exchange_declare(EXCHANGE, exchange_type="direct", durable=True)
+        if self._link.endpoint.url in refusing:
+            channel.exchange_declare(EXCHANGE, passive=True)
+        else:
+            channel.exchange_declare(EXCHANGE, exchange_type="direct", durable=True)
         arguments = {"x-max-length": _MOST_TOKENS}
         channel.queue_declare(self.name, exclusive=True, arguments=arguments)
         channel.queue_bind(self.name, EXCHANGE, self.name)
-        channel.basic_consume(
+        tag = channel.basic_consume(
             self.name, self._on_token, auto_ack=True, exclusive=True, callback=self._on_ready
         )
+        conduct = self._link.conduct
+        assert conduct is not None
+        conduct.expect_deliveries(channel.channel_number, tag, _RANDOM_BYTES)
+        conduct.expect_returns(channel.channel_number).most_returned = _RANDOM_BYTES
 
     def _on_ready(self, _: object) -> None:
         self._is_ready = True

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -24,16 +24,13 @@ from .. import faults
 from ..closings import closed_by_broker
 from ..exceptions import AccessRefused, BrokerError, VhostNotFound
 from ..greeting import GREETING_BYTES, expects_tls, sounds_like
+from ..introduction import MOST_BYTES, Unfit, check_frame_max, check_start, text_of
 from ..urls import Address
 from .outcome import ProbeOutcome
 from .search import Login
 
 GOODBYE_TIMEOUT_S = 0.5
 """For the broker's answer to our ``Close``. By then the outcome is known."""
-
-MAX_FRAME_BYTES = 16_384
-"""More than any frame of a handshake has: RabbitMQ's ``Start`` has about 500 bytes, and the
-specification allows 4096 before ``Tune``."""
 
 _REPLY_SUCCESS = 200  # AMQP 0-9-1, 1.2
 
@@ -117,6 +114,8 @@ async def shake_hands(
             ProbeOutcome.ACCESS_REFUSED, "it closed the connection when it got the password"
         ) from error
     await _expect(spec.Connection.Tune, tune, writer, login)
+    with _fit():
+        check_frame_max(tune.frame_max)
 
     _write(writer, spec.Connection.TuneOk(tune.channel_max, tune.frame_max, heartbeat=0))
     _write(writer, spec.Connection.Open(virtual_host=login.vhost))
@@ -142,19 +141,18 @@ def _check_start(method: Any) -> str:
     """
     if not isinstance(method, spec.Connection.Start):
         raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it began with {_name_of(method)}")
-    properties = method.server_properties if isinstance(method.server_properties, dict) else {}
-    product = _text(properties.get("product", ""))
-    if product != "RabbitMQ":
-        raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it speaks AMQP and calls itself {product!r}")
-    mechanisms = _text(method.mechanisms).split()
-    if "PLAIN" not in mechanisms:
-        others = ", ".join(mechanisms) or "nothing"
-        raise ProbeEnded(
-            ProbeOutcome.ACCESS_REFUSED,
-            f"it accepts no password (PLAIN), only {others}",
-            partial(faults.no_passwords, mechanisms=others),
-        )
-    return f"RabbitMQ {_text(properties.get('version', ''))}".strip()
+    with _fit():
+        return check_start(method.server_properties, method.mechanisms)
+
+
+@contextlib.contextmanager
+def _fit() -> Iterator[None]:
+    """End the probe if something is unfit."""
+    try:
+        yield
+    except Unfit as error:
+        outcome = _OUTCOMES.get(type(error.fault(_NOWHERE)), ProbeOutcome.NOT_RABBITMQ)
+        raise ProbeEnded(outcome, error.detail, error.fault) from error
 
 
 async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter, login: Login) -> None:
@@ -169,7 +167,7 @@ async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter, lo
         raise ProbeEnded(ProbeOutcome.CLOSED, f"it answered unexpectedly with {_name_of(method)}")
     _write(writer, spec.Connection.CloseOk())
     await asyncio.wait_for(writer.drain(), GOODBYE_TIMEOUT_S)
-    text = _text(method.reply_text)
+    text = text_of(method.reply_text)
     fault = partial(
         closed_by_broker,
         code=method.reply_code,
@@ -208,7 +206,7 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
         _, channel, size = struct.unpack(">BHL", head)
         if channel != 0:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "what it sends is not AMQP")
-        if size > MAX_FRAME_BYTES:
+        if size > MOST_BYTES:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"its frame of {size} bytes is too large")
         body = await reader.readexactly(size + spec.FRAME_END_SIZE)
         try:
@@ -228,8 +226,3 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
 
 def _name_of(method: Any) -> str:
     return str(getattr(method, "NAME", type(method).__name__))
-
-
-def _text(value: object) -> str:
-    """Turn a string of AMQP, which pika decodes to str or to bytes, into str."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

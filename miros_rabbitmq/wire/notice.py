@@ -154,9 +154,12 @@ def _usable_address(word: bytes) -> Address | None:
     if len(word) > _LONGEST_ADDRESS:
         return None
     try:
-        address = parse_address(word.decode())
+        text = word.decode("ascii")
+        address = parse_address(text)
     except (SettingsError, UnicodeDecodeError):
         return None
+    if text not in (str(address), address.host):
+        return None  # nodes write a host in one way; another is to get past somebody who compares
     ip = ip_of(address.host)
     if ip is None:
         return address
