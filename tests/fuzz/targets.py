@@ -43,6 +43,7 @@ from miros_rabbitmq.wire.notice import (
     announce_listener,
     announced_broker,
     announced_pattern,
+    asked_key,
     asks,
     is_listener,
     left_addresses,
@@ -186,7 +187,7 @@ class _Receiver:
         for notice in self.notices:
             with guarded():
                 addresses = [announced_broker(notice), *left_addresses(notice)]
-                _ = is_listener(notice), asks(notice), announced_pattern(notice)
+                _ = is_listener(notice), asks(notice), announced_pattern(notice), asked_key(notice)
             if not all(str(one).isprintable() for one in addresses):
                 raise Found("a node would connect to an address that cannot be shown")
 
@@ -445,7 +446,7 @@ def seeds(name: str) -> list[bytes]:
         notices = (
             announce_broker(parse_address("robot.example:5673")),
             announce_broker(Address("10.0.0.1"), [Address("::1"), Address("robot")]),
-            announce_listener(asks=True),
+            announce_listener(asks=True, pattern="a.*", key="b"),
         )
         return [
             *(_EVENTS.plain(number, one) for number, one in enumerate(pickles, 1)),
