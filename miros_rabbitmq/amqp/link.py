@@ -441,6 +441,11 @@ class Link:
         """
         self._comes_back_soon = True
 
+    @property
+    def comes_back_soon(self) -> bool:
+        """Whether this loss is one that `come_back_soon` has announced; for `on_state`."""
+        return self._comes_back_soon
+
     def reopen(self, why: str | BrokerError) -> None:
         """Give up a channel that cannot be used any more; everything begins anew."""
         if self.is_connected or self.state is SessionState.OPENING:

@@ -569,6 +569,8 @@ class TopicNetwork:
         """Report that a broker cannot be reached, and that it can again."""
         link, address = sender.link, sender.address
         is_away = link.state in (SessionState.WAITING, SessionState.REFUSED)
+        if link.comes_back_soon and link.state is SessionState.WAITING:
+            return
         if is_away and address not in self._away and not self.spec.lossy:
             self._away.add(address)
             self._report_away(sender, str(link.fault or "not connected"))
