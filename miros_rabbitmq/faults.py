@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from .exceptions import AccessRefused, BrokerUnreachable, OutOfResources, QueueTaken, UnknownHost
+from .foreign import in_words
 from .greeting import usual_use
-from .remedies import add_user, in_words, rabbitmqctl
+from .remedies import add_user, declare_exchange, rabbitmqctl, set_permissions
 from .urls import Address
 
 _SEE_LOG = "see the log of RabbitMQ there (journalctl -u rabbitmq-server, or /var/log/rabbitmq)"
@@ -255,6 +256,16 @@ def access_refused(address: Address, user: str, vhost: str) -> AccessRefused:
         f"rabbit_password. On the broker, {rabbitmqctl('authenticate_user', user)} tells whether a "
         f"password is right, and {rabbitmqctl('change_password', user)} sets another; if there is "
         f"no such user, run: {add_user(user, vhost)}",
+        str(address),
+    )
+
+
+def no_exchange(address: Address, exchange: str, user: str, vhost: str) -> AccessRefused:
+    """There is no exchange, and the user may not declare one."""
+    return AccessRefused(
+        f"{address} has no exchange {in_words(exchange)!r}, and does not let {user!r} declare it: "
+        f"on the broker run: {declare_exchange(exchange, vhost)} (or let the user declare it: "
+        f"{set_permissions(user, vhost, exchange)})",
         str(address),
     )
 

@@ -67,12 +67,13 @@ class Admission:
             encrypted with the key of another system are not counted as rejected.
         own_epochs: the epochs of the node's own envelopes, which are skipped.
         admit: called with each new envelope; raises `MessageRejected` to reject it.
-        on_notice: called with each new notice; without it, notices are ignored.
+        on_notice: called with each new notice and its sender's epoch; without it, notices are
+            ignored.
         on_wrong_clock: called with the epoch of a sender and by how many ms its clock is ahead of
             ours, for each event and notice that is rejected for it. All three callbacks are called
             in the reactor's thread and return at once.
         report: is told of events that are missing, and of those that are rejected.
-        own_name: the name of the node.
+        own_name: the name of the node, as it arrives.
         on_namesake: called with the time, in ms since 1970, of each notice of another node of this
             name; like the other callbacks.
     """
@@ -81,7 +82,7 @@ class Admission:
     notice_bindings: Sequence[str] = ()
     own_epochs: frozenset[bytes] = frozenset()
     admit: Callable[[Envelope], object] | None = None
-    on_notice: Callable[[Notice], object] | None = None
+    on_notice: Callable[[Notice, bytes], object] | None = None
     on_wrong_clock: Callable[[bytes, int], object] | None = None
     report: Report = report_to_nobody
     own_name: str = ""
@@ -143,6 +144,8 @@ class EnvelopeTaker:
         self._admission = admission
         self._bindings = Bindings(network, admission.bindings, admission.notice_bindings)
         self._opener = Opener(codec, network, max(_MOST_RECORDS, limits.batch_events))
+        # Of what is not authentic, no more records are counted than we put into a message.
+        self._most_counted = limits.batch_events
         self._age = AgeCheck(codec.max_age_s, codec.now)
         senders = limits.duplicate_senders
         self._events = Freshness(self._age, senders, limits.duplicate_bytes)
@@ -262,7 +265,7 @@ class EnvelopeTaker:
         self._bindings.check(delivery, purpose)
         if epoch_of(message) in self._admission.own_epochs:
             if purpose == Purpose.EVENTS:
-                self.own += count_records(message)
+                self.own += count_records(message, self._most_counted)
             return None
         return self._opener.open(message, delivery.routing_key)
 
@@ -351,8 +354,13 @@ class EnvelopeTaker:
         self._rejections.count(error, _by(delivery))
         message = delivery.body
         epoch = epoch_of(message)
-        if error.reason in _UNREAD and epoch and purpose_of(message) == Purpose.EVENTS:
-            self._unread.note((epoch, delivery.routing_key), count_records(message))
+        if error.reason not in _UNREAD or not epoch or purpose_of(message) != Purpose.EVENTS:
+            return
+        key = epoch, delivery.routing_key
+        # Of others, what is missing counts only from the first number on that is heard. So epochs
+        # that somebody makes up push out nothing.
+        if self._events.counts(key):
+            self._unread.note(key, count_records(message, self._most_counted))
 
     def _note_clock(self, error: MessageRejected, content: Content, epoch: bytes) -> None:
         # What was sent before we listened, or is of a forgotten sender, says little of its clock.
@@ -417,7 +425,7 @@ class EnvelopeTaker:
             if self._admission.on_notice is None:
                 continue
             try:
-                self._admission.on_notice(Notice(content.kind, content.body))
+                self._admission.on_notice(Notice(content.kind, content.body), epoch)
             except Exception:
                 logger.exception("%s: a notice could not be taken", self._log.name)
         return outcome

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -33,6 +33,7 @@ from ..exceptions import (
     QueueTaken,
     VhostNotFound,
 )
+from ..foreign import hidden, in_words
 from ..logs import RelayedLogger
 from ..resources import shortage
 from ..urls import AmqpUrl
@@ -418,8 +419,15 @@ class Link:
 
     def explain_closing(self, code: int, text: str) -> str:
         """Say in our words why the broker has closed the connection or its channel."""
-        user, vhost = self._parameters.credentials.username, self._parameters.virtual_host
-        return str(closed_by_broker(self.address, code, text, user, vhost))
+        login, vhost = self._parameters.credentials, self._parameters.virtual_host
+        return str(
+            closed_by_broker(self.address, code, text, login.username, vhost, login.password)
+        )
+
+    def in_words(self, text: object) -> str:
+        """What the broker, or whatever answers in its place, has said, fit to be shown."""
+        login = self._parameters.credentials
+        return in_words(text, secret=hidden(login.password, login.username))
 
     def come_back_soon(self) -> None:
         """Note that this connection ends for a reason that the user knows and has logged.
@@ -436,11 +444,12 @@ class Link:
             self._close_connection()
 
     @property
-    def server_properties(self) -> Mapping[str, object]:
-        """What the broker of the present connection tells of itself (``Connection.Start``)."""
+    def cluster_name(self) -> str:
+        """What the broker calls itself or its cluster; empty if it tells nothing sensible."""
         connection = self._connection
         told = None if connection is None else connection.server_properties
-        return told if isinstance(told, dict) else {}
+        name = told.get("cluster_name") if isinstance(told, dict) else None
+        return self.in_words(name) if isinstance(name, str) else ""
 
     def open_another_channel(self, on_open: Callable[[pika.channel.Channel], object]) -> bool:
         """Open a channel beside that of the user, on the present connection.
@@ -601,7 +610,7 @@ class Link:
         self.guarded(channel, lambda: self._user.set_up(channel))()
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        self._blocked_reason = str(frame.method.reason)
+        self._blocked_reason = self.in_words(frame.method.reason)
         now_s = time.monotonic()
         self._says_blocked = now_s - self._said_blocked_s >= _BLOCKED_INTERVAL_S
         if self._says_blocked:
@@ -656,7 +665,7 @@ class Link:
         """Note which method the broker has closed the channel for."""
         if connection is self._connection:
             self._refusal = Refusal.of_channel(
-                close.reply_code, close.reply_text, close.class_id, close.method_id
+                close.reply_code, self.in_words(close.reply_text), close.class_id, close.method_id
             )
             if self._refusal is not None:
                 words = self.explain_closing(close.reply_code, close.reply_text)
@@ -669,7 +678,9 @@ class Link:
     def _on_connection_closed(self, connection: object, error: BaseException) -> None:
         if connection is self._connection:
             if isinstance(error, pika.exceptions.ConnectionClosedByBroker) and self.is_connected:
-                self._refusal = Refusal.of_connection(error.reply_code, error.reply_text)
+                self._refusal = Refusal.of_connection(
+                    error.reply_code, self.in_words(error.reply_text)
+                )
             # A fault of this link's own channel, or none: then the broker is away for all.
             fault = self.fault
             self._lose(fault or self._translate(error), is_shared=fault is None)

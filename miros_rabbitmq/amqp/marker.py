@@ -21,6 +21,7 @@ from typing import Any
 
 import pika.channel
 
+from .declaration import refusing
 from .link import Link
 
 EXCHANGE = "miros.markers"
@@ -35,14 +36,6 @@ _MOST_TOKENS = 100
 _SETTLED_S = 0.05
 """For so long, other nodes of a cluster may not know a new marker: RabbitMQ tells the one that made
 it before all of them have noted it. On a local network they have within a few milliseconds."""
-
-_LONGEST_NAME = 255
-
-
-def name_of_cluster(link: Link) -> str:
-    """What the broker of a connected link tells of itself; empty if it tells nothing sensible."""
-    name = link.server_properties.get("cluster_name")
-    return name[:_LONGEST_NAME] if isinstance(name, str) else ""
 
 
 class Verdict(enum.Enum):
@@ -102,7 +95,10 @@ class Marker:
         channel.add_on_close_callback(lambda *_: self._break())
         channel.add_on_cancel_callback(lambda _: self._break())  # somebody has deleted the queue
         channel.add_on_return_callback(self._on_return)
-        channel.exchange_declare(EXCHANGE, exchange_type="direct", durable=True)
+        if self._link.endpoint.url in refusing:
+            channel.exchange_declare(EXCHANGE, passive=True)
+        else:
+            channel.exchange_declare(EXCHANGE, exchange_type="direct", durable=True)
         arguments = {"x-max-length": _MOST_TOKENS}
         channel.queue_declare(self.name, exclusive=True, arguments=arguments)
         channel.queue_bind(self.name, EXCHANGE, self.name)

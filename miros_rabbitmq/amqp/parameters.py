@@ -87,7 +87,8 @@ def translate(
         greeting: the first bytes that have arrived; empty for none.
     """
     address = url.address
-    user, vhost = parameters.credentials.username, parameters.virtual_host
+    login = parameters.credentials
+    said_to = login.username, parameters.virtual_host, login.password
     for link in _chain(error):
         # pika wraps it in errors that mean something else, such as the loss of a connection.
         short = shortage(link)
@@ -96,11 +97,11 @@ def translate(
     for link in _chain(error):
         text = str(link)
         if isinstance(link, _CLOSED):
-            return closed_by_broker(address, link.reply_code, link.reply_text, user, vhost)
+            return closed_by_broker(address, link.reply_code, link.reply_text, *said_to)
         if isinstance(link, _PROBABLE):
             # pika only guesses if the broker did not say why.
             if said := _SAID.search(text):
-                return closed_by_broker(address, int(said[1]), _unquoted(said[2]), user, vhost)
+                return closed_by_broker(address, int(said[1]), _unquoted(said[2]), *said_to)
             return faults.connection_broken(address, "while it was opened")
         if isinstance(link, pika.exceptions.AuthenticationError):
             return faults.no_passwords(address, "another way to log in")

@@ -22,13 +22,14 @@ from ..exceptions import BrokerError, RejectReason
 from ..process import Stage, disown_in_child
 from ..urls import Address, AmqpUrl, check_short_text
 from .conduct import Misconduct
+from .declaration import Declaration
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Acknowledging, Delivery, Wire
 from .parameters import Endpoint
 from .queue_claim import QueueClaim
 from .reactor import Reactor, Timer
-from .topology import Queue, declare_exchange
+from .topology import Queue
 
 _LOOK_AGAIN_S = 0.002
 """The wait before a taker without room is tried again: a chart handles some dozen events in it."""
@@ -190,6 +191,7 @@ class Receiver:
     ) -> None:
         self.source = source
         self.link = Link(endpoint, role, self, reactor)
+        self._declaration = Declaration(self.link, source.exchange)
         self.messages = 0
         """AMQP messages that were delivered."""
         self.queue_messages = 0
@@ -240,11 +242,7 @@ class Receiver:
     def set_up(self, channel: pika.channel.Channel) -> None:
         """Declare exchange and queue, bind, and consume."""
         channel.add_on_cancel_callback(lambda _: self._on_queue_deleted())
-        declare_exchange(
-            channel,
-            self.source.exchange,
-            self.link.guarded(channel, lambda: self._declare_queue(channel)),
-        )
+        self._declaration.declare(channel, lambda: self._declare_queue(channel))
 
     def _declare_queue(self, channel: pika.channel.Channel) -> None:
         queue = self.source.queue
@@ -301,6 +299,9 @@ class Receiver:
         """Tell whether somebody has the queue; then the next channel may use another."""
         if self.link.is_stopping:
             return None
+        fault = self._declaration.explain(error)
+        if fault is not None:
+            return fault
         return self._claim.explain(error.reply_code, error.reply_text, time.monotonic())
 
     def on_ready(self, channel: pika.channel.Channel, wire: Wire) -> None:
@@ -309,11 +310,7 @@ class Receiver:
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare and bind again: the broker reports no deleted exchange or binding."""
-        declare_exchange(
-            channel,
-            self.source.exchange,
-            self.link.guarded(channel, lambda: self._bind_queue(channel, self.link.answered)),
-        )
+        self._declaration.declare(channel, lambda: self._bind_queue(channel, self.link.answered))
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Delete a queue that would outlive its consumer.

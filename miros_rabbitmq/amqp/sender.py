@@ -38,13 +38,13 @@ from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
 from ..wire.message import count_records
 from ..wire.sealer import Record
+from .declaration import Declaration
 from .drops import Drops
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Outbound, Publishing, Wire
 from .parameters import Endpoint
 from .reactor import Reactor, Timer
-from .topology import declare_exchange
 
 logger = RelayedLogger(__name__)
 
@@ -194,6 +194,7 @@ class Sender:
         self.traffic = traffic
         self._report = report
         self.link = Link(endpoint, role, self, reactor)
+        self._declaration = Declaration(self.link, traffic.exchange)
         self._limits = endpoint.limits
         self._tell_state = on_state
         self._vet = vet
@@ -220,6 +221,10 @@ class Sender:
             patient=self.traffic.patient,
         )
         self._tally = _Tally()
+        self.confirms = 0
+        """How many confirms have come, of whatever."""
+        # A message that went out aside has no confirm yet.
+        self._is_aside_open = False
         self._drops = Drops(
             self.link.name,
             str(self.address),
@@ -422,6 +427,11 @@ class Sender:
     def is_stalled(self) -> bool:
         """Whether the broker confirms nothing, as its owner has found (see `judge`)."""
         return self._condition is Condition.STALLED
+
+    @property
+    def owes(self) -> bool:
+        """Whether the broker is connected, and something that was sent to it is not confirmed."""
+        return self.is_connected and (self._is_aside_open or not self.is_empty)
 
     @property
     def has_room(self) -> bool:
@@ -761,6 +771,7 @@ class Sender:
             if self._outbox.is_refused(routing_key, len(body)):
                 return
             self._outbox.skip_tag()
+        self._is_aside_open = True
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
     # As the user of a channel.
@@ -772,7 +783,7 @@ class Sender:
         def confirm() -> None:
             channel.confirm_delivery(self._on_confirm, lambda _: self._have_vetted(channel))
 
-        declare_exchange(channel, self.traffic.exchange, self.link.guarded(channel, confirm))
+        self._declaration.declare(channel, confirm)
 
     def _have_vetted(self, channel: pika.channel.Channel) -> None:
         if self._vet is None:
@@ -781,12 +792,12 @@ class Sender:
             self._vet(self, self.link.guarded(channel, self.link.set_up_done))
 
     def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
-        """Leave it to the link: nothing that a sender asks for is its own."""
-        return None
+        """Tell whether the exchange can be declared in another way."""
+        return None if self.link.is_stopping else self._declaration.explain(error)
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare the exchange again."""
-        declare_exchange(channel, self.traffic.exchange, self.link.answered)
+        self._declaration.declare(channel, self.link.answered)
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Say good-bye at once: nothing has to be removed at the broker."""
@@ -941,6 +952,8 @@ class Sender:
         if self._publishing is None:
             return  # from a connection that was given up: its messages are sent again
         self.link.note_progress()
+        self.confirms += 1
+        self._is_aside_open = False
         with self._lock:
             settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:

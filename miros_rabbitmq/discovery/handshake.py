@@ -174,6 +174,7 @@ async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter, lo
         text=text,
         user=login.user,
         vhost=login.vhost,
+        secret=login.password,
     )
     outcome = _OUTCOMES.get(type(fault(_NOWHERE)), ProbeOutcome.CLOSED)
     raise ProbeEnded(outcome, text, fault)

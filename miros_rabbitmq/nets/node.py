@@ -22,6 +22,7 @@ from ..amqp.topology import mesh_queue
 from ..answers import Answers
 from ..condition import Condition
 from ..discovery.membership import Membership
+from ..discovery.places import Evidence
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, BrokerError, NetworkStopped, VhostNotFound
@@ -437,6 +438,7 @@ class Node:
                 self._remove_broker,
                 self._connected_brokers,
                 self._reached_brokers,
+                self._evidence,
                 self._move_broker,
                 self._move_own,
             ),
@@ -518,11 +520,11 @@ class Node:
         address = self.membership.to_announce
         return None if address is None else announce_broker(address, self.membership.left)
 
-    def _hear(self, notice: Notice) -> None:
+    def _hear(self, notice: Notice, announcer: bytes) -> None:
         """Have the membership look at the broker that another node announces, if there is one."""
         address = announced_broker(notice)
         if address is not None:
-            self.membership.hear(address, left_addresses(notice))
+            self.membership.hear(address, left_addresses(notice), announcer)
 
     def _renew(self) -> None:
         """Become a new sender: a second start begins a new epoch."""
@@ -634,6 +636,13 @@ class Node:
         """Those that can be reached, whether they confirm or not."""
         return {at for at, sender in self.mesh.senders.items() if sender.is_connected}
 
+    def _evidence(self) -> dict[Address, Evidence]:
+        spare_of = self._spares.spare_of
+        return {
+            at: Evidence(sender.confirms, sender.owes, spare_of.get(at))
+            for at, sender in self.mesh.senders.items()
+        }
+
     def _notice_change(self) -> None:
         with self._peers_changed.lock:
             self._peers_changed.notify_all()
@@ -716,6 +725,7 @@ class _Follower:
     removed: Callable[[AmqpUrl], int]
     connected: Callable[[], set[Address]]
     reached: Callable[[], set[Address]]
+    evidence: Callable[[], dict[Address, Evidence]]
     moved: Callable[[AmqpUrl, AmqpUrl], None]
     own_moved: Callable[..., None]
 
@@ -736,6 +746,7 @@ def search_of(settings: Settings) -> Search:
         stop_timeout_s=limits.stop_timeout_s,
         limits=RosterLimits(
             forget_after_s=settings.forget_after,
+            most_found=limits.lan_peers,
             most_announced=limits.unknown_peers,
             ask_again_s=limits.refused_retry_s,
             announce_s=limits.announce_s,

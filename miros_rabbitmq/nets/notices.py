@@ -108,7 +108,8 @@ class Notices:
         announce_s: seconds after which a notice is sent again.
         posts: the events that the node sends.
         notice: returns the notice for the brokers of others; `None` to send none.
-        on_notice: called with each notice of another node that is not for this object.
+        on_notice: called with each notice of another node that is not for this object, and with
+            the epoch of that node.
         report: is told that others reject this node's events for its clock, and of charts of
             others that are stuck.
     """
@@ -122,7 +123,7 @@ class Notices:
         announce_s: float,
         posts: Posts,
         notice: Callable[[], Notice | None],
-        on_notice: Callable[[Notice], object] | None,
+        on_notice: Callable[[Notice, bytes], object] | None,
         report: Report = report_to_nobody,
     ) -> None:
         self._name = name
@@ -267,8 +268,8 @@ class Notices:
         if own.is_connected:
             self._tell(own)
 
-    def take(self, notice: Notice) -> None:
-        """Take the notice of another node."""
+    def take(self, notice: Notice, epoch: bytes = b"") -> None:
+        """Take the notice of another node, whose epoch is given."""
         self.knows_others = True
         if is_listener(notice):
             self._hear_neighbour(notice)
@@ -279,7 +280,7 @@ class Notices:
         else:
             self._hear_trouble(notice)
             if self._on_notice is not None:
-                self._on_notice(notice)
+                self._on_notice(notice, epoch)
 
     def _hear_neighbour(self, announcement: Notice) -> None:
         answer = self._neighbours.hear(announcement, time.monotonic())

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..amqp.link_state import SessionState
-from ..amqp.marker import Marker, Verdict, compare, name_of_cluster
+from ..amqp.marker import Marker, Verdict, compare
 from ..amqp.reactor import Lane, Reactor, Timer
 from ..amqp.sender import Sender
 from ..logs import RelayedLogger
@@ -194,7 +194,7 @@ class Spares:
         if lane is None:
             proceed()
             return
-        one = _Connection(link.address, Marker(link), name_of_cluster(link))
+        one = _Connection(link.address, Marker(link), link.cluster_name)
         lane.call_soon(lambda: self._begin(one, lambda: link.call_soon(proceed)))
 
     def _begin(self, one: _Connection, proceed: Callable[[], object]) -> None:

@@ -23,6 +23,7 @@ from ..amqp.topic_pattern import TopicPattern
 from ..amqp.topology import Queue
 from ..answers import Answers
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
+from ..foreign import on_one_line
 from ..interruption import has_interrupted
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
@@ -36,6 +37,7 @@ from ..wire.opener import start_words
 from ..wire.sealer import Left, Sealer
 from .audience import Audience, Taken
 from .broker_watch import BrokerWatch
+from .echo import Echo
 from .namesakes import Namesakes
 from .notices import Notices
 from .redirection import Redirection
@@ -114,8 +116,8 @@ class Hooks:
             or not to.
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
-        on_notice: called with each notice of another node, except for those that the network
-            itself takes.
+        on_notice: called with each notice of another node and the epoch of that node, except for
+            those that the network itself takes.
         on_lag: called with a broker and whether events have waited for it for more than a second:
             about twice a second while they have, and once when they have no longer.
         report: takes problems of delivery.
@@ -128,7 +130,7 @@ class Hooks:
     admit: Callable[[Envelope], object] | None = None
     on_change: Callable[[], object] | None = None
     notice: Callable[[], Notice | None] | None = None
-    on_notice: Callable[[Notice], object] | None = None
+    on_notice: Callable[[Notice, bytes], object] | None = None
     on_lag: Callable[[Address, bool], object] | None = None
     report: Report = report_to_nobody
     watch: Watch | None = None
@@ -214,6 +216,13 @@ class TopicNetwork:
         self._audience = Audience(name, spec.tx_key, hooks.report)
         # The own queue gets the own events, so the own broker returns none of them.
         self._hears_itself = TopicPattern(spec.rx_key).matches(spec.tx_key)
+        self._echo = Echo(
+            name,
+            spec.name,
+            settings.rabbit_vhost,
+            2 * settings.limits.heartbeat_s,
+            hooks.report,
+        )
         # Whoever may be lossy never waits, and needs no watch.
         self._broker_watch: BrokerWatch | None = None
         if not spec.lossy:
@@ -286,12 +295,22 @@ class TopicNetwork:
         for sender in self._posted_to:
             stats = sender.stats()
             hears_itself = self._hears_itself and notices.is_own(sender)
+            if hears_itself:
+                queue = self._bound_queue
+                self._echo.look(now_s, sender.address, queue, stats.confirmed, stats.unrouted)
             unrouted = stats.confirmed if hears_itself else stats.unrouted
             is_known = sender.is_connected and not sender.is_stalled
             taken[sender.address] = Taken(is_known, stats.confirmed, unrouted)
         is_expected = self.spec.tx_key != DEFAULT_ROUTING_KEY or notices.knows_others
         has_listener = notices.neighbours_listen()
         self._audience.look(now_s, taken, is_expected=is_expected, has_listener=has_listener)
+
+    @property
+    def _bound_queue(self) -> str:
+        """The name of the own queue while it is consumed from; empty while it is not."""
+        receiver = self.receiver
+        is_ready = receiver is not None and receiver.link.state is SessionState.READY
+        return receiver.queue_name if receiver is not None and is_ready else ""
 
     def tell_all(self, notice: Notice) -> None:
         """Send a notice to all brokers that are connected now; does nothing without notices."""
@@ -311,7 +330,7 @@ class TopicNetwork:
             on_notice=notices.take if notices is not None else None,
             on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
             report=hooks.report,
-            own_name=self._name,
+            own_name=on_one_line(self._name),
             on_namesake=self._namesakes.hear,
         )
         self._namesakes.begin()

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from ..exceptions import SettingsError
+from ..foreign import on_one_line
 from ..host_names import ip_of
 from ..urls import Address, parse_address
 from .message import EPOCH_BYTES
@@ -131,9 +132,12 @@ def _usable_address(word: bytes) -> Address | None:
     if len(word) > _LONGEST_ADDRESS:
         return None
     try:
-        address = parse_address(word.decode())
+        text = word.decode("ascii")
+        address = parse_address(text)
     except (SettingsError, UnicodeDecodeError):
         return None
+    if text not in (str(address), address.host):
+        return None  # nodes write a host in one way; another is to get past somebody who compares
     ip = ip_of(address.host)
     if ip is None:
         return address
@@ -213,10 +217,10 @@ class Trouble(NamedTuple):
 def tell_trouble(trouble: Trouble) -> Notice:
     """Return the notice that tells others that this node's chart is stuck.
 
-    Names are cut to 255 bytes, and what is not printable in them is replaced.
+    Names are cut to 255 bytes, and what could do more than be read becomes a space.
     """
     numbers = (max(0, min(_MOST, number)) for number in (trouble.seconds, trouble.depth))
-    names = (_text(_printable(name)) for name in (trouble.chart, trouble.state))
+    names = (_text(on_one_line(name)) for name in (trouble.chart, trouble.state))
     return Notice(NoticeKind.TROUBLE, _TROUBLE.pack(*numbers) + b"".join(names))
 
 
@@ -230,13 +234,9 @@ def told_trouble(notice: Notice) -> Trouble | None:
     state, end = _read_text(body, at)
     if chart is None or state is None or end != len(body):
         return None
-    if not (chart.isprintable() and state.isprintable()):
+    if (chart, state) != (on_one_line(chart), on_one_line(state)):
         return None
     return Trouble(chart, state, seconds, depth)
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text[:_LONGEST_TEXT])
 
 
 def _text(text: str) -> bytes:

@@ -35,6 +35,7 @@ from miros_rabbitmq.urls import Address, AmqpUrl, parse_address, redact
 from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, Envelope, Kind, Purpose
+from miros_rabbitmq.wire.json_codec import json_deserializer, json_serializer
 from miros_rabbitmq.wire.notice import (
     Notice,
     NoticeKind,
@@ -168,7 +169,7 @@ class _Receiver:
         admission = Admission(
             bindings=[_EVENTS.routing_key],
             own_epochs=frozenset({_OWN_EPOCH}),
-            on_notice=self.notices.append,
+            on_notice=lambda notice, _: self.notices.append(notice),
         )
         sink = DirectSink("fuzz", self.envelopes.append)
         self.taker = EnvelopeTaker("fuzz", MESH, _strict, sink, Limits(), admission)
@@ -315,6 +316,20 @@ def unpickler(data: bytes) -> None:
             _restricted.dumps(value)
 
 
+def json(data: bytes) -> None:
+    """What the JSON deserializer returns can be printed, encoded, and written and read again."""
+    try:
+        with guarded():
+            value = json_deserializer(data)
+    except (ValueError, RecursionError):
+        return
+    with guarded():
+        repr(value).encode()
+        again = json_deserializer(json_serializer(value))
+    if again != value:
+        raise Found("a value changes on its way")
+
+
 def url(data: bytes) -> None:
     """A URL or an address is refused or parsed, and nothing shows its password."""
     text = data.decode("utf-8", "surrogateescape")
@@ -388,7 +403,18 @@ def frames(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (message, records, window, unpickler, frames, url, arp, hosts_file, cache_file)
+    for target in (
+        message,
+        records,
+        window,
+        unpickler,
+        json,
+        frames,
+        url,
+        arp,
+        hosts_file,
+        cache_file,
+    )
 }
 
 _PAYLOADS: tuple[Any, ...] = (
@@ -455,6 +481,11 @@ def seeds(name: str) -> list[bytes]:
         ]
     if name == "frames":
         return streams.seeds()
+    if name == "json":
+        return [
+            *(json_serializer(("GO", one)) for one in (None, [1.5, -2], {"a": {"b": "\\ü"}})),
+            rb'["\ud83e\udd16", 1e308, -0.0, 123456789012345678901234567890]',
+        ]
     if name == "url":
         return [
             b"user:C4nary-p4ssw0rd@host:5672/%2F?heartbeat=10",

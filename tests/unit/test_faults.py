@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
+import shlex
 import socket
 import ssl
 import subprocess
@@ -253,7 +255,8 @@ CLOSINGS: dict[str, tuple[int, str, str]] = {
         406,
         "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'miros.mesh' in vhost '/': "
         "received 'topic' but current is 'fanout'",
-        "already has the exchange 'miros.mesh', declared with another type",
+        "on the broker run: rabbitmqctl eval 'rabbit_exchange:delete(rabbit_misc:r("
+        '<<"crossing">>, exchange, <<"miros.mesh">>), false, <<"rabbitmqctl">>).\' (it is',
     ),
     "another queue of the name": (
         406,
@@ -585,6 +588,36 @@ def test_a_command_that_is_recommended_can_be_pasted_safely(name: str) -> None:
         assert name in words or f"--vhost={name}" in words
         allowed = {name, f"--vhost={name}", "-p", "--", "", *remedies.OURS.split()}
         assert {word for word in words if not re.fullmatch("[a-z_]+", word)} <= allowed
+
+
+@pytest.mark.parametrize("name", [*NAMES, "miros.mesh", 'a">>, evil', "caf\u00e9"])
+def test_a_command_for_an_exchange_can_be_pasted_safely(name: str) -> None:
+    declared, deleted = remedies.declare_exchange(name, name), remedies.delete_exchange(name, name)
+    assert declared.isprintable()
+    assert deleted.isprintable()
+    shell = subprocess.run(
+        ["bash", "-c", f'rabbitmqctl() {{ [ "$1" = eval ] || cat; echo "$@"; }}; {declared}'],
+        capture_output=True,
+        check=True,
+    )
+    definitions, _, arguments = shell.stdout.decode().rpartition("import_definitions")
+    assert arguments == "\n"
+    (exchange,) = json.loads(definitions)["exchanges"]
+    assert (exchange["name"], exchange["vhost"], exchange["type"]) == (name, name, "topic")
+    _, _, expression = shlex.split(deleted)
+    names = re.fullmatch(
+        r"rabbit_exchange:delete\(rabbit_misc:r\((<<.*>>), exchange, (<<.*>>)\), false, "
+        r'<<"rabbitmqctl">>\)\.',
+        expression,
+    )
+    assert names is not None
+    assert names[1] == names[2]
+    said = names[1].removeprefix("<<").removesuffix(">>")
+    if said.startswith('"'):
+        assert said == f'"{name}"'
+        assert '"' not in name
+    else:
+        assert bytes(map(int, said.split(","))) == name.encode()
 
 
 def test_no_command_takes_a_password() -> None:

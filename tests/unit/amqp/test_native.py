@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miros_rabbitmq import SettingsError, SimplePikaTopicPublisher
 from miros_rabbitmq.amqp import io_choice
 from miros_rabbitmq.amqp.conduct import Channel
 from miros_rabbitmq.amqp.message_io import Delivery, Outbound
@@ -224,6 +225,22 @@ def test_the_environment_chooses(
     assert io_choice.io_name() == name
     assert io_choice.choose_wire().name == name
     assert ("'native' or 'plain', not 'fast'" in caplog.text) == (value == "fast")
+
+
+@pytest.mark.parametrize("value", ["", " ", "fast", "Plain", "plain "])
+def test_what_the_environment_asks_for_is_checked_where_one_is_still_told(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    for good in ("native", "plain"):
+        monkeypatch.setenv(io_choice.VARIABLE, good)
+        io_choice.check_io_choice()
+    monkeypatch.delenv(io_choice.VARIABLE)
+    io_choice.check_io_choice()
+    monkeypatch.setenv(io_choice.VARIABLE, value)
+    with pytest.raises(SettingsError, match="MIROS_RABBITMQ_IO must be 'native' or 'plain', not"):
+        io_choice.check_io_choice()
+    with pytest.raises(SettingsError, match="MIROS_RABBITMQ_IO must be"):
+        SimplePikaTopicPublisher("amqp://u:p@127.0.0.1:1/", "exchange", "key")
 
 
 # What is read without pika.

@@ -165,6 +165,30 @@ def test_nothing_is_left_beside_it_not_even_by_a_process_that_died(
     assert sorted(path.parent.iterdir()) == [path, fresh], "the other is being written"
 
 
+def test_what_was_planted_at_its_place_is_replaced_and_not_written_through(
+    make: MakeCache, path: Path, clock: Clock
+) -> None:
+    victim, pipe = path.with_name("victim"), path.with_name("cache.json.pipe.tmp")
+    victim.write_text("mine")
+    os.utime(victim, (clock.now_s - 120, clock.now_s - 120))
+    os.mkfifo(pipe)
+    link = path.with_name("cache.json.link.tmp")
+    link.symlink_to("victim")
+    plants: list[Callable[[], None]] = [
+        lambda: path.symlink_to("victim"),
+        lambda: os.mkfifo(path),
+    ]
+    for plant in plants:
+        path.unlink(missing_ok=True)
+        plant()
+        make().save(HOSTS)
+        assert path.is_file()
+        assert not path.is_symlink()
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert victim.read_text() == "mine"
+    assert link.is_symlink()
+
+
 def test_many_that_write_at_once_leave_one_whole_cache(path: Path) -> None:
     lists = [tuple(Address(f"10.0.{n}.{host}") for host in range(200)) for n in range(4)]
     start = threading.Barrier(len(lists))

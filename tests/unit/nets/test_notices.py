@@ -102,7 +102,7 @@ class Node:
             30.0,
             self.posts,
             lambda: notice,
-            self.noticed.append,
+            lambda notice, _: self.noticed.append(notice),
             self.problems.append,
         )
         self.notices.own_sender(cast("Sender", self.own))

@@ -71,7 +71,7 @@ class FakeLink:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.connection_name = ""
-        self.server_properties: dict[str, object] = {"cluster_name": "rabbit@here"}
+        self.cluster_name = "rabbit@here"
         self.state = SessionState.WAITING
 
     def call_soon(self, callback: Callable[[], object]) -> None:
@@ -140,7 +140,7 @@ class World:
         self._numbers += 1
         sender: Any = self.senders[address]
         sender.link.connection_name = f"connection {self._numbers}"
-        sender.link.server_properties = {"cluster_name": cluster}
+        sender.link.cluster_name = cluster
 
         def proceed() -> None:
             self.proceeded.append(address)

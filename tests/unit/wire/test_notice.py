@@ -85,6 +85,19 @@ def test_the_bytes_of_notices_are_these_as_other_versions_read_them() -> None:
         b"\xe2\x80\xae:5672",
         "robot\u2100.lan".encode(),
         b"127.1:5672",
+        b"2130706433:5672",
+        b"0x7f000001:5672",
+        b"0177.0.0.1:5672",
+        b"127.0.0.1.:5672",
+        b"10.0.0.1:05672",
+        b"[::ffff:127.0.0.1]:5672",
+        b"[::ffff:7f00:1]:5672",
+        b"[0::1]:5672",
+        b"[::1%lo]:5672",
+        b"LocalHost:5672",
+        b"robot.:5672",
+        b"10.0.0.1:5672\n",
+        b"\xef\xbc\x91.0.0.1:5672",
         b"0x7f.1",
         b"[::]:5672",
         b"[ff02::1]:5672",
@@ -202,7 +215,7 @@ def test_trouble_that_is_told_is_understood() -> None:
 
 def test_trouble_is_cut_to_what_fits_and_names_to_whole_characters() -> None:
     told = told_trouble(tell_trouble(Trouble("x" + 300 * "\u20ac", "a\nb\ud800", 2**40, -1)))
-    assert told == ("x" + 84 * "\u20ac", "a?b?", 2**32 - 1, 0)
+    assert told == ("x" + 84 * "\u20ac", "a b ", 2**32 - 1, 0)
 
 
 @pytest.mark.parametrize(

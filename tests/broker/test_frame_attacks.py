@@ -33,7 +33,7 @@ from ..amqp import (
 )
 from ..helpers import scaled, wait_until
 from .fakes import Fakes
-from .impostors import Attack, Impostor, endlessly, start_with
+from .frame_attacks import Attack, Impostor, endlessly, start_with
 
 MANY = 400_000_000
 """How many bytes an attack without an end sends at most."""
