@@ -153,6 +153,17 @@ def garbled(address: Address, detail: str) -> BrokerUnreachable:
     )
 
 
+def misbehaved(address: Address, detail: str) -> BrokerUnreachable:
+    """What answers sends what no broker sends, or more of it than it may."""
+    return BrokerUnreachable(
+        f"the connection to {address} was closed, as what came does not keep to AMQP "
+        f"({in_words(detail)}): is it RabbitMQ that listens there, and is there a proxy in between "
+        "that changes what passes? If it is RabbitMQ itself, please report it, with its version",
+        str(address),
+        has_answered=True,
+    )
+
+
 def wants_tls(address: Address) -> BrokerUnreachable:
     """The port expects TLS, and we came without."""
     return BrokerUnreachable(
@@ -252,9 +263,10 @@ def access_refused(address: Address, user: str, vhost: str) -> AccessRefused:
 def no_exchange(address: Address, exchange: str, user: str, vhost: str) -> AccessRefused:
     """There is no exchange, and the user may not declare one."""
     return AccessRefused(
-        f"{address} has no exchange {in_words(exchange)!r}, and does not let {user!r} declare it: "
-        f"on the broker run: {declare_exchange(exchange, vhost)} (or let the user declare it: "
-        f"{set_permissions(user, vhost, exchange)})",
+        f"{address} does not give {user!r} the permissions it needs: there is no exchange "
+        f"{in_words(exchange)!r}, and it may not declare it. On the broker run: "
+        f"{set_permissions(user, vhost, exchange)}; or, if the user is to declare queues only: "
+        f"{declare_exchange(exchange, vhost)}",
         str(address),
     )
 

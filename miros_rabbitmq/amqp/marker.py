@@ -107,9 +107,13 @@ class Marker:
         arguments = {"x-max-length": _MOST_TOKENS}
         channel.queue_declare(self.name, exclusive=True, arguments=arguments)
         channel.queue_bind(self.name, EXCHANGE, self.name)
-        channel.basic_consume(
+        tag = channel.basic_consume(
             self.name, self._on_token, auto_ack=True, exclusive=True, callback=self._on_ready
         )
+        conduct = self._link.conduct
+        assert conduct is not None
+        conduct.expect_deliveries(channel.channel_number, tag, _RANDOM_BYTES)
+        conduct.expect_returns(channel.channel_number).most_returned = _RANDOM_BYTES
 
     def _on_ready(self, _: object) -> None:
         self._is_ready = True

@@ -33,6 +33,7 @@ from miros_rabbitmq import (
     PeerState,
 )
 from miros_rabbitmq.discovery import places
+from miros_rabbitmq.urls import parse_address
 
 from ..broker.charts import Record, listening, make_active_object
 from ..helpers import scaled, wait_until
@@ -244,6 +245,12 @@ class Commands:
 
     def flush(self) -> bool:
         return self._chart.nets.flush(scaled(10))
+
+    def pose(self, place: str) -> None:
+        """Announce another broker than the own one, as any holder of the key can."""
+        membership = type(self._chart.nets.node.membership)
+        announced = property(lambda _: parse_address(place))
+        membership.to_announce = announced  # type: ignore[assignment,method-assign]
 
     def log(self, word: str) -> list[str]:
         """The lines of the log with a word."""
