@@ -43,6 +43,7 @@ from miros_rabbitmq.wire.notice import (
     announce_listener,
     announced_broker,
     announced_pattern,
+    asked_key,
     asks,
     is_listener,
     left_addresses,
@@ -51,6 +52,7 @@ from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 from ..wire import Forger
+from . import streams
 
 SLOW_S = 2.0
 """An input that takes longer is a finding. No input of these sizes does, even on a busy machine."""
@@ -185,7 +187,7 @@ class _Receiver:
         for notice in self.notices:
             with guarded():
                 addresses = [announced_broker(notice), *left_addresses(notice)]
-                _ = is_listener(notice), asks(notice), announced_pattern(notice)
+                _ = is_listener(notice), asks(notice), announced_pattern(notice), asked_key(notice)
             if not all(str(one).isprintable() for one in addresses):
                 raise Found("a node would connect to an address that cannot be shown")
 
@@ -385,9 +387,28 @@ def cache_file(data: bytes) -> None:
         raise Found("a cache of no age is taken")
 
 
+def frames(data: bytes) -> None:
+    """Native I/O, plain I/O and pika alone read the same in any stream of frames."""
+    with guarded():
+        differs = streams.difference(data)
+    if differs:
+        raise Found(differs)
+
+
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (message, records, window, unpickler, json, url, arp, hosts_file, cache_file)
+    for target in (
+        message,
+        records,
+        window,
+        unpickler,
+        json,
+        frames,
+        url,
+        arp,
+        hosts_file,
+        cache_file,
+    )
 }
 
 _PAYLOADS: tuple[Any, ...] = (
@@ -425,7 +446,7 @@ def seeds(name: str) -> list[bytes]:
         notices = (
             announce_broker(parse_address("robot.example:5673")),
             announce_broker(Address("10.0.0.1"), [Address("::1"), Address("robot")]),
-            announce_listener(asks=True),
+            announce_listener(asks=True, pattern="a.*", key="b"),
         )
         return [
             *(_EVENTS.plain(number, one) for number, one in enumerate(pickles, 1)),
@@ -452,6 +473,8 @@ def seeds(name: str) -> list[bytes]:
             b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60)) + b"t.",
             b"(]q\x00]q\x01h\x00aah\x01h\x01t.",
         ]
+    if name == "frames":
+        return streams.seeds()
     if name == "json":
         return [
             *(json_serializer(("GO", one)) for one in (None, [1.5, -2], {"a": {"b": "\\ü"}})),
