@@ -54,6 +54,8 @@ def check_start(properties: object, mechanisms: object) -> str:
     product = text_of(table.get("product", ""))
     if product != "RabbitMQ":
         raise Unfit(f"it speaks AMQP and calls itself {product!r}")
+    if not isinstance(table.get("capabilities", {}), dict):
+        raise Unfit("it says that it is RabbitMQ, and its capabilities are no table")
     accepted = text_of(mechanisms).split()
     if "PLAIN" not in accepted:
         others = ", ".join(accepted) or "nothing"
