@@ -83,6 +83,8 @@ class Limits:
     snoop_queue_messages: int = 1_000
     """The most messages that a broker keeps for a slow watcher of a snoop; beyond it, the broker
     drops the oldest."""
+    snoop_queue_bytes: int = 32 * 1024 * 1024
+    """The same limit in bytes."""
     announce_s: float = 30.0
     """How often a node announces its own broker, in a message of some 100 bytes to every broker
     that it publishes to. A node that begins to listen later hears of it within this time, or within

@@ -168,15 +168,17 @@ class Conduct:
     Args:
         frame_max: the largest frame that we accept, in bytes.
         clock: a monotonic clock, in seconds.
+        secret: the password, which must not be shown if the peer says it.
     """
 
-    def __init__(self, frame_max: int, clock: Callable[[], float]) -> None:
+    def __init__(self, frame_max: int, clock: Callable[[], float], secret: str = "") -> None:
         self.most_frame = MOST_BYTES
         """The largest frame at present, in bytes, with what is around its contents."""
         self.amid = 0
         """The number of channels on which a content has begun and not ended; never 0 again when the
         broker has closed the connection. While it is not 0, each frame has to be judged."""
         self._frame_max = frame_max
+        self._secret = secret
         self._ration = _Ration(clock)
         self._phase = _Phase.START
         self._channels: dict[int, Channel] = {}
@@ -226,7 +228,8 @@ class Conduct:
             raise self._misconduct(f"a frame of the unknown type {data[0]}")
         if len(data) < _GREETING and not expects_tls(data):
             return _GREETING
-        raise Misconduct("no AMQP", partial(foreign, greeting=bytes(data[: _GREETING * 8])))
+        greeting = bytes(data[: _GREETING * 8])
+        raise Misconduct("no AMQP", partial(foreign, greeting=greeting, secret=self._secret))
 
     def judge_size(self, size: int) -> None:
         """Judge the size of a frame that has begun, before it is collected.
@@ -290,7 +293,7 @@ class Conduct:
             raise self._misconduct(detail)
         try:
             if isinstance(method, spec.Connection.Start):
-                check_start(method.server_properties, method.mechanisms)
+                check_start(method.server_properties, method.mechanisms, self._secret)
             elif isinstance(method, spec.Connection.Tune):
                 check_frame_max(method.frame_max)
                 self.most_frame = min(method.frame_max or self._frame_max, self._frame_max)

@@ -369,6 +369,10 @@ class Receiver:
             # Check at once, because messages that wait for room are kept in memory.
             self._reject(delivery)
             return
+        if len(self._held) >= self._prefetch:
+            # Each of these is unacknowledged: a broker that keeps to the prefetch sends no more.
+            self.link.reopen("it delivers more than it was asked for")
+            return
         self._held.append(delivery)
         if self._look_again is None:
             self._offer()
@@ -422,7 +426,9 @@ class Receiver:
     def _ask_depth(self) -> None:
         """Ask how many messages wait in the queue, if it is bounded in bytes."""
         channel = self.link.open_channel if self.link.is_connected else None
-        is_bounded = "x-max-length-bytes" in self.source.queue.arguments
+        arguments = self.source.queue.arguments
+        # A queue that is bounded in number, too, may drop what is late: nobody has to know.
+        is_bounded = "x-max-length-bytes" in arguments and "x-max-length" not in arguments
         if channel is None or self._is_asking or not is_bounded:
             return
         self._is_asking = True
