@@ -277,8 +277,8 @@ class EnvelopeTaker:
     def _tell_of_other_key(self, error: UnknownKey) -> None:
         """Say once that somebody here has another key, before an event of either is rejected.
 
-        Each node announces itself to all others at its broker, when it starts and every
-        ``announce_s``, so that both sides say it.
+        Each node announces itself to all others at its broker when it starts, and one of those with
+        the same key does so every ``announce_s``, so that both sides say it.
         """
         if error.key_id in self._other_keys or len(self._other_keys) >= _MOST_OTHER_KEYS:
             return

@@ -783,7 +783,9 @@ class Sender:
         def confirm() -> None:
             channel.confirm_delivery(self._on_confirm, lambda _: self._have_vetted(channel))
 
-        self._declaration.declare(channel, confirm)
+        self._declaration.declare(
+            channel, lambda: self._declaration.check_writing(channel, confirm)
+        )
 
     def _have_vetted(self, channel: pika.channel.Channel) -> None:
         if self._vet is None:

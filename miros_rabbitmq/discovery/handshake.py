@@ -23,6 +23,7 @@ from pika import spec
 from .. import faults
 from ..closings import closed_by_broker
 from ..exceptions import AccessRefused, BrokerError, VhostNotFound
+from ..foreign import hidden
 from ..greeting import GREETING_BYTES, expects_tls, sounds_like
 from ..introduction import MOST_BYTES, Unfit, check_frame_max, check_start, text_of
 from ..urls import Address
@@ -91,7 +92,7 @@ async def shake_hands(
         return await asyncio.wait_for(_read_method(reader), answer_timeout_s)
 
     writer.write(pika.frame.ProtocolHeader().marshal())
-    name = _check_start(await answer())
+    name = _check_start(await answer(), login)
 
     _write(
         writer,
@@ -133,7 +134,7 @@ async def shake_hands(
     return name
 
 
-def _check_start(method: Any) -> str:
+def _check_start(method: Any, login: Login) -> str:
     """Return name and version from RabbitMQ's ``Start``.
 
     Raises:
@@ -141,8 +142,9 @@ def _check_start(method: Any) -> str:
     """
     if not isinstance(method, spec.Connection.Start):
         raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it began with {_name_of(method)}")
+    secret = hidden(login.password, login.user)
     with _fit():
-        return check_start(method.server_properties, method.mechanisms)
+        return check_start(method.server_properties, method.mechanisms, secret)
 
 
 @contextlib.contextmanager

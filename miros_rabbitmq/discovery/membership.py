@@ -23,7 +23,6 @@ from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import ip_of, is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
-from .admission import Admission, Place, proves_names
 from .allotment import allotment
 from .hosts_file import HOSTS_FILE_NAME, HostsFile, tell_of_older_name
 from .lan import LocalAreaNetwork
@@ -35,6 +34,7 @@ from .places import Evidence, Kind
 from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
+from .vetting import Vetting
 
 logger = logging.getLogger(__name__)
 
@@ -157,9 +157,7 @@ class Membership:
         self._own: OwnAddress | None = None  # None if ``rabbit_host`` says where it is
         self._own_url: AmqpUrl | None = None
         self._own_name: OwnName | None = None  # None if the own broker is announced as it is given
-        self._admission = Admission(self._name)
-        # Replaced as a whole by the membership's thread; None before the first look.
-        self._networks: tuple[IPv4Network, ...] | None = None
+        self._vetting = Vetting(self._name, search)
         self._first_round = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -330,51 +328,23 @@ class Membership:
             if self._roster.means_this_machine(address):
                 self._say_of_loopback(address)
                 return
-            if self._roster.source_of(address) is None and not self._admits(address, self._roster):
+            if self._roster.source_of(address) is None and not self._vetting.admits(
+                address, self._roster.own, self._hosts_file.hosts
+            ):
                 return
             left = tuple(one for one in left if ip_of(one.host) is not None)
             if self._roster.hear(address, time.monotonic(), left, announcer):
                 self._is_to_ask = True
                 self._changed.notify_all()
 
-    def _admits(self, address: Address, roster: Roster) -> bool:
-        """Judge what another node announces."""
-        if address in self._named():
-            return True
-        place = self._place(roster.own)
-        if self._networks is None:  # the first look around decides, as it is announced again
-            return self._admission.allows(address, place)
-        return self._admission.admits(address, place)
-
-    def _place(self, own: Address) -> Place:
-        """Where this node is, for judging what others announce."""
-        ports = {self._search.port, *(one.port for one in (own, *self._named()))}
-        return Place(
-            own,
-            frozenset(ports),
-            self._networks or (),
-            proves_names(self._search.tls),
-        )
-
-    def _named(self) -> tuple[Address, ...]:
-        """The brokers that the user names, be it in the hosts file."""
-        named = (parse_address(one, self._search.port) for one in self._search.addresses or ())
-        return (*named, *self._hosts_file.hosts)
-
     def _name_to_look_up(self, own: Address) -> OwnName | None:
         """What has to be looked up for the announcement; nothing if the host is told as it is."""
         is_told = ip_of(own.host) is not None or is_loopback(own.host)
-        if is_told or proves_names(self._search.tls):
+        if is_told or self._vetting.takes_names:
             return None
         return OwnName(
-            own,
-            lambda one: self._admission.allows(one, self._place(one)),
-            lambda: self.lan.interface.address,
+            own, lambda one: self._vetting.allows(one, one), lambda: self.lan.interface.address
         )
-
-    def _look_around(self) -> None:
-        """See which networks this machine is in, for judging what others announce."""
-        self._networks = self.lan.networks()
 
     def _say_of_loopback(self, address: Address) -> None:
         """Say once that another machine announces an address that means itself."""
@@ -399,7 +369,7 @@ class Membership:
                 next_round_s = now_s  # there may be other hosts at the new place
             if now_s >= next_round_s:
                 next_round_s = now_s + interval_s
-                self._guard(self._look_around)
+                self._guard(lambda: self._vetting.note_networks(self.lan.networks()))
                 if self._guard(lambda: self._round(roster)):
                     self._note_end_of_shortage()
                 self._first_round.set()
@@ -624,7 +594,9 @@ class Membership:
             stop=self._stop,
             may_connect=lambda address, ip: (
                 sources.get(address) is not PeerSource.HEARD
-                or self._admission.allows(address._replace(host=ip), self._place(roster.own))
+                or self._vetting.allows(
+                    address._replace(host=ip), roster.own, self._hosts_file.hosts
+                )
             ),
         )
         if self._is_over(roster):

@@ -2,8 +2,7 @@
 
 A typing error in a routing key loses every event in silence: the brokers take the events over, and
 put them into no queue. A broker tells that by returning a message, but not at the chart's own
-broker if the chart's own queue gets them: there, the charts tell each other what they listen to
-(see `neighbours`).
+broker if the chart's own queue gets them: there, the chart asks the others (see `neighbours`).
 
 The clock is handed in.
 """
@@ -127,6 +126,11 @@ class Audience:
                 f"{self._routing_key!r}: {count} reached no chart. Compare its tx_routing_key with "
                 "the rx_routing_key of the other charts, and see whether they run"
             )
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether events have gone out, and nobody is known to have heard them."""
+        return self._since_s is not None
 
     def hear_listener(self) -> None:
         """Note that somebody listens."""

@@ -190,6 +190,7 @@ class TopicNetwork:
                 self._seal_notice,
                 spec.tx_key,
                 spec.rx_key,
+                lambda: (settings.rabbit_vhost, self.codec.keyring.ids),
                 settings.limits.announce_s,
                 self,
                 hooks.notice or _nothing,
@@ -304,6 +305,13 @@ class TopicNetwork:
         is_expected = self.spec.tx_key != DEFAULT_ROUTING_KEY or notices.knows_others
         has_listener = notices.neighbours_listen()
         self._audience.look(now_s, taken, is_expected=is_expected, has_listener=has_listener)
+        if self._audience.is_in_doubt and self._hears_itself:
+            notices.ask_for_listener()
+
+    def _hear_namesake(self, sent_ms: int) -> None:
+        """Have it said that another chart has this name, at both. In the receiver's reactor."""
+        if self._namesakes.hear(sent_ms) and self._notices is not None:
+            self._notices.announce_to_neighbours()
 
     @property
     def _bound_queue(self) -> str:
@@ -331,7 +339,7 @@ class TopicNetwork:
             on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
             report=hooks.report,
             own_name=on_one_line(self._name),
-            on_namesake=self._namesakes.hear,
+            on_namesake=self._hear_namesake,
         )
         self._namesakes.begin()
         self._tell_keys()
@@ -358,6 +366,8 @@ class TopicNetwork:
             hooks.watch,
         )
         self._taker.use_timer(self.receiver.link.call_later)
+        if notices is not None:
+            notices.use_timer(self.receiver.link.call_later)
         self.receiver.link.start()
         return self.receiver
 
@@ -383,8 +393,8 @@ class TopicNetwork:
                 joined=True,
                 durable=self._settings.durable,
                 lossy=spec.lossy,
-                # The sender to the own broker is patient while nobody else listens there.
-                patient=spec.lossy or (is_own and self._notices is not None),
+                # `notices` makes that to the own broker patient while nobody else listens there.
+                patient=spec.lossy,
             )
             sender = Sender(
                 self._endpoint(url),
@@ -559,6 +569,8 @@ class TopicNetwork:
         """Report that a broker cannot be reached, and that it can again."""
         link, address = sender.link, sender.address
         is_away = link.state in (SessionState.WAITING, SessionState.REFUSED)
+        if link.comes_back_soon and link.state is SessionState.WAITING:
+            return
         if is_away and address not in self._away and not self.spec.lossy:
             self._away.add(address)
             self._report_away(sender, str(link.fault or "not connected"))

@@ -398,7 +398,7 @@ def test_secrets_appear_nowhere(
     quoted = amqp_url(user, password, closed_port()).split(":")[2].partition("@")[0]
     secrets = (password, quoted, key, snoop_key, repr(key.encode()), "C4nary", "p4ss:w0rd")
     shown: list[str] = []
-    broker_a.ctl("add_user", user, password)
+    broker_a.ctl("add_user", user, stdin=password)
     broker_a.ctl("set_permissions", user, ".*", ".*", ".*")
     levels = {name: logging.getLogger(name).level for name in ("pika", "miros_rabbitmq")}
     caplog.set_level(logging.DEBUG)
@@ -499,7 +499,7 @@ def test_the_recommended_permissions_let_everything_work_and_nothing_else(
 ) -> None:
     user, password = "robot", "robot-password"
     patterns = [pattern.strip("'") for pattern in PERMISSIONS.split()]
-    broker_a.ctl("add_user", user, password)
+    broker_a.ctl("add_user", user, stdin=password)
     broker_a.ctl("set_permissions", "-p", "/", user, *patterns)
     try:
         arguments = {
