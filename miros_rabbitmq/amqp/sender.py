@@ -198,6 +198,8 @@ class Sender:
         self._limits = endpoint.limits
         self._tell_state = on_state
         self._vet = vet
+        self.is_stranger = False
+        """Nobody waits for room in its backlog before the broker has confirmed anything."""
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
@@ -437,7 +439,9 @@ class Sender:
     def has_room(self) -> bool:
         """Whether a post would not have to wait."""
         # The intake need not be counted: it leaves room for at least one more record.
-        return self.traffic.lossy or not self._outbox.is_full or self._yields or self.is_absent
+        if self.traffic.lossy or not self._outbox.is_full or self._yields or self.is_absent:
+            return True
+        return self.is_stranger and not self.confirms
 
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.

@@ -33,6 +33,9 @@ from .search import Login
 GOODBYE_TIMEOUT_S = 0.5
 """For the broker's answer to our ``Close``. By then the outcome is known."""
 
+_MOST_HEARTBEATS = 10
+"""The most that may come before an answer: the handshake is shorter than their interval."""
+
 _REPLY_SUCCESS = 200  # AMQP 0-9-1, 1.2
 
 _OUTCOMES = {
@@ -88,11 +91,11 @@ async def shake_hands(
         OSError, asyncio.IncompleteReadError: the other side has closed the connection.
     """
 
-    async def answer() -> Any:
-        return await asyncio.wait_for(_read_method(reader), answer_timeout_s)
+    async def answer(most_heartbeats: int = _MOST_HEARTBEATS) -> Any:
+        return await asyncio.wait_for(_read_method(reader, most_heartbeats), answer_timeout_s)
 
     writer.write(pika.frame.ProtocolHeader().marshal())
-    name = _check_start(await answer(), login)
+    name = _check_start(await answer(0), login)
 
     _write(
         writer,
@@ -130,7 +133,7 @@ async def shake_hands(
     with contextlib.suppress(
         asyncio.TimeoutError, asyncio.IncompleteReadError, OSError, ProbeEnded
     ):
-        await asyncio.wait_for(_read_method(reader), GOODBYE_TIMEOUT_S)
+        await asyncio.wait_for(_read_method(reader, _MOST_HEARTBEATS), GOODBYE_TIMEOUT_S)
     return name
 
 
@@ -186,9 +189,9 @@ def _write(writer: asyncio.StreamWriter, method: Any) -> None:
     writer.write(pika.frame.Method(0, method).marshal())
 
 
-async def _read_method(reader: asyncio.StreamReader) -> Any:
-    """Read the next method on channel 0, skipping heartbeats."""
-    while True:
+async def _read_method(reader: asyncio.StreamReader, most_heartbeats: int) -> Any:
+    """Read the next method on channel 0, skipping so many heartbeats at most."""
+    for _ in range(most_heartbeats + 1):
         try:
             head = await reader.readexactly(spec.FRAME_HEADER_SIZE)
         except asyncio.IncompleteReadError as error:
@@ -217,6 +220,7 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "its frame cannot be decoded") from error
         if isinstance(frame, pika.frame.Method):
             return frame.method
+    raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "heartbeats come, and no answer")
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:

@@ -73,11 +73,11 @@ class Follower(Protocol):
     def added(self, url: AmqpUrl, /) -> object:
         """Begin to publish to a broker. Called in the membership's thread."""
 
-    def removed(self, url: AmqpUrl, /) -> int:
-        """Stop publishing to a broker. Called in the membership's thread.
+    def removed(self, urls: Sequence[AmqpUrl], /) -> Sequence[int]:
+        """Stop publishing to brokers, to all at the same time. Called in the membership's thread.
 
         Returns:
-            the number of events that were given up with it.
+            the number of events that were given up with each of them.
         """
         ...
 
@@ -666,10 +666,12 @@ class Membership:
             logger.exception("%s: on_peers_changed raised", self._name)
 
     def _remove(self, addresses: Sequence[Address]) -> None:
-        total = 0
-        for address in addresses:
-            dropped = self._follower.removed(self._search.url(address))
-            total += dropped
+        if not addresses:
+            return
+        # Together, because one that does not answer takes seconds.
+        all_dropped = self._follower.removed([self._search.url(one) for one in addresses])
+        total = sum(all_dropped)
+        for address, dropped in zip(addresses, all_dropped, strict=True):
             if len(addresses) <= _MOST_LINES:
                 log = logger.warning if dropped else logger.info
                 log("%s: gave up the broker at %s, and %d events", self._name, address, dropped)

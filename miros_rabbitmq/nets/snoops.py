@@ -259,10 +259,10 @@ class Snoop:
         network = self._network
         return (lambda: None) if network is None else network.move_own(url, is_gone=is_gone)
 
-    def remove_broker(self, address: Address) -> None:
-        """Stop sending to a broker."""
-        if self._network is not None:
-            self._network.remove_broker(address)
+    def remove_broker(self, address: Address) -> Callable[[], int]:
+        """Stop sending to a broker; see `TopicNetwork.remove_broker`."""
+        network = self._network
+        return (lambda: 0) if network is None else network.remove_broker(address)
 
     def hold(self, address: Address, *, held: bool) -> None:
         """Send a broker nothing while events wait for it. In the senders' thread."""

@@ -473,13 +473,13 @@ def seeds(name: str) -> list[bytes]:
             b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60)) + b"t.",
             b"(]q\x00]q\x01h\x00aah\x01h\x01t.",
         ]
+    if name == "frames":
+        return streams.seeds()
     if name == "json":
         return [
             *(json_serializer(("GO", one)) for one in (None, [1.5, -2], {"a": {"b": "\\ü"}})),
             rb'["\ud83e\udd16", 1e308, -0.0, 123456789012345678901234567890]',
         ]
-    if name == "frames":
-        return streams.seeds()
     if name == "url":
         return [
             b"user:C4nary-p4ssw0rd@host:5672/%2F?heartbeat=10",

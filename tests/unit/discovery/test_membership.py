@@ -54,9 +54,10 @@ class Node:
         self.members.append(url.address)
         self.urls.append(url)
 
-    def removed(self, url: AmqpUrl) -> int:
-        self.members.remove(url.address)
-        return 7
+    def removed(self, urls: Sequence[AmqpUrl]) -> Sequence[int]:
+        for url in urls:
+            self.members.remove(url.address)
+        return [7] * len(urls)
 
     def connected(self) -> Collection[Address]:
         return ()
