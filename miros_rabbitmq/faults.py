@@ -153,6 +153,17 @@ def garbled(address: Address, detail: str) -> BrokerUnreachable:
     )
 
 
+def misbehaved(address: Address, detail: str) -> BrokerUnreachable:
+    """What answers sends what no broker sends, or more of it than it may."""
+    return BrokerUnreachable(
+        f"the connection to {address} was closed, as what came does not keep to AMQP "
+        f"({in_words(detail)}): is it RabbitMQ that listens there, and is there a proxy in between "
+        "that changes what passes? If it is RabbitMQ itself, please report it, with its version",
+        str(address),
+        has_answered=True,
+    )
+
+
 def wants_tls(address: Address) -> BrokerUnreachable:
     """The port expects TLS, and we came without."""
     return BrokerUnreachable(

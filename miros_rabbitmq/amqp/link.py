@@ -10,6 +10,7 @@ end here.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -37,6 +38,7 @@ from ..logs import RelayedLogger
 from ..resources import shortage
 from ..urls import AmqpUrl
 from .attempts import Attempts
+from .conduct import Conduct
 from .health import WARNINGS, Health, Reporting, look_interval_s
 from .io_choice import choose_wire
 from .link_state import SessionState, Step, after
@@ -49,13 +51,16 @@ from .parameters import (
     translate,
 )
 from .reactor import Lane, Reactor, Timer
-from .services import Services
+from .services import Services, Tap
 
 logger = RelayedLogger(__name__)
 
 _ATTEMPT_TIMEOUTS = 5
 """An attempt takes at most this many times ``connect_timeout_s``: one for the name, and two for
 each of at most two addresses. After that, the heartbeat watches it."""
+
+_BLOCKED_INTERVAL_S = 1.0
+"""That the broker lets nobody publish is logged at most once in this time."""
 
 _END_GRACE_S = 1.0
 """How much longer than ``stop_timeout_s`` to wait for an end: the time of a cut, and more."""
@@ -164,6 +169,8 @@ class Link:
         self._look_timer: Timer | None = None
         self._cut_timer: Timer | None = None
         self._blocked_reason: str | None = None
+        self._says_blocked = False
+        self._said_blocked_s = -math.inf
         self._refusal: Refusal | None = None
         self._comes_back_soon = False
 
@@ -417,10 +424,14 @@ class Link:
             closed_by_broker(self.address, code, text, login.username, vhost, login.password)
         )
 
+    @property
+    def _secret(self) -> str:
+        login = self._parameters.credentials
+        return hidden(login.password, login.username)
+
     def in_words(self, text: object) -> str:
         """What the broker, or whatever answers in its place, has said, fit to be shown."""
-        login = self._parameters.credentials
-        return in_words(text, secret=hidden(login.password, login.username))
+        return in_words(text, secret=self._secret)
 
     def come_back_soon(self) -> None:
         """Note that this connection ends for a reason that the user knows and has logged.
@@ -462,12 +473,24 @@ class Link:
         if connection is None or not connection.is_open:
             return False
         try:
-            connection.channel(on_open_callback=on_open)
+            channel = connection.channel(on_open_callback=on_open)
         except pika.exceptions.NoFreeChannels:
             return False
+        if self.conduct is not None:
+            self.conduct.open_channel(channel.channel_number)
         return True
 
+    @property
+    def conduct(self) -> Conduct | None:
+        """What the broker may send on the present connection; `None` if there is none."""
+        tap = self._tap
+        return tap.conduct if tap is not None else None
+
     # Inside.
+
+    @property
+    def _tap(self) -> Tap | None:
+        return self._services.tap if self._services is not None else None
 
     def _tell_ready(self) -> None:
         assert self._wire is not None
@@ -492,7 +515,12 @@ class Link:
         self._wire = wire
         self.connection_name = draw_connection_name()
         self._parameters = connection_parameters(self.endpoint, self.connection_name)
-        self._services = Services(self._lane, wire.make_tap, limits.connect_timeout_s)
+        frame_max, secret = self._parameters.frame_max, self._secret
+        self._services = Services(
+            self._lane,
+            lambda protocol: Tap(protocol, Conduct(frame_max, self._reactor.clock, secret)),
+            limits.connect_timeout_s,
+        )
         self._connection = pika.SelectConnection(
             self._parameters,
             on_open_callback=self._on_connection_open,
@@ -560,19 +588,22 @@ class Link:
         if connection is not self._connection or self.is_stopping:
             return
         assert connection is not None
-        assert self._services is not None
+        tap = self._tap
+        assert tap is not None
         assert self._wire is not None
+        tap.count_for(connection)
         self._step(Step.CONNECTED)
         # The broker is there for the others, whatever it says of what this link is for.
         self.fault = None
         _attempts.succeed(self.endpoint.url, self)
-        self._wire.open(connection, self._services.tap)
+        self._wire.open(connection, tap)
         self._blocked_reason = None
         self._health.watchdog.ask(self._reactor.clock())
         self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
-        connection.channel(on_open_callback=self._on_channel_open)
+        channel = connection.channel(on_open_callback=self._on_channel_open)
+        tap.conduct.open_channel(channel.channel_number)
 
     def _on_channel_open(self, channel: pika.channel.Channel) -> None:
         if channel.connection is not self._connection:
@@ -589,12 +620,18 @@ class Link:
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
         self._blocked_reason = self.in_words(frame.method.reason)
-        logger.warning("%s: the broker lets nobody publish: %s", self.name, self._blocked_reason)
+        now_s = time.monotonic()
+        self._says_blocked = now_s - self._said_blocked_s >= _BLOCKED_INTERVAL_S
+        if self._says_blocked:
+            self._said_blocked_s = now_s
+            reason = self._blocked_reason
+            logger.warning("%s: the broker lets nobody publish: %s", self.name, reason)
         if self.state is SessionState.READY:
             self._step(Step.BLOCK)
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
-        logger.warning("%s: the broker lets us publish again", self.name)
+        if self._says_blocked:
+            logger.warning("%s: the broker lets us publish again", self.name)
         self._blocked_reason = None
         self.note_progress()
         if self.state is SessionState.BLOCKED:
@@ -823,13 +860,20 @@ class Link:
             self._changed.notify_all()
 
     def _translate(self, error: BaseException) -> BrokerError:
-        services = self._services
-        tap = services.tap if services is not None else None
+        tap = self._tap
+        if tap is not None and tap.misconduct is not None:
+            return tap.misconduct.fault(self.address)
         if tap is not None and tap.lost_by is not None:
             short = shortage(tap.lost_by)
             if short is not None:
                 return faults.starved(self.address, short)
-        greeting = services.greeting if services is not None else b""
+            if isinstance(tap.lost_by, pika.exceptions.AMQPError):
+                # Such as of what pika does not find among the broker's capabilities.
+                return translate(tap.lost_by, self.endpoint.url, self._parameters)
+            if not isinstance(tap.lost_by, OSError):
+                logger.error("%s: unexpected error", self.name, exc_info=tap.lost_by)
+                return self._unexpected
+        greeting = tap.greeting if tap is not None else b""
         return translate(error, self.endpoint.url, self._parameters, greeting)
 
     def disown(self) -> None:

@@ -73,6 +73,11 @@ class Marker:
         is_same = bool(self._connection) and self._connection == self._link.connection_name
         return is_same and not self._is_broken
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the broker has made the marker, or refused to."""
+        return self._is_ready or self._is_broken
+
     def prepare(self, done: Callable[[bool], object]) -> None:
         """Make the marker.
 
@@ -102,9 +107,13 @@ class Marker:
         arguments = {"x-max-length": _MOST_TOKENS}
         channel.queue_declare(self.name, exclusive=True, arguments=arguments)
         channel.queue_bind(self.name, EXCHANGE, self.name)
-        channel.basic_consume(
+        tag = channel.basic_consume(
             self.name, self._on_token, auto_ack=True, exclusive=True, callback=self._on_ready
         )
+        conduct = self._link.conduct
+        assert conduct is not None
+        conduct.expect_deliveries(channel.channel_number, tag, _RANDOM_BYTES)
+        conduct.expect_returns(channel.channel_number).most_returned = _RANDOM_BYTES
 
     def _on_ready(self, _: object) -> None:
         self._is_ready = True

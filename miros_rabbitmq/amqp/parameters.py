@@ -23,7 +23,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from .. import faults
 from ..closings import closed_by_broker
 from ..exceptions import BrokerError, SettingsError
-from ..greeting import expects_tls, sounds_like
+from ..introduction import foreign
 from ..limits import Limits
 from ..resources import shortage
 from ..urls import Address, AmqpUrl, amqp_url
@@ -111,9 +111,11 @@ def translate(
             if parameters.ssl_options is not None and not greeting:
                 # In TLS 1.3 a client learns only after the handshake that it was refused.
                 return faults.tls_failed(address, "it hung up right after the handshake")
-            return _not_rabbitmq(address, greeting)
+            return foreign(address, greeting, login.password)
         if isinstance(link, AMQPConnectorStackTimeout):
-            return _not_rabbitmq(address, greeting) if greeting else faults.silent(address)
+            return (
+                foreign(address, greeting, login.password) if greeting else faults.silent(address)
+            )
         if isinstance(link, pika.exceptions.ProtocolSyntaxError):
             return faults.garbled(address, f"{type(link).__name__}: {text}")
         if isinstance(link, ssl.SSLError):
@@ -142,13 +144,6 @@ def _of_socket(error: OSError, address: Address) -> BrokerError | None:
     if isinstance(error, ConnectionRefusedError):
         return faults.nothing_listens(address)
     return None
-
-
-def _not_rabbitmq(address: Address, greeting: bytes) -> BrokerError:
-    """Something else than RabbitMQ answers."""
-    if expects_tls(greeting):
-        return faults.wants_tls(address)
-    return faults.not_rabbitmq(address, sounds_like(greeting) or "it hangs up without a word")
 
 
 def _unquoted(shown: str) -> str:

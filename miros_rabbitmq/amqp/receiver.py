@@ -21,6 +21,7 @@ import pika.exceptions
 from ..exceptions import BrokerError, RejectReason
 from ..process import Stage, disown_in_child
 from ..urls import Address, AmqpUrl, check_short_text
+from .conduct import Misconduct
 from .declaration import Declaration
 from .link import Link, Role
 from .link_state import SessionState
@@ -345,12 +346,11 @@ class Receiver:
         self, _channel: object, method: Any, _properties: object, body: bytes
     ) -> None:
         """Take a message that pika delivers."""
-        key = method.routing_key  # bytes if it is not valid text
         self._on_delivery(
             Delivery(
                 body,
-                key if isinstance(key, str) else key.decode(errors="replace"),
-                method.exchange,
+                _text_of(method.routing_key),
+                _text_of(method.exchange),
                 method.redelivered,
                 method.delivery_tag,
             )
@@ -359,6 +359,8 @@ class Receiver:
     def _on_delivery(self, delivery: Delivery) -> None:
         if self._acknowledging is None:
             return  # from a connection that was given up: it comes again
+        if len(self._held) + len(self._unfinished) >= self._prefetch:
+            raise Misconduct(f"more than {self._prefetch} messages that are not acknowledged yet")
         self.messages += 1
         self._sizes.append(len(delivery.body))
         if not self._is_watching:
@@ -366,6 +368,10 @@ class Receiver:
         if self._taker.refuse_oversize(delivery):
             # Check at once, because messages that wait for room are kept in memory.
             self._reject(delivery)
+            return
+        if len(self._held) >= self._prefetch:
+            # Each of these is unacknowledged: a broker that keeps to the prefetch sends no more.
+            self.link.reopen("it delivers more than it was asked for")
             return
         self._held.append(delivery)
         if self._look_again is None:
@@ -420,7 +426,9 @@ class Receiver:
     def _ask_depth(self) -> None:
         """Ask how many messages wait in the queue, if it is bounded in bytes."""
         channel = self.link.open_channel if self.link.is_connected else None
-        is_bounded = "x-max-length-bytes" in self.source.queue.arguments
+        arguments = self.source.queue.arguments
+        # A queue that is bounded in number, too, may drop what is late: nobody has to know.
+        is_bounded = "x-max-length-bytes" in arguments and "x-max-length" not in arguments
         if channel is None or self._is_asking or not is_bounded:
             return
         self._is_asking = True
@@ -495,3 +503,8 @@ class Receiver:
         self._look_again = self._acknowledge_timer = None
         self._is_watching = self._watch is None
         self._is_asking = False
+
+
+def _text_of(name: str | bytes) -> str:
+    """A name, which pika leaves as bytes if it is not valid text."""
+    return name if isinstance(name, str) else name.decode(errors="replace")

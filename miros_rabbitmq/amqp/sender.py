@@ -198,6 +198,8 @@ class Sender:
         self._limits = endpoint.limits
         self._tell_state = on_state
         self._vet = vet
+        self.is_stranger = False
+        """Nobody waits for room in its backlog before the broker has confirmed anything."""
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
@@ -221,6 +223,10 @@ class Sender:
             patient=self.traffic.patient,
         )
         self._tally = _Tally()
+        self.confirms = 0
+        """How many confirms have come, of whatever."""
+        # A message that went out aside has no confirm yet.
+        self._is_aside_open = False
         self._drops = Drops(
             self.link.name,
             str(self.address),
@@ -425,10 +431,17 @@ class Sender:
         return self._condition is Condition.STALLED
 
     @property
+    def owes(self) -> bool:
+        """Whether the broker is connected, and something that was sent to it is not confirmed."""
+        return self.is_connected and (self._is_aside_open or not self.is_empty)
+
+    @property
     def has_room(self) -> bool:
         """Whether a post would not have to wait."""
         # The intake need not be counted: it leaves room for at least one more record.
-        return self.traffic.lossy or not self._outbox.is_full or self._yields or self.is_absent
+        if self.traffic.lossy or not self._outbox.is_full or self._yields or self.is_absent:
+            return True
+        return self.is_stranger and not self.confirms
 
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.
@@ -762,6 +775,7 @@ class Sender:
             if self._outbox.is_refused(routing_key, len(body)):
                 return
             self._outbox.skip_tag()
+        self._is_aside_open = True
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
     # As the user of a channel.
@@ -944,6 +958,8 @@ class Sender:
         if self._publishing is None:
             return  # from a connection that was given up: its messages are sent again
         self.link.note_progress()
+        self.confirms += 1
+        self._is_aside_open = False
         with self._lock:
             settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:

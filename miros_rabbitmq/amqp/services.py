@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pika
 from pika.adapters.utils import nbio_interface
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
@@ -24,6 +25,8 @@ from ..greeting import GREETING_BYTES
 from ..logs import RelayedLogger
 from ..resolve import LookUp, Target, look_up
 from ..urls import Address
+from .conduct import Conduct, Misconduct
+from .inflow import Inflow
 from .reactor import READ, WRITE, Lane, Timer
 
 try:
@@ -136,14 +139,21 @@ class LaneLoop:
 
 
 class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika has no type hints
-    """Stands between a socket and pika: knows the transport, and counts what arrives.
+    """Stands between a socket and pika: knows the transport, and counts and judges what arrives.
 
     Args:
         protocol: pika's own.
+        conduct: judges each frame.
     """
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any, conduct: Conduct) -> None:
         self.inner = protocol
+        self.conduct = conduct
+        self.inflow = Inflow(conduct, protocol.data_received)
+        """Cuts what arrives into frames."""
+        self.misconduct: Misconduct | None = None
+        """Why the connection could not go on, if it is the peer's fault."""
+        self._connection: pika.SelectConnection | None = None
         self.transport: Any = None
         self.received = 0
         """Bytes that have arrived."""
@@ -168,6 +178,11 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
     def mute(self) -> None:
         """Let nothing through any more, because the connection was given up."""
         self.is_muted = True
+        self.inflow.close()
+
+    def count_for(self, connection: pika.SelectConnection) -> None:
+        """Let pika's heartbeat count all bytes that arrive, even of frames kept from pika."""
+        self._connection = connection
 
     def count(self, data: bytes) -> None:
         """Note what has arrived."""
@@ -180,10 +195,21 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         return not self.is_muted and bool(self.inner.eof_received())
 
     def data_received(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Take what has arrived.
+
+        Raises:
+            Misconduct: the peer must not send this. Whoever calls then ends the connection.
+        """
         self.count(data)
-        if not self.is_muted:
-            self.inner.data_received(data)
+        if self.is_muted:
+            return
+        try:
+            self.inflow.feed(data)
+        except Misconduct as error:
+            self.misconduct = error
+            raise
+        if self._connection is not None:
+            self._connection.bytes_received = self.received
 
 
 class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no type hints
@@ -268,11 +294,6 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                 raise OSError(*cause.args) from error
             raise
         return self._pending
-
-    @property
-    def greeting(self) -> bytes:
-        """The first bytes that have arrived."""
-        return self.tap.greeting if self.tap is not None else b""
 
     @property
     def bytes_received(self) -> int:

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..amqp.consumer import envelope_stats
@@ -116,8 +117,8 @@ class Hooks:
             or not to.
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
-        on_notice: called with each notice of another node, except for those that the network
-            itself takes.
+        on_notice: called with each notice of another node and the epoch of that node, except for
+            those that the network itself takes.
         on_lag: called with a broker and whether events have waited for it for more than a second:
             about twice a second while they have, and once when they have no longer.
         report: takes problems of delivery.
@@ -130,7 +131,7 @@ class Hooks:
     admit: Callable[[Envelope], object] | None = None
     on_change: Callable[[], object] | None = None
     notice: Callable[[], Notice | None] | None = None
-    on_notice: Callable[[Notice], object] | None = None
+    on_notice: Callable[[Notice, bytes], object] | None = None
     on_lag: Callable[[Address, bool], object] | None = None
     report: Report = report_to_nobody
     watch: Watch | None = None
@@ -190,6 +191,7 @@ class TopicNetwork:
                 self._seal_notice,
                 spec.tx_key,
                 spec.rx_key,
+                lambda: (settings.rabbit_vhost, self.codec.keyring.ids),
                 settings.limits.announce_s,
                 self,
                 hooks.notice or _nothing,
@@ -304,6 +306,13 @@ class TopicNetwork:
         is_expected = self.spec.tx_key != DEFAULT_ROUTING_KEY or notices.knows_others
         has_listener = notices.neighbours_listen()
         self._audience.look(now_s, taken, is_expected=is_expected, has_listener=has_listener)
+        if self._audience.is_in_doubt and self._hears_itself:
+            notices.ask_for_listener()
+
+    def _hear_namesake(self, sent_ms: int) -> None:
+        """Have it said that another chart has this name, at both. In the receiver's reactor."""
+        if self._namesakes.hear(sent_ms) and self._notices is not None:
+            self._notices.announce_to_neighbours()
 
     @property
     def _bound_queue(self) -> str:
@@ -331,7 +340,7 @@ class TopicNetwork:
             on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
             report=hooks.report,
             own_name=on_one_line(self._name),
-            on_namesake=self._namesakes.hear,
+            on_namesake=self._hear_namesake,
         )
         self._namesakes.begin()
         self._tell_keys()
@@ -358,6 +367,8 @@ class TopicNetwork:
             hooks.watch,
         )
         self._taker.use_timer(self.receiver.link.call_later)
+        if notices is not None:
+            notices.use_timer(self.receiver.link.call_later)
         self.receiver.link.start()
         return self.receiver
 
@@ -371,8 +382,14 @@ class TopicNetwork:
     def _endpoint(self, url: AmqpUrl) -> Endpoint:
         return Endpoint(url, self._settings.limits, self._settings.tls)
 
-    def add_broker(self, url: AmqpUrl) -> None:
-        """Begin to publish to a broker; does nothing if there is a sender to it already."""
+    def add_broker(self, url: AmqpUrl, *, is_stranger: bool = False) -> None:
+        """Begin to publish to a broker; does nothing if there is a sender to it already.
+
+        Args:
+            url: the broker's.
+            is_stranger: nobody has named it, so nobody waits for it before it has confirmed
+                anything.
+        """
         with self._order.turn():
             if url.address in self._senders:
                 return
@@ -383,8 +400,8 @@ class TopicNetwork:
                 joined=True,
                 durable=self._settings.durable,
                 lossy=spec.lossy,
-                # The sender to the own broker is patient while nobody else listens there.
-                patient=spec.lossy or (is_own and self._notices is not None),
+                # `notices` makes that to the own broker patient while nobody else listens there.
+                patient=spec.lossy,
             )
             sender = Sender(
                 self._endpoint(url),
@@ -397,6 +414,7 @@ class TopicNetwork:
                 self._hooks.report,
                 self._hooks.vet,
             )
+            sender.is_stranger = is_stranger
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
             if self._broker_watch is not None:
@@ -414,21 +432,22 @@ class TopicNetwork:
             self._redirection.add(url.address, self._transmitted)
             self._posted_to = self._redirection.posted_to(self._senders)
 
-    def remove_broker(self, address: Address) -> int:
-        """Stop publishing to a broker; returns when its sender has ended, within seconds.
+    def remove_broker(self, address: Address) -> Callable[[], int]:
+        """Stop publishing to a broker. Does not wait.
 
         Returns:
-            how many events were given up with it.
+            what to call afterwards: it waits for the end of the sender, for seconds at most, and
+            returns how many events were given up with it.
         """
         with self._order.turn():
             sender = self._senders.get(address)
             if sender is None:
-                return 0
+                return _none_given_up
             self._senders = {at: one for at, one in self._senders.items() if at != address}
             self._redirection.remove(address)
             self._posted_to = self._redirection.posted_to(self._senders)
         sender.stop()
-        return self._retire(sender, "given up")
+        return partial(self._retire, sender, "given up")
 
     def _retire(self, sender: Sender, why: str) -> int:
         """Wait for the end of a sender that was asked to stop, and keep its counters."""
@@ -867,6 +886,11 @@ def _described(sender: Sender) -> str:
 
 def _ignore(*_: object) -> None:
     """Do nothing with a lag that nobody wants to hear of."""
+
+
+def _none_given_up() -> int:
+    """The end of a sender that there was not."""
+    return 0
 
 
 def _nothing() -> None:

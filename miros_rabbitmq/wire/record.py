@@ -32,9 +32,6 @@ _PADDING = tuple(
 
 MOST_SEQUENCE = 2**63 - 1
 
-_ANY_TEXT = "surrogatepass"
-"""A name may be any text of Python, even one with half of a surrogate pair."""
-
 
 class Content(NamedTuple):
     """What a record encrypts."""
@@ -47,8 +44,12 @@ class Content(NamedTuple):
 
 
 def name_bytes(sender: str) -> bytes:
-    """Return the bytes of a sender's name."""
-    return sender.encode("utf-8", _ANY_TEXT)
+    """Return the bytes of a sender's name.
+
+    Half of a surrogate pair, such as from a host's name that is not UTF-8, becomes a question mark:
+    receivers could not print it.
+    """
+    return sender.encode("utf-8", "replace")
 
 
 def padded_size(name: bytes, body: bytes) -> int:
@@ -82,7 +83,7 @@ def unpack(plain: bytes) -> Content:
     if body_at > end:
         raise MessageRejected(RejectReason.MALFORMED, "it ends within the sender's name")
     try:
-        sender = plain[_FIXED.size : body_at].decode("utf-8", _ANY_TEXT)
+        sender = plain[_FIXED.size : body_at].decode()
     except UnicodeDecodeError:
         sender = ""
     if not 0 < len(sender) <= MOST_NAME:

@@ -28,6 +28,7 @@ from miros_rabbitmq import (
 from miros_rabbitmq.amqp.envelopes import OTHER_KEY_HERE
 from miros_rabbitmq.closings import closed_by_broker
 from miros_rabbitmq.discovery.membership import GETS_NONE
+from miros_rabbitmq.discovery.vetting import REFUSED
 from miros_rabbitmq.urls import DEFAULT_PORT, Address
 
 from ..helpers import wait_until
@@ -259,6 +260,7 @@ def usual_faults() -> list[str]:
         str(faults.went_silent(here, "for 10 s")),
         OTHER_KEY_HERE,
         GETS_NONE,
+        REFUSED % "203.0.113.7:5672",
         RejectReason.NOT_AUTHENTIC.value,
     ]
 

@@ -55,6 +55,7 @@ class Asked:
         tls: object = None,
         limits: ProbeLimits | None = None,
         stop: threading.Event | None = None,
+        may_connect: object = None,
     ) -> list[ProbeResult]:
         self.rounds.append(list(addresses))
         self.logins.append(login)
