@@ -49,7 +49,7 @@ _guards: dict[int, _Guard] = {}
 none."""
 
 visitors = Visitors()
-"""The signals of this process that only came from the network. Used under the lock."""
+"""The signals of this process that only came from the network. Changed under the lock."""
 
 _VISITOR = "_miros_rabbitmq"
 """The attribute by which the event of a visitor keeps it."""
@@ -92,9 +92,13 @@ def event_of(name: str, payload: Any) -> Event:
         payload: the event's.
     """
     if name not in signals:
-        with lock:
-            if name not in signals:
-                return _event_of_visitor(Event.__new__(Event), visitors.visit(name), payload)
+        visitor = visitors.named(name)
+        if visitor is None:
+            with lock:
+                if name not in signals:
+                    visitor = visitors.visit(name)
+        if visitor is not None:
+            return _event_of_visitor(Event.__new__(Event), visitor, payload)
     # miros compares names by identity when it cancels events.
     return Event(signal=sys.intern(name), payload=payload)
 

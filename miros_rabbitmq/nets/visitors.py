@@ -39,7 +39,9 @@ class Visitor:
 
 
 class Visitors:
-    """The visitors that some event refers to, and the latest ones. To be used with a lock.
+    """The visitors that some event refers to, and the latest ones.
+
+    `visit` is to be called with a lock; the other methods from any thread.
 
     Args:
         key: makes the numbers; random by default.
