@@ -242,6 +242,7 @@ def usual_faults() -> list[str]:
             "/",
         ),
         (403, "ACCESS_REFUSED - access to topic 'toggle' in exchange 'miros.mesh' in vhost", "/"),
+        (406, "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'miros.mesh' in", "/"),
         (530, "NOT_ALLOWED - user connection limit (2) is reached", "/"),
         (406, "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out", "/"),
     ]

@@ -336,6 +336,25 @@ def test_a_folder_that_cannot_be_looked_into_is_not_taken_for_one_without_the_fi
     assert caplog.text.count("Permission denied") == 1
 
 
+def test_a_file_that_cannot_be_read_for_a_moment_is_tried_again_and_said_once(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while another program has a lease of it (fcntl(2)), which does not change it."""
+    plain(path)
+    hosts = HostsFile(path, 5672)
+
+    def refuse(*_: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        for _ in range(3):
+            assert not hosts.refresh()
+    assert hosts.refresh()
+    assert hosts.hosts == (Address("10.6.6.6"),)
+    assert caplog.text.count("Resource temporarily unavailable") == 1
+
+
 def test_a_folder_that_was_removed_has_no_file(tmp_path: Path) -> None:
     assert state_of(tmp_path / "gone" / "file") is None
     (tmp_path / "file").touch()

@@ -280,6 +280,18 @@ def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
     assert node.members == [ONE, ONE], "a node that starts again begins with its own broker alone"
 
 
+@pytest.mark.usefixtures("probes")
+def test_a_working_directory_that_was_removed_is_one_without_files(
+    made: Making, node: Node, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    started(made(addresses=(ONE.host,)))
+    assert node.members == [ONE]
+
+
 # ---- what others announce
 
 
