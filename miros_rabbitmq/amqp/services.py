@@ -26,6 +26,7 @@ from ..logs import RelayedLogger
 from ..resolve import LookUp, Target, look_up
 from ..urls import Address
 from .conduct import Conduct, Misconduct
+from .health import timer_slack_s
 from .inflow import Inflow
 from .reactor import READ, WRITE, Lane, Timer
 
@@ -59,6 +60,8 @@ class LaneLoop:
         self._timers: set[Timer] = set()
         self._handlers: dict[int, Callable[[int, int], object]] = {}
         self._is_silent = False
+        self.is_aligned = False
+        """Whether timers may come a little early, together with others."""
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Call something soon."""
@@ -81,7 +84,8 @@ class LaneLoop:
             self._timers.discard(timer)
             callback()
 
-        timer = self._lane.call_later(delay, call)
+        slack_s = timer_slack_s(delay) if self.is_aligned else 0.0
+        timer = self._lane.call_later(delay, call, slack_s)
         if self._is_silent:
             self._lane.cancel(timer)
         else:
@@ -294,6 +298,10 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                 raise OSError(*cause.args) from error
             raise
         return self._pending
+
+    def align_timers(self) -> None:
+        """Let the timers of an open connection, its heartbeats, fall together with others."""
+        self._lane_loop.is_aligned = True
 
     @property
     def bytes_received(self) -> int:
