@@ -459,7 +459,7 @@ def test_a_wrong_type_is_told_with_what_mends_it_where_the_user_may_declare(
         shell(convenient, command)
         assert chart.nets.wait_for_peers(0, scaled(10))
         wait_until(lambda: chart.nets.stats().mesh.consumer is SessionState.READY, 20)
-        wait_until(lambda: exchanges_of(convenient)["miros.mesh"] == "topic", 20)
+        wait_until(lambda: exchanges_of(convenient).get("miros.mesh") == "topic", 20)
 
         def is_heard() -> bool:
             other.transmit(Event(signal="AGAIN"))
