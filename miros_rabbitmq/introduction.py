@@ -60,6 +60,8 @@ def check_start(properties: object, mechanisms: object, secret: str = "") -> str
     product = text_of(table.get("product", ""))
     if product != "RabbitMQ":
         raise Unfit(f"it speaks AMQP and calls itself {in_words(product, _MOST_SAID, secret)!r}")
+    if not isinstance(table.get("capabilities", {}), dict):
+        raise Unfit("it says that it is RabbitMQ, and its capabilities are no table")
     accepted = text_of(mechanisms).split()
     if "PLAIN" not in accepted:
         others = in_words(", ".join(accepted), _MOST_SAID, secret) or "nothing"

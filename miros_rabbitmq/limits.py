@@ -95,9 +95,6 @@ class Limits:
     unknown_peers: int = 64
     """The most brokers used that are known only by such announcements: more than a system has, and
     few enough to ask each of them now and then. As many others of them are remembered."""
-    remote_signals: int = 1_000
-    """The most signal names that others may add to this process, which keeps each of them until
-    it ends."""
     duplicate_senders: int = 4_096
     """The most senders (process starts) whose sequence numbers a receiver remembers; each counts
     once for each of its routing keys."""

@@ -41,6 +41,14 @@ _CONTROL_PER_S = 100.0
 """How many frames may come that are neither contents nor confirms: at once, and in each second. A
 busy connection has a few a second: heartbeats, and the answers to what was asked."""
 
+_FEW_PARTS = 64
+_MEAN_PART = 1_024
+"""In how many parts a body may come: so few in any case, and more if they are of this size on
+average. A broker fills its frames, which have at least 4,096 bytes."""
+
+_LONGEST_NAME = 255
+"""The most bytes of a short string (AMQP 0-9-1, 4.2.5.3)."""
+
 _GREETING = 8
 """So many bytes has the shortest frame, and the answer to a version that is not understood."""
 
@@ -138,6 +146,7 @@ class Channel:
         "limit",
         "most_kept",
         "most_returned",
+        "parts",
         "stage",
     )
 
@@ -151,8 +160,8 @@ class Channel:
         self.stage = _Stage.METHOD
         self.limit = self.most_kept = 0
         """The largest body that may come now, and how much of it is kept, but for one byte."""
-        self.left = self.keep = 0
-        """How much of the body is still to come, and to be kept."""
+        self.left = self.keep = self.parts = 0
+        """How much of the body is still to come, how much to be kept, and in how many parts."""
 
 
 class Conduct:
@@ -276,7 +285,7 @@ class Conduct:
         if kind != spec.FRAME_METHOD:
             raise self._misconduct("a heartbeat or a content where a method has to come")
         self._ration.take()
-        method = self._decode(frame)
+        frame, method = self._decode(frame)
         if not isinstance(method, _CONNECTION_METHODS[phase]):
             detail = f"{method.NAME} instead of {_CONNECTION_METHODS[phase][0].NAME}"
             if phase is _Phase.START:
@@ -326,7 +335,7 @@ class Conduct:
                 )
         elif method in _CONTROL:
             self._ration.take()
-            self._decode(frame)
+            frame, _ = self._decode(frame)
             if method == spec.Channel.OpenOk.INDEX:
                 channel.is_open = True
             elif method in _LIFE:
@@ -368,6 +377,7 @@ class Conduct:
             )
         keep = min(size, channel.most_kept + 1)
         channel.left, channel.keep = size, keep
+        channel.parts = most_parts(size)
         if size:
             channel.stage = _Stage.BODY
         else:
@@ -381,6 +391,9 @@ class Conduct:
             raise self._misconduct(
                 f"a part of {size:,} bytes of a body that lacks {channel.left:,}"
             )
+        channel.parts -= 1
+        if channel.parts < 0:
+            raise self._misconduct("a body in tiny parts")
         kept = min(size, channel.keep)
         channel.left -= size
         channel.keep -= kept
@@ -390,11 +403,14 @@ class Conduct:
             return frame
         return body_frame(number, frame[FRAME.size : FRAME.size + kept]) if kept else b""
 
-    def _decode(self, frame: bytes) -> Any:
-        """The method of a frame, by pika."""
+    def _decode(self, frame: bytes) -> tuple[bytes, Any]:
+        """The method of a frame, by pika, and the frame, in which what is no text is replaced."""
         try:
             _, decoded = pika.frame.decode_frame(frame)
-            return decoded.method
+            method = decoded.method
+            if not isinstance(method, spec.Connection.Start) and _mend(method):
+                frame = decoded.marshal()
+            return frame, method
         except Exception as error:  # malformed bytes can make a decoder raise anything
             detail = f"a method that cannot be decoded ({type(error).__name__})"
             raise self._misconduct(detail) from error
@@ -406,6 +422,11 @@ class Conduct:
         return Misconduct(detail)
 
 
+def most_parts(body_size: int) -> int:
+    """In how many parts a body of a size may come."""
+    return _FEW_PARTS + body_size // _MEAN_PART
+
+
 def _check_strings(frame: bytes, at: int, count: int) -> None:
     """Check that a method ends with so many short strings, which begin at a place."""
     try:
@@ -415,6 +436,18 @@ def _check_strings(frame: bytes, at: int, count: int) -> None:
         at = -1
     if at != len(frame) - 1:
         raise Misconduct("a method that cannot be decoded")
+
+
+def _mend(method: Any) -> bool:
+    """Replace what is no text in a method: pika leaves it as bytes, which nobody expects.
+
+    RabbitMQ itself sends such a thing when it cuts a text in the middle of a character.
+    """
+    broken = {name: text for name, text in vars(method).items() if isinstance(text, bytes)}
+    for name, text in broken.items():
+        mended = text.decode(errors="replace").encode()[:_LONGEST_NAME]
+        setattr(method, name, mended.decode(errors="ignore"))
+    return bool(broken)
 
 
 def _name_of(method: int) -> str:

@@ -369,10 +369,6 @@ class Receiver:
             # Check at once, because messages that wait for room are kept in memory.
             self._reject(delivery)
             return
-        if len(self._held) >= self._prefetch:
-            # Each of these is unacknowledged: a broker that keeps to the prefetch sends no more.
-            self.link.reopen("it delivers more than it was asked for")
-            return
         self._held.append(delivery)
         if self._look_again is None:
             self._offer()

@@ -57,6 +57,9 @@ two if they are there. Later, another machine may have got it."""
 _MOST_LINES = 8
 """A change of so many brokers gets a line in the log for each of them; a larger one gets one."""
 
+_MOST_USELESS, _MINUTE_S = 16, 60.0
+"""Of so many announced brokers in a minute, the log says that they cannot be used."""
+
 _LIMITS = {Kind.FOUND: "Limits.lan_peers", Kind.ANNOUNCED: "Limits.unknown_peers"}
 
 GETS_NONE = "a node whose events are heard here gets none"
@@ -177,6 +180,8 @@ class Membership:
         self._starved_pause_s = 0.0
         self._said_of_own = ""
         self._moved_s = 0.0
+        # When it was said lately that an announced broker cannot be used.
+        self._useless_s: list[float] = []
         # What was said of the brokers without a place, and of announcements that were forgotten.
         self._left_out_said: dict[Kind, int] = {}
         self._crowded_out_said = 0
@@ -585,7 +590,12 @@ class Membership:
         with self._changed.lock:
             sources = self._sources(roster)
             change = roster.retain(sources)
-            candidates = roster.candidates(sources)
+            # An announced one waits until it is due: holders of the key can announce any number.
+            candidates = [
+                one
+                for one in roster.candidates(sources)
+                if sources.get(one) is not PeerSource.HEARD or roster.was_asked(one) or again(one)
+            ]
             unasked = {one for one in candidates if roster.was_asked(one) and not again(one)}
         self._apply(change, roster)
         report = self.scout.ask(
@@ -706,11 +716,20 @@ class Membership:
             if error.has_answered:
                 self._answers.claim(error, who)
             text = "%s: %s: its own broker is %s, and %s"
-            logger.warning(text, self._name, GETS_NONE, row.address, error)
+            logger.log(self._level_of_useless(), text, self._name, GETS_NONE, row.address, error)
         elif row.outcome.nothing_there:
             logger.debug("%s: %s: %s", self._name, row.address, row.outcome.value)
         else:
             logger.info("%s: %s: %s", self._name, row.address, row.outcome.value)
+
+    def _level_of_useless(self) -> int:
+        """At which level to tell of an announced broker: a warning for a few in a minute."""
+        now_s = time.monotonic()
+        self._useless_s = [one for one in self._useless_s if now_s - one < _MINUTE_S]
+        if len(self._useless_s) >= _MOST_USELESS:
+            return logging.DEBUG
+        self._useless_s.append(now_s)
+        return logging.WARNING
 
 
 def _is_in(address: Address, network: IPv4Network) -> bool:

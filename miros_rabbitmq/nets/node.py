@@ -642,7 +642,11 @@ class Node:
     def _evidence(self) -> dict[Address, Evidence]:
         spare_of = self._spares.spare_of
         return {
-            at: Evidence(sender.confirms, sender.owes, spare_of.get(at))
+            at: Evidence(
+                sender.confirms,
+                sender.owes if sender.is_connected else None,
+                spare_of.get(at),
+            )
             for at, sender in self.mesh.senders.items()
         }
 

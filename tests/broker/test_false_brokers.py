@@ -191,6 +191,11 @@ CONSUMED: list[tuple[str, Attack, str]] = [
     ),
     ("a flood of heartbeats", many(HEARTBEAT), "more than 1,000 frames"),
     ("a flood of blocks", many(method(spec.Connection.Blocked("x"))), "more than 1,000 frames"),
+    (
+        "a body in tiny parts",
+        lambda n, tag: iter((deliver(n, tag) + content(n, bytes(100_000), 2),)),
+        "a body in tiny parts",
+    ),
     ("another start", once(START), "Connection.Start while the connection is open"),
     ("another tune", once(TUNE), "Connection.Tune while the connection is open"),
     ("content on channel 0", once(header(0, 1)), "a heartbeat or a content where"),

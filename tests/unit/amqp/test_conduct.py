@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pika.frame
 import pytest
 from pika import spec
 
@@ -102,6 +103,7 @@ def test_after_the_broker_has_closed_the_connection_nothing_counts() -> None:
         ({"product": "Another"}, BrokerUnreachable, "'Another'"),
         ({"product": "rabbitmq"}, BrokerUnreachable, "'rabbitmq'"),
         ({}, BrokerUnreachable, "''"),
+        ({"product": "RabbitMQ", "capabilities": "all"}, BrokerUnreachable, "capabilities"),
     ],
 )
 def test_only_rabbitmq_is_answered(
@@ -282,6 +284,48 @@ def test_contents_of_two_channels_may_be_mixed() -> None:
     for number in (OURS, OURS + 1):
         conduct.judge(body(number, b"x"))
     assert not conduct.amid
+
+
+@pytest.mark.parametrize("part", [1, 10, 1_000, 4_088])
+def test_a_body_does_not_come_in_tiny_parts(part: int) -> None:
+    """Each part costs the thread of all connections some time."""
+    conduct = opened(OURS)
+    conduct.expect_deliveries(OURS, TAG)
+    size = 1_000_000
+    passed(conduct, deliver(OURS, TAG), header(OURS, size))
+    count = 0
+    try:
+        for count, at in enumerate(range(0, size, part)):  # noqa: B007 - how far it got
+            conduct.judge(body(OURS, bytes(min(part, size - at))))
+    except Misconduct:
+        assert part < 1_024
+        assert count <= 64 + size // 1_024
+    else:
+        assert size / part < 64 + size // 1_024
+
+
+@pytest.mark.parametrize(
+    "what",
+    [
+        spec.Queue.DeclareOk(b"\xffname", 0, 0),
+        spec.Channel.Close(404, b"no " + b"\xff" * 252, 0, 0),
+        spec.Basic.Cancel(b"\xc3", nowait=True),
+    ],
+    ids=lambda what: str(what.NAME),
+)
+def test_what_is_no_text_is_replaced_before_pika_sees_it(what: Any) -> None:
+    conduct = opened(OURS)
+    marks = b"\x7f\x7e"  # pika itself writes text only
+    for name, text in list(vars(what).items()):
+        if isinstance(text, bytes):
+            setattr(
+                what, name, text.replace(b"\xff", marks[:1]).replace(b"\xc3", marks[1:]).decode()
+            )
+    frame = method(what, OURS).replace(marks[:1], b"\xff").replace(marks[1:], b"\xc3")
+    seen = pika.frame.decode_frame(conduct.judge(frame))[1].method
+    texts = [text for text in vars(seen).values() if isinstance(text, str)]
+    assert not any(isinstance(text, bytes) for text in vars(seen).values())
+    assert any("\ufffd" in text for text in texts)
 
 
 # What is rare.
