@@ -32,7 +32,7 @@ from ..unit.test_foreign import is_harmless
 from .charts import arguments_for, make_active_object, running
 from .fakes import Fakes
 from .forging import Forger
-from .frame_attacks import Attack, Impostor, start_with
+from .false_brokers import Attack, FalseBroker, start_with
 from .strangers import attacker
 
 KEY = Fernet.generate_key()
@@ -111,7 +111,7 @@ def manners(text: str) -> dict[str, dict[str, Any]]:
 def test_no_impostor_writes_into_a_log_or_a_fault(
     manner: str, fakes: Fakes, broker_a: LocalBroker, log: pytest.LogCaptureFixture
 ) -> None:
-    impostor = Impostor(fakes, **manners(evil(broker_a.password))[manner])
+    impostor = FalseBroker(fakes, **manners(evil(broker_a.password))[manner])
     problems: list[DeliveryProblem] = []
     arguments = arguments_for(broker_a, key=KEY, limits=QUICK, on_delivery_problem=problems.append)
     arguments["addresses"] = [str(impostor.address)]
@@ -133,7 +133,7 @@ def test_no_impostor_writes_into_a_log_or_a_fault(
 def test_no_impostor_writes_into_an_exception_or_a_report(
     manner: str, fakes: Fakes, broker_a: LocalBroker
 ) -> None:
-    impostor = Impostor(fakes, **manners(evil(broker_a.password))[manner])
+    impostor = FalseBroker(fakes, **manners(evil(broker_a.password))[manner])
     with pytest.raises(BrokerError) as caught:
         probe_one(amqp_url(broker_a.user, broker_a.password, impostor.address))
     scout = RabbitScout(
