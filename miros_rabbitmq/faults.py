@@ -263,9 +263,10 @@ def access_refused(address: Address, user: str, vhost: str) -> AccessRefused:
 def no_exchange(address: Address, exchange: str, user: str, vhost: str) -> AccessRefused:
     """There is no exchange, and the user may not declare one."""
     return AccessRefused(
-        f"{address} has no exchange {in_words(exchange)!r}, and does not let {user!r} declare it: "
-        f"on the broker run: {declare_exchange(exchange, vhost)} (or let the user declare it: "
-        f"{set_permissions(user, vhost, exchange)})",
+        f"{address} does not give {user!r} the permissions it needs: there is no exchange "
+        f"{in_words(exchange)!r}, and it may not declare it. On the broker run: "
+        f"{set_permissions(user, vhost, exchange)}; or, if the user is to declare queues only: "
+        f"{declare_exchange(exchange, vhost)}",
         str(address),
     )
 

@@ -12,6 +12,7 @@ from functools import partial
 
 from . import faults
 from .exceptions import BrokerError
+from .foreign import in_words
 from .greeting import expects_tls, sounds_like
 from .urls import Address
 
@@ -21,6 +22,10 @@ about 500; the specification allows 4,096 (AMQP 0-9-1, 4.2.3)."""
 
 LEAST_FRAME_MAX = 4_096
 """Both sides have to accept frames of this size (AMQP 0-9-1, 4.2.3)."""
+
+
+_MOST_SAID = 60
+"""The most characters of a name that a program gives itself."""
 
 
 class Unfit(Exception):
@@ -37,12 +42,13 @@ class Unfit(Exception):
         self.fault = fault or partial(faults.not_rabbitmq, detail=detail)
 
 
-def check_start(properties: object, mechanisms: object) -> str:
+def check_start(properties: object, mechanisms: object, secret: str = "") -> str:
     """Check what a program says of itself in ``Connection.Start``.
 
     Args:
         properties: the table of its properties.
         mechanisms: how it lets clients log in: names with spaces between.
+        secret: the password, which somebody who has it already may say here.
 
     Returns:
         its name and version.
@@ -53,15 +59,17 @@ def check_start(properties: object, mechanisms: object) -> str:
     table = properties if isinstance(properties, dict) else {}
     product = text_of(table.get("product", ""))
     if product != "RabbitMQ":
-        raise Unfit(f"it speaks AMQP and calls itself {product!r}")
+        raise Unfit(f"it speaks AMQP and calls itself {in_words(product, _MOST_SAID, secret)!r}")
+    if not isinstance(table.get("capabilities", {}), dict):
+        raise Unfit("it says that it is RabbitMQ, and its capabilities are no table")
     accepted = text_of(mechanisms).split()
     if "PLAIN" not in accepted:
-        others = ", ".join(accepted) or "nothing"
+        others = in_words(", ".join(accepted), _MOST_SAID, secret) or "nothing"
         raise Unfit(
             f"it accepts no password (PLAIN), only {others}",
             partial(faults.no_passwords, mechanisms=others),
         )
-    return f"RabbitMQ {text_of(table.get('version', ''))}".strip()
+    return f"RabbitMQ {in_words(text_of(table.get('version', '')), _MOST_SAID, secret)}".strip()
 
 
 def check_frame_max(frame_max: int) -> None:
@@ -74,16 +82,19 @@ def check_frame_max(frame_max: int) -> None:
         raise Unfit(f"it proposes frames of at most {frame_max:,} bytes")
 
 
-def foreign(address: Address, greeting: bytes) -> BrokerError:
+def foreign(address: Address, greeting: bytes, secret: str = "") -> BrokerError:
     """Word what answers with bytes that are not AMQP 0-9-1.
 
     Args:
         address: where.
         greeting: the first of them.
+        secret: the password.
     """
     if expects_tls(greeting):
         return faults.wants_tls(address)
-    return faults.not_rabbitmq(address, sounds_like(greeting) or "it hangs up without a word")
+    return faults.not_rabbitmq(
+        address, sounds_like(greeting, secret) or "it hangs up without a word"
+    )
 
 
 def text_of(value: object) -> str:

@@ -17,8 +17,19 @@ PERMISSIONS = " ".join([quote(OURS)] * 3)
 """The least that a user needs, as arguments for ``rabbitmqctl set_permissions``."""
 
 
+PLACEHOLDER = "NAME"
+"""Stands in a command for a name that nobody should paste."""
+
+_ACTIVE = re.compile(r"[$`]|\\(?!\.)")
+"""What a shell replaces between double quotes. Debian's ``rabbitmqctl`` hands its arguments in such
+quotes to another shell, so that no quoting is safe there; a broker that is none may have made up
+the name. A backslash before a point, as in our patterns, stays as it is."""
+
+
 def shell(name: str) -> str:
-    """Quote a name for a shell, on one printable line."""
+    """Quote a name for a shell, on one printable line; a dangerous one is left out."""
+    if _ACTIVE.search(name):
+        return PLACEHOLDER
     if name.isprintable():
         return quote(name)
     # As bash, zsh and POSIX 2024 read it.

@@ -56,7 +56,11 @@ def returned(channel: int) -> bytes:
 
 START = method(
     spec.Connection.Start(
-        server_properties={"product": "RabbitMQ", "version": "3.12.1", "capabilities": {}},
+        server_properties={
+            "product": "RabbitMQ",
+            "version": "3.12.1",
+            "capabilities": {"publisher_confirms": True, "basic.nack": True},
+        },
         mechanisms="PLAIN AMQPLAIN",
     )
 )

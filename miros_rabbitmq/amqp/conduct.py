@@ -41,6 +41,14 @@ _CONTROL_PER_S = 100.0
 """How many frames may come that are neither contents nor confirms: at once, and in each second. A
 busy connection has a few a second: heartbeats, and the answers to what was asked."""
 
+_FEW_PARTS = 64
+_MEAN_PART = 1_024
+"""In how many parts a body may come: so few in any case, and more if they are of this size on
+average. A broker fills its frames, which have at least 4,096 bytes."""
+
+_LONGEST_NAME = 255
+"""The most bytes of a short string (AMQP 0-9-1, 4.2.5.3)."""
+
 _GREETING = 8
 """So many bytes has the shortest frame, and the answer to a version that is not understood."""
 
@@ -110,6 +118,8 @@ _CONTROL = _LIFE | {
         spec.Basic.Cancel,
         spec.Basic.CancelOk,
         spec.Confirm.SelectOk,
+        spec.Tx.SelectOk,
+        spec.Tx.RollbackOk,
     )
 }
 """The methods of a channel, besides contents and confirms: the answers to what this package asks
@@ -136,6 +146,7 @@ class Channel:
         "limit",
         "most_kept",
         "most_returned",
+        "parts",
         "stage",
     )
 
@@ -149,8 +160,8 @@ class Channel:
         self.stage = _Stage.METHOD
         self.limit = self.most_kept = 0
         """The largest body that may come now, and how much of it is kept, but for one byte."""
-        self.left = self.keep = 0
-        """How much of the body is still to come, and to be kept."""
+        self.left = self.keep = self.parts = 0
+        """How much of the body is still to come, how much to be kept, and in how many parts."""
 
 
 class Conduct:
@@ -159,14 +170,17 @@ class Conduct:
     Args:
         frame_max: the largest frame that we accept, in bytes.
         clock: a monotonic clock, in seconds.
+        secret: the password, which must not be shown if the peer says it.
     """
 
-    def __init__(self, frame_max: int, clock: Callable[[], float]) -> None:
+    def __init__(self, frame_max: int, clock: Callable[[], float], secret: str = "") -> None:
         self.most_frame = MOST_BYTES
         """The largest frame at present, in bytes, with what is around its contents."""
         self.amid = 0
-        """The number of channels on which a content has begun and not ended."""
+        """The number of channels on which a content has begun and not ended; never 0 again when the
+        broker has closed the connection. While it is not 0, each frame has to be judged."""
         self._frame_max = frame_max
+        self._secret = secret
         self._ration = _Ration(clock)
         self._phase = _Phase.START
         self._channels: dict[int, Channel] = {}
@@ -213,10 +227,11 @@ class Conduct:
             Misconduct: they are there.
         """
         if self._phase is not _Phase.START:
-            raise Misconduct(f"a frame of the unknown type {data[0]}")
+            raise self._misconduct(f"a frame of the unknown type {data[0]}")
         if len(data) < _GREETING and not expects_tls(data):
             return _GREETING
-        raise Misconduct("no AMQP", partial(foreign, greeting=bytes(data[: _GREETING * 8])))
+        greeting = bytes(data[: _GREETING * 8])
+        raise Misconduct("no AMQP", partial(foreign, greeting=greeting, secret=self._secret))
 
     def judge_size(self, size: int) -> None:
         """Judge the size of a frame that has begun, before it is collected.
@@ -229,9 +244,7 @@ class Conduct:
         """
         if size > self.most_frame - OVERHEAD:
             text = f"a frame of {size:,} bytes, when at most {self.most_frame:,} were agreed"
-            if self._phase is _Phase.START:
-                raise Misconduct(text, partial(faults.not_rabbitmq, detail=text))
-            raise Misconduct(text)
+            raise self._misconduct(text)
 
     def judge(self, frame: bytes) -> bytes:
         """Judge a whole frame.
@@ -244,60 +257,60 @@ class Conduct:
         """
         kind, number, size = FRAME.unpack_from(frame)
         if frame[-1] != spec.FRAME_END:
-            raise Misconduct("a frame without its end")
+            raise self._misconduct("a frame without its end")
         if self._phase is _Phase.CLOSED:
             return b""
         if number == 0:
             return self._judge_connection(kind, frame, size)
         channel = self._channels.get(number)
         if channel is None:
-            raise Misconduct(f"a frame on channel {number}, which was not opened")
+            raise self._misconduct(f"a frame on channel {number}, which was not opened")
         if kind == spec.FRAME_METHOD:
             return self._judge_method(number, channel, frame)
+        if kind == _HEARTBEAT:
+            raise self._misconduct("a heartbeat on a channel")
         if channel.is_closed:
             return b""
         if kind == spec.FRAME_BODY:
             return self._judge_body(number, channel, frame, size)
-        if kind == spec.FRAME_HEADER:
-            return self._judge_header(number, channel, frame)
-        raise Misconduct("a heartbeat on a channel")
+        return self._judge_header(number, channel, frame)
 
     def _judge_connection(self, kind: int, frame: bytes, size: int) -> bytes:
         phase = self._phase
         if kind == _HEARTBEAT and phase is not _Phase.START:
             if size:
-                raise Misconduct("a heartbeat with contents")
+                raise self._misconduct("a heartbeat with contents")
             self._ration.take()
             return frame
         if kind != spec.FRAME_METHOD:
-            raise Misconduct("a content on channel 0")
+            raise self._misconduct("a heartbeat or a content where a method has to come")
         self._ration.take()
-        method = self._decode(frame)
+        frame, method = self._decode(frame)
         if not isinstance(method, _CONNECTION_METHODS[phase]):
             detail = f"{method.NAME} instead of {_CONNECTION_METHODS[phase][0].NAME}"
             if phase is _Phase.START:
-                raise Misconduct(
-                    detail, partial(faults.not_rabbitmq, detail=f"it began with {method.NAME}")
-                )
-            if phase is _Phase.OPEN:
+                detail = f"it began with {method.NAME}"
+            elif phase is _Phase.OPEN:
                 detail = f"{method.NAME} while the connection is open"
-            raise Misconduct(detail)
+            raise self._misconduct(detail)
         try:
             if isinstance(method, spec.Connection.Start):
-                check_start(method.server_properties, method.mechanisms)
+                check_start(method.server_properties, method.mechanisms, self._secret)
             elif isinstance(method, spec.Connection.Tune):
                 check_frame_max(method.frame_max)
                 self.most_frame = min(method.frame_max or self._frame_max, self._frame_max)
         except Unfit as error:
             raise Misconduct(error.detail, error.fault) from None
         self._phase = _NEXT.get(type(method), phase)
+        if self._phase is _Phase.CLOSED:
+            self.amid += 1
         return frame
 
     def _judge_method(self, number: int, channel: Channel, frame: bytes) -> bytes:
         if len(frame) < METHOD.size + OVERHEAD:
-            raise Misconduct("a method without a number")
+            raise self._misconduct("a method without a number")
         if channel.stage is not _Stage.METHOD:
-            raise Misconduct("a method in the middle of a content")
+            raise self._misconduct("a method in the middle of a content")
         method = METHOD.unpack_from(frame, FRAME.size)[0]
         if channel.is_closed:
             # If both sides close a channel at the same time, pika waits for this.
@@ -305,34 +318,40 @@ class Conduct:
             channel.is_open = channel.is_open and not is_answer
             return frame if is_answer else b""
         if not channel.is_open and method not in _LIFE:
-            raise Misconduct(f"{_name_of(method)} on channel {number} before it is open")
+            raise self._misconduct(f"{_name_of(method)} on channel {number} before it is open")
         if method == _DELIVER:
             self._judge_deliver(number, channel, frame)
         elif method == _RETURN:
             if channel.most_returned < 0:
-                raise Misconduct(f"Basic.Return on channel {number}, on which nothing is published")
+                raise self._misconduct(
+                    f"Basic.Return on channel {number}, on which nothing is published"
+                )
             _check_strings(frame, _ARGUMENTS + 2, 3)
             self._begin_content(channel, channel.most_returned, channel.most_returned)
         elif method in _CONFIRMS:
             if channel.most_returned < 0 or len(frame) != _CONFIRMS[method] + OVERHEAD:
-                raise Misconduct(f"{_name_of(method)} on channel {number} that confirms nothing")
+                raise self._misconduct(
+                    f"{_name_of(method)} on channel {number} that confirms nothing"
+                )
         elif method in _CONTROL:
             self._ration.take()
-            self._decode(frame)
+            frame, _ = self._decode(frame)
             if method == spec.Channel.OpenOk.INDEX:
                 channel.is_open = True
             elif method in _LIFE:
                 channel.is_closed = True
                 channel.is_open = method == spec.Channel.Close.INDEX
         else:
-            raise Misconduct(f"{_name_of(method)}, which no broker sends here")
+            raise self._misconduct(f"{_name_of(method)}, which no broker sends here")
         return frame
 
     def _judge_deliver(self, number: int, channel: Channel, frame: bytes) -> None:
         size = frame[_ARGUMENTS]
         most = channel.consumers.get(frame[_ARGUMENTS + 1 : _ARGUMENTS + 1 + size])
         if most is None:
-            raise Misconduct(f"Basic.Deliver on channel {number} to a consumer that is not there")
+            raise self._misconduct(
+                f"Basic.Deliver on channel {number} to a consumer that is not there"
+            )
         # The tag, bits, exchange and routing key.
         _check_strings(frame, _ARGUMENTS + 1 + size + 9, 2)
         self._begin_content(channel, MOST_BODY, most)
@@ -348,16 +367,17 @@ class Conduct:
 
     def _judge_header(self, number: int, channel: Channel, frame: bytes) -> bytes:
         if channel.stage is not _Stage.HEADER:
-            raise Misconduct(f"a content header on channel {number} that belongs to nothing")
+            raise self._misconduct(f"a content header on channel {number} that belongs to nothing")
         size = header_size(frame)
         if size < 0:
-            raise Misconduct("a content header that cannot be read")
+            raise self._misconduct("a content header that cannot be read")
         if size > channel.limit:
-            raise Misconduct(
+            raise self._misconduct(
                 f"a message of {size:,} bytes, where none has more than {channel.limit:,}"
             )
         keep = min(size, channel.most_kept + 1)
         channel.left, channel.keep = size, keep
+        channel.parts = most_parts(size)
         if size:
             channel.stage = _Stage.BODY
         else:
@@ -366,9 +386,14 @@ class Conduct:
 
     def _judge_body(self, number: int, channel: Channel, frame: bytes, size: int) -> bytes:
         if channel.stage is not _Stage.BODY:
-            raise Misconduct(f"a body on channel {number} that belongs to nothing")
+            raise self._misconduct(f"a body on channel {number} that belongs to nothing")
         if not 0 < size <= channel.left:
-            raise Misconduct(f"a part of {size:,} bytes of a body that lacks {channel.left:,}")
+            raise self._misconduct(
+                f"a part of {size:,} bytes of a body that lacks {channel.left:,}"
+            )
+        channel.parts -= 1
+        if channel.parts < 0:
+            raise self._misconduct("a body in tiny parts")
         kept = min(size, channel.keep)
         channel.left -= size
         channel.keep -= kept
@@ -378,16 +403,28 @@ class Conduct:
             return frame
         return body_frame(number, frame[FRAME.size : FRAME.size + kept]) if kept else b""
 
-    def _decode(self, frame: bytes) -> Any:
-        """The method of a frame, by pika."""
+    def _decode(self, frame: bytes) -> tuple[bytes, Any]:
+        """The method of a frame, by pika, and the frame, in which what is no text is replaced."""
         try:
             _, decoded = pika.frame.decode_frame(frame)
-            return decoded.method
+            method = decoded.method
+            if not isinstance(method, spec.Connection.Start) and _mend(method):
+                frame = decoded.marshal()
+            return frame, method
         except Exception as error:  # malformed bytes can make a decoder raise anything
             detail = f"a method that cannot be decoded ({type(error).__name__})"
-            if self._phase is _Phase.START:
-                raise Misconduct(detail, partial(faults.not_rabbitmq, detail=detail)) from error
-            raise Misconduct(detail) from error
+            raise self._misconduct(detail) from error
+
+    def _misconduct(self, detail: str) -> Misconduct:
+        """What cannot go on; who has not introduced itself as RabbitMQ is not called so."""
+        if self._phase is _Phase.START:
+            return Misconduct(detail, partial(faults.not_rabbitmq, detail=detail))
+        return Misconduct(detail)
+
+
+def most_parts(body_size: int) -> int:
+    """In how many parts a body of a size may come."""
+    return _FEW_PARTS + body_size // _MEAN_PART
 
 
 def _check_strings(frame: bytes, at: int, count: int) -> None:
@@ -399,6 +436,18 @@ def _check_strings(frame: bytes, at: int, count: int) -> None:
         at = -1
     if at != len(frame) - 1:
         raise Misconduct("a method that cannot be decoded")
+
+
+def _mend(method: Any) -> bool:
+    """Replace what is no text in a method: pika leaves it as bytes, which nobody expects.
+
+    RabbitMQ itself sends such a thing when it cuts a text in the middle of a character.
+    """
+    broken = {name: text for name, text in vars(method).items() if isinstance(text, bytes)}
+    for name, text in broken.items():
+        mended = text.decode(errors="replace").encode()[:_LONGEST_NAME]
+        setattr(method, name, mended.decode(errors="ignore"))
+    return bool(broken)
 
 
 def _name_of(method: int) -> str:

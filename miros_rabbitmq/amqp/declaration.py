@@ -12,12 +12,15 @@ learn from each other.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
+from typing import Any
 
 import pika.channel
 import pika.exceptions
 
 from .. import faults
+from ..closings import closed_by_broker
 from ..exceptions import BrokerError
 from ..urls import AmqpUrl
 from .link import Link
@@ -65,10 +68,12 @@ class Declaration:
         self._known = known
         self._asked: Callable[..., None] | None = None
         self._is_missing = False
+        self._is_passive = False
 
     def declare(self, channel: pika.channel.Channel, done: Callable[[], object]) -> None:
         """Declare the exchange, or see that it is there, and then call ``done``."""
         is_refused = self._link.endpoint.url in self._known and not self._is_missing
+        self._is_passive = is_refused
         self._asked = look_for_exchange if is_refused else declare_exchange
 
         def declared() -> None:
@@ -77,6 +82,28 @@ class Declaration:
             done()
 
         self._asked(channel, self._exchange, self._link.guarded(channel, declared))
+
+    def check_writing(self, channel: pika.channel.Channel, done: Callable[[], object]) -> None:
+        """After a passive declaration: give the link up if the user may not publish either.
+
+        Otherwise the link would seem ready until its first message. RabbitMQ looks for the right
+        when a message is published, and publishes one of a transaction when that is committed. So a
+        transaction that is rolled back shows the right, and does nothing else.
+
+        Args:
+            channel: the user's of the link; another one is used.
+            done: called if the user may publish, or if that cannot be found out.
+        """
+        proceed = self._link.guarded(channel, done)
+        if not self._is_passive or not self._link.open_another_channel(
+            lambda other: _WriteCheck(other, self._exchange, proceed, self._refuse).begin()
+        ):
+            proceed()
+
+    def _refuse(self, error: pika.exceptions.ChannelClosedByBroker) -> None:
+        link, parts = self._link, self._link.endpoint.url.parts
+        code, text = error.reply_code, error.reply_text
+        link.reopen(closed_by_broker(link.address, code, text, parts.user, parts.vhost))
 
     def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
         """Say why the broker has closed the channel, if that was because of the declaration.
@@ -100,3 +127,54 @@ class Declaration:
             link.come_back_soon()
             return faults.gave_up(link.address, f"{self._exchange} is not there")
         return None
+
+
+_EXCHANGE_REFUSED = re.compile(r"ACCESS_REFUSED - (?:\w+ )?access to exchange '")
+"""Not for a right to a routing key, which somebody may lack who may publish by others."""
+
+
+class _WriteCheck:
+    """Finds out on a channel of its own whether the user may publish to an exchange.
+
+    Args:
+        channel: the channel, which is closed in the end.
+        exchange: the exchange.
+        done: called if the user may, or if that cannot be found out.
+        refuse: called with the broker's words if not.
+    """
+
+    def __init__(
+        self,
+        channel: pika.channel.Channel,
+        exchange: str,
+        done: Callable[[], object],
+        refuse: Callable[[pika.exceptions.ChannelClosedByBroker], object],
+    ) -> None:
+        self._channel = channel
+        self._exchange = exchange
+        self._done = done
+        self._refuse = refuse
+        self._is_over = False
+
+    def begin(self) -> None:
+        self._channel.add_on_close_callback(self._on_closed)
+        self._channel.tx_select(callback=lambda _: self._publish())
+
+    def _publish(self) -> None:
+        self._channel.basic_publish(self._exchange, "", b"")
+        self._channel.tx_rollback(callback=lambda _: self._on_rolled_back())
+
+    def _on_rolled_back(self) -> None:
+        self._is_over = True
+        self._channel.close()
+        self._done()
+
+    def _on_closed(self, _channel: object, error: Any) -> None:
+        if self._is_over:
+            return
+        self._is_over = True
+        by_broker = isinstance(error, pika.exceptions.ChannelClosedByBroker)
+        if by_broker and _EXCHANGE_REFUSED.match(error.reply_text):
+            self._refuse(error)
+        else:
+            self._done()

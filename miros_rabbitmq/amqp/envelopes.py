@@ -20,8 +20,8 @@ from ..logs import RelayedLogger
 from ..problems import ProblemKind, Report, report_to_nobody
 from ..wire.age import AgeCheck
 from ..wire.codec import Codec
-from ..wire.envelope import Envelope, Kind, Purpose
-from ..wire.memory import SMALL_BYTES, memory_of
+from ..wire.envelope import MOST_LINE_BYTES, Envelope, Kind, Purpose
+from ..wire.memory import MANIFOLD, SMALL_BYTES, TINY_BYTES, memory_of
 from ..wire.message import HEADER_BYTES, RECORD_OVERHEAD, count_records, epoch_of, purpose_of
 from ..wire.notice import Notice, NoticeKind, told_numbers
 from ..wire.opener import Opened, Opener, UnknownKey
@@ -157,8 +157,12 @@ class EnvelopeTaker:
         self.most_bytes: int | None = max(codec.max_bytes, limits.batch_bytes)
         """No publisher of ours makes a larger message."""
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
+        if self._kind is Kind.LINE:  # others can have any number of them wait
+            self._most_content = min(self._most_content, MOST_LINE_BYTES)
         self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
+        # The last event takes so much memory that its bytes count.
+        self._took_large = False
         self._other_keys: set[bytes] = set()
 
     def rename(self, name: str) -> None:
@@ -231,7 +235,8 @@ class EnvelopeTaker:
             for _ in range(min(room, len(contents))):
                 plain = contents.popleft()
                 self._take_content(plain, message)
-                if len(plain) > SMALL_BYTES:
+                if self._took_large:
+                    self._took_large = False
                     break  # it counts in bytes, too: ask again how much room there is
         self._message = None
         if self._unread and message.handed:
@@ -372,7 +377,7 @@ class EnvelopeTaker:
         """Restore and check a body."""
         size = len(plain)
         if size > self._most_content:
-            raise MessageRejected(RejectReason.OVERSIZE, f"an event of {size:,} bytes")
+            raise MessageRejected(RejectReason.OVERSIZE, f"{_WHAT[self._kind]} of {size:,} bytes")
         if content.kind != self._kind:
             raise MessageRejected(RejectReason.MALFORMED, f"its kind is {content.kind}")
         body: Any
@@ -388,9 +393,10 @@ class EnvelopeTaker:
         network, (epoch, routing_key) = self._network, key
         _, sender, sent_ms, sequence, _ = content
         envelope = Envelope(network, routing_key, sender, epoch, sequence, sent_ms, body)
-        if size > SMALL_BYTES:
+        if size > TINY_BYTES and (size > SMALL_BYTES or plain.find(MANIFOLD) >= 0):
             memory = max(size, memory_of(body, self._most_memory))
             envelope = envelope._replace(memory=memory)
+            self._took_large = True
         if self._admission.admit is not None:
             self._admission.admit(envelope)
         return envelope
@@ -452,6 +458,8 @@ class EnvelopeTaker:
             self._forgotten = self._events.forgotten
             self._log.say(ProblemKind.GAP, "forgotten", sender, _forgotten, newly)
 
+
+_WHAT = {Kind.EVENT: "an event", Kind.LINE: "a snoop line", Kind.VALUE: "a value"}
 
 _FOR_ITS_TIME = frozenset({RejectReason.TOO_OLD, RejectReason.CLOCK_SKEW})
 

@@ -2,7 +2,8 @@
 
 Native is used if a check finds all parts of pika that it relies on, and bytes that equal pika's
 own. Otherwise, or with ``MIROS_RABBITMQ_IO=plain`` in the environment, plain is used. That is
-logged once, and the statistics show it.
+logged once, and the statistics show it. Any other value, be it empty, is an error where a node or a
+publisher is constructed.
 """
 
 from __future__ import annotations

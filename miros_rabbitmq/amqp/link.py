@@ -432,10 +432,14 @@ class Link:
             closed_by_broker(self.address, code, text, login.username, vhost, login.password)
         )
 
+    @property
+    def _secret(self) -> str:
+        login = self._parameters.credentials
+        return hidden(login.password, login.username)
+
     def in_words(self, text: object) -> str:
         """What the broker, or whatever answers in its place, has said, fit to be shown."""
-        login = self._parameters.credentials
-        return in_words(text, secret=hidden(login.password, login.username))
+        return in_words(text, secret=self._secret)
 
     def come_back_soon(self) -> None:
         """Note that this connection ends for a reason that the user knows and has logged.
@@ -444,6 +448,11 @@ class Link:
         before the end, or in `ChannelUser.on_lost`.
         """
         self._comes_back_soon = True
+
+    @property
+    def comes_back_soon(self) -> bool:
+        """Whether this loss is one that `come_back_soon` has announced; for `on_state`."""
+        return self._comes_back_soon
 
     def reopen(self, why: str | BrokerError) -> None:
         """Give up a channel that cannot be used any more; everything begins anew."""
@@ -514,10 +523,10 @@ class Link:
         self._wire = wire
         self.connection_name = draw_connection_name()
         self._parameters = connection_parameters(self.endpoint, self.connection_name)
-        frame_max = self._parameters.frame_max
+        frame_max, secret = self._parameters.frame_max, self._secret
         self._services = Services(
             self._lane,
-            lambda protocol: Tap(protocol, Conduct(frame_max, self._reactor.clock)),
+            lambda protocol: Tap(protocol, Conduct(frame_max, self._reactor.clock, secret)),
             limits.connect_timeout_s,
         )
         self._connection = pika.SelectConnection(
@@ -868,6 +877,12 @@ class Link:
             short = shortage(tap.lost_by)
             if short is not None:
                 return faults.starved(self.address, short)
+            if isinstance(tap.lost_by, pika.exceptions.AMQPError):
+                # Such as of what pika does not find among the broker's capabilities.
+                return translate(tap.lost_by, self.endpoint.url, self._parameters)
+            if not isinstance(tap.lost_by, OSError):
+                logger.error("%s: unexpected error", self.name, exc_info=tap.lost_by)
+                return self._unexpected
         greeting = tap.greeting if tap is not None else b""
         return translate(error, self.endpoint.url, self._parameters, greeting)
 

@@ -73,6 +73,11 @@ class Marker:
         is_same = bool(self._connection) and self._connection == self._link.connection_name
         return is_same and not self._is_broken
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the broker has made the marker, or refused to."""
+        return self._is_ready or self._is_broken
+
     def prepare(self, done: Callable[[bool], object]) -> None:
         """Make the marker.
 

@@ -25,7 +25,7 @@ import pika.channel
 import pika.frame
 import pika.spec
 
-from .conduct import MOST_BODY, Channel
+from .conduct import MOST_BODY, Channel, most_parts
 from .frames import END, FRAME, HEADER, LEAST_HEADER
 from .message_io import Delivery, Outbound
 from .services import Tap
@@ -181,7 +181,12 @@ class Deliveries:
             at = end + 1
         if missing:
             return None
-        body = fragments[0] if len(fragments) == 1 else b"".join(fragments)
+        if len(fragments) == 1:
+            body = fragments[0]
+        elif len(fragments) <= most_parts(body_size):
+            body = b"".join(fragments)
+        else:
+            return None
         routing_key = data[key + 1 : key_end].decode(errors="replace")
         exchange_name = data[key - exchange : key].decode(errors="replace")
         return Delivery(body, routing_key, exchange_name, bool(bits & 1), tag), at

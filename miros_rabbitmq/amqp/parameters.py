@@ -111,9 +111,11 @@ def translate(
             if parameters.ssl_options is not None and not greeting:
                 # In TLS 1.3 a client learns only after the handshake that it was refused.
                 return faults.tls_failed(address, "it hung up right after the handshake")
-            return foreign(address, greeting)
+            return foreign(address, greeting, login.password)
         if isinstance(link, AMQPConnectorStackTimeout):
-            return foreign(address, greeting) if greeting else faults.silent(address)
+            return (
+                foreign(address, greeting, login.password) if greeting else faults.silent(address)
+            )
         if isinstance(link, pika.exceptions.ProtocolSyntaxError):
             return faults.garbled(address, f"{type(link).__name__}: {text}")
         if isinstance(link, ssl.SSLError):

@@ -422,7 +422,9 @@ class Receiver:
     def _ask_depth(self) -> None:
         """Ask how many messages wait in the queue, if it is bounded in bytes."""
         channel = self.link.open_channel if self.link.is_connected else None
-        is_bounded = "x-max-length-bytes" in self.source.queue.arguments
+        arguments = self.source.queue.arguments
+        # A queue that is bounded in number, too, may drop what is late: nobody has to know.
+        is_bounded = "x-max-length-bytes" in arguments and "x-max-length" not in arguments
         if channel is None or self._is_asking or not is_bounded:
             return
         self._is_asking = True

@@ -59,6 +59,7 @@ def snoop_queue(limits: Limits) -> Queue:
     return Queue(
         arguments={
             "x-max-length": limits.snoop_queue_messages,
+            "x-max-length-bytes": limits.snoop_queue_bytes,
             "x-overflow": "drop-head",
         }
     )

@@ -23,6 +23,7 @@ from pika import spec
 from .. import faults
 from ..closings import closed_by_broker
 from ..exceptions import AccessRefused, BrokerError, VhostNotFound
+from ..foreign import hidden
 from ..greeting import GREETING_BYTES, expects_tls, sounds_like
 from ..introduction import MOST_BYTES, Unfit, check_frame_max, check_start, text_of
 from ..urls import Address
@@ -31,6 +32,9 @@ from .search import Login
 
 GOODBYE_TIMEOUT_S = 0.5
 """For the broker's answer to our ``Close``. By then the outcome is known."""
+
+_MOST_HEARTBEATS = 10
+"""The most that may come before an answer: the handshake is shorter than their interval."""
 
 _REPLY_SUCCESS = 200  # AMQP 0-9-1, 1.2
 
@@ -87,11 +91,11 @@ async def shake_hands(
         OSError, asyncio.IncompleteReadError: the other side has closed the connection.
     """
 
-    async def answer() -> Any:
-        return await asyncio.wait_for(_read_method(reader), answer_timeout_s)
+    async def answer(most_heartbeats: int = _MOST_HEARTBEATS) -> Any:
+        return await asyncio.wait_for(_read_method(reader, most_heartbeats), answer_timeout_s)
 
     writer.write(pika.frame.ProtocolHeader().marshal())
-    name = _check_start(await answer())
+    name = _check_start(await answer(0), login)
 
     _write(
         writer,
@@ -129,11 +133,11 @@ async def shake_hands(
     with contextlib.suppress(
         asyncio.TimeoutError, asyncio.IncompleteReadError, OSError, ProbeEnded
     ):
-        await asyncio.wait_for(_read_method(reader), GOODBYE_TIMEOUT_S)
+        await asyncio.wait_for(_read_method(reader, _MOST_HEARTBEATS), GOODBYE_TIMEOUT_S)
     return name
 
 
-def _check_start(method: Any) -> str:
+def _check_start(method: Any, login: Login) -> str:
     """Return name and version from RabbitMQ's ``Start``.
 
     Raises:
@@ -141,8 +145,9 @@ def _check_start(method: Any) -> str:
     """
     if not isinstance(method, spec.Connection.Start):
         raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it began with {_name_of(method)}")
+    secret = hidden(login.password, login.user)
     with _fit():
-        return check_start(method.server_properties, method.mechanisms)
+        return check_start(method.server_properties, method.mechanisms, secret)
 
 
 @contextlib.contextmanager
@@ -184,9 +189,9 @@ def _write(writer: asyncio.StreamWriter, method: Any) -> None:
     writer.write(pika.frame.Method(0, method).marshal())
 
 
-async def _read_method(reader: asyncio.StreamReader) -> Any:
-    """Read the next method on channel 0, skipping heartbeats."""
-    while True:
+async def _read_method(reader: asyncio.StreamReader, most_heartbeats: int) -> Any:
+    """Read the next method on channel 0, skipping so many heartbeats at most."""
+    for _ in range(most_heartbeats + 1):
         try:
             head = await reader.readexactly(spec.FRAME_HEADER_SIZE)
         except asyncio.IncompleteReadError as error:
@@ -215,6 +220,7 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "its frame cannot be decoded") from error
         if isinstance(frame, pika.frame.Method):
             return frame.method
+    raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "heartbeats come, and no answer")
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:

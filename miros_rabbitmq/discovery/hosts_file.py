@@ -107,7 +107,7 @@ class HostsFile:
         self._port = default_port
         self._state: FileState | None = None
         self._hosts: tuple[Address, ...] = ()
-        self._hidden_by = ""
+        self._failure = ""
 
     @property
     def hosts(self) -> tuple[Address, ...]:
@@ -128,10 +128,12 @@ class HostsFile:
         except OSError as error:
             if (short := shortage(error)) is not None:
                 raise short from error
-            return self._note_hidden(error)
-        self._hidden_by = ""
+            # The folder does not even let us look whether there is a file.
+            if self._is_news(_words(error)):
+                logger.info("there may be a hosts file %s: %s", self.path, _words(error))
+            return False
         if state is None:
-            self._state = None
+            self._state, self._failure = None, ""
             return self._take(())
         if state == self._state:
             return False
@@ -139,13 +141,17 @@ class HostsFile:
             named = parse_hosts(_text_of(read_small_file(self.path, MOST_BYTES)), self._port)
         except FileNotFoundError:
             return False  # it was removed in this moment; the next look sees that
-        except (OSError, UnfitFile, HostsFileError) as error:
+        except OSError as error:  # it is tried again at the next look
             if (short := shortage(error)) is not None:
-                raise short from error  # and the next time the file is read again
-            self._state = state
-            self._warn("cannot be used", _words(error), self._hosts)
+                raise short from error
+            if self._is_news(_words(error)):
+                self._warn("cannot be used", _words(error), self._hosts)
             return False
-        self._state = state
+        except (UnfitFile, HostsFileError) as error:
+            self._state, self._failure = state, ""
+            self._warn("cannot be used", str(error), self._hosts)
+            return False
+        self._state, self._failure = state, ""
         if not named.mistakes:
             return self._take(named.hosts)
         # One of the former hosts may be the one that cannot be read now.
@@ -156,12 +162,10 @@ class HostsFile:
         self._warn("has hosts that cannot be used", "; ".join(texts), hosts)
         return self._take(hosts)
 
-    def _note_hidden(self, error: OSError) -> bool:
-        """Note that the folder does not even let us look whether there is a file."""
-        if self._hidden_by != _words(error):
-            self._hidden_by = _words(error)
-            logger.info("there may be a hosts file %s: %s", self.path, self._hidden_by)
-        return False
+    def _is_news(self, failure: str) -> bool:
+        """Whether the last attempt did not fail for the same reason."""
+        before, self._failure = self._failure, failure
+        return failure != before
 
     def _warn(self, what: str, why: str, hosts: tuple[Address, ...]) -> None:
         logger.warning(
@@ -271,6 +275,5 @@ def _text_of(content: bytes) -> str:
         raise HostsFileError(good, len(good), "this is not UTF-8") from None
 
 
-def _words(error: Exception) -> str:
-    reason = error.strerror if isinstance(error, OSError) else None
-    return reason or str(error)
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)

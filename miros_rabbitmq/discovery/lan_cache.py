@@ -43,6 +43,10 @@ _ABANDONED_S = 60.0
 """A half-written file of this age was left by a process that died while it wrote."""
 
 
+class MalformedCache(ValueError):
+    """The content of a file is that of no cache."""
+
+
 class CachedAddresses(NamedTuple):
     """The contents of a cache."""
 
@@ -72,13 +76,13 @@ class LanCache:
         if not self._valid_s:
             return None
         try:
-            cached = self._parse(read_small_file(self.path, _MAX_BYTES))
+            cached = parse_cache(read_small_file(self.path, _MAX_BYTES), self._now())
         except FileNotFoundError:
             return None
         except UnfitFile as error:
             logger.warning("the cache %s is ignored, as %s", self.path, error)
             return None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except (OSError, MalformedCache) as error:
             logger.info("the cache %s cannot be read (%s) and is ignored", self.path, error)
             return None
         # A cache of the future was written by a clock that ran ahead of this one.
@@ -108,19 +112,6 @@ class LanCache:
             return
         self._written = (frozenset(kept), now_s)
 
-    def _parse(self, content: bytes) -> CachedAddresses:
-        fields = json.loads(content)
-        written_s = float(fields["time"])
-        if not math.isfinite(written_s):
-            raise ValueError("its time is not a finite number")
-        addresses = []
-        for one in fields["addresses"][:MAX_ADDRESSES]:
-            try:
-                addresses.append(parse_address(one))
-            except SettingsError as error:
-                logger.info("an address in the cache %s is ignored: %s", self.path, error)
-        return CachedAddresses(tuple(dict.fromkeys(addresses)), self._now() - written_s)
-
     def _replace(self, content: str) -> None:
         folder = self.path.parent
         self._remove_abandoned()
@@ -141,3 +132,30 @@ class LanCache:
                 is_file = stat.S_ISREG(status.st_mode)
                 if is_file and self._now() - status.st_mtime > _ABANDONED_S:
                     left.unlink()
+
+
+def parse_cache(content: bytes, now_s: float) -> CachedAddresses:
+    """Read the content of a cache, in whatever age it has.
+
+    Args:
+        content: the bytes of the file.
+        now_s: the time of the wall clock, in seconds since 1970.
+
+    Raises:
+        MalformedCache: it is none.
+    """
+    try:
+        fields = json.loads(content)
+        written_s = float(fields["time"])
+        if not math.isfinite(written_s):
+            raise ValueError("its time is not a finite number")
+        texts = fields["addresses"][:MAX_ADDRESSES]
+        addresses = []
+        for one in texts:
+            try:
+                addresses.append(parse_address(one))
+            except SettingsError as error:
+                logger.info("an address in the cache is ignored: %s", error)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        raise MalformedCache(str(error)) from error
+    return CachedAddresses(tuple(dict.fromkeys(addresses)), now_s - written_s)

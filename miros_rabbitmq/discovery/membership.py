@@ -23,7 +23,6 @@ from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import ip_of, is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
-from .admission import Admission, Place, proves_names
 from .allotment import allotment
 from .hosts_file import HOSTS_FILE_NAME, HostsFile, tell_of_older_name
 from .lan import LocalAreaNetwork
@@ -35,6 +34,7 @@ from .places import Evidence, Kind
 from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
+from .vetting import Vetting
 
 logger = logging.getLogger(__name__)
 
@@ -57,6 +57,9 @@ two if they are there. Later, another machine may have got it."""
 _MOST_LINES = 8
 """A change of so many brokers gets a line in the log for each of them; a larger one gets one."""
 
+_MOST_USELESS, _MINUTE_S = 16, 60.0
+"""Of so many announced brokers in a minute, the log says that they cannot be used."""
+
 _LIMITS = {Kind.FOUND: "Limits.lan_peers", Kind.ANNOUNCED: "Limits.unknown_peers"}
 
 GETS_NONE = "a node whose events are heard here gets none"
@@ -73,11 +76,11 @@ class Follower(Protocol):
     def added(self, url: AmqpUrl, /) -> object:
         """Begin to publish to a broker. Called in the membership's thread."""
 
-    def removed(self, url: AmqpUrl, /) -> int:
-        """Stop publishing to a broker. Called in the membership's thread.
+    def removed(self, urls: Sequence[AmqpUrl], /) -> Sequence[int]:
+        """Stop publishing to brokers, to all at the same time. Called in the membership's thread.
 
         Returns:
-            the number of events that were given up with it.
+            the number of events that were given up with each of them.
         """
         ...
 
@@ -157,9 +160,7 @@ class Membership:
         self._own: OwnAddress | None = None  # None if ``rabbit_host`` says where it is
         self._own_url: AmqpUrl | None = None
         self._own_name: OwnName | None = None  # None if the own broker is announced as it is given
-        self._admission = Admission(self._name)
-        # Replaced as a whole by the membership's thread; None before the first look.
-        self._networks: tuple[IPv4Network, ...] | None = None
+        self._vetting = Vetting(self._name, search)
         self._first_round = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -179,6 +180,8 @@ class Membership:
         self._starved_pause_s = 0.0
         self._said_of_own = ""
         self._moved_s = 0.0
+        # When it was said lately that an announced broker cannot be used.
+        self._useless_s: list[float] = []
         # What was said of the brokers without a place, and of announcements that were forgotten.
         self._left_out_said: dict[Kind, int] = {}
         self._crowded_out_said = 0
@@ -330,51 +333,23 @@ class Membership:
             if self._roster.means_this_machine(address):
                 self._say_of_loopback(address)
                 return
-            if self._roster.source_of(address) is None and not self._admits(address, self._roster):
+            if self._roster.source_of(address) is None and not self._vetting.admits(
+                address, self._roster.own, self._hosts_file.hosts
+            ):
                 return
             left = tuple(one for one in left if ip_of(one.host) is not None)
             if self._roster.hear(address, time.monotonic(), left, announcer):
                 self._is_to_ask = True
                 self._changed.notify_all()
 
-    def _admits(self, address: Address, roster: Roster) -> bool:
-        """Judge what another node announces."""
-        if address in self._named():
-            return True
-        place = self._place(roster.own)
-        if self._networks is None:  # the first look around decides, as it is announced again
-            return self._admission.allows(address, place)
-        return self._admission.admits(address, place)
-
-    def _place(self, own: Address) -> Place:
-        """Where this node is, for judging what others announce."""
-        ports = {self._search.port, *(one.port for one in (own, *self._named()))}
-        return Place(
-            own,
-            frozenset(ports),
-            self._networks or (),
-            proves_names(self._search.tls),
-        )
-
-    def _named(self) -> tuple[Address, ...]:
-        """The brokers that the user names, be it in the hosts file."""
-        named = (parse_address(one, self._search.port) for one in self._search.addresses or ())
-        return (*named, *self._hosts_file.hosts)
-
     def _name_to_look_up(self, own: Address) -> OwnName | None:
         """What has to be looked up for the announcement; nothing if the host is told as it is."""
         is_told = ip_of(own.host) is not None or is_loopback(own.host)
-        if is_told or proves_names(self._search.tls):
+        if is_told or self._vetting.takes_names:
             return None
         return OwnName(
-            own,
-            lambda one: self._admission.allows(one, self._place(one)),
-            lambda: self.lan.interface.address,
+            own, lambda one: self._vetting.allows(one, one), lambda: self.lan.interface.address
         )
-
-    def _look_around(self) -> None:
-        """See which networks this machine is in, for judging what others announce."""
-        self._networks = self.lan.networks()
 
     def _say_of_loopback(self, address: Address) -> None:
         """Say once that another machine announces an address that means itself."""
@@ -399,7 +374,7 @@ class Membership:
                 next_round_s = now_s  # there may be other hosts at the new place
             if now_s >= next_round_s:
                 next_round_s = now_s + interval_s
-                self._guard(self._look_around)
+                self._guard(lambda: self._vetting.note_networks(self.lan.networks()))
                 if self._guard(lambda: self._round(roster)):
                     self._note_end_of_shortage()
                 self._first_round.set()
@@ -615,7 +590,12 @@ class Membership:
         with self._changed.lock:
             sources = self._sources(roster)
             change = roster.retain(sources)
-            candidates = roster.candidates(sources)
+            # An announced one waits until it is due: holders of the key can announce any number.
+            candidates = [
+                one
+                for one in roster.candidates(sources)
+                if sources.get(one) is not PeerSource.HEARD or roster.was_asked(one) or again(one)
+            ]
             unasked = {one for one in candidates if roster.was_asked(one) and not again(one)}
         self._apply(change, roster)
         report = self.scout.ask(
@@ -624,7 +604,9 @@ class Membership:
             stop=self._stop,
             may_connect=lambda address, ip: (
                 sources.get(address) is not PeerSource.HEARD
-                or self._admission.allows(address._replace(host=ip), self._place(roster.own))
+                or self._vetting.allows(
+                    address._replace(host=ip), roster.own, self._hosts_file.hosts
+                )
             ),
         )
         if self._is_over(roster):
@@ -694,10 +676,12 @@ class Membership:
             logger.exception("%s: on_peers_changed raised", self._name)
 
     def _remove(self, addresses: Sequence[Address]) -> None:
-        total = 0
-        for address in addresses:
-            dropped = self._follower.removed(self._search.url(address))
-            total += dropped
+        if not addresses:
+            return
+        # Together, because one that does not answer takes seconds.
+        all_dropped = self._follower.removed([self._search.url(one) for one in addresses])
+        total = sum(all_dropped)
+        for address, dropped in zip(addresses, all_dropped, strict=True):
             if len(addresses) <= _MOST_LINES:
                 log = logger.warning if dropped else logger.info
                 log("%s: gave up the broker at %s, and %d events", self._name, address, dropped)
@@ -732,11 +716,20 @@ class Membership:
             if error.has_answered:
                 self._answers.claim(error, who)
             text = "%s: %s: its own broker is %s, and %s"
-            logger.warning(text, self._name, GETS_NONE, row.address, error)
+            logger.log(self._level_of_useless(), text, self._name, GETS_NONE, row.address, error)
         elif row.outcome.nothing_there:
             logger.debug("%s: %s: %s", self._name, row.address, row.outcome.value)
         else:
             logger.info("%s: %s: %s", self._name, row.address, row.outcome.value)
+
+    def _level_of_useless(self) -> int:
+        """At which level to tell of an announced broker: a warning for a few in a minute."""
+        now_s = time.monotonic()
+        self._useless_s = [one for one in self._useless_s if now_s - one < _MINUTE_S]
+        if len(self._useless_s) >= _MOST_USELESS:
+            return logging.DEBUG
+        self._useless_s.append(now_s)
+        return logging.WARNING
 
 
 def _is_in(address: Address, network: IPv4Network) -> bool:

@@ -1,6 +1,6 @@
 """The address that a node announces for its own broker, if that was given by a name.
 
-Others take no names from announcements (see `admission`), so the node looks its own up and
+Others take no names from announcements (see `vetting`), so the node looks its own up and
 announces the IP address. The name of a machine often leads to a loopback on that machine, as on
 Debian (127.0.1.1 in ``/etc/hosts``): the machine's address on its LAN stands for that.
 """

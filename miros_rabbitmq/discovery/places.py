@@ -58,12 +58,12 @@ class Evidence(NamedTuple):
 
     Attributes:
         confirms: how often the broker has confirmed something, since it was added.
-        owes: the broker is connected, and something that was sent to it is not confirmed.
+        owes: something for it is not confirmed; `None` while it is not connected.
         spare_of: the address that is used in its place, as it leads to the same broker.
     """
 
     confirms: int
-    owes: bool
+    owes: bool | None
     spare_of: Address | None = None
 
 
@@ -212,9 +212,9 @@ class Places:
             seen = evidence.get(address)
             if claim.since_s is None or seen is None:
                 continue
-            if seen.confirms > claim.confirms or not seen.owes:
+            if seen.confirms > claim.confirms or seen.owes is False:
                 claim.owes_since_s = None
-            elif claim.owes_since_s is None:
+            elif claim.owes_since_s is None and seen.owes:
                 claim.owes_since_s = now_s
             if seen.confirms > claim.confirms:
                 claim.failures = 0

@@ -30,6 +30,9 @@ heard somewhere may have been heard there, too."""
 
 _LOOKS_BACK = 8
 
+_MOST_COURSES = 256
+"""The most brokers that are remembered besides those that are there: a spare may return."""
+
 
 class Taken(NamedTuple):
     """What one broker has taken over so far. The counts only grow."""
@@ -97,10 +100,14 @@ class Audience:
         """
         unheard = 0
         for address, taken in brokers.items():  # all of them, so that no count gets old
-            course = self._courses.setdefault(address, _Course())
+            course = self._courses.pop(address, None) or _Course()
+            self._courses[address] = course  # behind the others
             before = course.confirmed
             has_listener = course.is_heard(taken) or has_listener
             unheard = max(unheard, taken.confirmed - before)
+        for address in list(self._courses)[: max(0, len(self._courses) - _MOST_COURSES)]:
+            if address not in brokers:
+                del self._courses[address]  # a broker that is gone
         if has_listener:
             self._heard_s = now_s
             self.hear_listener()

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Any, TextIO
 
 from ..foreign import on_one_line
+from ..wire.envelope import MOST_LINE
 
 SCRIBBLE_MARK = "# "
 
@@ -67,6 +68,21 @@ def scribbled_trace_text(message: str, name: str, now: datetime) -> str:
 def scribble_text(message: str) -> str:
     """Word a scribble as a line of the spy network."""
     return f"{SCRIBBLE_MARK}{message}"
+
+
+def shorten(text: str) -> str:
+    """Return a line as it travels: cut with a mark if it is long, and with no half characters.
+
+    Receivers refuse longer ones: thousands of lines may wait for a terminal that is slow.
+    """
+    if len(text) > MOST_LINE:
+        rest = f" ... ({len(text) - MOST_LINE:,} characters more)"
+        text = text[: MOST_LINE - len(rest)] + rest
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode(errors="replace").decode()
+    return text
 
 
 def trace_line(text: str, name: str, *, own: bool, palette: Palette) -> str:

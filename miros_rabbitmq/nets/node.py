@@ -435,7 +435,7 @@ class Node:
             self.name,
             _Follower(
                 self._add_broker,
-                self._remove_broker,
+                self._remove_brokers,
                 self._connected_brokers,
                 self._reached_brokers,
                 self._evidence,
@@ -565,21 +565,24 @@ class Node:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
-            self._spares.add(url.address, by_user=self._is_by_user(url))
-            self.mesh.add_broker(url)
+            by_user = self._is_by_user(url)
+            self._spares.add(url.address, by_user=by_user)
+            self.mesh.add_broker(url, is_stranger=not by_user)
             for snoop in self.snoops:
                 snoop.add_broker(url)
 
-    def _remove_broker(self, url: AmqpUrl) -> int:
+    def _remove_brokers(self, urls: Sequence[AmqpUrl]) -> list[int]:
         with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
-                return 0
-            self._members = [member for member in self._members if member != url]
+                return [0] * len(urls)
+            self._members = [member for member in self._members if member not in urls]
         # Without the lock, because a sender in the middle of a connection attempt may take a while.
-        self._spares.remove(url.address)
-        for snoop in self.snoops:
-            snoop.remove_broker(url.address)
-        return self.mesh.remove_broker(url.address)
+        for url in urls:
+            self._spares.remove(url.address)
+        endings = [network.remove_broker(url.address) for network in self.snoops for url in urls]
+        endings += [self.mesh.remove_broker(url.address) for url in urls]
+        dropped = [wait_for_end() for wait_for_end in endings]
+        return dropped[-len(urls) :]
 
     def _move_broker(self, before: AmqpUrl, url: AmqpUrl) -> None:
         """Publish to a broker at another address, as it says that it has left the former one."""
@@ -639,7 +642,11 @@ class Node:
     def _evidence(self) -> dict[Address, Evidence]:
         spare_of = self._spares.spare_of
         return {
-            at: Evidence(sender.confirms, sender.owes, spare_of.get(at))
+            at: Evidence(
+                sender.confirms,
+                sender.owes if sender.is_connected else None,
+                spare_of.get(at),
+            )
             for at, sender in self.mesh.senders.items()
         }
 
@@ -722,7 +729,7 @@ class _Follower:
     """What a membership calls; see `membership.Follower`."""
 
     added: Callable[[AmqpUrl], None]
-    removed: Callable[[AmqpUrl], int]
+    removed: Callable[[Sequence[AmqpUrl]], list[int]]
     connected: Callable[[], set[Address]]
     reached: Callable[[], set[Address]]
     evidence: Callable[[], dict[Address, Evidence]]

@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..amqp.consumer import envelope_stats
@@ -387,8 +388,14 @@ class TopicNetwork:
     def _endpoint(self, url: AmqpUrl) -> Endpoint:
         return Endpoint(url, self._settings.limits, self._settings.tls)
 
-    def add_broker(self, url: AmqpUrl) -> None:
-        """Begin to publish to a broker; does nothing if there is a sender to it already."""
+    def add_broker(self, url: AmqpUrl, *, is_stranger: bool = False) -> None:
+        """Begin to publish to a broker; does nothing if there is a sender to it already.
+
+        Args:
+            url: the broker's.
+            is_stranger: nobody has named it, so nobody waits for it before it has confirmed
+                anything.
+        """
         with self._order.turn():
             if url.address in self._senders:
                 return
@@ -413,6 +420,7 @@ class TopicNetwork:
                 self._hooks.report,
                 self._hooks.vet,
             )
+            sender.is_stranger = is_stranger
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
             if self._broker_watch is not None:
@@ -430,21 +438,22 @@ class TopicNetwork:
             self._redirection.add(url.address, self._transmitted)
             self._posted_to = self._redirection.posted_to(self._senders)
 
-    def remove_broker(self, address: Address) -> int:
-        """Stop publishing to a broker; returns when its sender has ended, within seconds.
+    def remove_broker(self, address: Address) -> Callable[[], int]:
+        """Stop publishing to a broker. Does not wait.
 
         Returns:
-            how many events were given up with it.
+            what to call afterwards: it waits for the end of the sender, for seconds at most, and
+            returns how many events were given up with it.
         """
         with self._order.turn():
             sender = self._senders.get(address)
             if sender is None:
-                return 0
+                return _none_given_up
             self._senders = {at: one for at, one in self._senders.items() if at != address}
             self._redirection.remove(address)
             self._posted_to = self._redirection.posted_to(self._senders)
         sender.stop()
-        return self._retire(sender, "given up")
+        return partial(self._retire, sender, "given up")
 
     def _retire(self, sender: Sender, why: str) -> int:
         """Wait for the end of a sender that was asked to stop, and keep its counters."""
@@ -575,6 +584,8 @@ class TopicNetwork:
         """Report that a broker cannot be reached, and that it can again."""
         link, address = sender.link, sender.address
         is_away = link.state in (SessionState.WAITING, SessionState.REFUSED)
+        if link.comes_back_soon and link.state is SessionState.WAITING:
+            return
         if is_away and address not in self._away and not self.spec.lossy:
             self._away.add(address)
             self._report_away(sender, str(link.fault or "not connected"))
@@ -881,6 +892,11 @@ def _described(sender: Sender) -> str:
 
 def _ignore(*_: object) -> None:
     """Do nothing with a lag that nobody wants to hear of."""
+
+
+def _none_given_up() -> int:
+    """The end of a sender that there was not."""
+    return 0
 
 
 def _nothing() -> None:

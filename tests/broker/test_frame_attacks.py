@@ -84,7 +84,12 @@ class Faults:
 def consumer(impostor: Impostor, faults: Faults, heard: list[Any]) -> SimplePikaTopicConsumer:
     url = amqp_url(USER, PASSWORD, impostor.address)
     one = SimplePikaTopicConsumer(
-        url, "miros.mesh", "#", on_message=heard.append, limits=LIMITS, on_change=faults.note
+        url,
+        "miros.mesh",
+        "#",
+        on_message=lambda delivery: heard.append(delivery.body[:9]),
+        limits=LIMITS,
+        on_change=faults.note,
     )
     faults.of = one
     return one
@@ -176,7 +181,7 @@ CONSUMED: list[tuple[str, Attack, str]] = [
     ("a flood of blocks", many(method(spec.Connection.Blocked("x"))), "more than 1,000 frames"),
     ("another start", once(START), "Connection.Start while the connection is open"),
     ("another tune", once(TUNE), "Connection.Tune while the connection is open"),
-    ("content on channel 0", once(header(0, 1)), "a content on channel 0"),
+    ("content on channel 0", once(header(0, 1)), "a heartbeat or a content where"),
     (
         "a method amid a content",
         lambda n, tag: iter((deliver(n, tag) + header(n, 9) + deliver(n, tag) + content(n, b"x"),)),
@@ -282,7 +287,7 @@ def test_a_table_that_no_decoder_reads_is_not_looked_at(fakes: Fakes) -> None:
         wait_until(lambda: heard, scaled(20), lambda: str(set(faults.seen)))
     finally:
         assert one.stop_thread()
-    assert heard[0].body == b"x"
+    assert heard == [b"x"]
     assert impostor.connections == 1
 
 

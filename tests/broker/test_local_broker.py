@@ -103,7 +103,7 @@ def test_two_nodes_boot_at_once_and_data_survives_a_restart(
     channel.basic_publish(
         "", "kept", b"persistent", pika.BasicProperties(delivery_mode=2), mandatory=True
     )
-    broker.ctl("add_user", "late", "comer")
+    broker.ctl("add_user", "late", stdin="comer")
     port, folder = broker.port, broker.log_path.parent
     broker.kill()
     assert not broker.is_running

@@ -567,11 +567,33 @@ def test_guest_at_this_machine_has_only_a_wrong_password() -> None:
         assert "loopback_users" not in str(fault)
 
 
-NAMES = ["a b", "x; reboot", "$(reboot)", "it's", "-x", "line\nbreak", "it's\n$(reboot)\\"]
+NAMES = [
+    "a b",
+    "x; evil-command",
+    "$(evil-command)",
+    "`evil-command`",
+    "a$HOME",
+    "it's",
+    'a"; evil-command; "',
+    "ends with\\",
+    "-x",
+    "line\nbreak",
+    "it's\n$(evil-command)\\",
+]
+
+PLAIN = 'rabbitmqctl() { printf "%s\\0" "$@"; }'
+DEBIAN = r"""rabbitmqctl() {
+    for arg in "$@"; do line="$line \"$(sed -e 's/"/\\"/g' <<< "$arg")\""; done
+    sh -c "printf '%s\\0' $line"; line=
+}"""
+"""The one of Debian hands its arguments to another shell, between double quotes."""
 
 
+@pytest.mark.parametrize("rabbitmqctl", [PLAIN, DEBIAN], ids=["plain", "Debian"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_command_that_is_recommended_can_be_pasted_safely(name: str) -> None:
+def test_a_command_that_is_recommended_can_be_pasted_safely(name: str, rabbitmqctl: str) -> None:
+    is_dangerous = any(mark in name for mark in "$`\\")
+    shown = remedies.PLACEHOLDER if is_dangerous else name
     for command in (
         remedies.add_user(name, name),
         remedies.add_vhost(name, name),
@@ -580,13 +602,12 @@ def test_a_command_that_is_recommended_can_be_pasted_safely(name: str) -> None:
     ):
         assert command.isprintable()
         shell = subprocess.run(
-            ["bash", "-c", f'rabbitmqctl() {{ printf "%s\\0" "$@"; }}; {command}'],
-            capture_output=True,
-            check=True,
+            ["bash", "-c", f"{rabbitmqctl}\n{command}"], capture_output=True, check=True
         )
+        assert not shell.stderr
         words = shell.stdout.decode().split("\0")
-        assert name in words or f"--vhost={name}" in words
-        allowed = {name, f"--vhost={name}", "-p", "--", "", *remedies.OURS.split()}
+        assert shown in words or f"--vhost={shown}" in words
+        allowed = {shown, f"--vhost={shown}", "-p", "--", "", *remedies.OURS.split()}
         assert {word for word in words if not re.fullmatch("[a-z_]+", word)} <= allowed
 
 

@@ -8,6 +8,7 @@ import os
 import pwd
 import socket
 import stat
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -291,6 +292,45 @@ def test_a_group_may_write_it_if_only_its_user_is_in_the_group(
             read_small_file(path, MOST)
 
 
+def access_list(*entries: tuple[int, int, int]) -> bytes:
+    """As the kernel keeps it: the version, then tag, rights and id of each."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
+
+
+NOBODY = 0xFFFFFFFF
+OWNER, GROUP, REST = (1, 6, NOBODY), (4, 4, NOBODY), (0x20, 4, NOBODY)
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="Linux has access lists")
+@pytest.mark.parametrize("rights_of_all", [6, 4], ids=["others may write", "nobody may"])
+@pytest.mark.parametrize("is_inherited", [False, True])
+def test_an_access_list_can_let_others_write_what_only_the_own_group_seems_to(
+    path: Path, rights_of_all: int, is_inherited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner of a shared folder can give it a list that each new file in it gets."""
+    monkeypatch.setattr("miros_rabbitmq.small_file._is_private", lambda _: True)
+    entries = access_list(OWNER, (2, 6, STRANGER), GROUP, (0x10, rights_of_all, NOBODY), REST)
+    try:
+        if is_inherited:
+            os.setxattr(path.parent, "system.posix_acl_default", entries)
+        path.write_text("{}")
+        if not is_inherited:
+            os.setxattr(path, "system.posix_acl_access", entries)
+    except OSError:
+        pytest.skip("this disk has no access lists")
+    folder = path.with_name("folder")
+    folder.mkdir()
+    os.setxattr(folder, "system.posix_acl_access", entries)
+    assert is_private_folder(str(folder)) == (rights_of_all == 4)
+    if rights_of_all == 4:
+        assert read_small_file(path, MOST) == b"{}"
+        return
+    with pytest.raises(UnfitFile, match=r"others, by its access list, may write it: chmod go-w"):
+        read_small_file(path, MOST)
+    path.chmod(path.stat().st_mode & ~0o022)  # the remedy
+    assert read_small_file(path, MOST) == b"{}"
+
+
 @as_root
 def test_a_program_of_another_user_reads_what_root_wrote_but_not_what_third_ones_wrote(
     path: Path, monkeypatch: pytest.MonkeyPatch
@@ -334,6 +374,25 @@ def test_a_folder_that_cannot_be_looked_into_is_not_taken_for_one_without_the_fi
         assert not hosts.refresh()
     assert hosts.hosts == (Address("10.6.6.6"),)
     assert caplog.text.count("Permission denied") == 1
+
+
+def test_a_file_that_cannot_be_read_for_a_moment_is_tried_again_and_said_once(
+    path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As while another program has a lease of it (fcntl(2)), which does not change it."""
+    plain(path)
+    hosts = HostsFile(path, 5672)
+
+    def refuse(*_: object) -> int:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "open", refuse)
+        for _ in range(3):
+            assert not hosts.refresh()
+    assert hosts.refresh()
+    assert hosts.hosts == (Address("10.6.6.6"),)
+    assert caplog.text.count("Resource temporarily unavailable") == 1
 
 
 def test_a_folder_that_was_removed_has_no_file(tmp_path: Path) -> None:

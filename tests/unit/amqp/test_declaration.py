@@ -37,12 +37,22 @@ class FakeLink:
 
     def __init__(self) -> None:
         self.came_back = 0
+        self.has_channels = True
+        self.opened: list[Any] = []
+        self.given_up: list[Any] = []
 
     def guarded(self, _channel: Any, proceed: Any) -> Any:
         return proceed
 
     def come_back_soon(self) -> None:
         self.came_back += 1
+
+    def open_another_channel(self, on_open: Any) -> bool:
+        self.opened.append(on_open)
+        return self.has_channels
+
+    def reopen(self, why: Any) -> None:
+        self.given_up.append(why)
 
 
 class FakeChannel:
@@ -123,7 +133,9 @@ def test_an_exchange_that_nobody_has_declared_is_final_only_if_it_may_not_be_dec
         assert attempts.ask() == "declare"
         fault = attempts.fail(REFUSED)
         assert isinstance(fault, AccessRefused)
-        assert "has no exchange 'miros.mesh', and does not let 'robot' declare it" in str(fault)
+        assert "there is no exchange 'miros.mesh', and it may not declare it" in str(fault)
+        for command in ("rabbitmqctl set_permissions -p / robot", "rabbitmqctl import_definitions"):
+            assert command in str(fault)
         assert "secret" not in str(fault)
     assert attempts.link.came_back == 3, "not after what is final"
     attempts.ask()
@@ -163,6 +175,100 @@ def test_a_wrong_type_and_another_exchange_are_left_to_others() -> None:
         403, REFUSED.reply_text.replace("miros.mesh", "miros.meshes")
     )
     assert attempts.fail(other) is None
+
+
+class FakeTransaction:
+    """A channel with a transaction."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+        self.on_close: Any = None
+        self.callback: Any = None
+
+    def add_on_close_callback(self, callback: Any) -> None:
+        self.on_close = callback
+
+    def tx_select(self, callback: Any) -> None:
+        self.done.append("select")
+        self.callback = callback
+
+    def basic_publish(self, exchange: str, _key: str, body: bytes) -> None:
+        assert (exchange, body) == ("miros.mesh", b"")
+        self.done.append("publish")
+
+    def tx_rollback(self, callback: Any) -> None:
+        self.done.append("rollback")
+        self.callback = callback
+
+    def close(self) -> None:
+        self.done.append("close")
+        self.on_close(self, None)
+
+
+def checking() -> tuple[Attempts, FakeTransaction, list[str]]:
+    """Somebody who may not declare, and who asks whether he may publish."""
+    attempts = Attempts()
+    attempts.known.add(URL)
+    assert attempts.ask() == "look"
+    attempts.succeed()
+    went_on: list[str] = []
+    attempts.declaration.check_writing(attempts.channel, lambda: went_on.append("on"))
+    transaction = FakeTransaction()
+    (on_open,) = attempts.link.opened
+    on_open(transaction)
+    transaction.callback(None)
+    assert transaction.done == ["select", "publish", "rollback"]
+    assert not went_on
+    return attempts, transaction, went_on
+
+
+def test_who_may_publish_goes_on_and_nothing_was_published() -> None:
+    attempts, transaction, went_on = checking()
+    transaction.callback(None)
+    assert transaction.done == ["select", "publish", "rollback", "close"]
+    assert went_on == ["on"]
+    assert not attempts.link.given_up
+
+
+def test_who_may_not_publish_is_refused_before_the_link_is_ready() -> None:
+    attempts, transaction, went_on = checking()
+    transaction.on_close(transaction, REFUSED)
+    (fault,) = attempts.link.given_up
+    assert isinstance(fault, AccessRefused)
+    assert not went_on
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        pika.exceptions.ChannelClosedByBroker(
+            403,
+            "ACCESS_REFUSED - access to topic '' in exchange 'miros.mesh' in vhost '/' refused",
+        ),
+        pika.exceptions.ChannelClosedByBroker(540, "NOT_IMPLEMENTED - tx"),
+        pika.exceptions.ConnectionClosed(320, "gone"),
+    ],
+)
+def test_what_says_nothing_of_the_right_to_publish_lets_the_link_go_on(error: Exception) -> None:
+    attempts, transaction, went_on = checking()
+    transaction.on_close(transaction, error)
+    assert went_on == ["on"]
+    assert not attempts.link.given_up
+
+
+def test_who_may_declare_or_has_no_channel_left_is_not_asked_whether_he_may_publish() -> None:
+    went_on: list[str] = []
+    attempts = Attempts()
+    attempts.ask()
+    attempts.succeed()
+    attempts.declaration.check_writing(attempts.channel, lambda: went_on.append("on"))
+    assert not attempts.link.opened
+    attempts.known.add(URL)
+    attempts.ask()
+    attempts.succeed()
+    attempts.link.has_channels = False
+    attempts.declaration.check_writing(attempts.channel, lambda: went_on.append("on"))
+    assert went_on == ["on", "on"]
 
 
 def test_what_is_remembered_is_bounded() -> None:

@@ -95,6 +95,7 @@ def test_a_missing_cache_is_not_logged(make: MakeCache, caplog: pytest.LogCaptur
         b'{"addresses": [], "time": "noon"}',
         b'{"addresses": [], "time": NaN}',
         b'{"addresses": [], "time": 1e999}',
+        b'{"addresses": [], "time": 1' + b"0" * 400 + b"}",
         b'{"addresses": 7, "time": 1}',
         b'{"addresses": {"a": 1}, "time": 1}',
         b'{"addresses": ["10.0.0.2"]}',

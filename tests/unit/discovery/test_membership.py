@@ -54,9 +54,10 @@ class Node:
         self.members.append(url.address)
         self.urls.append(url)
 
-    def removed(self, url: AmqpUrl) -> int:
-        self.members.remove(url.address)
-        return 7
+    def removed(self, urls: Sequence[AmqpUrl]) -> Sequence[int]:
+        for url in urls:
+            self.members.remove(url.address)
+        return [7] * len(urls)
 
     def connected(self) -> Collection[Address]:
         return ()
@@ -277,6 +278,18 @@ def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
     assert not [one for one in threading.enumerate() if one.name == "miros discovery of chart"]
     started(membership)
     assert node.members == [ONE, ONE], "a node that starts again begins with its own broker alone"
+
+
+@pytest.mark.usefixtures("probes")
+def test_a_working_directory_that_was_removed_is_one_without_files(
+    made: Making, node: Node, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    started(made(addresses=(ONE.host,)))
+    assert node.members == [ONE]
 
 
 # ---- what others announce

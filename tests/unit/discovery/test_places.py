@@ -28,6 +28,7 @@ class Town:
         self.members: dict[Address, int] = {}
         self.confirming: set[Address] = set()
         self.announcing: set[Address] = set()
+        self.closing: set[Address] = set()
         self.spare_of: Mapping[Address, Address] = {}
         self.sends = True
         self.now_s = 0.0
@@ -45,13 +46,17 @@ class Town:
             self.look()
             self.now_s += STEP_S
 
+    def owes(self, address: Address) -> bool | None:
+        is_reached = address not in self.closing or self.now_s % 10 == 0
+        return (self.sends and address not in self.confirming) if is_reached else None
+
     def look(self) -> None:
         for address in self.announcing:
             self.places.vouch(address, self.now_s + 90)
         for address in self.members:
             self.members[address] += address in self.confirming
         evidence = {
-            one: Evidence(count, self.sends and one not in self.confirming, self.spare_of.get(one))
+            one: Evidence(count, self.owes(one), self.spare_of.get(one))
             for one, count in self.members.items()
         }
         self.places.look(evidence, self.now_s)
@@ -128,6 +133,14 @@ def test_one_that_confirms_nothing_gives_its_place_up_and_its_pauses_grow() -> N
     assert pauses == sorted(pauses)
     assert pauses[0] >= 60
     assert len(gained) < 10
+
+
+def test_one_that_closes_each_connection_gives_its_place_up_too() -> None:
+    town = Town(8)
+    town.closing.add(at(0))
+    town.find(at(0))
+    town.pass_(2 * TRIAL_S)
+    assert not town.members
 
 
 def test_one_to_which_nothing_was_sent_keeps_its_place() -> None:
