@@ -141,3 +141,24 @@ def test_the_sender_refuses_what_only_loading_shows() -> None:
     payload = [collections.deque([n % 100]) for n in range(37_000)]
     with pytest.raises(pickle.PicklingError, match=r"receivers would refuse.*memory"):
         RestrictedPickle().dumps(payload)
+
+
+class Own:
+    """A class of the user's."""
+
+
+STATES: dict[str, bytes] = {
+    "UUID": b"cuuid\nUUID\n" + _text(b"0" * 32) + b"\x85R}" + _text(b"int") + b"K\x05sb",
+    "Fraction": b"cfractions\nFraction\nK\x01K\x02\x86RN}" + _text(b"_numerator") + b"NsK\x02\x86b",
+    "Counter": b"ccollections\nCounter\n}\x85R}" + _text(b"most_common") + b"K\x05sb",
+    "Counter, a count": b"ccollections\nCounter\n}\x85R" + _text(b"a") + b"]s",
+    "OrderedDict": b"ccollections\nOrderedDict\n)R}" + _text(b"items") + b"K\x05sb",
+}
+
+
+@pytest.mark.parametrize("codes", STATES.values(), ids=STATES)
+def test_no_opcode_changes_a_standard_object_even_beside_registered_classes(codes: bytes) -> None:
+    for padding in (b"", _text(b"x" * 2_000)):
+        data = b"\x80\x03(" + padding + codes + b"t."
+        with pytest.raises(pickle.UnpicklingError):
+            RestrictedPickle([Own]).loads(data)
