@@ -10,6 +10,9 @@ import re
 
 from .exceptions import BrokerError
 
+_MOST_SAID = 256
+"""The most answers that are remembered: who poses as a broker can give any number of them."""
+
 _OUR_NAMES = re.compile(r"(?:miros\.|amq\.gen-)[\w.-]+")
 """The names of exchanges and queues. Each network has others, and some are new at each attempt."""
 
@@ -53,7 +56,10 @@ class Answers:
         """
         if self._left and fault.host == self._left:
             return False
-        return self._said.setdefault(gist(fault), who) == who
+        said = gist(fault)
+        if said not in self._said and len(self._said) >= _MOST_SAID:
+            self._said.pop(next(iter(tuple(self._said)), said), None)  # the oldest
+        return self._said.setdefault(said, who) == who
 
     def forget(self, who: str) -> bool:
         """Note that the trouble of somebody is over: what comes then is said again.

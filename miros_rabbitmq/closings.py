@@ -14,7 +14,8 @@ from typing import NamedTuple
 
 from . import faults
 from .exceptions import AccessRefused, BrokerError, ClosedByBroker, VhostNotFound
-from .remedies import add_user, add_vhost, in_words, rabbitmqctl, set_permissions
+from .foreign import hidden, in_words
+from .remedies import add_user, add_vhost, delete_exchange, rabbitmqctl, set_permissions
 from .urls import Address
 
 
@@ -162,9 +163,9 @@ _TABLE = (
     Closing(
         406,
         "inequivalent arg '(.*?)' for exchange '(.*?)'",
-        "already has the exchange {1!r}, declared with another {0} ({text}): delete that one on "
-        "the management page, or give another rabbit_vhost; on the broker run: "
-        "rabbitmqctl add_vhost NAME",
+        "already has the exchange {1!r}, declared with another {0} ({text}): another program has "
+        "made it, or replaced ours. Give another rabbit_vhost, or on the broker run: "
+        "{delete_exchange} (it is then declared anew)",
     ),
     Closing(
         406,
@@ -286,7 +287,9 @@ _CODE_NAME = re.compile(r"^[A-Z_]+(?: - |$)")
 _LOGIN = re.compile(r"Login was refused|\S+ login refused")
 
 
-def closed_by_broker(address: Address, code: int, text: str, user: str, vhost: str) -> BrokerError:
+def closed_by_broker(
+    address: Address, code: int, text: str, user: str, vhost: str, secret: str = ""
+) -> BrokerError:
     """The broker has closed a channel or a connection, and said why.
 
     Args:
@@ -295,7 +298,9 @@ def closed_by_broker(address: Address, code: int, text: str, user: str, vhost: s
         text: the reply text of RabbitMQ.
         user: the user of the connection.
         vhost: its virtual host.
+        secret: the password, which whatever answers there may repeat.
     """
+    secret = hidden(secret, user)
     said = _CODE_NAME.sub("", text, count=1)
     if code == _ACCESS_REFUSED and _LOGIN.match(said):
         return faults.access_refused(address, user, vhost)
@@ -303,11 +308,12 @@ def closed_by_broker(address: Address, code: int, text: str, user: str, vhost: s
         found = re.match(closing.pattern, said, re.DOTALL) if closing.code == code else None
         if found is None:
             continue
-        groups = [in_words(group or "so many") for group in found.groups()]
-        fields = dict(_fields(user, vhost, text, groups))
+        groups = [in_words(group or "so many", secret=secret) for group in found.groups()]
+        fields = dict(_fields(user, vhost, in_words(text, secret=secret), groups))
         return closing.kind(f"{address} {closing.wording.format(*groups, **fields)}", str(address))
     return ClosedByBroker(
-        f"{address} has closed the connection ({code}, {in_words(text)}): {_SEE_LOG}",
+        f"{address} has closed the connection ({code}, {in_words(text, secret=secret)}): "
+        f"{_SEE_LOG}",
         str(address),
     )
 
@@ -320,7 +326,7 @@ def _fields(user: str, vhost: str, text: str, groups: list[str]) -> Iterator[tup
     yield from {
         "user": user,
         "vhost": vhost,
-        "text": in_words(text),
+        "text": text,
         "see_log": _SEE_LOG,
         "add_user": add_user(user, vhost),
         "add_vhost": add_vhost(user, vhost),
@@ -339,3 +345,4 @@ def _fields(user: str, vhost: str, text: str, groups: list[str]) -> Iterator[tup
             rabbitmqctl("set_topic_permissions", user, groups[1], ".*", ".*", vhost=vhost),
         )
         yield "delete_queue", rabbitmqctl("delete_queue", groups[1], vhost=vhost)
+        yield "delete_exchange", delete_exchange(groups[1], vhost)

@@ -137,7 +137,6 @@ class RejectReason(enum.Enum):
     NOT_DESERIALIZABLE = "refused by the deserializer"
     INNER_SIGNAL = "an inner signal of miros"
     SIGNAL_NAME = "an event whose signal name is not printable, or too long"
-    TOO_MANY_SIGNALS = "an event whose signal is new here, beyond Limits.remote_signals"
 
 
 class MessageRejected(MirosRabbitMQError):

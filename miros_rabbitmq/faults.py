@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 
 from .exceptions import AccessRefused, BrokerUnreachable, OutOfResources, QueueTaken, UnknownHost
+from .foreign import in_words
 from .greeting import usual_use
-from .remedies import add_user, in_words, rabbitmqctl
+from .remedies import add_user, declare_exchange, rabbitmqctl, set_permissions
 from .urls import Address
 
 _SEE_LOG = "see the log of RabbitMQ there (journalctl -u rabbitmq-server, or /var/log/rabbitmq)"
@@ -152,6 +153,17 @@ def garbled(address: Address, detail: str) -> BrokerUnreachable:
     )
 
 
+def misbehaved(address: Address, detail: str) -> BrokerUnreachable:
+    """What answers sends what no broker sends, or more of it than it may."""
+    return BrokerUnreachable(
+        f"the connection to {address} was closed, as what came does not keep to AMQP "
+        f"({in_words(detail)}): is it RabbitMQ that listens there, and is there a proxy in between "
+        "that changes what passes? If it is RabbitMQ itself, please report it, with its version",
+        str(address),
+        has_answered=True,
+    )
+
+
 def wants_tls(address: Address) -> BrokerUnreachable:
     """The port expects TLS, and we came without."""
     return BrokerUnreachable(
@@ -244,6 +256,17 @@ def access_refused(address: Address, user: str, vhost: str) -> AccessRefused:
         f"rabbit_password. On the broker, {rabbitmqctl('authenticate_user', user)} tells whether a "
         f"password is right, and {rabbitmqctl('change_password', user)} sets another; if there is "
         f"no such user, run: {add_user(user, vhost)}",
+        str(address),
+    )
+
+
+def no_exchange(address: Address, exchange: str, user: str, vhost: str) -> AccessRefused:
+    """There is no exchange, and the user may not declare one."""
+    return AccessRefused(
+        f"{address} does not give {user!r} the permissions it needs: there is no exchange "
+        f"{in_words(exchange)!r}, and it may not declare it. On the broker run: "
+        f"{set_permissions(user, vhost, exchange)}; or, if the user is to declare queues only: "
+        f"{declare_exchange(exchange, vhost)}",
         str(address),
     )
 

@@ -35,8 +35,8 @@ def expects_tls(first: bytes) -> bool:
     return first[:1] != b"" and first[0] in _TLS_RECORDS
 
 
-def sounds_like(first: bytes) -> str:
-    """What the first bytes of a program say it is; empty for nothing."""
+def sounds_like(first: bytes, secret: str = "") -> str:
+    """What the first bytes of a program say it is, without a secret; empty for nothing."""
     if not first:
         return ""
     if first.startswith(b"HTTP/"):
@@ -47,6 +47,8 @@ def sounds_like(first: bytes) -> str:
         return f"it speaks AMQP {first[5]}.{first[6]}.{first[7]} only, not AMQP 0.9.1"
     if expects_tls(first):
         return "it speaks TLS"
+    if secret:
+        first = first.replace(secret.encode(errors="replace"), b"***")
     shown = re.sub(rb"[^ -~]+", b".", first[:20]).decode()
     return f"it does not speak AMQP 0-9-1, and begins with {shown!r}"
 

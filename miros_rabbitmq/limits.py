@@ -83,16 +83,18 @@ class Limits:
     snoop_queue_messages: int = 1_000
     """The most messages that a broker keeps for a slow watcher of a snoop; beyond it, the broker
     drops the oldest."""
+    snoop_queue_bytes: int = 32 * 1024 * 1024
+    """The same limit in bytes."""
     announce_s: float = 30.0
     """How often a node announces its own broker, in a message of some 100 bytes to every broker
     that it publishes to. A node that begins to listen later hears of it within this time, or within
     two seconds when it hears an event of that node."""
+    lan_peers: int = 64
+    """The most brokers used that were found on the LAN, and that nobody has named: more than most
+    systems have. Any program on the LAN can pose as many."""
     unknown_peers: int = 64
-    """The most brokers that are known only by such announcements: more than a system has, and few
-    enough to ask each of them now and then."""
-    remote_signals: int = 1_000
-    """The most signal names that others may add to this process, which keeps each of them until
-    it ends."""
+    """The most brokers used that are known only by such announcements: more than a system has, and
+    few enough to ask each of them now and then. As many others of them are remembered."""
     duplicate_senders: int = 4_096
     """The most senders (process starts) whose sequence numbers a receiver remembers; each counts
     once for each of its routing keys."""

@@ -20,6 +20,13 @@ from .worker import Worker
 _MOST_LINES = 1_000
 """The most lines that wait for a handler."""
 
+_MOST_BYTES = 4 * 1024 * 1024
+"""The most memory of these lines, in all."""
+
+_BYTES_OF_LINE, _BYTES_OF_TRACEBACK = 1_000, 50_000
+"""What a line takes besides its text, and what it takes more if it comes with a traceback, whose
+frames keep what they work on."""
+
 _IDLE_S = 1.0
 """The thread ends after this long without a line."""
 
@@ -79,7 +86,7 @@ class RelayedLogger:
             logger.name, level, path, line, message, arguments, exc_info, function
         )
         if must_not_wait():
-            _relay.put((logger, record))
+            _relay.put((logger, record), _size_of(record))
         else:
             logger.handle(record)
 
@@ -98,11 +105,24 @@ def _caller() -> tuple[str, int, str]:
     return frame.f_code.co_filename, frame.f_lineno, frame.f_code.co_name
 
 
+def _size_of(record: logging.LogRecord) -> int:
+    """About how many bytes of memory a line takes that waits."""
+    arguments = record.args if isinstance(record.args, tuple) else ()
+    text = sum(len(one) if isinstance(one, str) else len(str(one)) for one in arguments)
+    return _BYTES_OF_LINE + text + _BYTES_OF_TRACEBACK * bool(record.exc_info)
+
+
 class _Relay(Worker[tuple[logging.Logger, logging.LogRecord]]):
     """The thread of this process that writes the log lines of other threads."""
 
     def __init__(self) -> None:
-        super().__init__("miros log", self._write, max_items=_MOST_LINES, idle_s=_IDLE_S)
+        super().__init__(
+            "miros log",
+            self._write,
+            max_items=_MOST_LINES,
+            max_bytes=_MOST_BYTES,
+            idle_s=_IDLE_S,
+        )
         end_with_program(self, Stage.WORKERS)
 
     def _write(self, lines: deque[tuple[logging.Logger, logging.LogRecord]], dropped: int) -> None:

@@ -107,6 +107,14 @@ def require_descriptors(count: int) -> None:
             os.close(one)
 
 
+def file_limit() -> int | None:
+    """How many file descriptors this process may have; `None` if that is not limited."""
+    if resource is None:
+        return None
+    soft: int = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return None if soft == resource.RLIM_INFINITY else soft
+
+
 def _without_files(*, is_all: bool) -> str:
     if is_all:
         return (

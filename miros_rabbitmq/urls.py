@@ -8,6 +8,7 @@ one of https://www.rabbitmq.com/docs/uri-spec, which pika reads.
 from __future__ import annotations
 
 import re
+import ssl
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -266,10 +267,10 @@ def _split(url: str) -> UrlParts | str:
     try:
         # What is quoted and no UTF-8 would silently be another text.
         user, password = unquote(user, errors="strict"), unquote(password, errors="strict")
+        require_text("user", user)
+        require_text("password", password)
         vhost = unquote(path[1:].partition("/")[0], errors="strict") or "/"
         check_short_text("vhost", vhost)
-        for name, text in (("user", user), ("password", password)):
-            check_utf8(name, text)
     except UnicodeDecodeError:
         return "what it quotes with % is not UTF-8"
     except SettingsError as error:
@@ -279,6 +280,9 @@ def _split(url: str) -> UrlParts | str:
 
 def check_short_text(name: str, value: object) -> None:
     """Check what AMQP calls a short string, such as a routing key or the name of an exchange.
+
+    AMQP allows an empty one; here it is none: an empty routing key is bound to nothing that one has
+    in mind, and the empty exchange is another one.
 
     Raises:
         SettingsError: it is not a text, is empty, or is too long; the message names the argument.
@@ -300,7 +304,9 @@ def check_login(user: str, password: str, vhost: str) -> None:
 
 
 def require_text(name: str, value: object) -> None:
-    """Check that an argument is a text that is not empty and that AMQP can carry.
+    """Check that an argument is a text that is not blank and that AMQP can carry.
+
+    Nobody means a blank one: it comes from a variable or a file that lacks what should be in it.
 
     Raises:
         SettingsError: it is not; the message names the argument, and does not quote it, as it may
@@ -308,9 +314,24 @@ def require_text(name: str, value: object) -> None:
     """
     if not isinstance(value, str):
         raise SettingsError(f"{name} must be a text, not a {type(value).__name__}")
-    if not value:
-        raise SettingsError(f"{name} must not be an empty text")
+    if not value.strip():
+        raise SettingsError(
+            f"{name} must not be an empty text: give it one, or look where it comes from, such as "
+            "a variable that is not set"
+        )
     check_utf8(name, value)
+
+
+def check_tls(tls: object) -> None:
+    """Check an argument that is `None` or a context for TLS.
+
+    Anything else that counts as false, such as ``False`` or an empty text, would be plain TCP.
+
+    Raises:
+        SettingsError: it is neither.
+    """
+    if tls is not None and not isinstance(tls, ssl.SSLContext):
+        raise SettingsError(f"tls must be an ssl.SSLContext, not a {type(tls).__name__}")
 
 
 def check_utf8(name: str, text: str) -> None:

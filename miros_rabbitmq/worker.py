@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from .condition import Condition
@@ -32,6 +32,8 @@ class Worker(Generic[T]):
             that were dropped since the last call. It takes the items out one by one, since `stop`
             may empty the queue meanwhile. It must not raise.
         max_items: the most items that wait; beyond it, the oldest is dropped.
+        max_bytes: the most memory of the items that wait, as `put` is told; beyond it, the oldest
+            are dropped, but never the newest. As much again may be with ``handle``.
         pause_s: seconds that the thread rests after each call, so that it is not woken for each of
             many items that come one by one.
         idle_s: seconds without an item after which the thread ends. Default: only `stop` ends it.
@@ -43,12 +45,14 @@ class Worker(Generic[T]):
         handle: Callable[[deque[T], int], object],
         *,
         max_items: int,
+        max_bytes: int | None = None,
         pause_s: float = 0.0,
         idle_s: float | None = None,
     ) -> None:
         self._name = name
         self._handle = handle
         self._max_items = max_items
+        self._max_bytes = max_bytes
         self._pause_s = pause_s
         self._idle_s = idle_s
         self._changed = Condition()
@@ -57,6 +61,9 @@ class Worker(Generic[T]):
 
     def _forget(self) -> None:
         self._items: deque[T] = deque()
+        # How many bytes each of these takes, if that is bounded, and their sum.
+        self._sizes: deque[int] = deque()
+        self._bytes = 0
         # The items that the thread is handling; `handle` takes them out one by one.
         self._running: deque[T] = deque()
         self._dropped = 0
@@ -68,26 +75,52 @@ class Worker(Generic[T]):
         self._put = self._done = 0
         self._drains = 0
 
-    def put(self, item: T) -> T | None:
+    def put(self, item: T, size: int = 0) -> Sequence[T]:
         """Have an item handled.
 
+        Args:
+            item: the item.
+            size: how many bytes of memory it takes, if they are bounded.
+
         Returns:
-            the item that was dropped to make room for it, if any.
+            the items that were dropped to make room for it, mostly none.
         """
+        dropped: Sequence[T] = ()
         with self._changed.lock:
             self._items.append(item)
             self._put += 1
-            dropped = None
+            if self._max_bytes is not None:
+                self._sizes.append(size)
+                self._bytes += size
+                if self._bytes > self._max_bytes:
+                    dropped = self._make_room(self._max_bytes)
             if len(self._items) > self._max_items:
-                dropped = self._items.popleft()
-                self._dropped += 1
-                self._done += 1
+                dropped = [*dropped, self._drop_oldest()]
             if self._is_idle:
                 self._is_idle = False
                 self._changed.notify_all()
             elif self._thread is None:
                 self._start()
             return dropped
+
+    def _make_room(self, max_bytes: int) -> list[T]:
+        dropped = []
+        while self._bytes > max_bytes and len(self._items) > 1:
+            dropped.append(self._drop_oldest())
+        return dropped
+
+    def _drop_oldest(self) -> T:
+        if self._sizes:
+            self._bytes -= self._sizes.popleft()
+        self._dropped += 1
+        self._done += 1
+        return self._items.popleft()
+
+    def _take_items(self) -> deque[T]:
+        items, self._items = self._items, deque()
+        self._sizes.clear()
+        self._bytes = 0
+        return items
 
     def _start(self) -> None:
         self._stop_asked = False
@@ -162,7 +195,7 @@ class Worker(Generic[T]):
     def _give_up(self) -> int:
         left = len(self._items) + len(self._running)
         self._done += len(self._items)  # the thread counts those that it was handling
-        self._items.clear()
+        self._take_items()
         self._running.clear()
         return left
 
@@ -173,7 +206,7 @@ class Worker(Generic[T]):
                 self._start()
             if self._thread is not None or not self._items:
                 return
-            items, self._items = self._items, deque()
+            items = self._take_items()
             dropped, self._dropped = self._dropped, 0
         count = len(items)
         self._handle(items, dropped)
@@ -213,8 +246,7 @@ class Worker(Generic[T]):
             if not self._items:
                 self._thread = None
                 return None
-            items, self._items = self._items, deque()
-            self._running = items
+            items = self._running = self._take_items()
             dropped, self._dropped = self._dropped, 0
             return items, dropped
 

@@ -17,7 +17,7 @@ fi
 
 status=0
 mkdir -p "$FOUND"
-for target in ${*:-message records window unpickler url arp hosts_file cache_file}; do
+for target in ${*:-message records window unpickler json frames url arp hosts_file cache_file}; do
     log=$FOUND/$target.log
     nice -n 10 "$VENV/bin/python" -m tests.fuzz.drive "$target" "$FOUND/$target" "$SECONDS_EACH" \
         >"$log" 2>&1

@@ -20,8 +20,8 @@ from ..logs import RelayedLogger
 from ..problems import ProblemKind, Report, report_to_nobody
 from ..wire.age import AgeCheck
 from ..wire.codec import Codec
-from ..wire.envelope import Envelope, Kind, Purpose
-from ..wire.memory import SMALL_BYTES, memory_of
+from ..wire.envelope import MOST_LINE_BYTES, Envelope, Kind, Purpose
+from ..wire.memory import MANIFOLD, SMALL_BYTES, TINY_BYTES, memory_of
 from ..wire.message import HEADER_BYTES, RECORD_OVERHEAD, count_records, epoch_of, purpose_of
 from ..wire.notice import Notice, NoticeKind, told_numbers
 from ..wire.opener import Opened, Opener, UnknownKey
@@ -67,12 +67,13 @@ class Admission:
             encrypted with the key of another system are not counted as rejected.
         own_epochs: the epochs of the node's own envelopes, which are skipped.
         admit: called with each new envelope; raises `MessageRejected` to reject it.
-        on_notice: called with each new notice; without it, notices are ignored.
+        on_notice: called with each new notice and its sender's epoch; without it, notices are
+            ignored.
         on_wrong_clock: called with the epoch of a sender and by how many ms its clock is ahead of
             ours, for each event and notice that is rejected for it. All three callbacks are called
             in the reactor's thread and return at once.
         report: is told of events that are missing, and of those that are rejected.
-        own_name: the name of the node.
+        own_name: the name of the node, as it arrives.
         on_namesake: called with the time, in ms since 1970, of each notice of another node of this
             name; like the other callbacks.
     """
@@ -81,7 +82,7 @@ class Admission:
     notice_bindings: Sequence[str] = ()
     own_epochs: frozenset[bytes] = frozenset()
     admit: Callable[[Envelope], object] | None = None
-    on_notice: Callable[[Notice], object] | None = None
+    on_notice: Callable[[Notice, bytes], object] | None = None
     on_wrong_clock: Callable[[bytes, int], object] | None = None
     report: Report = report_to_nobody
     own_name: str = ""
@@ -143,6 +144,8 @@ class EnvelopeTaker:
         self._admission = admission
         self._bindings = Bindings(network, admission.bindings, admission.notice_bindings)
         self._opener = Opener(codec, network, max(_MOST_RECORDS, limits.batch_events))
+        # Of what is not authentic, no more records are counted than we put into a message.
+        self._most_counted = limits.batch_events
         self._age = AgeCheck(codec.max_age_s, codec.now)
         senders = limits.duplicate_senders
         self._events = Freshness(self._age, senders, limits.duplicate_bytes)
@@ -154,8 +157,12 @@ class EnvelopeTaker:
         self.most_bytes: int | None = max(codec.max_bytes, limits.batch_bytes)
         """No publisher of ours makes a larger message."""
         self._most_content = codec.max_bytes - HEADER_BYTES - RECORD_OVERHEAD
+        if self._kind is Kind.LINE:  # others can have any number of them wait
+            self._most_content = min(self._most_content, MOST_LINE_BYTES)
         self._most_memory = limits.fifo_remote_bytes
         self._message: _Message | None = None
+        # The last event takes so much memory that its bytes count.
+        self._took_large = False
         self._other_keys: set[bytes] = set()
 
     def rename(self, name: str) -> None:
@@ -228,7 +235,8 @@ class EnvelopeTaker:
             for _ in range(min(room, len(contents))):
                 plain = contents.popleft()
                 self._take_content(plain, message)
-                if len(plain) > SMALL_BYTES:
+                if self._took_large:
+                    self._took_large = False
                     break  # it counts in bytes, too: ask again how much room there is
         self._message = None
         if self._unread and message.handed:
@@ -262,15 +270,15 @@ class EnvelopeTaker:
         self._bindings.check(delivery, purpose)
         if epoch_of(message) in self._admission.own_epochs:
             if purpose == Purpose.EVENTS:
-                self.own += count_records(message)
+                self.own += count_records(message, self._most_counted)
             return None
         return self._opener.open(message, delivery.routing_key)
 
     def _tell_of_other_key(self, error: UnknownKey) -> None:
         """Say once that somebody here has another key, before an event of either is rejected.
 
-        Each node announces itself to all others at its broker, when it starts and every
-        ``announce_s``, so that both sides say it.
+        Each node announces itself to all others at its broker when it starts, and one of those with
+        the same key does so every ``announce_s``, so that both sides say it.
         """
         if error.key_id in self._other_keys or len(self._other_keys) >= _MOST_OTHER_KEYS:
             return
@@ -351,8 +359,13 @@ class EnvelopeTaker:
         self._rejections.count(error, _by(delivery))
         message = delivery.body
         epoch = epoch_of(message)
-        if error.reason in _UNREAD and epoch and purpose_of(message) == Purpose.EVENTS:
-            self._unread.note((epoch, delivery.routing_key), count_records(message))
+        if error.reason not in _UNREAD or not epoch or purpose_of(message) != Purpose.EVENTS:
+            return
+        key = epoch, delivery.routing_key
+        # Of others, what is missing counts only from the first number on that is heard. So epochs
+        # that somebody makes up push out nothing.
+        if self._events.counts(key):
+            self._unread.note(key, count_records(message, self._most_counted))
 
     def _note_clock(self, error: MessageRejected, content: Content, epoch: bytes) -> None:
         # What was sent before we listened, or is of a forgotten sender, says little of its clock.
@@ -364,7 +377,7 @@ class EnvelopeTaker:
         """Restore and check a body."""
         size = len(plain)
         if size > self._most_content:
-            raise MessageRejected(RejectReason.OVERSIZE, f"an event of {size:,} bytes")
+            raise MessageRejected(RejectReason.OVERSIZE, f"{_WHAT[self._kind]} of {size:,} bytes")
         if content.kind != self._kind:
             raise MessageRejected(RejectReason.MALFORMED, f"its kind is {content.kind}")
         body: Any
@@ -380,9 +393,10 @@ class EnvelopeTaker:
         network, (epoch, routing_key) = self._network, key
         _, sender, sent_ms, sequence, _ = content
         envelope = Envelope(network, routing_key, sender, epoch, sequence, sent_ms, body)
-        if size > SMALL_BYTES:
+        if size > TINY_BYTES and (size > SMALL_BYTES or plain.find(MANIFOLD) >= 0):
             memory = max(size, memory_of(body, self._most_memory))
             envelope = envelope._replace(memory=memory)
+            self._took_large = True
         if self._admission.admit is not None:
             self._admission.admit(envelope)
         return envelope
@@ -417,7 +431,7 @@ class EnvelopeTaker:
             if self._admission.on_notice is None:
                 continue
             try:
-                self._admission.on_notice(Notice(content.kind, content.body))
+                self._admission.on_notice(Notice(content.kind, content.body), epoch)
             except Exception:
                 logger.exception("%s: a notice could not be taken", self._log.name)
         return outcome
@@ -444,6 +458,8 @@ class EnvelopeTaker:
             self._forgotten = self._events.forgotten
             self._log.say(ProblemKind.GAP, "forgotten", sender, _forgotten, newly)
 
+
+_WHAT = {Kind.EVENT: "an event", Kind.LINE: "a snoop line", Kind.VALUE: "a value"}
 
 _FOR_ITS_TIME = frozenset({RejectReason.TOO_OLD, RejectReason.CLOCK_SKEW})
 

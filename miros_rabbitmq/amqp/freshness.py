@@ -82,3 +82,7 @@ class Freshness:
     def knows(self, epoch: bytes) -> bool:
         """Tell whether anything of an epoch was taken, and is not forgotten."""
         return self._windows.knows(epoch)
+
+    def counts(self, key: Key) -> bool:
+        """Tell whether it is known from which number on events are missing, if they do not come."""
+        return self._windows.counts(key)

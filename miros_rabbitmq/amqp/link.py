@@ -10,8 +10,9 @@ end here.
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
@@ -32,11 +33,13 @@ from ..exceptions import (
     QueueTaken,
     VhostNotFound,
 )
+from ..foreign import hidden, in_words
 from ..logs import RelayedLogger
 from ..resources import shortage
 from ..urls import AmqpUrl
 from .attempts import Attempts
-from .health import WARNINGS, Health, Reporting, look_interval_s
+from .conduct import Conduct
+from .health import WARNINGS, Health, Reporting, look_interval_s, timer_slack_s
 from .io_choice import choose_wire
 from .link_state import SessionState, Step, after
 from .message_io import Wire
@@ -47,14 +50,17 @@ from .parameters import (
     quieten_pika,
     translate,
 )
-from .reactor import Lane, Reactor, Timer
-from .services import Services
+from .reactor import IoThread, Lane, Timer
+from .services import Services, Tap
 
 logger = RelayedLogger(__name__)
 
 _ATTEMPT_TIMEOUTS = 5
 """An attempt takes at most this many times ``connect_timeout_s``: one for the name, and two for
 each of at most two addresses. After that, the heartbeat watches it."""
+
+_BLOCKED_INTERVAL_S = 1.0
+"""That the broker lets nobody publish is logged at most once in this time."""
 
 _END_GRACE_S = 1.0
 """How much longer than ``stop_timeout_s`` to wait for an end: the time of a cut, and more."""
@@ -126,7 +132,9 @@ class Link:
         SettingsError: the URL is not one.
     """
 
-    def __init__(self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: Reactor) -> None:
+    def __init__(
+        self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: IoThread
+    ) -> None:
         self.endpoint = endpoint
         self.address = endpoint.url.address
         """Where it connects to; `move` changes it, and the name."""
@@ -163,6 +171,8 @@ class Link:
         self._look_timer: Timer | None = None
         self._cut_timer: Timer | None = None
         self._blocked_reason: str | None = None
+        self._says_blocked = False
+        self._said_blocked_s = -math.inf
         self._refusal: Refusal | None = None
         self._comes_back_soon = False
 
@@ -338,6 +348,12 @@ class Link:
         lane = self._lane
         return lane.call_later(delay_s, callback) if lane is not None else None
 
+    def _look_later(self) -> None:
+        lane, interval_s = self._lane, look_interval_s(self.endpoint.limits)
+        if lane is not None:
+            slack_s = timer_slack_s(interval_s)
+            self._look_timer = lane.call_later(interval_s, self._look, slack_s)
+
     def cancel(self, timer: Timer | None) -> None:
         """Cancel a timer of `call_later`; does nothing for `None`."""
         if timer is not None:
@@ -411,8 +427,19 @@ class Link:
 
     def explain_closing(self, code: int, text: str) -> str:
         """Say in our words why the broker has closed the connection or its channel."""
-        user, vhost = self._parameters.credentials.username, self._parameters.virtual_host
-        return str(closed_by_broker(self.address, code, text, user, vhost))
+        login, vhost = self._parameters.credentials, self._parameters.virtual_host
+        return str(
+            closed_by_broker(self.address, code, text, login.username, vhost, login.password)
+        )
+
+    @property
+    def _secret(self) -> str:
+        login = self._parameters.credentials
+        return hidden(login.password, login.username)
+
+    def in_words(self, text: object) -> str:
+        """What the broker, or whatever answers in its place, has said, fit to be shown."""
+        return in_words(text, secret=self._secret)
 
     def come_back_soon(self) -> None:
         """Note that this connection ends for a reason that the user knows and has logged.
@@ -422,6 +449,11 @@ class Link:
         """
         self._comes_back_soon = True
 
+    @property
+    def comes_back_soon(self) -> bool:
+        """Whether this loss is one that `come_back_soon` has announced; for `on_state`."""
+        return self._comes_back_soon
+
     def reopen(self, why: str | BrokerError) -> None:
         """Give up a channel that cannot be used any more; everything begins anew."""
         if self.is_connected or self.state is SessionState.OPENING:
@@ -429,11 +461,12 @@ class Link:
             self._close_connection()
 
     @property
-    def server_properties(self) -> Mapping[str, object]:
-        """What the broker of the present connection tells of itself (``Connection.Start``)."""
+    def cluster_name(self) -> str:
+        """What the broker calls itself or its cluster; empty if it tells nothing sensible."""
         connection = self._connection
         told = None if connection is None else connection.server_properties
-        return told if isinstance(told, dict) else {}
+        name = told.get("cluster_name") if isinstance(told, dict) else None
+        return self.in_words(name) if isinstance(name, str) else ""
 
     def open_another_channel(self, on_open: Callable[[pika.channel.Channel], object]) -> bool:
         """Open a channel beside that of the user, on the present connection.
@@ -448,12 +481,24 @@ class Link:
         if connection is None or not connection.is_open:
             return False
         try:
-            connection.channel(on_open_callback=on_open)
+            channel = connection.channel(on_open_callback=on_open)
         except pika.exceptions.NoFreeChannels:
             return False
+        if self.conduct is not None:
+            self.conduct.open_channel(channel.channel_number)
         return True
 
+    @property
+    def conduct(self) -> Conduct | None:
+        """What the broker may send on the present connection; `None` if there is none."""
+        tap = self._tap
+        return tap.conduct if tap is not None else None
+
     # Inside.
+
+    @property
+    def _tap(self) -> Tap | None:
+        return self._services.tap if self._services is not None else None
 
     def _tell_ready(self) -> None:
         assert self._wire is not None
@@ -478,7 +523,12 @@ class Link:
         self._wire = wire
         self.connection_name = draw_connection_name()
         self._parameters = connection_parameters(self.endpoint, self.connection_name)
-        self._services = Services(self._lane, wire.make_tap, limits.connect_timeout_s)
+        frame_max, secret = self._parameters.frame_max, self._secret
+        self._services = Services(
+            self._lane,
+            lambda protocol: Tap(protocol, Conduct(frame_max, self._reactor.clock, secret)),
+            limits.connect_timeout_s,
+        )
         self._connection = pika.SelectConnection(
             self._parameters,
             on_open_callback=self._on_connection_open,
@@ -546,19 +596,24 @@ class Link:
         if connection is not self._connection or self.is_stopping:
             return
         assert connection is not None
-        assert self._services is not None
+        tap, services = self._tap, self._services
+        assert tap is not None
+        assert services is not None
         assert self._wire is not None
+        tap.count_for(connection)
         self._step(Step.CONNECTED)
         # The broker is there for the others, whatever it says of what this link is for.
         self.fault = None
         _attempts.succeed(self.endpoint.url, self)
-        self._wire.open(connection, self._services.tap)
+        self._wire.open(connection, tap)
         self._blocked_reason = None
         self._health.watchdog.ask(self._reactor.clock())
-        self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
+        self._look_later()
+        services.align_timers()
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
-        connection.channel(on_open_callback=self._on_channel_open)
+        channel = connection.channel(on_open_callback=self._on_channel_open)
+        tap.conduct.open_channel(channel.channel_number)
 
     def _on_channel_open(self, channel: pika.channel.Channel) -> None:
         if channel.connection is not self._connection:
@@ -574,13 +629,19 @@ class Link:
         self.guarded(channel, lambda: self._user.set_up(channel))()
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        self._blocked_reason = str(frame.method.reason)
-        logger.warning("%s: the broker lets nobody publish: %s", self.name, self._blocked_reason)
+        self._blocked_reason = self.in_words(frame.method.reason)
+        now_s = time.monotonic()
+        self._says_blocked = now_s - self._said_blocked_s >= _BLOCKED_INTERVAL_S
+        if self._says_blocked:
+            self._said_blocked_s = now_s
+            reason = self._blocked_reason
+            logger.warning("%s: the broker lets nobody publish: %s", self.name, reason)
         if self.state is SessionState.READY:
             self._step(Step.BLOCK)
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
-        logger.warning("%s: the broker lets us publish again", self.name)
+        if self._says_blocked:
+            logger.warning("%s: the broker lets us publish again", self.name)
         self._blocked_reason = None
         self.note_progress()
         if self.state is SessionState.BLOCKED:
@@ -593,7 +654,7 @@ class Link:
         connection, services = self._connection, self._services
         if connection is None or services is None or self.is_stopping:
             return
-        self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
+        self._look_later()
         now_s = self._reactor.clock()
         watchdog = self._health.watchdog
         # A broker that lets nobody publish does not read either: its heartbeats have to be enough.
@@ -623,7 +684,7 @@ class Link:
         """Note which method the broker has closed the channel for."""
         if connection is self._connection:
             self._refusal = Refusal.of_channel(
-                close.reply_code, close.reply_text, close.class_id, close.method_id
+                close.reply_code, self.in_words(close.reply_text), close.class_id, close.method_id
             )
             if self._refusal is not None:
                 words = self.explain_closing(close.reply_code, close.reply_text)
@@ -636,7 +697,9 @@ class Link:
     def _on_connection_closed(self, connection: object, error: BaseException) -> None:
         if connection is self._connection:
             if isinstance(error, pika.exceptions.ConnectionClosedByBroker) and self.is_connected:
-                self._refusal = Refusal.of_connection(error.reply_code, error.reply_text)
+                self._refusal = Refusal.of_connection(
+                    error.reply_code, self.in_words(error.reply_text)
+                )
             # A fault of this link's own channel, or none: then the broker is away for all.
             fault = self.fault
             self._lose(fault or self._translate(error), is_shared=fault is None)
@@ -807,13 +870,20 @@ class Link:
             self._changed.notify_all()
 
     def _translate(self, error: BaseException) -> BrokerError:
-        services = self._services
-        tap = services.tap if services is not None else None
+        tap = self._tap
+        if tap is not None and tap.misconduct is not None:
+            return tap.misconduct.fault(self.address)
         if tap is not None and tap.lost_by is not None:
             short = shortage(tap.lost_by)
             if short is not None:
                 return faults.starved(self.address, short)
-        greeting = services.greeting if services is not None else b""
+            if isinstance(tap.lost_by, pika.exceptions.AMQPError):
+                # Such as of what pika does not find among the broker's capabilities.
+                return translate(tap.lost_by, self.endpoint.url, self._parameters)
+            if not isinstance(tap.lost_by, OSError):
+                logger.error("%s: unexpected error", self.name, exc_info=tap.lost_by)
+                return self._unexpected
+        greeting = tap.greeting if tap is not None else b""
         return translate(error, self.endpoint.url, self._parameters, greeting)
 
     def disown(self) -> None:

@@ -21,6 +21,7 @@ from typing import Any
 
 import pika.channel
 
+from .declaration import refusing
 from .link import Link
 
 EXCHANGE = "miros.markers"
@@ -35,14 +36,6 @@ _MOST_TOKENS = 100
 _SETTLED_S = 0.05
 """For so long, other nodes of a cluster may not know a new marker: RabbitMQ tells the one that made
 it before all of them have noted it. On a local network they have within a few milliseconds."""
-
-_LONGEST_NAME = 255
-
-
-def name_of_cluster(link: Link) -> str:
-    """What the broker of a connected link tells of itself; empty if it tells nothing sensible."""
-    name = link.server_properties.get("cluster_name")
-    return name[:_LONGEST_NAME] if isinstance(name, str) else ""
 
 
 class Verdict(enum.Enum):
@@ -80,6 +73,11 @@ class Marker:
         is_same = bool(self._connection) and self._connection == self._link.connection_name
         return is_same and not self._is_broken
 
+    @property
+    def has_answered(self) -> bool:
+        """Whether the broker has made the marker, or refused to."""
+        return self._is_ready or self._is_broken
+
     def prepare(self, done: Callable[[bool], object]) -> None:
         """Make the marker.
 
@@ -102,13 +100,20 @@ class Marker:
         channel.add_on_close_callback(lambda *_: self._break())
         channel.add_on_cancel_callback(lambda _: self._break())  # somebody has deleted the queue
         channel.add_on_return_callback(self._on_return)
-        channel.exchange_declare(EXCHANGE, exchange_type="direct", durable=True)
+        if self._link.endpoint.url in refusing:
+            channel.exchange_declare(EXCHANGE, passive=True)
+        else:
+            channel.exchange_declare(EXCHANGE, exchange_type="direct", durable=True)
         arguments = {"x-max-length": _MOST_TOKENS}
         channel.queue_declare(self.name, exclusive=True, arguments=arguments)
         channel.queue_bind(self.name, EXCHANGE, self.name)
-        channel.basic_consume(
+        tag = channel.basic_consume(
             self.name, self._on_token, auto_ack=True, exclusive=True, callback=self._on_ready
         )
+        conduct = self._link.conduct
+        assert conduct is not None
+        conduct.expect_deliveries(channel.channel_number, tag, _RANDOM_BYTES)
+        conduct.expect_returns(channel.channel_number).most_returned = _RANDOM_BYTES
 
     def _on_ready(self, _: object) -> None:
         self._is_ready = True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import pika
 import pika.channel
@@ -71,11 +71,13 @@ class Wire(Protocol):
     writes_from_any_thread: bool
     """A thread inside `Link.run_here` may publish; otherwise only the reactor's thread may."""
 
-    def make_tap(self, protocol: Any) -> Tap:
-        """The tap between the socket and pika's protocol."""
+    def open(self, connection: pika.SelectConnection, tap: Tap) -> None:
+        """Note that the connection is open.
 
-    def open(self, connection: pika.SelectConnection, tap: Tap | None) -> None:
-        """Note that the connection is open."""
+        Args:
+            connection: pika's.
+            tap: what stands between its socket and pika.
+        """
 
     def publishing(
         self,
@@ -105,5 +107,5 @@ class Wire(Protocol):
             channel: an open channel.
             consumer_tag: the consumer's.
             on_delivery: may be called with deliveries that pika is then not told of.
-            most_body: the consumer refuses larger bodies, so they may come cut to a byte more.
+            most_body: the consumer refuses larger bodies, so they come cut to a byte more.
         """

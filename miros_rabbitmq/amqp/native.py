@@ -13,7 +13,6 @@ The private parts: ``_transport`` of a connection, and ``_sock``, ``_MAX_RECV_BY
 from __future__ import annotations
 
 import contextlib
-import errno
 import ssl
 import struct
 from collections.abc import Callable
@@ -26,7 +25,8 @@ import pika.channel
 import pika.frame
 import pika.spec
 
-from .frames import END, FRAME, HEADER
+from .conduct import MOST_BODY, Channel, most_parts
+from .frames import END, FRAME, HEADER, LEAST_HEADER
 from .message_io import Delivery, Outbound
 from .services import Tap
 
@@ -44,106 +44,14 @@ _TAGGED = struct.Struct(">QBB")
 _ACK = struct.Struct(">BHII")
 """How a ``basic.ack`` begins: type, channel, size, method."""
 
-_MOST_FRAME = pika.spec.FRAME_MAX_SIZE
-"""pika agrees to no larger frame. A peer that announces one would have it collected in memory."""
-
 _MOST_HEADS = 256
 """The most routing keys whose frames are kept ready."""
 
 _METHOD_FRAME, _HEADER_FRAME = pika.spec.FRAME_METHOD, pika.spec.FRAME_HEADER
 _BODY_FRAME, _FRAME_END = pika.spec.FRAME_BODY, pika.spec.FRAME_END
-_FRAME_TYPES = frozenset((_METHOD_FRAME, _HEADER_FRAME, _BODY_FRAME, pika.spec.FRAME_HEARTBEAT))
 _BASIC, _BASIC_ACK = pika.spec.Basic.INDEX, pika.spec.Basic.Ack.INDEX
 _BASIC_DELIVER = struct.pack(">I", pika.spec.Basic.Deliver.INDEX)
 _ACK_SIZE, _MULTIPLE = 13, 1
-
-
-class NativeTap(Tap):
-    """Hands the most frequent frames to a shortcut, and all other frames to pika, each as a whole.
-
-    A shortcut is called with data that begins with a frame. It takes whole frames from the
-    beginning, as far as it knows them, and returns how many bytes those have.
-    """
-
-    def __init__(self, protocol: Any) -> None:
-        super().__init__(protocol)
-        self.shortcut: Callable[[bytes], int] | None = None
-        self.most_body: int | None = None
-        """A larger body is cut to one byte more than this: it is refused anyway, and would take as
-        much memory as its sender likes."""
-        self._to_see = self._to_pass = 0
-        self._connection: pika.SelectConnection | None = None
-        self._pending = b""
-
-    def count_for(self, connection: pika.SelectConnection) -> None:
-        """Let pika's heartbeat count all bytes that arrive, even of frames kept from pika."""
-        self._connection = connection
-
-    def data_received(self, data: bytes) -> None:
-        """Hand what has arrived to the shortcut, and the frames that it does not know to pika."""
-        self.count(data)
-        if self._pending:
-            data = self._pending + data
-            self._pending = b""
-        at = 0
-        size = len(data)
-        while at < size and not self.is_muted:
-            if self.shortcut is not None:
-                taken = self.shortcut(data[at:] if at else data)
-                at += taken
-                if at == size:
-                    break
-            end = _end_of_frame(data, at)
-            if end > size:
-                self._pending = data[at:]
-                break
-            frame = self._cut(data[at:end])
-            if frame:
-                self.inner.data_received(frame)
-            at = end
-        if self._connection is not None:
-            self._connection.bytes_received = self.received
-
-    def _cut(self, frame: bytes) -> bytes:
-        """Leave out of a frame what pika need not see; empty if that is all of it."""
-        if frame[0] == _HEADER_FRAME and len(frame) > HEADER.size:
-            _, channel, _, _, _, body_size = HEADER.unpack_from(frame)
-            is_cut = self.most_body is not None and body_size > self.most_body
-            if is_cut:
-                assert self.most_body is not None
-                self._to_see, self._to_pass = body_size, self.most_body + 1
-            return _header(channel, self._to_pass if is_cut else body_size)
-        if frame[0] == _BODY_FRAME and self._to_see:
-            _, channel, size = FRAME.unpack_from(frame)
-            kept = min(size, self._to_pass)
-            self._to_see -= size
-            self._to_pass -= kept
-            if kept < size:
-                body = frame[FRAME.size : FRAME.size + kept]
-                return FRAME.pack(_BODY_FRAME, channel, kept) + body + END if kept else b""
-        return frame
-
-
-def _end_of_frame(data: bytes, at: int) -> int:
-    """Where the frame that begins here ends; beyond the data if it is not complete yet."""
-    if data[at] not in _FRAME_TYPES:
-        return len(data)  # such as the protocol header of a refusal: leave it to pika to report
-    if len(data) - at < FRAME.size:
-        return at + FRAME.size
-    size = int(FRAME.unpack_from(data, at)[2])
-    if size > _MOST_FRAME:
-        raise OSError(errno.EPROTO, f"a frame of {size:,} bytes, more than was agreed")
-    return at + FRAME.size + size + 1
-
-
-def _header(channel: int, body_size: int) -> bytes:
-    """A content header without properties, as none are used.
-
-    pika would decode the header table, in which a peer can put values for which pika raises (a time
-    beyond the year 9999, deeply nested tables). The broker would deliver that message again and
-    again.
-    """
-    return bytes(pika.frame.Header(channel, body_size, pika.BasicProperties()).marshal())
 
 
 class NativeWire:
@@ -153,21 +61,15 @@ class NativeWire:
     writes_from_any_thread = True
 
     def __init__(self) -> None:
-        self._tap: NativeTap | None = None
+        self._tap: Tap | None = None
 
-    def make_tap(self, protocol: Any) -> NativeTap:
-        """A tap that knows the most frequent frames."""
-        self._tap = NativeTap(protocol)
-        return self._tap
-
-    def open(self, connection: pika.SelectConnection, tap: Tap | None) -> None:
+    def open(self, connection: pika.SelectConnection, tap: Tap) -> None:
         """Have a new connection read as much as a whole batch in one call, and once at a time.
 
         pika itself calls again until there is nothing, which costs an exception each time. Of TLS
         there may be something left that no poller tells of.
         """
-        assert self._tap is not None
-        self._tap.count_for(connection)
+        self._tap = tap
         transport = connection._transport
         transport._MAX_RECV_BYTES = _RECEIVE_BYTES
         if not isinstance(transport._sock, ssl.SSLSocket):
@@ -181,8 +83,9 @@ class NativeWire:
     ) -> Publishing:
         """Begin to publish, and take confirms."""
         assert self._tap is not None
-        self._tap.shortcut = Confirms(channel, on_ack).take
-        return Publishing(channel, outbound, mandatory=True)
+        self._tap.inflow.shortcut = Confirms(channel, on_ack).take
+        returns = self._tap.conduct.expect_returns(channel.channel_number)
+        return Publishing(channel, outbound, returns, mandatory=True)
 
     def consuming(
         self,
@@ -193,9 +96,9 @@ class NativeWire:
     ) -> Deliveries:
         """Begin to take deliveries."""
         assert self._tap is not None
-        self._tap.most_body = most_body
-        deliveries = Deliveries(channel, consumer_tag, on_delivery)
-        self._tap.shortcut = deliveries.take
+        self._tap.conduct.expect_deliveries(channel.channel_number, consumer_tag, most_body)
+        deliveries = Deliveries(channel, consumer_tag, on_delivery, most_body)
+        self._tap.inflow.shortcut = deliveries.take
         return deliveries
 
 
@@ -206,6 +109,7 @@ class Deliveries:
         channel: an open channel.
         consumer_tag: the consumer's.
         on_delivery: called with each delivery.
+        most_body: larger bodies are left to pika, which gets them cut.
     """
 
     def __init__(
@@ -213,6 +117,7 @@ class Deliveries:
         channel: Any,
         consumer_tag: str,
         on_delivery: Callable[[Delivery], object],
+        most_body: int | None = None,
     ) -> None:
         self._channel = channel
         number = self._number = channel.channel_number
@@ -221,13 +126,13 @@ class Deliveries:
         tag = consumer_tag.encode()
         self._method = _BASIC_DELIVER + bytes((len(tag),)) + tag
         self._on_delivery = on_delivery
+        self._most_body = MOST_BODY if most_body is None else most_body
 
-    def take(self, data: bytes) -> int:
-        """Hand over the whole deliveries at the start of the data; returns how many bytes.
+    def take(self, data: bytes, at: int = 0) -> int:
+        """Hand over the whole deliveries that begin at a place; returns where they end.
 
-        If the next frame is malformed, leave it to pika to report.
+        What is malformed, or is no such delivery, is left to others.
         """
-        at = 0
         while self._channel.is_open and data.startswith(self._begin, at):
             try:
                 parsed = self._parse(data, at)
@@ -261,20 +166,27 @@ class Deliveries:
         end = at + FRAME.size + size
         if (kind, channel, cls, data[end]) != (_HEADER_FRAME, self._number, _BASIC, _FRAME_END):
             return None
+        if size < LEAST_HEADER or body_size > self._most_body:
+            return None
         at = end + 1
         fragments = []
         missing = body_size
         while missing > 0:
             kind, channel, size = FRAME.unpack_from(data, at)
             end = at + FRAME.size + size
-            if (kind, channel, data[end]) != (_BODY_FRAME, self._number, _FRAME_END):
+            if (kind, channel, data[end]) != (_BODY_FRAME, self._number, _FRAME_END) or not size:
                 return None
             fragments.append(data[at + FRAME.size : end])
             missing -= size
             at = end + 1
         if missing:
             return None
-        body = fragments[0] if len(fragments) == 1 else b"".join(fragments)
+        if len(fragments) == 1:
+            body = fragments[0]
+        elif len(fragments) <= most_parts(body_size):
+            body = b"".join(fragments)
+        else:
+            return None
         routing_key = data[key + 1 : key_end].decode(errors="replace")
         exchange_name = data[key - exchange : key].decode(errors="replace")
         return Delivery(body, routing_key, exchange_name, bool(bits & 1), tag), at
@@ -298,9 +210,8 @@ class Confirms:
         self._begin = _begin_of_ack(channel)
         self._on_confirm = on_confirm
 
-    def take(self, data: bytes) -> int:
-        """Hand over the whole confirms at the start of the data; returns how many bytes."""
-        at = 0
+    def take(self, data: bytes, at: int = 0) -> int:
+        """Hand over the whole confirms that begin at a place; returns where they end."""
         size = _ACK.size + _TAGGED.size
         while (
             self._channel.is_open
@@ -321,13 +232,17 @@ class Publishing:
     Args:
         channel: an open channel.
         outbound: what all messages have in common.
+        returns: is told how large the messages are that may come back.
         mandatory: whether the broker returns messages for which no queue is bound.
     """
 
-    def __init__(self, channel: Any, outbound: Outbound, *, mandatory: bool) -> None:
+    def __init__(
+        self, channel: Any, outbound: Outbound, returns: Channel, *, mandatory: bool
+    ) -> None:
         number = self._number = channel.channel_number
         self._exchange = outbound.exchange
         self._mandatory = mandatory
+        self._returns = returns
         self._heads: dict[str, bytes] = {}
         header = pika.frame.Header(number, 0, outbound.properties).marshal()
         self._begin_of_header = header[: _BODY_SIZE.start]
@@ -343,6 +258,8 @@ class Publishing:
             whether the socket took all of it.
         """
         size = len(body)
+        if size > self._returns.most_returned:
+            self._returns.most_returned = size
         head = self._heads.get(routing_key) or self._make_head(routing_key)
         parts = [head, size.to_bytes(8, "big"), self._tail]
         for at in range(0, size, self._largest):
@@ -433,7 +350,7 @@ def _wrong_bytes() -> str:
     number, body = sample.channel_number, b"a body"
     properties = pika.BasicProperties(delivery_mode=2)
     outbound = Outbound("exchange", properties)
-    Publishing(sample, outbound, mandatory=True).publish("a.key", body)
+    Publishing(sample, outbound, Channel(), mandatory=True).publish("a.key", body)
     header = pika.frame.Header(number, len(body), properties).marshal()
     contents = header + pika.frame.Body(number, body).marshal()
     publish = pika.spec.Basic.Publish(exchange="exchange", routing_key="a.key", mandatory=True)

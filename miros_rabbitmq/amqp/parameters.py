@@ -23,7 +23,7 @@ from pika.adapters.utils.connection_workflow import AMQPConnectorStackTimeout
 from .. import faults
 from ..closings import closed_by_broker
 from ..exceptions import BrokerError, SettingsError
-from ..greeting import expects_tls, sounds_like
+from ..introduction import foreign
 from ..limits import Limits
 from ..resources import shortage
 from ..urls import Address, AmqpUrl, amqp_url
@@ -87,7 +87,8 @@ def translate(
         greeting: the first bytes that have arrived; empty for none.
     """
     address = url.address
-    user, vhost = parameters.credentials.username, parameters.virtual_host
+    login = parameters.credentials
+    said_to = login.username, parameters.virtual_host, login.password
     for link in _chain(error):
         # pika wraps it in errors that mean something else, such as the loss of a connection.
         short = shortage(link)
@@ -96,11 +97,11 @@ def translate(
     for link in _chain(error):
         text = str(link)
         if isinstance(link, _CLOSED):
-            return closed_by_broker(address, link.reply_code, link.reply_text, user, vhost)
+            return closed_by_broker(address, link.reply_code, link.reply_text, *said_to)
         if isinstance(link, _PROBABLE):
             # pika only guesses if the broker did not say why.
             if said := _SAID.search(text):
-                return closed_by_broker(address, int(said[1]), _unquoted(said[2]), user, vhost)
+                return closed_by_broker(address, int(said[1]), _unquoted(said[2]), *said_to)
             return faults.connection_broken(address, "while it was opened")
         if isinstance(link, pika.exceptions.AuthenticationError):
             return faults.no_passwords(address, "another way to log in")
@@ -110,9 +111,11 @@ def translate(
             if parameters.ssl_options is not None and not greeting:
                 # In TLS 1.3 a client learns only after the handshake that it was refused.
                 return faults.tls_failed(address, "it hung up right after the handshake")
-            return _not_rabbitmq(address, greeting)
+            return foreign(address, greeting, login.password)
         if isinstance(link, AMQPConnectorStackTimeout):
-            return _not_rabbitmq(address, greeting) if greeting else faults.silent(address)
+            return (
+                foreign(address, greeting, login.password) if greeting else faults.silent(address)
+            )
         if isinstance(link, pika.exceptions.ProtocolSyntaxError):
             return faults.garbled(address, f"{type(link).__name__}: {text}")
         if isinstance(link, ssl.SSLError):
@@ -141,13 +144,6 @@ def _of_socket(error: OSError, address: Address) -> BrokerError | None:
     if isinstance(error, ConnectionRefusedError):
         return faults.nothing_listens(address)
     return None
-
-
-def _not_rabbitmq(address: Address, greeting: bytes) -> BrokerError:
-    """Something else than RabbitMQ answers."""
-    if expects_tls(greeting):
-        return faults.wants_tls(address)
-    return faults.not_rabbitmq(address, sounds_like(greeting) or "it hangs up without a word")
 
 
 def _unquoted(shown: str) -> str:

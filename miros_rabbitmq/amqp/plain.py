@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import pika
 import pika.channel
 
+from .conduct import Channel
 from .message_io import Delivery, Outbound
 from .services import Tap
 
@@ -24,11 +24,7 @@ class PlainWire:
     def __init__(self) -> None:
         self._tap: Tap | None = None
 
-    def make_tap(self, protocol: Any) -> Tap:
-        """A tap that passes everything on."""
-        return Tap(protocol)
-
-    def open(self, connection: pika.SelectConnection, tap: Tap | None) -> None:
+    def open(self, connection: pika.SelectConnection, tap: Tap) -> None:
         """Remember the tap, which knows how many bytes wait."""
         self._tap = tap
 
@@ -39,7 +35,9 @@ class PlainWire:
         on_ack: Callable[[int, bool], object],
     ) -> PlainPublishing:
         """Begin to publish; pika delivers the confirms."""
-        return PlainPublishing(channel, outbound, self._tap)
+        assert self._tap is not None
+        returns = self._tap.conduct.expect_returns(channel.channel_number)
+        return PlainPublishing(channel, outbound, self._tap, returns)
 
     def consuming(
         self,
@@ -49,6 +47,8 @@ class PlainWire:
         most_body: int | None = None,
     ) -> PlainAcknowledging:
         """Begin to consume; pika delivers the messages."""
+        assert self._tap is not None
+        self._tap.conduct.expect_deliveries(channel.channel_number, consumer_tag, most_body)
         return PlainAcknowledging(channel)
 
 
@@ -59,16 +59,21 @@ class PlainPublishing:
         channel: an open channel.
         outbound: what all messages have in common.
         tap: knows the transport.
+        returns: is told how large the messages are that may come back.
     """
 
-    def __init__(self, channel: pika.channel.Channel, outbound: Outbound, tap: Tap | None) -> None:
+    def __init__(
+        self, channel: pika.channel.Channel, outbound: Outbound, tap: Tap, returns: Channel
+    ) -> None:
         self._channel = channel
         self._outbound = outbound
         self._tap = tap
+        self._returns = returns
 
     def publish(self, routing_key: str, body: bytes) -> bool:
         """Have pika write one message."""
         outbound = self._outbound
+        self._returns.most_returned = max(self._returns.most_returned, len(body))
         self._channel.basic_publish(
             outbound.exchange,
             routing_key,
@@ -76,7 +81,7 @@ class PlainPublishing:
             outbound.properties,
             mandatory=True,
         )
-        transport = self._tap.transport if self._tap is not None else None
+        transport = self._tap.transport
         return transport is not None and transport.get_write_buffer_size() < _ENOUGH_BYTES
 
 

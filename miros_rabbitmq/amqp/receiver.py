@@ -21,13 +21,15 @@ import pika.exceptions
 from ..exceptions import BrokerError, RejectReason
 from ..process import Stage, disown_in_child
 from ..urls import Address, AmqpUrl, check_short_text
+from .conduct import Misconduct
+from .declaration import Declaration
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Acknowledging, Delivery, Wire
 from .parameters import Endpoint
 from .queue_claim import QueueClaim
-from .reactor import Reactor, Timer
-from .topology import Queue, declare_exchange
+from .reactor import IoThread, Timer
+from .topology import Queue
 
 _LOOK_AGAIN_S = 0.002
 """The wait before a taker without room is tried again: a chart handles some dozen events in it."""
@@ -183,12 +185,13 @@ class Receiver:
         role: Role,
         source: Source,
         taker: Taker,
-        reactor: Reactor,
+        reactor: IoThread,
         on_state: Callable[[], object] | None = None,
         watch: Watch | None = None,
     ) -> None:
         self.source = source
         self.link = Link(endpoint, role, self, reactor)
+        self._declaration = Declaration(self.link, source.exchange)
         self.messages = 0
         """AMQP messages that were delivered."""
         self.queue_messages = 0
@@ -239,11 +242,7 @@ class Receiver:
     def set_up(self, channel: pika.channel.Channel) -> None:
         """Declare exchange and queue, bind, and consume."""
         channel.add_on_cancel_callback(lambda _: self._on_queue_deleted())
-        declare_exchange(
-            channel,
-            self.source.exchange,
-            self.link.guarded(channel, lambda: self._declare_queue(channel)),
-        )
+        self._declaration.declare(channel, lambda: self._declare_queue(channel))
 
     def _declare_queue(self, channel: pika.channel.Channel) -> None:
         queue = self.source.queue
@@ -300,6 +299,9 @@ class Receiver:
         """Tell whether somebody has the queue; then the next channel may use another."""
         if self.link.is_stopping:
             return None
+        fault = self._declaration.explain(error)
+        if fault is not None:
+            return fault
         return self._claim.explain(error.reply_code, error.reply_text, time.monotonic())
 
     def on_ready(self, channel: pika.channel.Channel, wire: Wire) -> None:
@@ -308,11 +310,7 @@ class Receiver:
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare and bind again: the broker reports no deleted exchange or binding."""
-        declare_exchange(
-            channel,
-            self.source.exchange,
-            self.link.guarded(channel, lambda: self._bind_queue(channel, self.link.answered)),
-        )
+        self._declaration.declare(channel, lambda: self._bind_queue(channel, self.link.answered))
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Delete a queue that would outlive its consumer.
@@ -348,12 +346,11 @@ class Receiver:
         self, _channel: object, method: Any, _properties: object, body: bytes
     ) -> None:
         """Take a message that pika delivers."""
-        key = method.routing_key  # bytes if it is not valid text
         self._on_delivery(
             Delivery(
                 body,
-                key if isinstance(key, str) else key.decode(errors="replace"),
-                method.exchange,
+                _text_of(method.routing_key),
+                _text_of(method.exchange),
                 method.redelivered,
                 method.delivery_tag,
             )
@@ -362,6 +359,8 @@ class Receiver:
     def _on_delivery(self, delivery: Delivery) -> None:
         if self._acknowledging is None:
             return  # from a connection that was given up: it comes again
+        if len(self._held) + len(self._unfinished) >= self._prefetch:
+            raise Misconduct(f"more than {self._prefetch} messages that are not acknowledged yet")
         self.messages += 1
         self._sizes.append(len(delivery.body))
         if not self._is_watching:
@@ -423,7 +422,9 @@ class Receiver:
     def _ask_depth(self) -> None:
         """Ask how many messages wait in the queue, if it is bounded in bytes."""
         channel = self.link.open_channel if self.link.is_connected else None
-        is_bounded = "x-max-length-bytes" in self.source.queue.arguments
+        arguments = self.source.queue.arguments
+        # A queue that is bounded in number, too, may drop what is late: nobody has to know.
+        is_bounded = "x-max-length-bytes" in arguments and "x-max-length" not in arguments
         if channel is None or self._is_asking or not is_bounded:
             return
         self._is_asking = True
@@ -498,3 +499,8 @@ class Receiver:
         self._look_again = self._acknowledge_timer = None
         self._is_watching = self._watch is None
         self._is_asking = False
+
+
+def _text_of(name: str | bytes) -> str:
+    """A name, which pika leaves as bytes if it is not valid text."""
+    return name if isinstance(name, str) else name.decode(errors="replace")

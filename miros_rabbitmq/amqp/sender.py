@@ -38,13 +38,13 @@ from ..process import Stage, disown_in_child
 from ..urls import Address, check_short_text
 from ..wire.message import count_records
 from ..wire.sealer import Record
+from .declaration import Declaration
 from .drops import Drops
 from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Outbound, Publishing, Wire
 from .parameters import Endpoint
-from .reactor import Reactor, Timer
-from .topology import declare_exchange
+from .reactor import IoThread, Timer
 
 logger = RelayedLogger(__name__)
 
@@ -186,7 +186,7 @@ class Sender:
         endpoint: Endpoint,
         role: Role,
         traffic: Traffic,
-        reactor: Reactor,
+        reactor: IoThread,
         on_state: Callable[[], object] | None = None,
         report: Report = report_to_nobody,
         vet: Vet | None = None,
@@ -194,9 +194,12 @@ class Sender:
         self.traffic = traffic
         self._report = report
         self.link = Link(endpoint, role, self, reactor)
+        self._declaration = Declaration(self.link, traffic.exchange)
         self._limits = endpoint.limits
         self._tell_state = on_state
         self._vet = vet
+        self.is_stranger = False
+        """Nobody waits for room in its backlog before the broker has confirmed anything."""
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
@@ -220,6 +223,10 @@ class Sender:
             patient=self.traffic.patient,
         )
         self._tally = _Tally()
+        self.confirms = 0
+        """How many confirms have come, of whatever."""
+        # A message that went out aside has no confirm yet.
+        self._is_aside_open = False
         self._drops = Drops(
             self.link.name,
             str(self.address),
@@ -424,10 +431,21 @@ class Sender:
         return self._condition is Condition.STALLED
 
     @property
+    def owes(self) -> bool:
+        """Whether something for the broker is not confirmed."""
+        return self._is_aside_open or not self.is_empty
+
+    @property
     def has_room(self) -> bool:
         """Whether a post would not have to wait."""
         # The intake need not be counted: it leaves room for at least one more record.
-        return self.traffic.lossy or not self._outbox.is_full or self._yields or self.is_absent
+        if self.traffic.lossy or not self._outbox.is_full or self._yields or self.is_absent:
+            return True
+        return self._has_proven_nothing
+
+    @property
+    def _has_proven_nothing(self) -> bool:
+        return self.is_stranger and not self.confirms
 
     def wait_for_room(self, deadline_s: float) -> bool:
         """Wait until a post would neither have to wait nor push out another message.
@@ -497,6 +515,11 @@ class Sender:
         """The broker was reached, or the first attempt may still reach it."""
         return self._was_ready or self._is_first_attempt
 
+    @property
+    def _may_confirm(self) -> bool:
+        """It is worth waiting for: expected, and nothing that only pretends to be a broker."""
+        return self._is_expected and not (self._has_proven_nothing and self.is_stalled)
+
     def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
 
@@ -518,7 +541,7 @@ class Sender:
         with self._lock:
             self._schedule.take_in()
             posted = self._schedule.posted
-            while self._settled < posted and self._is_expected and not self.link.is_stopping:
+            while self._settled < posted and self._may_confirm and not self.link.is_stopping:
                 if self.is_absent:
                     is_awaited = if_absent or self._is_first_attempt
                     if not is_awaited or deadline_s <= time.monotonic():
@@ -526,7 +549,7 @@ class Sender:
                     self._changed.wait(deadline_s - time.monotonic())
                 elif not self._wait(deadline_s):
                     break
-            return self._settled >= posted or not self._is_expected
+            return self._settled >= posted or not self._may_confirm
 
     def _look_until_flushed(self, deadline_s: float) -> bool:
         """Do the same in the handler of a signal, which may have interrupted anything.
@@ -539,7 +562,7 @@ class Sender:
                 if is_held:
                     self._schedule.take_in()
                     posted = self._schedule.posted if posted is None else posted
-                    if self._settled >= posted or not self._is_expected:
+                    if self._settled >= posted or not self._may_confirm:
                         return True
             if time.monotonic() >= deadline_s or self.link.is_stopping or must_not_wait():
                 return False
@@ -761,6 +784,7 @@ class Sender:
             if self._outbox.is_refused(routing_key, len(body)):
                 return
             self._outbox.skip_tag()
+        self._is_aside_open = True
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
     # As the user of a channel.
@@ -772,7 +796,9 @@ class Sender:
         def confirm() -> None:
             channel.confirm_delivery(self._on_confirm, lambda _: self._have_vetted(channel))
 
-        declare_exchange(channel, self.traffic.exchange, self.link.guarded(channel, confirm))
+        self._declaration.declare(
+            channel, lambda: self._declaration.check_writing(channel, confirm)
+        )
 
     def _have_vetted(self, channel: pika.channel.Channel) -> None:
         if self._vet is None:
@@ -781,12 +807,12 @@ class Sender:
             self._vet(self, self.link.guarded(channel, self.link.set_up_done))
 
     def explain(self, error: pika.exceptions.ChannelClosedByBroker) -> BrokerError | None:
-        """Leave it to the link: nothing that a sender asks for is its own."""
-        return None
+        """Tell whether the exchange can be declared in another way."""
+        return None if self.link.is_stopping else self._declaration.explain(error)
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare the exchange again."""
-        declare_exchange(channel, self.traffic.exchange, self.link.answered)
+        self._declaration.declare(channel, self.link.answered)
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Say good-bye at once: nothing has to be removed at the broker."""
@@ -941,6 +967,8 @@ class Sender:
         if self._publishing is None:
             return  # from a connection that was given up: its messages are sent again
         self.link.note_progress()
+        self.confirms += 1
+        self._is_aside_open = False
         with self._lock:
             settled = self._outbox.confirm(tag, multiple=multiple)
             if refused:
@@ -965,7 +993,8 @@ class Sender:
             if dropped:
                 lossy = self.traffic.lossy
                 reason = DropReason.CONNECTION if lossy else DropReason.BACKLOG
-                self._drops.note(reason, dropped, is_said=self._yields)
+                is_said = self._yields or self._has_proven_nothing
+                self._drops.note(reason, dropped, is_said=is_said)
 
     def disown(self) -> None:
         """Forget what the parent has not sent, in a forked child: the parent will send it."""

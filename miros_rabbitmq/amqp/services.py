@@ -17,6 +17,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+import pika
 from pika.adapters.utils import nbio_interface
 from pika.adapters.utils.selector_ioloop_adapter import SelectorIOServicesAdapter
 
@@ -24,6 +25,9 @@ from ..greeting import GREETING_BYTES
 from ..logs import RelayedLogger
 from ..resolve import LookUp, Target, look_up
 from ..urls import Address
+from .conduct import Conduct, Misconduct
+from .health import timer_slack_s
+from .inflow import Inflow
 from .reactor import READ, WRITE, Lane, Timer
 
 try:
@@ -56,6 +60,8 @@ class LaneLoop:
         self._timers: set[Timer] = set()
         self._handlers: dict[int, Callable[[int, int], object]] = {}
         self._is_silent = False
+        self.is_aligned = False
+        """Whether timers may come a little early, together with others."""
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Call something soon."""
@@ -78,7 +84,8 @@ class LaneLoop:
             self._timers.discard(timer)
             callback()
 
-        timer = self._lane.call_later(delay, call)
+        slack_s = timer_slack_s(delay) if self.is_aligned else 0.0
+        timer = self._lane.call_later(delay, call, slack_s)
         if self._is_silent:
             self._lane.cancel(timer)
         else:
@@ -136,14 +143,21 @@ class LaneLoop:
 
 
 class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika has no type hints
-    """Stands between a socket and pika: knows the transport, and counts what arrives.
+    """Stands between a socket and pika: knows the transport, and counts and judges what arrives.
 
     Args:
         protocol: pika's own.
+        conduct: judges each frame.
     """
 
-    def __init__(self, protocol: Any) -> None:
+    def __init__(self, protocol: Any, conduct: Conduct) -> None:
         self.inner = protocol
+        self.conduct = conduct
+        self.inflow = Inflow(conduct, protocol.data_received)
+        """Cuts what arrives into frames."""
+        self.misconduct: Misconduct | None = None
+        """Why the connection could not go on, if it is the peer's fault."""
+        self._connection: pika.SelectConnection | None = None
         self.transport: Any = None
         self.received = 0
         """Bytes that have arrived."""
@@ -168,6 +182,11 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
     def mute(self) -> None:
         """Let nothing through any more, because the connection was given up."""
         self.is_muted = True
+        self.inflow.close()
+
+    def count_for(self, connection: pika.SelectConnection) -> None:
+        """Let pika's heartbeat count all bytes that arrive, even of frames kept from pika."""
+        self._connection = connection
 
     def count(self, data: bytes) -> None:
         """Note what has arrived."""
@@ -180,10 +199,21 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         return not self.is_muted and bool(self.inner.eof_received())
 
     def data_received(self, data: bytes) -> None:
-        """Take what has arrived."""
+        """Take what has arrived.
+
+        Raises:
+            Misconduct: the peer must not send this. Whoever calls then ends the connection.
+        """
         self.count(data)
-        if not self.is_muted:
-            self.inner.data_received(data)
+        if self.is_muted:
+            return
+        try:
+            self.inflow.feed(data)
+        except Misconduct as error:
+            self.misconduct = error
+            raise
+        if self._connection is not None:
+            self._connection.bytes_received = self.received
 
 
 class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no type hints
@@ -269,10 +299,9 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
             raise
         return self._pending
 
-    @property
-    def greeting(self) -> bytes:
-        """The first bytes that have arrived."""
-        return self.tap.greeting if self.tap is not None else b""
+    def align_timers(self) -> None:
+        """Let the timers of an open connection, its heartbeats, fall together with others."""
+        self._lane_loop.is_aligned = True
 
     @property
     def bytes_received(self) -> int:

@@ -15,9 +15,10 @@ from ..interruption import do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import RelayedLogger, write_all
 from ..process import Stage, end_with_program, stay
-from ..urls import Address, AmqpUrl
+from ..urls import Address, AmqpUrl, check_tls
 from ..wire.codec import Codec
 from ..worker import Worker
+from .io_choice import check_io_choice
 from .link import Link
 from .link_state import SessionState
 from .parameters import Endpoint
@@ -242,8 +243,14 @@ class Standalone:
 
 
 def endpoint_of(amqp_url: str, limits: Limits | None, tls: ssl.SSLContext | None) -> Endpoint:
-    """The endpoint that the arguments of a public publisher or consumer describe."""
-    return Endpoint(AmqpUrl(amqp_url), limits or Limits(), tls)
+    """The endpoint that the arguments of a public publisher or consumer describe.
+
+    Raises:
+        SettingsError: one of them has a value that cannot work, or the environment has.
+    """
+    check_io_choice()
+    check_tls(tls)
+    return Endpoint(AmqpUrl(amqp_url), Limits() if limits is None else limits, tls)
 
 
 def check_codec(codec: object) -> None:

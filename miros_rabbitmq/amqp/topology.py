@@ -59,6 +59,7 @@ def snoop_queue(limits: Limits) -> Queue:
     return Queue(
         arguments={
             "x-max-length": limits.snoop_queue_messages,
+            "x-max-length-bytes": limits.snoop_queue_bytes,
             "x-overflow": "drop-head",
         }
     )
@@ -69,3 +70,8 @@ def declare_exchange(channel: Channel, name: str, done: Callable[[], object]) ->
     channel.exchange_declare(
         name, exchange_type="topic", durable=True, callback=lambda _: done() and None
     )
+
+
+def look_for_exchange(channel: Channel, name: str, done: Callable[[], object]) -> None:
+    """See that an exchange exists, of whatever type, then call ``done``."""
+    channel.exchange_declare(name, passive=True, callback=lambda _: done() and None)

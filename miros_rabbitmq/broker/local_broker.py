@@ -268,11 +268,14 @@ class LocalBroker:
             self._require_running().signal(signal.SIGCONT)
 
     @naming_shortage(forks=True)
-    def ctl(self, *args: str, timeout: float = CTL_TIMEOUT_S) -> str:
+    def ctl(self, *args: str, stdin: str = "", timeout: float = CTL_TIMEOUT_S) -> str:
         """Run ``rabbitmqctl`` on this node, as in ``broker.ctl("list_queues", "name")``.
 
         Args:
-            *args: the command and its arguments.
+            *args: the command and its arguments. Not a password, as every user of the machine may
+                see the arguments of a running program.
+            stdin: what the command reads from its standard input: ``add_user``, ``change_password``
+                and ``authenticate_user`` the password, ``import_definitions`` the definitions.
             timeout: how long it may take, in seconds.
 
         Returns:
@@ -292,7 +295,7 @@ class LocalBroker:
                 command,
                 env=files.ctl_environment(),
                 cwd=files.folder,
-                stdin=subprocess.DEVNULL,
+                input=stdin,
                 capture_output=True,
                 text=True,
                 timeout=timeout,

@@ -8,22 +8,26 @@ and opens no socket; ``node_process`` runs the node.
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import ipaddress
 import json
 import os
 import secrets
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ..exceptions import LocalBrokerError
+from ..programs import find_program
 from ..urls import Address
 
 PROGRAM_FOLDERS = ("/usr/lib/rabbitmq/bin",)
 """Where the packages for Debian, Ubuntu and Fedora have RabbitMQ's own scripts. These are preferred
 to the ones on PATH: with those packages, PATH leads to wrappers that change to the user
 ``rabbitmq``."""
+
+_LOG_TAIL_BYTES = 64 * 1024
+"""How much of a log is looked at for them: a node that runs for days writes a large one."""
 
 LOG_TAIL_LINES = 60
 """How many lines of a log go into an error: enough for a crash report and the cause before it."""
@@ -41,10 +45,9 @@ def find_rabbitmq() -> Path:
         LocalBrokerError: RabbitMQ is not installed on this machine. The message says how to install
             it.
     """
-    on_path = shutil.which("rabbitmq-server")
     folders = [Path(folder) for folder in PROGRAM_FOLDERS]
-    if on_path:
-        folders.append(Path(on_path).resolve().parent)
+    with contextlib.suppress(FileNotFoundError):
+        folders.append(Path(find_program("rabbitmq-server")).resolve().parent)
     for folder in folders:
         if os.access(folder / "rabbitmq-server", os.X_OK):
             return (folder / "rabbitmq-server").resolve().parent
@@ -166,7 +169,7 @@ class NodeFiles:
         tails = []
         for path in (self.log, self.console):
             if path.exists():
-                lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+                lines = _end_of(path).decode("utf-8", "replace").splitlines()
                 tails += [line for line in lines if line.strip()][-LOG_TAIL_LINES:]
         return "\n".join(tails) or "(it wrote nothing)"
 
@@ -235,6 +238,12 @@ def _definitions(users: Mapping[str, str], vhosts: Sequence[str]) -> str:
             ],
         }
     )
+
+
+def _end_of(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - _LOG_TAIL_BYTES))
+        return file.read(_LOG_TAIL_BYTES)
 
 
 def _write_private(path: Path, text: str) -> None:

@@ -28,6 +28,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from ..exceptions import LocalBrokerError
+from ..small_file import is_private_folder
 
 KILL_TIMEOUT_S = 10.0
 """How long the kernel may take to end a killed process; only a stuck disk makes it so slow."""
@@ -74,17 +75,20 @@ _USUAL_FOLDERS = "/tmp", "/var/tmp", "/dev/shm"  # noqa: S108 - a new folder is 
 def plain_folder() -> str:
     """The folder for temporary files, or another one if a node could not work in it.
 
+    Nor is one taken in which others could replace the node's folder, with its cookie and users.
+
     Raises:
         LocalBrokerError: there is none.
     """
     wanted = tempfile.gettempdir()
     for folder in (wanted, os.path.realpath(wanted), *_USUAL_FOLDERS):
         is_plain = _PLAIN.fullmatch(folder) is not None and len(folder) <= _LONGEST_FOLDER
-        if is_plain and os.access(folder, os.W_OK | os.X_OK):
+        if is_plain and os.access(folder, os.W_OK | os.X_OK) and is_private_folder(folder):
             return folder
     raise LocalBrokerError(
         f"RabbitMQ cannot work in {wanted!r}, which has a space, another special character, or "
-        f"more than {_LONGEST_FOLDER} characters: set TMPDIR to a plain path"
+        f"more than {_LONGEST_FOLDER} characters, or in which others can replace a folder: set "
+        "TMPDIR to a plain path of a folder that is yours"
     )
 
 

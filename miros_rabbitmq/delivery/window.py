@@ -492,6 +492,10 @@ class Windows:
         """Tell whether there is a window of an epoch, for any routing key."""
         return epoch in self._epochs
 
+    def counts(self, key: Hashable) -> bool:
+        """Tell whether numbers of a key would count as missing: some was heard, or told of."""
+        return key in self._established or key in self._probation or key in self._told
+
     def get(self, key: Hashable) -> Window | None:
         """The window of a key, to look at: marking goes through `mark`."""
         kept = self._established.get(key) or self._probation.get(key)

@@ -15,6 +15,7 @@ from ipaddress import AddressValueError, IPv4Address
 from pathlib import Path
 from typing import NamedTuple
 
+from ..programs import find_program
 from ..resources import shortage
 
 logger = logging.getLogger(__name__)
@@ -112,10 +113,10 @@ def read_arp_table() -> list[ArpEntry]:
             logger.debug("%s cannot be read (%s); trying the program arp", PROC_ARP, error)
     # Without -n, arp asks a name server about every line. On Windows it has no such option and
     # looks up no names.
-    command = ["arp", "-a"] if sys.platform == "win32" else ["arp", "-an"]
+    option = "-a" if sys.platform == "win32" else "-an"
     try:
         printed = subprocess.run(
-            command,
+            [find_program("arp"), option],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=ARP_PROGRAM_TIMEOUT_S,

@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -23,7 +23,9 @@ from pika import spec
 from .. import faults
 from ..closings import closed_by_broker
 from ..exceptions import AccessRefused, BrokerError, VhostNotFound
+from ..foreign import hidden
 from ..greeting import GREETING_BYTES, expects_tls, sounds_like
+from ..introduction import MOST_BYTES, Unfit, check_frame_max, check_start, text_of
 from ..urls import Address
 from .outcome import ProbeOutcome
 from .search import Login
@@ -31,9 +33,8 @@ from .search import Login
 GOODBYE_TIMEOUT_S = 0.5
 """For the broker's answer to our ``Close``. By then the outcome is known."""
 
-MAX_FRAME_BYTES = 16_384
-"""More than any frame of a handshake has: RabbitMQ's ``Start`` has about 500 bytes, and the
-specification allows 4096 before ``Tune``."""
+_MOST_HEARTBEATS = 10
+"""The most that may come before an answer: the handshake is shorter than their interval."""
 
 _REPLY_SUCCESS = 200  # AMQP 0-9-1, 1.2
 
@@ -90,11 +91,11 @@ async def shake_hands(
         OSError, asyncio.IncompleteReadError: the other side has closed the connection.
     """
 
-    async def answer() -> Any:
-        return await asyncio.wait_for(_read_method(reader), answer_timeout_s)
+    async def answer(most_heartbeats: int = _MOST_HEARTBEATS) -> Any:
+        return await asyncio.wait_for(_read_method(reader, most_heartbeats), answer_timeout_s)
 
     writer.write(pika.frame.ProtocolHeader().marshal())
-    name = _check_start(await answer())
+    name = _check_start(await answer(0), login)
 
     _write(
         writer,
@@ -117,6 +118,8 @@ async def shake_hands(
             ProbeOutcome.ACCESS_REFUSED, "it closed the connection when it got the password"
         ) from error
     await _expect(spec.Connection.Tune, tune, writer, login)
+    with _fit():
+        check_frame_max(tune.frame_max)
 
     _write(writer, spec.Connection.TuneOk(tune.channel_max, tune.frame_max, heartbeat=0))
     _write(writer, spec.Connection.Open(virtual_host=login.vhost))
@@ -130,11 +133,11 @@ async def shake_hands(
     with contextlib.suppress(
         asyncio.TimeoutError, asyncio.IncompleteReadError, OSError, ProbeEnded
     ):
-        await asyncio.wait_for(_read_method(reader), GOODBYE_TIMEOUT_S)
+        await asyncio.wait_for(_read_method(reader, _MOST_HEARTBEATS), GOODBYE_TIMEOUT_S)
     return name
 
 
-def _check_start(method: Any) -> str:
+def _check_start(method: Any, login: Login) -> str:
     """Return name and version from RabbitMQ's ``Start``.
 
     Raises:
@@ -142,19 +145,19 @@ def _check_start(method: Any) -> str:
     """
     if not isinstance(method, spec.Connection.Start):
         raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it began with {_name_of(method)}")
-    properties = method.server_properties if isinstance(method.server_properties, dict) else {}
-    product = _text(properties.get("product", ""))
-    if product != "RabbitMQ":
-        raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"it speaks AMQP and calls itself {product!r}")
-    mechanisms = _text(method.mechanisms).split()
-    if "PLAIN" not in mechanisms:
-        others = ", ".join(mechanisms) or "nothing"
-        raise ProbeEnded(
-            ProbeOutcome.ACCESS_REFUSED,
-            f"it accepts no password (PLAIN), only {others}",
-            partial(faults.no_passwords, mechanisms=others),
-        )
-    return f"RabbitMQ {_text(properties.get('version', ''))}".strip()
+    secret = hidden(login.password, login.user)
+    with _fit():
+        return check_start(method.server_properties, method.mechanisms, secret)
+
+
+@contextlib.contextmanager
+def _fit() -> Iterator[None]:
+    """End the probe if something is unfit."""
+    try:
+        yield
+    except Unfit as error:
+        outcome = _OUTCOMES.get(type(error.fault(_NOWHERE)), ProbeOutcome.NOT_RABBITMQ)
+        raise ProbeEnded(outcome, error.detail, error.fault) from error
 
 
 async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter, login: Login) -> None:
@@ -169,13 +172,14 @@ async def _expect(kind: type[Any], method: Any, writer: asyncio.StreamWriter, lo
         raise ProbeEnded(ProbeOutcome.CLOSED, f"it answered unexpectedly with {_name_of(method)}")
     _write(writer, spec.Connection.CloseOk())
     await asyncio.wait_for(writer.drain(), GOODBYE_TIMEOUT_S)
-    text = _text(method.reply_text)
+    text = text_of(method.reply_text)
     fault = partial(
         closed_by_broker,
         code=method.reply_code,
         text=text,
         user=login.user,
         vhost=login.vhost,
+        secret=login.password,
     )
     outcome = _OUTCOMES.get(type(fault(_NOWHERE)), ProbeOutcome.CLOSED)
     raise ProbeEnded(outcome, text, fault)
@@ -185,9 +189,9 @@ def _write(writer: asyncio.StreamWriter, method: Any) -> None:
     writer.write(pika.frame.Method(0, method).marshal())
 
 
-async def _read_method(reader: asyncio.StreamReader) -> Any:
-    """Read the next method on channel 0, skipping heartbeats."""
-    while True:
+async def _read_method(reader: asyncio.StreamReader, most_heartbeats: int) -> Any:
+    """Read the next method on channel 0, skipping so many heartbeats at most."""
+    for _ in range(most_heartbeats + 1):
         try:
             head = await reader.readexactly(spec.FRAME_HEADER_SIZE)
         except asyncio.IncompleteReadError as error:
@@ -207,7 +211,7 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
         _, channel, size = struct.unpack(">BHL", head)
         if channel != 0:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "what it sends is not AMQP")
-        if size > MAX_FRAME_BYTES:
+        if size > MOST_BYTES:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, f"its frame of {size} bytes is too large")
         body = await reader.readexactly(size + spec.FRAME_END_SIZE)
         try:
@@ -216,6 +220,7 @@ async def _read_method(reader: asyncio.StreamReader) -> Any:
             raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "its frame cannot be decoded") from error
         if isinstance(frame, pika.frame.Method):
             return frame.method
+    raise ProbeEnded(ProbeOutcome.NOT_RABBITMQ, "heartbeats come, and no answer")
 
 
 async def _rest(reader: asyncio.StreamReader) -> bytes:
@@ -227,8 +232,3 @@ async def _rest(reader: asyncio.StreamReader) -> bytes:
 
 def _name_of(method: Any) -> str:
     return str(getattr(method, "NAME", type(method).__name__))
-
-
-def _text(value: object) -> str:
-    """Turn a string of AMQP, which pika decodes to str or to bytes, into str."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

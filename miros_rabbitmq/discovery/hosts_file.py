@@ -6,7 +6,8 @@ The file is ``.miros_rabbitmq_hosts.json`` in the working directory, such as::
 
 It is read again when it has changed. A mistake in it is logged once, with line and column, and the
 hosts that it named before stay in force until it is corrected. A host that cannot be read costs no
-other host of the file.
+other host of the file. Neither is the file used if somebody else can have written it (see
+`small_file`): whoever it names gets the password.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 from ..exceptions import SettingsError
 from ..resources import shortage
+from ..small_file import FileState, UnfitFile, read_small_file, state_of
 from ..urls import Address, parse_address
 
 logger = logging.getLogger(__name__)
@@ -29,8 +31,14 @@ HOSTS_FILE_NAME = ".miros_rabbitmq_hosts.json"
 OLDER_NAME = ".miros_rabbit_hosts.json"
 """What older documentation calls the file. It is not read."""
 
+MOST_BYTES = 1024 * 1024
+"""The largest file that is read: some 40,000 hosts."""
+
 _MOST_MISTAKES = 5
 """The most hosts of one file that a warning quotes."""
+
+_MOST_PLACES = 1_000
+"""The most mistakes of one file whose places are looked for. Each takes a walk through the text."""
 
 _MOST_NAMED = 20
 """The most hosts of one file that a line of the log names."""
@@ -49,12 +57,12 @@ def tell_of_older_name(folder: Path) -> None:
         folder: where the hosts file would be.
     """
     older = folder / OLDER_NAME
-    # Also of a folder that nobody may look into; `Path.exists` raises an error then.
-    if older in _told or not os.path.exists(older):  # noqa: PTH110
+    # Also of a folder that nobody may look into, and without following a link.
+    if older in _told or not os.path.lexists(older):
         return
     _told.add(older)
     remedy = f"rename it (mv {OLDER_NAME} {HOSTS_FILE_NAME})"
-    if os.path.exists(folder / HOSTS_FILE_NAME):  # noqa: PTH110
+    if os.path.lexists(folder / HOSTS_FILE_NAME):
         remedy = "that one is there, too: remove the older one"
     logger.warning(
         "%s is not read, as the hosts file is called %s: %s", older, HOSTS_FILE_NAME, remedy
@@ -77,14 +85,6 @@ class HostsFileError(ValueError):
         super().__init__(f"line {self.line}, column {self.column}: {problem}")
 
 
-class _Stamp(NamedTuple):
-    """What changes whenever a file is changed."""
-
-    modified_ns: int
-    size: int
-    inode: int
-
-
 class Named(NamedTuple):
     """What the text of a hosts file names."""
 
@@ -105,8 +105,9 @@ class HostsFile:
     def __init__(self, path: Path, default_port: int) -> None:
         self.path = path
         self._port = default_port
-        self._stamp: _Stamp | None = None
+        self._state: FileState | None = None
         self._hosts: tuple[Address, ...] = ()
+        self._failure = ""
 
     @property
     def hosts(self) -> tuple[Address, ...]:
@@ -123,24 +124,34 @@ class HostsFile:
             OutOfResources: it cannot be read now; the hosts stay.
         """
         try:
-            status = self.path.stat()
-        except OSError as error:  # there is no such file
+            state = state_of(self.path)
+        except OSError as error:
             if (short := shortage(error)) is not None:
                 raise short from error
-            self._stamp = None
+            # The folder does not even let us look whether there is a file.
+            if self._is_news(_words(error)):
+                logger.info("there may be a hosts file %s: %s", self.path, _words(error))
+            return False
+        if state is None:
+            self._state, self._failure = None, ""
             return self._take(())
-        stamp = _Stamp(status.st_mtime_ns, status.st_size, status.st_ino)
-        if stamp == self._stamp:
+        if state == self._state:
             return False
         try:
-            named = parse_hosts(_text_of(self.path.read_bytes()), self._port)
-        except (OSError, HostsFileError) as error:
+            named = parse_hosts(_text_of(read_small_file(self.path, MOST_BYTES)), self._port)
+        except FileNotFoundError:
+            return False  # it was removed in this moment; the next look sees that
+        except OSError as error:  # it is tried again at the next look
             if (short := shortage(error)) is not None:
-                raise short from error  # and the next time the file is read again
-            self._stamp = stamp
+                raise short from error
+            if self._is_news(_words(error)):
+                self._warn("cannot be used", _words(error), self._hosts)
+            return False
+        except (UnfitFile, HostsFileError) as error:
+            self._state, self._failure = state, ""
             self._warn("cannot be used", str(error), self._hosts)
             return False
-        self._stamp = stamp
+        self._state, self._failure = state, ""
         if not named.mistakes:
             return self._take(named.hosts)
         # One of the former hosts may be the one that cannot be read now.
@@ -150,6 +161,11 @@ class HostsFile:
             texts.append(f"and {len(named.mistakes) - len(texts)} more")
         self._warn("has hosts that cannot be used", "; ".join(texts), hosts)
         return self._take(hosts)
+
+    def _is_news(self, failure: str) -> bool:
+        """Whether the last attempt did not fail for the same reason."""
+        before, self._failure = self._failure, failure
+        return failure != before
 
     def _warn(self, what: str, why: str, hosts: tuple[Address, ...]) -> None:
         logger.warning(
@@ -197,12 +213,14 @@ def parse_hosts(text: str, default_port: int) -> Named:
     at, value = places.of_member("hosts")
     if not isinstance(value, list):
         raise HostsFileError(text, at, f'"hosts" is a list, as in {_EXAMPLE}')
-    hosts, mistakes = [], []
+    hosts: list[Address] = []
+    mistakes: list[HostsFileError] = []
     for place, entry in places.of_items(at):
         try:
             hosts.append(parse_address(entry, default_port))
         except SettingsError as error:
-            mistakes.append(HostsFileError(text, place, str(error)))
+            if len(mistakes) < _MOST_PLACES:
+                mistakes.append(HostsFileError(text, place, str(error)))
     return Named(tuple(dict.fromkeys(hosts)), tuple(mistakes))
 
 
@@ -255,3 +273,7 @@ def _text_of(content: bytes) -> str:
         # The error counts its place without the byte order mark.
         good = error.object[: error.start].decode("utf-8", "replace")
         raise HostsFileError(good, len(good), "this is not UTF-8") from None
+
+
+def _words(error: OSError) -> str:
+    return error.strerror or str(error)

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from ipaddress import IPv4Network
 
 from ..exceptions import SettingsError
 from ..host_names import is_loopback
@@ -160,6 +161,11 @@ class LocalAreaNetwork:
         interfaces = read_interfaces()
         up = [one for one in interfaces.all if interfaces.device(one).link is not LinkState.DOWN]
         return Here(self._choose(interfaces), frozenset(one.address for one in up))
+
+    def networks(self) -> tuple[IPv4Network, ...]:
+        """The networks of all interfaces of this machine, but the loopback. Sends nothing."""
+        others = (one for one in read_interfaces().all if one.kind is not LinkKind.LOOPBACK)
+        return tuple(dict.fromkeys(one.network for one in others))
 
     def sweep(self, stop: threading.Event | None = None) -> list[str]:
         """Look again which hosts there are, and return `addresses`.

@@ -3,7 +3,8 @@
 The file ``.miros_rabbitmq_lan_cache.json`` in the working directory holds addresses and the time,
 and nothing else. It is a hint: its reader verifies the addresses. It is replaced as a whole.
 So several processes may share it, nobody ever reads half of it, and no crash leaves it locked. A
-file that cannot be read counts as missing, and is replaced.
+file that cannot be read counts as missing, and is replaced. So does one that somebody else can
+have written (see `small_file`): the hosts in it get the password before they are verified.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import json
 import logging
 import math
 import os
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ..exceptions import SettingsError
+from ..small_file import UnfitFile, read_small_file
 from ..urls import Address, parse_address
 
 logger = logging.getLogger(__name__)
@@ -38,6 +41,10 @@ passed: the disk may be an SD card, which wears out."""
 
 _ABANDONED_S = 60.0
 """A half-written file of this age was left by a process that died while it wrote."""
+
+
+class MalformedCache(ValueError):
+    """The content of a file is that of no cache."""
 
 
 class CachedAddresses(NamedTuple):
@@ -69,12 +76,13 @@ class LanCache:
         if not self._valid_s:
             return None
         try:
-            with self.path.open("rb") as file:
-                content = file.read(_MAX_BYTES + 1)
-            cached = self._parse(content)
+            cached = parse_cache(read_small_file(self.path, _MAX_BYTES), self._now())
         except FileNotFoundError:
             return None
-        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        except UnfitFile as error:
+            logger.warning("the cache %s is ignored, as %s", self.path, error)
+            return None
+        except (OSError, MalformedCache) as error:
             logger.info("the cache %s cannot be read (%s) and is ignored", self.path, error)
             return None
         # A cache of the future was written by a clock that ran ahead of this one.
@@ -104,21 +112,6 @@ class LanCache:
             return
         self._written = (frozenset(kept), now_s)
 
-    def _parse(self, content: bytes) -> CachedAddresses:
-        if len(content) > _MAX_BYTES:
-            raise ValueError("it is too large for a cache")
-        fields = json.loads(content)
-        written_s = float(fields["time"])
-        if not math.isfinite(written_s):
-            raise ValueError("its time is not a finite number")
-        addresses = []
-        for one in fields["addresses"][:MAX_ADDRESSES]:
-            try:
-                addresses.append(parse_address(one))
-            except SettingsError as error:
-                logger.info("an address in the cache %s is ignored: %s", self.path, error)
-        return CachedAddresses(tuple(dict.fromkeys(addresses)), self._now() - written_s)
-
     def _replace(self, content: str) -> None:
         folder = self.path.parent
         self._remove_abandoned()
@@ -135,5 +128,34 @@ class LanCache:
     def _remove_abandoned(self) -> None:
         for left in self.path.parent.glob(self.path.name + ".*.tmp"):
             with contextlib.suppress(OSError):
-                if self._now() - left.stat().st_mtime > _ABANDONED_S:
+                status = left.lstat()  # a link is not followed
+                is_file = stat.S_ISREG(status.st_mode)
+                if is_file and self._now() - status.st_mtime > _ABANDONED_S:
                     left.unlink()
+
+
+def parse_cache(content: bytes, now_s: float) -> CachedAddresses:
+    """Read the content of a cache, in whatever age it has.
+
+    Args:
+        content: the bytes of the file.
+        now_s: the time of the wall clock, in seconds since 1970.
+
+    Raises:
+        MalformedCache: it is none.
+    """
+    try:
+        fields = json.loads(content)
+        written_s = float(fields["time"])
+        if not math.isfinite(written_s):
+            raise ValueError("its time is not a finite number")
+        texts = fields["addresses"][:MAX_ADDRESSES]
+        addresses = []
+        for one in texts:
+            try:
+                addresses.append(parse_address(one))
+            except SettingsError as error:
+                logger.info("an address in the cache is ignored: %s", error)
+    except (ValueError, TypeError, KeyError, RecursionError, OverflowError) as error:
+        raise MalformedCache(str(error)) from error
+    return CachedAddresses(tuple(dict.fromkeys(addresses)), now_s - written_s)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from ipaddress import AddressValueError, IPv4Address, IPv4Network
 from pathlib import Path
@@ -20,17 +20,21 @@ from typing import Protocol
 from ..answers import Answers
 from ..condition import Condition
 from ..exceptions import BrokerError, OutOfResources, SettingsError
-from ..host_names import is_loopback
+from ..host_names import ip_of, is_loopback
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
+from .allotment import allotment
 from .hosts_file import HOSTS_FILE_NAME, HostsFile, tell_of_older_name
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
 from .outcome import ProbeOutcome, ProbeResult
 from .own_address import OwnAddress
+from .own_name import OwnName
+from .places import Evidence, Kind
 from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
 from .search import Search
+from .vetting import Vetting
 
 logger = logging.getLogger(__name__)
 
@@ -50,6 +54,14 @@ _LEFT_S = 120.0
 """How long others are told which address the own broker has left: they hear it within a second or
 two if they are there. Later, another machine may have got it."""
 
+_MOST_LINES = 8
+"""A change of so many brokers gets a line in the log for each of them; a larger one gets one."""
+
+_MOST_USELESS, _MINUTE_S = 16, 60.0
+"""Of so many announced brokers in a minute, the log says that they cannot be used."""
+
+_LIMITS = {Kind.FOUND: "Limits.lan_peers", Kind.ANNOUNCED: "Limits.unknown_peers"}
+
 GETS_NONE = "a node whose events are heard here gets none"
 """How a warning says that the announced broker of another node cannot be used."""
 
@@ -64,11 +76,11 @@ class Follower(Protocol):
     def added(self, url: AmqpUrl, /) -> object:
         """Begin to publish to a broker. Called in the membership's thread."""
 
-    def removed(self, url: AmqpUrl, /) -> int:
-        """Stop publishing to a broker. Called in the membership's thread.
+    def removed(self, urls: Sequence[AmqpUrl], /) -> Sequence[int]:
+        """Stop publishing to brokers, to all at the same time. Called in the membership's thread.
 
         Returns:
-            the number of events that were given up with it.
+            the number of events that were given up with each of them.
         """
         ...
 
@@ -93,6 +105,10 @@ class Follower(Protocol):
 
         A probe of such a broker would tell that it works.
         """
+        ...
+
+    def evidence(self) -> Mapping[Address, Evidence]:
+        """What the connections to the members show. Called in the membership's thread."""
         ...
 
 
@@ -143,6 +159,8 @@ class Membership:
         )
         self._own: OwnAddress | None = None  # None if ``rabbit_host`` says where it is
         self._own_url: AmqpUrl | None = None
+        self._own_name: OwnName | None = None  # None if the own broker is announced as it is given
+        self._vetting = Vetting(self._name, search)
         self._first_round = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -150,7 +168,7 @@ class Membership:
         # the thread has to end.
         self._changed = Condition()
         self._roster: Roster | None = None
-        self._to_ask: set[Address] = set()
+        self._is_to_ask = False
         # From here on: for the membership's thread only.
         self._found: tuple[Address, ...] = ()
         self._hosts_file = HostsFile(Path(HOSTS_FILE_NAME), search.port)
@@ -162,8 +180,11 @@ class Membership:
         self._starved_pause_s = 0.0
         self._said_of_own = ""
         self._moved_s = 0.0
-        # Whether an announcement was ignored since the start.
-        self._ignores = False
+        # When it was said lately that an announced broker cannot be used.
+        self._useless_s: list[float] = []
+        # What was said of the brokers without a place, and of announcements that were forgotten.
+        self._left_out_said: dict[Kind, int] = {}
+        self._crowded_out_said = 0
         self._has_heard_loopback = False
 
     def find_own(self) -> AmqpUrl:
@@ -202,8 +223,7 @@ class Membership:
             limits = replace(limits, forget_after_s=0.0)
         with self._changed.lock:
             self._roster = roster = Roster(own, time.monotonic(), limits)
-            self._ignores = False
-            self._to_ask.clear()
+            self._is_to_ask = False
         # Taken now, as the program may change its working directory while the chart runs.
         try:
             folder = Path.cwd()
@@ -211,12 +231,14 @@ class Membership:
             folder = Path()
         self._hosts_file = HostsFile(folder / HOSTS_FILE_NAME, search.port)
         tell_of_older_name(folder)
+        self._own_name = self._name_to_look_up(own)
         self._cache = None
         if search.addresses is None:
             self._cache = LanCache(folder / CACHE_FILE_NAME, search.cache_valid_s)
         self._found = ()
         self._starved_pause_s = 0.0
         self._reported.clear()
+        self._left_out_said, self._crowded_out_said = {}, 0
         self._first_round.clear()
         self._stop = threading.Event()
         thread = threading.Thread(
@@ -224,6 +246,7 @@ class Membership:
         )
         start_thread(thread)
         self._thread = thread
+        allotment.join(self)
 
     def stop(self) -> None:
         """Stop looking, and break off a search that is under way.
@@ -236,6 +259,7 @@ class Membership:
             self._changed.notify_all()
         thread, self._thread = self._thread, None
         self._own_url = None
+        allotment.leave(self)
         # Not alive either if an exception such as KeyboardInterrupt came before its start.
         if thread is not None and thread.is_alive() and thread is not threading.current_thread():
             thread.join(self._search.stop_timeout_s)
@@ -268,11 +292,13 @@ class Membership:
 
         There is nothing before the start, nor on a machine that has found only a loopback address
         for itself. A loopback address that was *configured* is announced: the nodes then share one
-        machine.
+        machine. A name that others would not take is announced as the IP address that it has.
         """
         roster = self._roster
         if roster is None:
             return None
+        if self._own_name is not None:
+            return self._own_name.address
         is_reachable = self._search.rabbit_host is not None or not is_loopback(roster.own.host)
         return roster.own if is_reachable else None
 
@@ -284,7 +310,9 @@ class Membership:
             return ()
         return tuple(Address(one, self._search.port) for one in own.left)
 
-    def hear(self, address: Address, left: tuple[Address, ...] = ()) -> None:
+    def hear(
+        self, address: Address, left: tuple[Address, ...] = (), announcer: bytes = b""
+    ) -> None:
         """Take in that another node has announced its own broker; it is probed soon.
 
         If it joins, and nothing answers where it was before, what waits there goes to it.
@@ -296,6 +324,8 @@ class Membership:
         Args:
             address: where the broker is.
             left: where it was before, the latest first.
+            announcer: stands for the start of the node that has announced it: its latest broker
+                counts. Empty if that is not known.
         """
         with self._changed.lock:
             if self._roster is None:
@@ -303,18 +333,23 @@ class Membership:
             if self._roster.means_this_machine(address):
                 self._say_of_loopback(address)
                 return
-            is_to_be_asked = self._roster.hear(address, time.monotonic(), left)
-            if is_to_be_asked is None:
-                text = (
-                    "%s: ignored the announced broker %s: too many are known, see "
-                    "Limits.unknown_peers"
-                )
-                level = logging.DEBUG if self._ignores else logging.WARNING
-                logger.log(level, text, self._name, address)
-                self._ignores = True
-            elif is_to_be_asked:
-                self._to_ask.add(address)
+            if self._roster.source_of(address) is None and not self._vetting.admits(
+                address, self._roster.own, self._hosts_file.hosts
+            ):
+                return
+            left = tuple(one for one in left if ip_of(one.host) is not None)
+            if self._roster.hear(address, time.monotonic(), left, announcer):
+                self._is_to_ask = True
                 self._changed.notify_all()
+
+    def _name_to_look_up(self, own: Address) -> OwnName | None:
+        """What has to be looked up for the announcement; nothing if the host is told as it is."""
+        is_told = ip_of(own.host) is not None or is_loopback(own.host)
+        if is_told or self._vetting.takes_names:
+            return None
+        return OwnName(
+            own, lambda one: self._vetting.allows(one, one), lambda: self.lan.interface.address
+        )
 
     def _say_of_loopback(self, address: Address) -> None:
         """Say once that another machine announces an address that means itself."""
@@ -339,6 +374,7 @@ class Membership:
                 next_round_s = now_s  # there may be other hosts at the new place
             if now_s >= next_round_s:
                 next_round_s = now_s + interval_s
+                self._guard(lambda: self._vetting.note_networks(self.lan.networks()))
                 if self._guard(lambda: self._round(roster)):
                     self._note_end_of_shortage()
                 self._first_round.set()
@@ -349,7 +385,7 @@ class Membership:
                 next_round_s = min(next_round_s, now_s + self._starved_pause_s)
             with self._changed.lock:
                 self._changed.wait_for(
-                    lambda: bool(self._to_ask) or stop.is_set(),
+                    lambda: self._is_to_ask or stop.is_set(),
                     min(LOOK_INTERVAL_S, max(0.0, next_round_s - time.monotonic())),
                 )
         self._first_round.set()
@@ -428,7 +464,9 @@ class Membership:
             if one.host != interface.address and _is_in(one, interface.network)
         ]
         with self._changed.lock:
-            change = roster.trust(near, time.monotonic() - cached.age_s)
+            now_s = time.monotonic()
+            roster.use_places(self._places())
+            change = roster.trust(near, now_s - cached.age_s, now_s)
         self._apply(change, roster)
         if change:
             self._first_round.set()
@@ -439,9 +477,9 @@ class Membership:
         if self._search.addresses is None:
             self._sweep()
         with self._changed.lock:
-            self._to_ask.clear()
-        reached = self._follower.reached()
-        self._ask(roster, lambda address: address not in reached)
+            self._is_to_ask = False
+        reached, now_s = self._follower.reached(), time.monotonic()
+        self._ask(roster, lambda one: one not in reached and not roster.rests(one, now_s))
         if self._cache is not None and not self._is_over(roster):
             with self._changed.lock:
                 found = roster.found_on_lan()
@@ -451,8 +489,8 @@ class Membership:
         """Probe only the brokers that became known since the last round."""
         changed = self._hosts_file.refresh()
         with self._changed.lock:
-            to_ask = set(self._to_ask)
-            self._to_ask.clear()
+            to_ask = set(roster.take_due(time.monotonic()))
+            self._is_to_ask = False
         if changed or to_ask:
             self._ask(roster, lambda address: address in to_ask)
 
@@ -460,10 +498,58 @@ class Membership:
         """Note which members are connected, and drop those that were gone for too long."""
         connected = self._follower.connected()
         now_s = time.monotonic()
+        if self._own_name is not None:
+            self._own_name.keep_up(now_s)
         with self._changed.lock:
             roster.see(connected, now_s)
             change = roster.forget(now_s)
         self._apply(change, roster)
+        evidence = self._follower.evidence()
+        with self._changed.lock:
+            roster.use_places(self._places())
+            change = roster.look(evidence, now_s)
+        self._apply(change, roster)
+        self._say_who_is_left_out(roster)
+
+    def _places(self) -> dict[Kind, int]:
+        """How many places there are now for brokers that the user does not name."""
+        limits = self._search.limits
+        return allotment.places(
+            {Kind.FOUND: limits.most_found, Kind.ANNOUNCED: limits.most_announced}
+        )
+
+    def _say_who_is_left_out(self, roster: Roster) -> None:
+        with self._changed.lock:
+            left_out = {kind: roster.left_out(kind) for kind in Kind}
+            crowded_out = roster.crowded_out
+        for kind, count in left_out.items():
+            said = self._left_out_said.get(kind, 0)
+            # A number that goes up and down is no news, as they take turns.
+            if bool(count) == bool(said) and count <= 2 * said:
+                continue
+            self._left_out_said[kind] = count
+            if not count:
+                logger.info("%s: no broker %s is left out any more", self._name, kind.value)
+                continue
+            logger.warning(
+                "%s: %d brokers %s are left out, although they accept our login: there are places "
+                "for %d (%s), and those that confirm nothing lose theirs; name the brokers that "
+                "matter with addresses= or in the hosts file, or raise the limit",
+                self._name,
+                count,
+                kind.value,
+                self._places()[kind],
+                _LIMITS[kind],
+            )
+        if crowded_out > 2 * self._crowded_out_said:
+            self._crowded_out_said = crowded_out
+            logger.warning(
+                "%s: forgot %d announced brokers before they could be asked: more than %d at a "
+                "time (Limits.unknown_peers) are announced by holders of the key",
+                self._name,
+                crowded_out,
+                self._search.limits.most_announced,
+            )
 
     def _sweep(self) -> None:
         try:
@@ -504,10 +590,25 @@ class Membership:
         with self._changed.lock:
             sources = self._sources(roster)
             change = roster.retain(sources)
-            candidates = roster.candidates(sources)
+            # An announced one waits until it is due: holders of the key can announce any number.
+            candidates = [
+                one
+                for one in roster.candidates(sources)
+                if sources.get(one) is not PeerSource.HEARD or roster.was_asked(one) or again(one)
+            ]
             unasked = {one for one in candidates if roster.was_asked(one) and not again(one)}
         self._apply(change, roster)
-        report = self.scout.ask(candidates, unasked=unasked, stop=self._stop)
+        report = self.scout.ask(
+            candidates,
+            unasked=unasked,
+            stop=self._stop,
+            may_connect=lambda address, ip: (
+                sources.get(address) is not PeerSource.HEARD
+                or self._vetting.allows(
+                    address._replace(host=ip), roster.own, self._hosts_file.hosts
+                )
+            ),
+        )
         if self._is_over(roster):
             return
         rows = [row for row in report if row.address not in unasked]
@@ -555,17 +656,17 @@ class Membership:
         for before, now in moves:
             self._follower.moved(self._search.url(before), self._search.url(now))
             logger.info("%s: the broker at %s is at %s now", self._name, before, now)
-        for address in change.removed:
-            dropped = self._follower.removed(self._search.url(address))
-            log = logger.warning if dropped else logger.info
-            log("%s: gave up the broker at %s, and %d events", self._name, address, dropped)
+        self._remove(change.removed)
         for address in change.added:
             if not any(address == now for _, now in moves):
                 self._follower.added(self._search.url(address))
             with self._changed.lock:
                 source = roster.source_of(address)
             how = source.value if source is not None else ""
-            logger.info("%s: added the broker at %s (%s)", self._name, address, how)
+            level = logging.INFO if len(change.added) <= _MOST_LINES else logging.DEBUG
+            logger.log(level, "%s: added the broker at %s (%s)", self._name, address, how)
+        if len(change.added) > _MOST_LINES:
+            logger.info("%s: added %d brokers", self._name, len(change.added))
         if self._on_change is None:
             return
         left = tuple(before for before, _ in moves)
@@ -573,6 +674,20 @@ class Membership:
             self._on_change(PeersChanged(change.added, change.removed + left))
         except Exception:
             logger.exception("%s: on_peers_changed raised", self._name)
+
+    def _remove(self, addresses: Sequence[Address]) -> None:
+        if not addresses:
+            return
+        # Together, because one that does not answer takes seconds.
+        all_dropped = self._follower.removed([self._search.url(one) for one in addresses])
+        total = sum(all_dropped)
+        for address, dropped in zip(addresses, all_dropped, strict=True):
+            if len(addresses) <= _MOST_LINES:
+                log = logger.warning if dropped else logger.info
+                log("%s: gave up the broker at %s, and %d events", self._name, address, dropped)
+        if len(addresses) > _MOST_LINES:
+            log = logger.warning if total else logger.info
+            log("%s: gave up %d brokers, and %d events", self._name, len(addresses), total)
 
     def _who(self, address: Address) -> str:
         return f"{self._name} at {address}"
@@ -601,11 +716,20 @@ class Membership:
             if error.has_answered:
                 self._answers.claim(error, who)
             text = "%s: %s: its own broker is %s, and %s"
-            logger.warning(text, self._name, GETS_NONE, row.address, error)
+            logger.log(self._level_of_useless(), text, self._name, GETS_NONE, row.address, error)
         elif row.outcome.nothing_there:
             logger.debug("%s: %s: %s", self._name, row.address, row.outcome.value)
         else:
             logger.info("%s: %s: %s", self._name, row.address, row.outcome.value)
+
+    def _level_of_useless(self) -> int:
+        """At which level to tell of an announced broker: a warning for a few in a minute."""
+        now_s = time.monotonic()
+        self._useless_s = [one for one in self._useless_s if now_s - one < _MINUTE_S]
+        if len(self._useless_s) >= _MOST_USELESS:
+            return logging.DEBUG
+        self._useless_s.append(now_s)
+        return logging.WARNING
 
 
 def _is_in(address: Address, network: IPv4Network) -> bool:

@@ -220,12 +220,3 @@ def without_duplicates(rows: list[ProbeResult]) -> list[ProbeResult]:
 def short(address: Address) -> str:
     """An address as text, without the port if that is 5672."""
     return address.host if address.port == DEFAULT_PORT else str(address)
-
-
-def printable(text: str, secret: str = "") -> str:
-    """Make a text of unknown origin fit for a table or a log: a short line without the secret."""
-    if secret:
-        text = text.replace(secret, "***")
-    text = "".join(mark if mark.isprintable() else " " for mark in text)
-    text = " ".join(text.split())
-    return text if len(text) <= MAX_DETAIL_LENGTH else text[: MAX_DETAIL_LENGTH - 3] + "..."

@@ -15,7 +15,6 @@ import logging
 import os
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -24,11 +23,12 @@ from functools import partial
 
 from .. import faults
 from ..exceptions import BrokerError, OutOfResources
+from ..foreign import hidden, in_words
 from ..resolve import resolve
-from ..resources import naming_shortage, shortage, start_thread
-from ..urls import Address, AmqpUrl
+from ..resources import file_limit, naming_shortage, shortage, start_thread
+from ..urls import Address, AmqpUrl, check_tls
 from .handshake import ProbeEnded, shake_hands
-from .outcome import ProbeOutcome, ProbeResult, printable
+from .outcome import MAX_DETAIL_LENGTH, ProbeOutcome, ProbeResult
 from .search import Login
 
 logger = logging.getLogger(__name__)
@@ -53,9 +53,16 @@ STOP_LOOK_S = 0.05
 PARALLELISM = 256
 """How many connections are made at once: enough for all hosts of a /24."""
 
+_FEWEST = 4
+"""However few descriptors the process may have, so many connections are made at once."""
+
 _REFUSED = frozenset({errno.ECONNREFUSED, 10061})  # the second is Windows's WSAECONNREFUSED
 _TIMED_OUT = frozenset({errno.ETIMEDOUT, 10060})
 _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, 10051, 10065})
+
+
+MayConnect = Callable[[Address, str], bool]
+"""Tells whether a host may be connected to at an IP address. Called in the thread of the round."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +91,7 @@ def probe_all(
     tls: ssl.SSLContext | None = None,
     limits: ProbeLimits | None = None,
     stop: threading.Event | None = None,
+    may_connect: MayConnect | None = None,
 ) -> list[ProbeResult]:
     """Probe all addresses at the same time, and return the results in the order of the addresses.
 
@@ -97,6 +105,8 @@ def probe_all(
         limits: how long a probe may take, and how many may run at once.
         stop: ends the round within a tenth of a second when it is set. Probes that had not ended
             have `ProbeOutcome.FAILED`.
+        may_connect: tells, for each of the IP addresses to which a host resolves, whether it may be
+            connected to; by default all may.
 
     Raises:
         OutOfResources: there is no thread for the round, or no file descriptor for its event loop.
@@ -111,7 +121,7 @@ def probe_all(
     def run() -> None:
         try:
             with contextlib.closing(_Loop()) as loop:
-                round_ = _probe_all(addresses, login, tls, used, stop)
+                round_ = _probe_all(addresses, login, tls, used, stop, may_connect)
                 results.extend(loop.run_until_complete(round_))
         except Exception as error:  # noqa: BLE001 - the top of a thread: its starter raises it
             failures.append(error)
@@ -148,6 +158,7 @@ def probe_one(
         SettingsError: the URL is not an AMQP URL.
     """
     url = AmqpUrl(url)
+    check_tls(tls)
     if not url.parts.tls:
         tls = None
     elif tls is None:
@@ -176,6 +187,7 @@ async def _probe_all(
     tls: ssl.SSLContext | None,
     limits: ProbeLimits,
     stop: threading.Event | None,
+    may_connect: MayConnect | None,
 ) -> list[ProbeResult]:
     # A probe's error becomes its result. What else asyncio catches belongs to no probe, or comes
     # after its end.
@@ -186,7 +198,7 @@ async def _probe_all(
 
     async def in_turn(address: Address) -> ProbeResult:
         async with turn:
-            return await _probe(address, login, tls, limits)
+            return await _probe(address, login, tls, limits, may_connect)
 
     tasks = [asyncio.ensure_future(in_turn(address)) for address in addresses]
     if stop is not None:
@@ -210,7 +222,11 @@ def _stopped(address: Address, login: Login) -> ProbeResult:
 
 
 async def _probe(
-    address: Address, login: Login, tls: ssl.SSLContext | None, limits: ProbeLimits
+    address: Address,
+    login: Login,
+    tls: ssl.SSLContext | None,
+    limits: ProbeLimits,
+    may_connect: MayConnect | None,
 ) -> ProbeResult:
     """Probe one address. However the probe ends, there is a result."""
     started = time.monotonic()
@@ -219,7 +235,7 @@ async def _probe(
     short: OutOfResources | None = None
     try:
         detail = await asyncio.wait_for(
-            _connect_and_ask(address, login, tls, limits, ip), limits.probe_timeout_s
+            _connect_and_ask(address, login, tls, limits, ip, may_connect), limits.probe_timeout_s
         )
         outcome = ProbeOutcome.CONNECTED
     except ProbeEnded as end:
@@ -250,7 +266,7 @@ async def _probe(
     return ProbeResult(
         address=address,
         outcome=outcome,
-        detail=printable(detail, login.password),
+        detail=in_words(detail, MAX_DETAIL_LENGTH, hidden(login.password, login.user)),
         duration_s=time.monotonic() - started,
         user=login.user,
         vhost=login.vhost,
@@ -266,8 +282,9 @@ async def _connect_and_ask(
     tls: ssl.SSLContext | None,
     limits: ProbeLimits,
     ip: list[str],
+    may_connect: MayConnect | None,
 ) -> str:
-    connection = await _connect(address, limits, ip)
+    connection = await _connect(address, limits, ip, may_connect)
     try:
         reader, writer = await _open_streams(connection, address, tls, limits.connect_timeout_s)
     except BaseException:
@@ -282,7 +299,9 @@ async def _connect_and_ask(
         writer.transport.abort()
 
 
-async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> socket.socket:
+async def _connect(
+    address: Address, limits: ProbeLimits, ip: list[str], may_connect: MayConnect | None
+) -> socket.socket:
     """Make the TCP connection, to the first IP address of the host that accepts it."""
     try:
         targets = await resolve(address, limits.resolve_timeout_s)
@@ -295,6 +314,11 @@ async def _connect(address: Address, limits: ProbeLimits, ip: list[str]) -> sock
     except OSError as error:
         fault = _no_name_server if error.errno == socket.EAI_AGAIN else None
         raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, _reason(error), fault) from error
+    allowed = [one for one in targets if may_connect is None or may_connect(address, one.ip)]
+    if not allowed:
+        detail = f"it is at {targets[0].ip}, where no broker that others announce is looked for"
+        raise ProbeEnded(ProbeOutcome.UNKNOWN_HOST, detail)
+    targets = allowed
     ip.append(targets[0].ip)
     end: ProbeEnded | None = None
     for target in targets:
@@ -370,10 +394,6 @@ def _reason(error: Exception) -> str:
 
 
 def _spare_files() -> int:
-    """How many connections a round may open: half of the file descriptors of the process."""
-    if sys.platform == "win32":
-        return PARALLELISM
-    import resource
-
-    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return PARALLELISM if soft == resource.RLIM_INFINITY else soft // 2
+    """How many connections a round may open: an eighth of the file descriptors of the process."""
+    files = file_limit()
+    return PARALLELISM if files is None else max(_FEWEST, files // 8)

@@ -4,7 +4,8 @@ Pure: no I/O and no thread, and the clock is handed in. Its rules:
 
 - The node's own broker is a member from the start, and for good. If this machine's address changes,
   the new one takes the place of the former.
-- A broker that accepts our login becomes a member, however it became known.
+- A broker that accepts our login becomes a member, however it became known. If nobody has written
+  it down, it needs one of a limited number of `places`.
 - A host that the *user* names (``addresses=`` or the hosts file) is expected to come: it becomes a
   member although it does not answer yet. It does not if its answer rules it out, such as a refused
   password.
@@ -12,9 +13,7 @@ Pure: no I/O and no thread, and the clock is handed in. Its rules:
   again when it accepts our login again.
 - A host that is no longer in the hosts file, and is known in no other way, is forgotten at once. So
   is a member that turns out to be another member under a second name.
-- Any holder of the key of the mesh may announce a broker (`AnnouncedBrokers`). The roster therefore
-  remembers a limited number of announced brokers, has each probed only now and then, and forgets
-  one that is no longer announced.
+- Any holder of the key of the mesh may announce a broker; `announced` says which are remembered.
 """
 
 from __future__ import annotations
@@ -26,19 +25,12 @@ from typing import NamedTuple
 
 from ..host_names import is_loopback
 from ..urls import Address
+from .announced import AnnouncedBrokers, AnnouncementLimits
 from .outcome import ProbeOutcome, ProbeResult
+from .places import Evidence, Kind, Places
 
-_MISSED_ANNOUNCEMENTS = 10
-"""An announced broker that is no member is forgotten when its announcement has failed to come this
-many times in a row."""
-
-
-_MOST_LEFT = 8
-"""The most former addresses that are remembered of a broker; its notices tell four."""
-
-
-_UNDER_WAY_S = 5.0
-"""For how long announcements of an address may still come that the broker has left."""
+_VOUCHED_ANNOUNCEMENTS = 3
+"""For so many times ``announce_s``, the announcement of a broker speaks for it."""
 
 
 class PeerSource(enum.Enum):
@@ -63,6 +55,7 @@ class PeerState(enum.Enum):
     PRESENT = "a member that works"
     ABSENT = "a member that does not answer now"
     UNUSABLE = "no member, for the outcome of its probe"
+    WAITING = "no member, as there is no place for it, or as it has confirmed nothing"
 
 
 @dataclass(frozen=True)
@@ -101,96 +94,18 @@ class RosterLimits:
 
     Attributes:
         forget_after_s: seconds for which a member may be gone; 0 keeps it for good.
-        most_announced: how many brokers are remembered that are known by announcements alone.
+        most_found: how many brokers that were found on the LAN are members.
+        most_announced: how many that are known by announcements alone are; and how many others of
+            them are remembered.
         ask_again_s: seconds for which such a broker is not probed a second time.
         announce_s: seconds from one announcement of a node to its next.
     """
 
     forget_after_s: float
+    most_found: int
     most_announced: int
     ask_again_s: float
     announce_s: float
-
-
-@dataclass
-class _Announced:
-    first_s: float
-    heard_s: float
-    asked_s: float
-    left: tuple[Address, ...] = ()
-    """Where it was before, as was told, the latest first."""
-    unseen: tuple[Address, ...] = ()
-    """Those of them that nobody has looked at yet."""
-
-
-class AnnouncedBrokers:
-    """The brokers that other nodes have announced. Not thread-safe: its owner locks.
-
-    Args:
-        limits: how many are remembered, how often each is probed, and how often nodes announce.
-    """
-
-    def __init__(self, limits: RosterLimits) -> None:
-        self._most = limits.most_announced
-        self._ask_again_s = limits.ask_again_s
-        self._silence_s = _MISSED_ANNOUNCEMENTS * limits.announce_s
-        self._brokers: dict[Address, _Announced] = {}
-
-    @property
-    def addresses(self) -> tuple[Address, ...]:
-        """Those that are remembered, the one that was heard of first coming first."""
-        return tuple(self._brokers)
-
-    def hear(self, address: Address, now_s: float) -> bool | None:
-        """Note an announcement.
-
-        Returns:
-            whether the broker is to be probed now; `None` if it is not remembered, as there are
-            too many.
-        """
-        broker = self._brokers.get(address)
-        if broker is None:
-            if len(self._brokers) >= self._most:
-                return None
-            broker = self._brokers[address] = _Announced(now_s, now_s, now_s - self._ask_again_s)
-        broker.heard_s = now_s
-        if now_s - broker.asked_s < self._ask_again_s:
-            return False
-        broker.asked_s = now_s
-        return True
-
-    def hear_left(self, address: Address, left: Collection[Address]) -> bool:
-        """Note where a broker that was announced was before; tells whether that is news."""
-        broker = self._brokers.get(address)
-        if broker is None:
-            return False
-        news = tuple(one for one in left if one not in broker.left)
-        broker.left = (*news, *broker.left)[:_MOST_LEFT]
-        broker.unseen = (*news, *broker.unseen)[:_MOST_LEFT]
-        return bool(news)
-
-    def take_left(self, address: Address) -> tuple[Address, ...]:
-        """Where a broker was before, the latest first; each is returned once."""
-        broker = self._brokers.get(address)
-        if broker is None:
-            return ()
-        unseen, broker.unseen = broker.unseen, ()
-        return unseen
-
-    def lasts(self, address: Address) -> bool:
-        """Whether a broker has been announced for longer than messages are under way."""
-        broker = self._brokers.get(address)
-        return broker is not None and broker.heard_s - broker.first_s > _UNDER_WAY_S
-
-    def drop(self, address: Address) -> None:
-        """Forget a broker that is there no longer; if it is announced again, it is asked."""
-        self._brokers.pop(address, None)
-
-    def forget(self, members: Collection[Address], now_s: float) -> None:
-        """Forget those that are no longer announced, except members."""
-        for address, broker in list(self._brokers.items()):
-            if address not in members and now_s - broker.heard_s > self._silence_s:
-                del self._brokers[address]
 
 
 @dataclass
@@ -217,12 +132,22 @@ class Roster:
         own: the node's own broker.
         now_s: the present time.
         limits: what to remember, and for how long.
+        places: those for brokers that the user does not name; default by the limits.
     """
 
-    def __init__(self, own: Address, now_s: float, limits: RosterLimits) -> None:
+    def __init__(
+        self, own: Address, now_s: float, limits: RosterLimits, places: Places | None = None
+    ) -> None:
         self.own = own
         self._forget_after_s = limits.forget_after_s
-        self._announced = AnnouncedBrokers(limits)
+        self._vouched_s = _VOUCHED_ANNOUNCEMENTS * limits.announce_s
+        self._places = places or Places(
+            {Kind.FOUND: limits.most_found, Kind.ANNOUNCED: limits.most_announced}
+        )
+        self._announced = AnnouncedBrokers(
+            AnnouncementLimits(limits.most_announced, limits.ask_again_s, limits.announce_s),
+            self._is_member,
+        )
         self._known: dict[Address, _Known] = {
             own: _Known(PeerSource.OWN, is_member=True, last_seen_s=now_s)
         }
@@ -261,20 +186,25 @@ class Roster:
             connected: the brokers to which there is a working connection.
         """
         return tuple(
-            Peer(address, known.source, _state(known, address in connected), known.outcome)
+            Peer(address, known.source, self._state(address, known, connected), known.outcome)
             for address, known in self._known.items()
             if known.is_member or known.source.by_user or _is_something(known.outcome)
         )
 
-    def trust(self, addresses: Iterable[Address], last_seen_s: float) -> PeersChanged:
+    def trust(self, addresses: Iterable[Address], last_seen_s: float, now_s: float) -> PeersChanged:
         """Make members of hosts that an earlier search found, before they are probed."""
-        added = []
-        for address in addresses:
-            if address not in self._known:
+        # The first that are found may be others: none of these waits for its turn.
+        strangers = [one for one in dict.fromkeys(addresses) if one not in self._known]
+        for address in strangers:
+            self._places.want(address, Kind.FOUND)
+        added = [one for one in self._places.turn(now_s).added if one in strangers]
+        for address in strangers:
+            if address in added:
                 self._known[address] = _Known(
                     PeerSource.CACHE, is_member=True, last_seen_s=last_seen_s
                 )
-                added.append(address)
+            else:
+                self._places.leave(address)
         return PeersChanged(added=tuple(added))
 
     def candidates(self, sources: Mapping[Address, PeerSource]) -> tuple[Address, ...]:
@@ -285,18 +215,29 @@ class Roster:
         return tuple(dict.fromkeys([*self.members, *sources]))
 
     def retain(self, sources: Mapping[Address, PeerSource]) -> PeersChanged:
-        """Take over how hosts are known now, and drop those that the user no longer names."""
-        removed = []
+        """Take over how hosts are known now, and drop those that the user no longer names.
+
+        A broker that the user names now needs no place any more.
+        """
+        added, removed = [], []
         for address, known in list(self._known.items()):
             source = sources.get(address)
             if source is not None:
                 known.source = source
+                if source.by_user and address in self._places.all:
+                    self._places.leave(address)
+                    if not known.is_member and known.outcome is ProbeOutcome.CONNECTED:
+                        self._join(address)
+                        added.append(address)
+                elif known.is_member and address in self._places.all:
+                    self._places.want(address, _kind(source))
             elif not known.is_member:
                 del self._known[address]
             elif known.source in (PeerSource.NAMED, PeerSource.HOSTS_FILE):
                 del self._known[address]
                 removed.append(address)
-        return PeersChanged(removed=tuple(removed))
+        self._places.retain(self._known)
+        return PeersChanged(tuple(added), tuple(removed))
 
     def judge(
         self, rows: Iterable[ProbeResult], sources: Mapping[Address, PeerSource], now_s: float
@@ -320,12 +261,17 @@ class Roster:
             if row.connected:
                 known.last_seen_s = now_s
                 known.given_up = False
-            expected = known.source.by_user and row.outcome.transient and not known.given_up
-            if not known.is_member and (row.connected or expected):
-                known.is_member = True
+            self._announced.note(row.address, works=row.connected)
+            by_user = known.source.by_user
+            expected = by_user and row.outcome.transient and not known.given_up
+            if not known.is_member and not by_user:
+                if row.connected:
+                    self._want(row.address, known.source, now_s)
+                else:
+                    self._places.lapse(row.address)
+            elif not known.is_member and (row.connected or expected):
                 known.last_seen_s = now_s
-                # Members are in the order of joining.
-                self._known[row.address] = self._known.pop(row.address)
+                self._join(row.address)
                 added.append(row.address)
             elif (
                 known.is_member
@@ -333,36 +279,118 @@ class Roster:
                 and row.address != self.own
             ):
                 known.is_member = False
+                self._places.leave(row.address)
                 removed.append(row.address)
+        seated = self._take_turns(now_s, {})
+        return PeersChanged((*added, *seated.added), (*removed, *seated.removed))
+
+    def _join(self, address: Address) -> None:
+        # Members are in the order of joining.
+        known = self._known[address] = self._known.pop(address)
+        known.is_member = True
+
+    def _want(self, address: Address, source: PeerSource, now_s: float) -> None:
+        self._places.want(address, _kind(source))
+        heard_s = self._announced.heard_s(address)
+        if heard_s is not None:
+            self._places.vouch(address, heard_s + self._vouched_s)
+
+    def use_places(self, most: Mapping[Kind, int]) -> None:
+        """Set how many places there are, from now on."""
+        self._places.most = dict(most)
+
+    def look(self, evidence: Mapping[Address, Evidence], now_s: float) -> PeersChanged:
+        """Take in what the connections to the members show: who gets a place, and who loses one."""
+        self._places.look(evidence, now_s)
+        spare_of = {
+            address: seen.spare_of
+            for address, seen in evidence.items()
+            if seen.spare_of is not None
+        }
+        return self._take_turns(now_s, spare_of)
+
+    def _take_turns(self, now_s: float, spare_of: Mapping[Address, Address]) -> PeersChanged:
+        turn = self._places.turn(now_s, spare_of)
+        added, removed = [], []
+        for address in turn.removed:
+            known = self._known.get(address)
+            if known is not None and known.is_member:
+                known.is_member = False
+                removed.append(address)
+            if address not in self._places.all:
+                self._announced.drop(address)
+        for address in turn.added:
+            known = self._known.get(address)
+            if known is not None and not known.is_member:
+                known.last_seen_s = now_s
+                self._join(address)
+                added.append(address)
         return PeersChanged(tuple(added), tuple(removed))
+
+    def rests(self, address: Address, now_s: float) -> bool:
+        """Whether a broker that has proven nothing is left alone for now."""
+        return self._places.rests(address, now_s)
+
+    def left_out(self, kind: Kind) -> int:
+        """How many brokers of a kind accept our login, and have no place."""
+        return len(self._places.waiting(kind))
 
     @property
     def announced(self) -> tuple[Address, ...]:
         """The brokers that other nodes have announced and that are remembered."""
         return self._announced.addresses
 
-    def hear(self, address: Address, now_s: float, left: Collection[Address] = ()) -> bool | None:
+    def hear(
+        self,
+        address: Address,
+        now_s: float,
+        left: Collection[Address] = (),
+        announcer: bytes = b"",
+    ) -> bool:
         """Take in that another node has announced its own broker.
 
         Args:
             address: where the broker is.
             now_s: the present time.
             left: where it was before, the latest first.
+            announcer: stands for the start of the node that has announced it; empty if that is not
+                known.
 
         Returns:
-            whether that broker is to be probed now; `None` if it is not remembered, as there are
-            too many.
+            whether that broker is to be probed soon; see `take_due`.
         """
-        known = self._known.get(address)
-        is_member = known is not None and known.is_member
+        before = self._announced.broker_of(announcer)
+        is_to_be_asked = self._hear(address, now_s, left, announcer)
+        if before is not None and not self._announced.has_announcer(before):
+            self._places.disown(before, now_s)
+        return is_to_be_asked
+
+    def _hear(
+        self, address: Address, now_s: float, left: Collection[Address], announcer: bytes
+    ) -> bool:
+        is_member = self._is_member(address)
+        self._places.vouch(address, now_s + self._vouched_s)
         left = [one for one in left if self._member_at(one) not in (None, address)]
         if is_member and (not left or address == self.own):
-            return False  # as nearly always: nodes announce themselves every second
+            # As nearly always: nodes announce themselves every second.
+            self._announced.hear_again(address, now_s, announcer)
+            return False
         if self.means_this_machine(address):
             return False
-        is_to_be_asked = self._announced.hear(address, now_s)
+        is_to_be_asked = self._announced.hear(address, now_s, announcer)
         is_news = self._announced.hear_left(address, left)
+        if is_member and is_news:
+            self._announced.ask(address)
         return is_news if is_member else is_to_be_asked
+
+    def take_due(self, now_s: float) -> tuple[Address, ...]:
+        """The announced brokers to probe now: a limited number in any time."""
+        return self._announced.take_due(now_s)
+
+    @property
+    def crowded_out(self) -> int:
+        """How many announced brokers were forgotten before they were probed."""
+        return self._announced.crowded_out
 
     def is_announced_lastingly(self, address: Address) -> bool:
         """Whether a broker is announced again and again, so that it cannot have just moved."""
@@ -403,6 +431,7 @@ class Roster:
         """
         known = self._known[address]
         known.is_member, known.given_up, known.outcome = False, True, None
+        self._places.leave(address)
         if not known.source.by_user:
             del self._known[address]
         self._announced.drop(address)
@@ -416,9 +445,20 @@ class Roster:
             return
         before, self.own = self.own, own
         del self._known[before]
+        self._places.leave(own)
         others = {address: known for address, known in self._known.items() if address != own}
         known = _Known(PeerSource.OWN, is_member=True, last_seen_s=now_s)
         self._known = {own: known, **others}
+
+    def _is_member(self, address: Address) -> bool:
+        known = self._known.get(address)
+        return known is not None and known.is_member
+
+    def _state(self, address: Address, known: _Known, connected: Collection[Address]) -> PeerState:
+        if known.is_member:
+            return PeerState.PRESENT if address in connected else PeerState.ABSENT
+        is_waiting = known.outcome is ProbeOutcome.CONNECTED and address in self._places.all
+        return PeerState.WAITING if is_waiting else PeerState.UNUSABLE
 
     def see(self, addresses: Iterable[Address], now_s: float) -> None:
         """Note that there is a working connection to these brokers at this moment."""
@@ -443,8 +483,9 @@ class Roster:
             ):
                 known.is_member = False
                 known.given_up = True
+                self._places.miss(address, now_s)
                 removed.append(address)
-        self._announced.forget(self.members, now_s)
+        self._announced.forget(now_s)
         return PeersChanged(removed=tuple(removed))
 
 
@@ -454,7 +495,5 @@ def _is_something(outcome: ProbeOutcome | None) -> bool:
     return not outcome.nothing_there
 
 
-def _state(known: _Known, is_connected: bool) -> PeerState:
-    if not known.is_member:
-        return PeerState.UNUSABLE
-    return PeerState.PRESENT if is_connected else PeerState.ABSENT
+def _kind(source: PeerSource) -> Kind:
+    return Kind.ANNOUNCED if source is PeerSource.HEARD else Kind.FOUND

@@ -20,11 +20,19 @@ from ..urls import (
     AmqpUrl,
     address_texts,
     check_login,
+    check_tls,
     parse_address,
 )
 from .lan import LocalAreaNetwork
 from .outcome import ScoutReport, short, without_duplicates
-from .probe import CONNECT_TIMEOUT_S, PARALLELISM, PROBE_TIMEOUT_S, ProbeLimits, probe_all
+from .probe import (
+    CONNECT_TIMEOUT_S,
+    PARALLELISM,
+    PROBE_TIMEOUT_S,
+    MayConnect,
+    ProbeLimits,
+    probe_all,
+)
 from .search import Login
 
 logger = logging.getLogger(__name__)
@@ -140,6 +148,7 @@ class RabbitScout:
         self.this = ThisNode(self._own, self._url)
         self.other = OtherNodes(self._others, self._url)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
+        check_tls(tls)
         check_login(rabbit_user, rabbit_password, rabbit_vhost)
         self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
         self._named = None if addresses is None else _parse(addresses, rabbit_port)
@@ -214,6 +223,7 @@ class RabbitScout:
         *,
         unasked: Collection[Address] = (),
         stop: threading.Event | None = None,
+        may_connect: MayConnect | None = None,
     ) -> ScoutReport:
         """Probe the given candidates, instead of those of this scout; otherwise as `probe`.
 
@@ -222,10 +232,11 @@ class RabbitScout:
             unasked: those of the candidates that are not probed, if the last report has a result
                 for them: that result stays.
             stop: ends the round early when it is set. The last report then stays.
+            may_connect: tells whether a candidate may be connected to at an IP address.
         """
         refuse_to_wait_for(self._probing, "a search for brokers")
         with self._probing:
-            return self._probe(candidates, unasked, stop)
+            return self._probe(candidates, unasked, stop, may_connect)
 
     def has_broker(self, address: Address, stop: threading.Event | None = None) -> bool:
         """Tell whether a program listens at an address. Leaves the `report` as it is.
@@ -242,6 +253,7 @@ class RabbitScout:
         candidates: Sequence[Address] | None = None,
         unasked: Collection[Address] = (),
         stop: threading.Event | None = None,
+        may_connect: MayConnect | None = None,
     ) -> ScoutReport:
         started = time.monotonic()
         before = self._report
@@ -249,7 +261,14 @@ class RabbitScout:
             candidates = self._candidates()
         rows = {row.address: row for row in before or () if row.address in unasked}
         asked = [address for address in candidates if address not in rows]
-        answers = probe_all(asked, self._login, tls=self._tls, limits=self._limits, stop=stop)
+        answers = probe_all(
+            asked,
+            self._login,
+            tls=self._tls,
+            limits=self._limits,
+            stop=stop,
+            may_connect=may_connect,
+        )
         if stop is not None and stop.is_set():
             return before or ScoutReport(())
         rows.update((row.address, row) for row in answers)

@@ -23,6 +23,7 @@ from collections.abc import Callable, Sequence
 from ipaddress import IPv4Address
 from typing import NamedTuple
 
+from ..programs import find_program
 from ..resources import naming_shortage
 from .arp import ArpEntry, read_arp_table
 from .interfaces import Interface, LinkKind
@@ -236,15 +237,14 @@ def _bind_to_device(sender: socket.socket, interface: Interface) -> None:
 def _start_broadcast_ping(interface: Interface) -> subprocess.Popen[bytes] | None:
     broadcast = str(interface.network.broadcast_address)
     if sys.platform == "win32":
-        command = ["ping", "-n", "1", "-w", "500", broadcast]
+        options = ["-n", "1", "-w", "500"]
     elif sys.platform.startswith("linux"):
-        command = ["ping", "-b", "-n", "-q", "-c", "2", "-w", "1", "-I", interface.device]
-        command.append(broadcast)
+        options = ["-b", "-n", "-q", "-c", "2", "-w", "1", "-I", interface.device]
     else:
-        command = ["ping", "-n", "-q", "-c", "2", "-t", "1", broadcast]
+        options = ["-n", "-q", "-c", "2", "-t", "1"]
     try:
         return subprocess.Popen(
-            command,
+            [find_program("ping"), *options, broadcast],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -2,8 +2,7 @@
 
 A typing error in a routing key loses every event in silence: the brokers take the events over, and
 put them into no queue. A broker tells that by returning a message, but not at the chart's own
-broker if the chart's own queue gets them: there, the charts tell each other what they listen to
-(see `neighbours`).
+broker if the chart's own queue gets them: there, the chart asks the others (see `neighbours`).
 
 The clock is handed in.
 """
@@ -30,6 +29,9 @@ _LAG_S = 2.0
 heard somewhere may have been heard there, too."""
 
 _LOOKS_BACK = 8
+
+_MOST_COURSES = 256
+"""The most brokers that are remembered besides those that are there: a spare may return."""
 
 
 class Taken(NamedTuple):
@@ -98,10 +100,14 @@ class Audience:
         """
         unheard = 0
         for address, taken in brokers.items():  # all of them, so that no count gets old
-            course = self._courses.setdefault(address, _Course())
+            course = self._courses.pop(address, None) or _Course()
+            self._courses[address] = course  # behind the others
             before = course.confirmed
             has_listener = course.is_heard(taken) or has_listener
             unheard = max(unheard, taken.confirmed - before)
+        for address in list(self._courses)[: max(0, len(self._courses) - _MOST_COURSES)]:
+            if address not in brokers:
+                del self._courses[address]  # a broker that is gone
         if has_listener:
             self._heard_s = now_s
             self.hear_listener()
@@ -120,6 +126,11 @@ class Audience:
                 f"{self._routing_key!r}: {count} reached no chart. Compare its tx_routing_key with "
                 "the rx_routing_key of the other charts, and see whether they run"
             )
+
+    @property
+    def is_in_doubt(self) -> bool:
+        """Whether events have gone out, and nobody is known to have heard them."""
+        return self._since_s is not None
 
     def hear_listener(self) -> None:
         """Note that somebody listens."""

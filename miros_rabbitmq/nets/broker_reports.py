@@ -6,6 +6,8 @@ broker any more), and one when it ends, with what it has cost.
 
 from __future__ import annotations
 
+import itertools
+import logging
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,11 +18,15 @@ from ..limits import Limits
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report
 from ..urls import Address
+from .lately import Lately
 
 logger = RelayedLogger(__name__)
 
 _EARLY_WARNING_S = 60.0
 """That a broker is behind is logged at most once in this time: floods come in waves."""
+
+_MOST_LINES = 32
+"""The most lines in a minute. A stranger can pose as many brokers, and none of them keeps up."""
 
 _MIB = 1024 * 1024
 
@@ -60,6 +66,8 @@ class BrokerReports:
         self._waits = waits
         self._report = report
         self._network = ""
+        self._lines = Lately(_EARLY_WARNING_S, _MOST_LINES)
+        self._numbers = itertools.count()
         self._troubles: dict[Address, _Trouble] = {}
         self._warned_s: dict[Address, float] = {}
         # What had been dropped for each broker when it was last fine.
@@ -97,7 +105,7 @@ class BrokerReports:
             self._tell_user(_KINDS[after], sender, text)
         if after.is_sick or (not before.is_sick and self._is_early_warning_due(sender, now_s)):
             trouble.is_logged = True
-            self._log(sender, text)
+            self._log(sender, text, now_s)
 
     def _end(
         self, change: Change, sender: Sender, course: Course, trouble: _Trouble, now_s: float
@@ -122,16 +130,15 @@ class BrokerReports:
                 self._tell_user(kind, sender, text, sender.dropped - before_that, is_over=True)
         if trouble.is_logged or dropped:
             trouble.is_logged = False
-            self._log(sender, text)
+            self._log(sender, text, now_s)
 
     def say_rest(self, senders: Mapping[Address, Sender]) -> None:
         """Say what has been dropped for brokers whose trouble has not ended, at the end of all."""
         for address, trouble in self._troubles.items():
             dropped = senders[address].dropped - trouble.dropped if address in senders else 0
             if dropped > 0:
-                self._log(
-                    senders[address], f"does not keep up to the end; {_events(dropped)} dropped"
-                )
+                text = f"does not keep up to the end; {_events(dropped)} dropped"
+                self._log(senders[address], text)
 
     def _is_early_warning_due(self, sender: Sender, now_s: float) -> bool:
         if sender.link.blocked_reason:
@@ -175,8 +182,11 @@ class BrokerReports:
             f"and when its backlog is full, its oldest events are dropped. {_reason(sender)}"
         )
 
-    def _log(self, sender: Sender, text: str) -> None:
-        logger.warning("%s: the broker %s", sender.link.name, text)
+    def _log(self, sender: Sender, text: str, now_s: float | None = None) -> None:
+        level = logging.WARNING
+        if now_s is not None and not self._lines.may(next(self._numbers), now_s):
+            level = logging.DEBUG  # the last lines have said enough; ``stats()`` has all of it
+        logger.log(level, "%s: the broker %s", sender.link.name, text)
 
     def _tell_user(
         self,

@@ -14,5 +14,7 @@ class LargeEvent(Event):  # type: ignore[misc]  # miros has no type hints
     """
 
     def __init__(self, event: Event, memory: int) -> None:
-        super().__init__(signal=event.signal_name, payload=event.payload)
+        # miros's constructor would add the signal to its registry.
+        for name, value in vars(event).items():
+            setattr(self, name, value)
         self.memory = memory

@@ -10,18 +10,15 @@ line and a scribble get the name here. ::
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, TextIO
 
-SCRIBBLE_MARK = "# "
+from ..foreign import on_one_line
+from ..wire.envelope import MOST_LINE
 
-_UNPRINTABLE = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]+"
-)
-"""Control characters, ends of lines, and characters that change the direction of writing."""
+SCRIBBLE_MARK = "# "
 
 
 @dataclass(frozen=True)
@@ -73,9 +70,24 @@ def scribble_text(message: str) -> str:
     return f"{SCRIBBLE_MARK}{message}"
 
 
+def shorten(text: str) -> str:
+    """Return a line as it travels: cut with a mark if it is long, and with no half characters.
+
+    Receivers refuse longer ones: thousands of lines may wait for a terminal that is slow.
+    """
+    if len(text) > MOST_LINE:
+        rest = f" ... ({len(text) - MOST_LINE:,} characters more)"
+        text = text[: MOST_LINE - len(rest)] + rest
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        text = text.encode(errors="replace").decode()
+    return text
+
+
 def trace_line(text: str, name: str, *, own: bool, palette: Palette) -> str:
     """Lay out a line of the trace network for a terminal."""
-    text, name = _one_line(text), _one_line(name)
+    text, name = on_one_line(text), on_one_line(name)
     stamp, mark, rest = text.partition(f" [{name}] ")
     if not mark:
         return f" [+t] {text}"
@@ -84,13 +96,13 @@ def trace_line(text: str, name: str, *, own: bool, palette: Palette) -> str:
 
 def spy_line(text: str, name: str, *, own: bool, palette: Palette) -> str:
     """Lay out a line of the spy network for a terminal."""
-    text, name = _one_line(text), _one_line(name)
+    text, name = on_one_line(text), on_one_line(name)
     return f" [+s] {_named(name, own, palette)} {_body(text, palette)}"
 
 
 def scribble_line(message: str, *, palette: Palette) -> str:
     """Lay out a scribble that goes only to the terminal."""
-    return _body(scribble_text(_one_line(message)), palette)
+    return _body(scribble_text(on_one_line(message)), palette)
 
 
 def _stamp(time: datetime) -> str:
@@ -106,8 +118,3 @@ def _body(text: str, palette: Palette) -> str:
         return text
     message = text.removeprefix(SCRIBBLE_MARK)
     return f"{SCRIBBLE_MARK}{palette.scribble}{message}{palette.reset}"
-
-
-def _one_line(text: str) -> str:
-    """Make sure that a text from others cannot move the cursor, change colours or start a line."""
-    return text if text.isprintable() else _UNPRINTABLE.sub(" ", text)

@@ -43,7 +43,7 @@ class Namesakes:
         """Note that the chart begins to listen."""
         self._began_ms = int(self._now() * 1000)
 
-    def hear(self, sent_ms: int) -> None:
+    def hear(self, sent_ms: int) -> bool:
         """Take a notice of another chart of this name.
 
         What was sent before this chart began may be the last of its own former run, in a process
@@ -51,9 +51,12 @@ class Namesakes:
 
         Args:
             sent_ms: when the other sent it, in milliseconds since 1970.
+
+        Returns:
+            whether this is the first: the other may not have heard of this chart yet.
         """
         if self._is_said or sent_ms <= self._began_ms:
-            return
+            return False
         self._is_said = True
         text = (
             f"{self._name}: another chart of this name runs on the same brokers, so nobody can "
@@ -63,3 +66,4 @@ class Namesakes:
         if _said.setdefault(self._name, id(self)) == id(self):
             logger.warning("%s", text)
         self._report(DeliveryProblem(ProblemKind.SAME_NAME, self._name, text, MESH))
+        return True

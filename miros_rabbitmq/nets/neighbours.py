@@ -1,83 +1,152 @@
 """Whether other charts listen at this node's own broker.
 
-A chart transmits to its own broker, too, because other charts may listen there. Mostly no other
-chart does: then only the sender itself gets these copies back, and they cost as much work as copies
-that somebody waits for. So they are sent together, without haste, until another chart announces
-that it listens there. Only the haste depends on these announcements, never whether something is
-sent: an announcement that is lost, late or forged costs some milliseconds.
+A chart transmits to its own broker, too, because other charts may listen there. Where no other
+chart does, only the sender itself gets these copies back, and one by one they cost as much work as
+copies that somebody waits for. So they are then sent together, without haste. Only the haste, and
+whether it is said that nobody listens, depend on announcements, never whether something is sent: an
+announcement that is lost, late or forged costs some milliseconds.
 
-Announcements also say to which routing keys a chart listens, so that each knows whether anybody
-listens to its own.
+Every announcement reaches all charts at the broker, so there must be few of them, however many
+charts there are:
 
-Pure; the clock is handed in.
+- A chart announces itself when it begins to listen. While nothing changes, it does so again only if
+  none of the others has for some time: one announcement keeps all of them informed.
+- A chart that knows of no other asks, and gets one answer. Each of the others would answer after a
+  random time, and does not if it hears that another has answered. The times are spread as in
+  J. Nonnenmacher and E. Biersack, "Scalable feedback for large groups", IEEE/ACM Transactions on
+  Networking 7(3), 1999: whether one chart or a thousand are asked, one answers, or a few.
+- A question may name a routing key. Those who listen to it answer first.
+
+Pure; clock and randomness are handed in.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
-from ..wire.notice import Notice, announce_listener, announced_pattern, asks
+from ..amqp.topic_pattern import TopicPattern
+from ..wire.notice import Notice, announce_listener, announced_pattern, asked_key, asks
 
 _FORGOTTEN_AFTER = 3
 """A neighbour counts as gone when so many of its announcements have failed to come."""
 
-_ANSWER_INTERVAL_S = 0.2
-"""The least time between two answers. Charts that start together ask together, and hear of each
-other from the questions alone."""
+_LATELY = 0.9
+"""What was announced within this share of the time between two announcements need not be again."""
+
+ANSWER_S = 0.5
+"""Those who listen to what a question names answer within this time, and all others in the same
+time after it."""
+
+ANSWERED_S = 2.0
+"""What was not answered after so long has nobody to answer it."""
+
+_ASK_AGAIN_S = 1.0
+"""Half of the time until a question without an answer is asked again; it doubles each time."""
+
+_SPREAD = 10.0
+"""How much most answers tend to the end of their time (lambda in the article)."""
+
+_MOST_ASKED = 64
+"""The most routing keys that are asked about at a time."""
+
+
+def answer_delay_s(chance: float) -> float:
+    """How long to wait with an answer, by a random number from 0 to 1."""
+    return ANSWER_S / _SPREAD * math.log1p(chance * math.expm1(_SPREAD))
 
 
 class Neighbours:
     """What one node knows of the others at its broker, and what it tells them.
 
-    `hear` is called in the consumers' thread, and `announcement` in the publishers' thread.
+    `hear` and `take_questions` are called in the consumers' thread, the rest in the publishers'.
 
     Args:
-        announce_s: seconds between two announcements of each node.
+        announce_s: seconds between two announcements at the broker.
+        key: the routing key that this node sends by.
         pattern: the routing keys that this node listens to; empty to leave that open.
-        concerns: tells whether what this node sends goes by a pattern.
+        chance: returns random numbers from 0 to 1.
     """
 
     def __init__(
-        self,
-        announce_s: float,
-        pattern: str = "",
-        concerns: Callable[[str], bool] = lambda _: True,
+        self, announce_s: float, key: str, pattern: str, chance: Callable[[], float]
     ) -> None:
-        self._forget_s = _FORGOTTEN_AFTER * announce_s
+        self._announce_s = announce_s
+        self._key = key
         self._pattern = pattern
-        self._concerns = concerns
-        self._heard_s: float | None = None
-        self._listener_heard_s: float | None = None
-        self._answered_s: float | None = None
+        self._chance = chance
+        self._heard_s = self._listener_heard_s = self._asked_s = -math.inf
+        self._ask_again_s = _ASK_AGAIN_S
+        # The routing keys that others ask about, and nobody has answered yet.
+        self._questions: set[str] = set()
 
     def are_there(self, now_s: float) -> bool:
         """Tell whether a neighbour was heard lately; ``now_s`` is a time of `time.monotonic`."""
-        return self._is_lately(self._heard_s, now_s)
+        return now_s - self._heard_s < _FORGOTTEN_AFTER * self._announce_s
 
     def listen(self, now_s: float) -> bool:
         """Tell whether a neighbour that listens to what this node sends was heard lately."""
-        return self._is_lately(self._listener_heard_s, now_s)
+        return now_s - self._listener_heard_s < _FORGOTTEN_AFTER * self._announce_s
 
-    def _is_lately(self, heard_s: float | None, now_s: float) -> bool:
-        return heard_s is not None and now_s - heard_s < self._forget_s
+    def are_told_lately(self, now_s: float) -> bool:
+        """Tell whether another node has just announced itself to all of them, and to this one."""
+        return now_s - self._heard_s < _LATELY * self._announce_s
 
-    def announcement(self, now_s: float) -> Notice:
-        """The announcement to send now; it asks for an answer while no neighbour is known."""
-        return announce_listener(asks=not self.are_there(now_s), pattern=self._pattern)
+    def has_to_ask(self, now_s: float) -> bool:
+        """Tell whether no neighbour is known, or the last known one is about to be forgotten."""
+        return now_s - self._heard_s >= (_FORGOTTEN_AFTER - 1) * self._announce_s
 
-    def hear(self, announcement: Notice, now_s: float) -> bool:
+    def may_ask_for_listener(self, now_s: float) -> bool:
+        """Tell whether it is time to ask who listens to what this node sends; if so, it is asked.
+
+        Less and less often, as long as nobody answers.
+        """
+        if now_s - self._asked_s < self._ask_again_s:
+            return False
+        self._asked_s = now_s
+        self._ask_again_s = min(2 * self._ask_again_s, self._announce_s)
+        return True
+
+    def announcement(self, *, asks: bool) -> Notice:
+        """The announcement to send.
+
+        Args:
+            asks: whether one of the neighbours is to answer.
+        """
+        return announce_listener(asks=asks, pattern=self._pattern, key=self._key if asks else "")
+
+    def hear(self, announcement: Notice, now_s: float) -> float | None:
         """Take the announcement of a neighbour.
 
         Returns:
-            whether to answer it.
+            seconds after which to call `take_questions`, and to answer if it says so; `None` if
+            there is nothing to answer.
         """
         self._heard_s = now_s
         pattern = announced_pattern(announcement)
-        if pattern is None or self._concerns(pattern):
+        if _matches(pattern, self._key):
             self._listener_heard_s = now_s
-        if not asks(announcement):
-            return False
-        if self._answered_s is not None and now_s - self._answered_s < _ANSWER_INTERVAL_S:
-            return False
-        self._answered_s = now_s
-        return True
+            self._ask_again_s = _ASK_AGAIN_S
+        # What this node would answer has just been said, or better.
+        self._questions = {
+            key for key in self._questions if self._listens_to(key) and not _matches(pattern, key)
+        }
+        key = asked_key(announcement)
+        if not asks(announcement) or len(self._questions) >= _MOST_ASKED:
+            return None
+        self._questions.add(key)
+        return answer_delay_s(self._chance()) + (0.0 if self._listens_to(key) else ANSWER_S)
+
+    def take_questions(self) -> bool:
+        """Tell whether somebody still waits for an answer; it is then answered."""
+        is_asked = bool(self._questions)
+        self._questions.clear()
+        return is_asked
+
+    def _listens_to(self, key: str) -> bool:
+        return _matches(self._pattern, key)
+
+
+def _matches(pattern: str | None, key: str) -> bool:
+    """Whether somebody may listen to a key; both may be left open."""
+    return not pattern or not key or TopicPattern(pattern).matches(key)

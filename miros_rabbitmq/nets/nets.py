@@ -8,12 +8,11 @@ from its own. How networks are opened, joined to brokers and ended is described 
 from __future__ import annotations
 
 import ssl
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from miros import Event
+from miros import Event, signals
 
 from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..discovery.lan import LocalAreaNetwork
@@ -45,7 +44,7 @@ from .settings import (
     taken,
     without_older_spellings,
 )
-from .signal_names import admit_name, check_name
+from .signal_names import check_name
 from .snoops import Snoop, Snoops
 from .stats import DropReason, NetsStats
 
@@ -244,20 +243,18 @@ class MirosNets:
     def _receive(self, envelope: Envelope) -> None:
         """Hand an event from the network to the chart, in the thread of the sink."""
         name, payload = envelope.body
-        # `_admit` has registered it. miros compares names by identity when it cancels.
-        event = Event(signal=sys.intern(name), payload=payload)
+        event = registry.event_of(name, payload)
         if envelope.memory:
             event = LargeEvent(event, envelope.memory)
         self._deliver(event)
 
     def _admit(self, envelope: Envelope) -> None:
-        """Register the signal of an event; reject the event if that may not be, or is too much."""
+        """Reject an event whose signal may not come from the network."""
         name = envelope.body[0]
         if name not in self._admitted:
             check_name(name)
-            admit_name(name, self.settings.limits.remote_signals)
-            # No more than there are signals, which keep their names until the process ends.
-            self._admitted.add(name)
+            if name in signals:  # which keeps it anyway, until the process ends
+                self._admitted.add(name)
 
     # Keys.
 

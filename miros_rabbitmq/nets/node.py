@@ -22,6 +22,7 @@ from ..amqp.topology import mesh_queue
 from ..answers import Answers
 from ..condition import Condition
 from ..discovery.membership import Membership
+from ..discovery.places import Evidence
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import AccessRefused, BrokerError, NetworkStopped, VhostNotFound
@@ -434,9 +435,10 @@ class Node:
             self.name,
             _Follower(
                 self._add_broker,
-                self._remove_broker,
+                self._remove_brokers,
                 self._connected_brokers,
                 self._reached_brokers,
+                self._evidence,
                 self._move_broker,
                 self._move_own,
             ),
@@ -518,11 +520,11 @@ class Node:
         address = self.membership.to_announce
         return None if address is None else announce_broker(address, self.membership.left)
 
-    def _hear(self, notice: Notice) -> None:
+    def _hear(self, notice: Notice, announcer: bytes) -> None:
         """Have the membership look at the broker that another node announces, if there is one."""
         address = announced_broker(notice)
         if address is not None:
-            self.membership.hear(address, left_addresses(notice))
+            self.membership.hear(address, left_addresses(notice), announcer)
 
     def _renew(self) -> None:
         """Become a new sender: a second start begins a new epoch."""
@@ -563,21 +565,24 @@ class Node:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
-            self._spares.add(url.address, by_user=self._is_by_user(url))
-            self.mesh.add_broker(url)
+            by_user = self._is_by_user(url)
+            self._spares.add(url.address, by_user=by_user)
+            self.mesh.add_broker(url, is_stranger=not by_user)
             for snoop in self.snoops:
                 snoop.add_broker(url)
 
-    def _remove_broker(self, url: AmqpUrl) -> int:
+    def _remove_brokers(self, urls: Sequence[AmqpUrl]) -> list[int]:
         with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
-                return 0
-            self._members = [member for member in self._members if member != url]
+                return [0] * len(urls)
+            self._members = [member for member in self._members if member not in urls]
         # Without the lock, because a sender in the middle of a connection attempt may take a while.
-        self._spares.remove(url.address)
-        for snoop in self.snoops:
-            snoop.remove_broker(url.address)
-        return self.mesh.remove_broker(url.address)
+        for url in urls:
+            self._spares.remove(url.address)
+        endings = [network.remove_broker(url.address) for network in self.snoops for url in urls]
+        endings += [self.mesh.remove_broker(url.address) for url in urls]
+        dropped = [wait_for_end() for wait_for_end in endings]
+        return dropped[-len(urls) :]
 
     def _move_broker(self, before: AmqpUrl, url: AmqpUrl) -> None:
         """Publish to a broker at another address, as it says that it has left the former one."""
@@ -633,6 +638,17 @@ class Node:
     def _reached_brokers(self) -> set[Address]:
         """Those that can be reached, whether they confirm or not."""
         return {at for at, sender in self.mesh.senders.items() if sender.is_connected}
+
+    def _evidence(self) -> dict[Address, Evidence]:
+        spare_of = self._spares.spare_of
+        return {
+            at: Evidence(
+                sender.confirms,
+                sender.owes if sender.is_connected else None,
+                spare_of.get(at),
+            )
+            for at, sender in self.mesh.senders.items()
+        }
 
     def _notice_change(self) -> None:
         with self._peers_changed.lock:
@@ -713,9 +729,10 @@ class _Follower:
     """What a membership calls; see `membership.Follower`."""
 
     added: Callable[[AmqpUrl], None]
-    removed: Callable[[AmqpUrl], int]
+    removed: Callable[[Sequence[AmqpUrl]], list[int]]
     connected: Callable[[], set[Address]]
     reached: Callable[[], set[Address]]
+    evidence: Callable[[], dict[Address, Evidence]]
     moved: Callable[[AmqpUrl, AmqpUrl], None]
     own_moved: Callable[..., None]
 
@@ -736,6 +753,7 @@ def search_of(settings: Settings) -> Search:
         stop_timeout_s=limits.stop_timeout_s,
         limits=RosterLimits(
             forget_after_s=settings.forget_after,
+            most_found=limits.lan_peers,
             most_announced=limits.unknown_peers,
             ask_again_s=limits.refused_retry_s,
             announce_s=limits.announce_s,

@@ -5,7 +5,8 @@ Notices are numbered on their own, and never reach a chart. A node tells
 - the brokers of others what its owner wants to tell (which broker is its own), also along with
   events (see `companion`);
 - its own broker that this chart listens there (see `neighbours`); what it hears from neighbours
-  decides whether the sender to the own broker makes haste;
+  decides whether the sender to the own broker makes haste. Charts of one process know of each other
+  without that (see `residents`);
 - each broker the last numbers of its events (see `tails`);
 - all brokers whose clock differs, so that its events are rejected here: only the epoch of that
   sender is known, and it hears notices at its own broker, whichever that is;
@@ -14,9 +15,10 @@ Notices are numbered on their own, and never reach a chart. A node tells
 
 from __future__ import annotations
 
+import random
 import time
 from collections import OrderedDict, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from functools import partial
 from typing import Protocol
 from weakref import WeakKeyDictionary
@@ -40,7 +42,8 @@ from ..wire.notice import (
 )
 from .companion import Companion
 from .lately import Lately
-from .neighbours import Neighbours
+from .neighbours import ANSWERED_S, Neighbours
+from .residents import residents
 from .tails import RecentKeys, Tail
 
 logger = RelayedLogger(__name__)
@@ -48,6 +51,10 @@ logger = RelayedLogger(__name__)
 _TAILS_AN_ANNOUNCEMENT = 6
 """A node that falls silent again and again tells its last numbers at most so often between two
 announcements."""
+
+_UNHURRIED_S = (0.5, 2.0)
+"""When a chart announces itself that others of its process know already: not while it starts, and
+not all that start together at the same moment."""
 
 _MINUTE_S = 60.0
 
@@ -87,6 +94,13 @@ class Posts(Protocol):
         """
 
 
+class TimerSetter(Protocol):
+    """Calls something after some seconds, in the receiver's thread."""
+
+    def __call__(self, delay_s: float, callback: Callable[[], object], /) -> object:
+        """Set the timer."""
+
+
 class _Path:
     """What is known of the way to one broker, in the senders' reactor."""
 
@@ -105,10 +119,12 @@ class Notices:
         seal: turns a notice for a routing key into a message; `None` if it may not be sent.
         tx_key: the routing key of the owner's events, and of its notice for others.
         rx_key: the pattern that the owner listens to.
+        place: returns what charts have in common that understand each other at the same broker.
         announce_s: seconds after which a notice is sent again.
         posts: the events that the node sends.
         notice: returns the notice for the brokers of others; `None` to send none.
-        on_notice: called with each notice of another node that is not for this object.
+        on_notice: called with each notice of another node that is not for this object, and with
+            the epoch of that node.
         report: is told that others reject this node's events for its clock, and of charts of
             others that are stuck.
     """
@@ -119,10 +135,11 @@ class Notices:
         seal: Callable[[Notice, str], bytes | None],
         tx_key: str,
         rx_key: str,
+        place: Callable[[], Hashable],
         announce_s: float,
         posts: Posts,
         notice: Callable[[], Notice | None],
-        on_notice: Callable[[Notice], object] | None,
+        on_notice: Callable[[Notice, bytes], object] | None,
         report: Report = report_to_nobody,
     ) -> None:
         self._name = name
@@ -133,11 +150,11 @@ class Notices:
         self._notice = notice
         self._on_notice = on_notice
         self._report = report
-        self._neighbours = Neighbours(
-            announce_s, rx_key, lambda pattern: TopicPattern(pattern).matches(tx_key)
-        )
-        self.knows_others = False
-        """Whether a notice of another node has come."""
+        self.rx_key = rx_key
+        """The pattern that the owner listens to; empty to leave that open."""
+        self._place = place
+        self._neighbours = Neighbours(announce_s, tx_key, rx_key, random.random)
+        self._has_heard_others = False
         self._paths: WeakKeyDictionary[Sender, _Path] = WeakKeyDictionary()
         self._keys = RecentKeys()
         # In the receiver's reactor.
@@ -151,10 +168,18 @@ class Notices:
         # The sender to the own broker, once there is one, and whether this node can hear answers.
         self._own: Sender | None = None
         self._is_hearing = False
+        # Whether it was announced to its neighbours since it can, or is about to be.
+        self._is_announced = False
+        self._set_timer: TimerSetter | None = None
+        self._will_answer = False
 
     def own_sender(self, sender: Sender) -> None:
         """Note which sender publishes to the own broker."""
         self._own = sender
+
+    def use_timer(self, set_timer: TimerSetter) -> None:
+        """Set timers of the receiver's thread by this, from now on."""
+        self._set_timer = set_timer
 
     def is_own(self, sender: Sender) -> bool:
         """Tell whether a sender publishes to the own broker."""
@@ -203,10 +228,12 @@ class Notices:
 
     def _tell(self, sender: Sender) -> None:
         """Tell the own broker that this chart listens, and others what the owner has to tell."""
-        is_own = sender is self._own
-        notice = self._for_neighbours() if is_own else self._notice()
+        if sender is self._own:
+            self._tell_neighbours()
+            return
+        notice = self._notice()
         if notice is not None:
-            self._send(sender, notice, LISTENER_KEY if is_own else self._tx_key)
+            self._send(sender, notice, self._tx_key)
 
     def _send(self, sender: Sender, notice: Notice, key: str) -> None:
         if not sender.is_connected:
@@ -217,14 +244,50 @@ class Notices:
             # nothing.
             sender.publish_aside(message, key, self._announce_s)
 
-    def _for_neighbours(self) -> Notice | None:
-        """The notice for the own broker; `None` while this node cannot hear answers."""
+    def _tell_neighbours(self) -> None:
+        """Announce this node to its neighbours, unless they hear of one another anyway."""
         own = self._own
-        if own is None or not self._is_hearing:
-            return None
-        now_s = time.monotonic()
-        own.patient = not self._neighbours.are_there(now_s)
-        return self._neighbours.announcement(now_s)
+        if own is None or not own.is_connected or not self._is_hearing:
+            return
+        if not self._is_announced:
+            self._is_announced = True
+            if self._has_residents:
+                delay_s = random.uniform(*_UNHURRIED_S)
+                own.link.call_later(delay_s, lambda: self._announce_to(own, asks=False))
+            else:
+                self._announce_to(own, asks=True)
+        elif not self._neighbours.are_told_lately(time.monotonic()):
+            self._announce_to(own, asks=self._has_to_ask)
+
+    @property
+    def _has_to_ask(self) -> bool:
+        return not self._has_residents and self._neighbours.has_to_ask(time.monotonic())
+
+    def _announce_to(self, own: Sender, *, asks: bool) -> None:
+        self._send(own, self._neighbours.announcement(asks=asks), LISTENER_KEY)
+        if asks:
+            own.link.call_later(ANSWERED_S, lambda: self._settle(own))
+
+    def _settle(self, own: Sender) -> None:
+        """Make no more haste if nobody has answered."""
+        own.patient = not self._has_neighbours
+
+    def _hurry(self, own: Sender) -> None:
+        if own.patient:
+            own.patient = False
+            own.wake()
+
+    @property
+    def _has_neighbours(self) -> bool:
+        return self._has_residents or self._neighbours.are_there(time.monotonic())
+
+    def ask_for_listener(self) -> None:
+        """Ask the neighbours who listens to the events, unless that was asked just now."""
+        own = self._own
+        if own is None or not own.is_connected or not self._is_hearing:
+            return
+        if self._neighbours.may_ask_for_listener(time.monotonic()):
+            self._announce_to(own, asks=True)
 
     def look(self, sender: Sender) -> None:
         """Announce this node along with its events, and tell the last numbers when it is time to.
@@ -242,7 +305,7 @@ class Notices:
                 self._tell(sender)
         if not path.tail.is_due(sent, now_s):
             return
-        if sender is self._own and not self._neighbours.are_there(now_s):
+        if sender is self._own and not self._has_neighbours:
             path.tail.note_told(sent, now_s)
             return
         numbers = self._posts.settled_numbers(sender)
@@ -252,24 +315,60 @@ class Notices:
 
     def neighbours_listen(self) -> bool:
         """Tell whether another chart at the own broker listens to this node's events."""
-        return self._neighbours.listen(time.monotonic())
+        return self._neighbours.listen(time.monotonic()) or any(
+            not other.rx_key or TopicPattern(other.rx_key).matches(self._tx_key)
+            for other in residents.beside(self)
+        )
+
+    @property
+    def knows_others(self) -> bool:
+        """Whether another node is known."""
+        return self._has_heard_others or self._has_residents
 
     # In the receiver's reactor.
 
     def on_hearing(self, *, is_hearing: bool) -> None:
-        """Note whether this node can hear answers; if so, announce it to its neighbours at once."""
+        """Note whether this node can hear answers; if so, announce it to its neighbours."""
+        if is_hearing == self._is_hearing:
+            return
         self._is_hearing = is_hearing
+        if not is_hearing:
+            residents.leave(self)
+            return
+        residents.enter(self)
         own = self._own
-        if own is not None and is_hearing:
-            own.link.call_soon(lambda: self._tell_own(own))
+        if own is not None:
+            own.link.call_soon(self._announce_anew)
 
-    def _tell_own(self, own: Sender) -> None:
-        if own.is_connected:
-            self._tell(own)
+    def _announce_anew(self) -> None:
+        self._is_announced = False
+        self._tell_neighbours()
 
-    def take(self, notice: Notice) -> None:
-        """Take the notice of another node."""
-        self.knows_others = True
+    def announce_to_neighbours(self) -> None:
+        """Have all neighbours hear of this node now."""
+        own = self._own
+        if own is not None and self._is_hearing:
+            own.link.call_soon(lambda: self._announce_to(own, asks=False))
+
+    @property
+    def place(self) -> Hashable:
+        """What charts of this process have in common that understand each other at one broker."""
+        own = self._own
+        return None if own is None else (own.address, self._place())
+
+    def note_neighbour(self) -> None:
+        """Make haste, as another chart of this process listens, too. From any thread."""
+        own = self._own
+        if own is not None and own.patient:
+            own.link.call_soon(lambda: self._hurry(own))
+
+    @property
+    def _has_residents(self) -> bool:
+        return bool(residents.beside(self))
+
+    def take(self, notice: Notice, epoch: bytes = b"") -> None:
+        """Take the notice of another node, whose epoch is given."""
+        self._has_heard_others = True
         if is_listener(notice):
             self._hear_neighbour(notice)
         elif notice.kind == NoticeKind.NUMBERS:
@@ -279,16 +378,23 @@ class Notices:
         else:
             self._hear_trouble(notice)
             if self._on_notice is not None:
-                self._on_notice(notice)
+                self._on_notice(notice, epoch)
 
     def _hear_neighbour(self, announcement: Notice) -> None:
-        answer = self._neighbours.hear(announcement, time.monotonic())
+        delay_s = self._neighbours.hear(announcement, time.monotonic())
         own = self._own
-        if own is not None:
-            own.patient = False
-            own.wake()
-            if answer:
-                own.link.call_soon(lambda: self._tell_own(own))
+        if own is None:
+            return
+        if own.patient:
+            own.link.call_soon(lambda: self._hurry(own))
+        if delay_s is not None and not self._will_answer and self._set_timer is not None:
+            self._will_answer = True
+            self._set_timer(delay_s, self._answer)
+
+    def _answer(self) -> None:
+        self._will_answer = False
+        if self._neighbours.take_questions():
+            self.announce_to_neighbours()
 
     def on_wrong_clock(self, epoch: bytes, ahead_ms: int) -> None:
         """Tell a sender that its events are rejected here for their time, now and then.

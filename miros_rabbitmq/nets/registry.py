@@ -14,6 +14,9 @@ events for each one that it handles.
 new event finds its name in an index. A registry still gives the same answers as in plain miros,
 because nothing that reads it is replaced: it keeps its class, and `_Guarded` is put between that
 class and its base.
+
+Names that only came from the network are not in it: see `visitors`. `event_of` makes their events,
+and a registry finds their numbers when the process's own code first names them.
 """
 
 from __future__ import annotations
@@ -30,6 +33,7 @@ from miros import Event, return_status, signals
 from miros.event import OrderedDictWithParams
 
 from .. import process
+from .visitors import Visitor, Visitors
 
 lock = threading.RLock()
 """Held while a registry changes. A forked child gets a new lock, so always use it by this name:
@@ -38,9 +42,17 @@ lock = threading.RLock()
 _attributes_of: Callable[[Any], dict[str, Any]] = vars(OrderedDict)["__dict__"].__get__
 """All attributes of a registry; ``vars`` of a guarded one leaves out the shortcuts."""
 
+_number_of = OrderedDict.__getitem__
+
 _guards: dict[int, _Guard] = {}
 """The guards, by the id of their registry. Other objects of the same classes, such as copies, have
 none."""
+
+visitors = Visitors()
+"""The signals of this process that only came from the network. Changed under the lock."""
+
+_VISITOR = "_miros_rabbitmq"
+"""The attribute by which the event of a visitor keeps it."""
 
 _is_installed = False
 
@@ -64,9 +76,39 @@ def install() -> None:
         guard = _guards[id(signals)]
         kind = type(signals)
         kind.append = _append_under_lock(kind.append)
+        kind.name_for_signal = _with_visitors(kind.name_for_signal)
         kind.is_inner_signal = _with_known_inner_signals(kind.is_inner_signal, guard)
         Event.__init__ = _with_index(Event.__init__, guard)
         _is_installed = True
+
+
+def event_of(name: str, payload: Any) -> Event:
+    """Make an event that came from the network; from any thread.
+
+    If the own code has never named its signal, the registry does not get it.
+
+    Args:
+        name: the signal's.
+        payload: the event's.
+    """
+    if name not in signals:
+        visitor = visitors.named(name)
+        if visitor is None:
+            with lock:
+                if name not in signals:
+                    visitor = visitors.visit(name)
+        if visitor is not None:
+            return _event_of_visitor(Event.__new__(Event), visitor, payload)
+    # miros compares names by identity when it cancels events.
+    return Event(signal=sys.intern(name), payload=payload)
+
+
+def _event_of_visitor(event: Any, visitor: Visitor, payload: Any) -> Event:
+    event.payload = payload
+    event.signal = visitor.number
+    event.signal_name = visitor.name
+    setattr(event, _VISITOR, visitor)
+    return event
 
 
 def _put_below(kind: type, between: type, base: type) -> None:
@@ -203,6 +245,16 @@ class _Guarded(OrderedDictWithParams):  # type: ignore[misc]  # miros has no typ
     __setattr__ = _set_aside("__setattr__")
     __delattr__ = _set_aside("__delattr__")
 
+    def __getitem__(self, name: Any) -> Any:
+        try:
+            return super().__getitem__(name)
+        except KeyError:
+            with lock:
+                if self is not signals or visitors.named(name) is None:
+                    raise
+                self.append(name)
+                return super().__getitem__(name)
+
     def __setitem__(self, name: Any, number: Any) -> None:
         guard = _guards.get(id(self))
         if guard is None:
@@ -235,15 +287,39 @@ class _Guarded(OrderedDictWithParams):  # type: ignore[misc]  # miros has no typ
 
 
 def _append_under_lock(plain: Callable[[Any, str], None]) -> Callable[[Any, str], None]:
-    """``signals.append`` under the lock: nobody else may add between its count and its write."""
+    """``signals.append`` under the lock: nobody else may add between its count and its write.
+
+    From the first visitor on, names get the number that they have or would have as visitors.
+    """
 
     @functools.wraps(plain)
     def append(self: Any, string: str) -> None:
         if string not in self:
             with lock:
-                plain(self, string)
+                if self is signals and visitors.have_come and isinstance(string, str):
+                    if string not in self:
+                        self[string] = visitors.number_of(string)
+                else:
+                    plain(self, string)
 
     return append
+
+
+def _with_visitors(plain: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """``signals.name_for_signal``, also for numbers of visitors."""
+
+    @functools.wraps(plain)
+    def name_for_signal(self: Any, signal: Any) -> Any:
+        try:
+            return plain(self, signal)
+        except ValueError:
+            with lock:
+                visitor = visitors.numbered(signal) if self is signals else None
+            if visitor is None:
+                raise
+            return visitor.name
+
+    return name_for_signal
 
 
 def _with_known_inner_signals(
@@ -279,9 +355,13 @@ def _with_index(plain: Callable[..., None], guard: _Guard) -> Callable[..., None
             self.payload = payload
             signals.append(signal)
             self.signal_name = signal
-            self.signal = signals[signal]
+            self.signal = _number_of(signals, signal)
         else:
             with lock:  # it goes through the registry
-                plain(self, signal, payload)
+                visitor = visitors.numbered(signal)
+                if visitor is None or visitor.name in signals:
+                    plain(self, signal, payload)
+                else:
+                    _event_of_visitor(self, visitor, payload)
 
     return initialize

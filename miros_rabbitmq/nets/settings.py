@@ -19,6 +19,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+from ..amqp.io_choice import check_io_choice
 from ..exceptions import SettingsError
 from ..failures import ACTIONS, STOP, ErrorCallback
 from ..limits import Limits
@@ -32,6 +33,7 @@ from ..urls import (
     amqp_url,
     check_login,
     check_short_text,
+    check_tls,
     parse_address,
     require_text,
 )
@@ -211,8 +213,8 @@ class Settings:
                 require_text(name, getattr(self, name))
         if self.tls is None:
             self._settle("tls", tls_from_environment())
-        elif not isinstance(self.tls, ssl.SSLContext):
-            raise SettingsError(f"tls must be an ssl.SSLContext, not a {type(self.tls).__name__}")
+        check_tls(self.tls)
+        check_io_choice()
         self._settle_routing_keys()
         self._settle("mesh_keys", check_keys("mesh_encryption_key", self.mesh_encryption_key))
         for snoop in ("trace", "spy"):
@@ -257,8 +259,11 @@ class Settings:
                 f"on_error must be one of {', '.join(map(repr, ACTIONS))}, or a function that "
                 f"returns one of them, not {self.on_error!r}"
             )
-        if not isinstance(self.durable, bool):
-            raise SettingsError(f"durable must be True or False, not {self.durable!r}")
+        for name in ("durable", "accept_unknown_peers"):
+            value = getattr(self, name)
+            if not isinstance(value, bool):
+                # A text such as "no" or "false" would mean True.
+                raise SettingsError(f"{name} must be True or False, not {value!r}")
         if not isinstance(self.limits, Limits):
             raise SettingsError(f"limits must be a Limits(...), not a {type(self.limits).__name__}")
 

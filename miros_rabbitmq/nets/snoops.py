@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from sys import getsizeof
 from typing import Any, Protocol
 
 from ..amqp.link import Link
@@ -30,6 +31,7 @@ from .lines import (
     scribble_line,
     scribble_text,
     scribbled_trace_text,
+    shorten,
     spy_line,
     trace_line,
     trace_text,
@@ -46,11 +48,6 @@ logger = logging.getLogger(__name__)
 _FLUSH_S = 1.0
 """How long a snoop that is disabled waits for its last lines to go out. They may be lost, but a
 short wait saves nearly all of them."""
-
-
-_MOST_SHOWN = 4_096
-"""The most characters of a line of others that are shown: thousands of lines may wait for a
-terminal that is slow."""
 
 
 class Layout(Protocol):
@@ -262,10 +259,10 @@ class Snoop:
         network = self._network
         return (lambda: None) if network is None else network.move_own(url, is_gone=is_gone)
 
-    def remove_broker(self, address: Address) -> None:
-        """Stop sending to a broker."""
-        if self._network is not None:
-            self._network.remove_broker(address)
+    def remove_broker(self, address: Address) -> Callable[[], int]:
+        """Stop sending to a broker; see `TopicNetwork.remove_broker`."""
+        network = self._network
+        return (lambda: 0) if network is None else network.remove_broker(address)
 
     def hold(self, address: Address, *, held: bool) -> None:
         """Send a broker nothing while events wait for it. In the senders' thread."""
@@ -273,15 +270,17 @@ class Snoop:
         if network is not None:
             network.hold(address, held=held)
 
-    def tell(self, texts: Callable[[], Iterable[str]], *, colour: bool = True) -> None:
+    def tell(
+        self, texts: Callable[[], Iterable[str]], *, size: int = 0, colour: bool = True
+    ) -> None:
         """Have lines of the chart itself shown and sent soon, by the teller's thread.
 
         Args:
             texts: words the lines; called in the teller's thread.
+            size: about how many characters they have, if that may be many.
             colour: whether they may be coloured on this node's terminal.
         """
-        untold = self._teller.put(Telling(self, self._network, texts, colour))
-        if untold is not None:
+        for untold in self._teller.put(Telling(self, self._network, texts, colour), size):
             untold.snoop.note_untold()
 
     def note_untold(self) -> None:
@@ -290,7 +289,8 @@ class Snoop:
 
     def tell_now(self, telling: Telling) -> None:
         """Show lines and send them. Called in the teller's thread."""
-        for text in map(self._mask, telling.texts()):
+        for whole in telling.texts():
+            text = shorten(self._mask(whole))
             self._show(text, self._name, own=True, colour=telling.colour)
             if telling.network is not None:
                 self._send(text, telling.network)
@@ -319,16 +319,14 @@ class Snoop:
         return self._last if network is None else self._stats_of(network)
 
     def _show_other(self, envelope: Envelope) -> None:
-        text = envelope.body
-        if len(text) > _MOST_SHOWN:
-            text = f"{text[:_MOST_SHOWN]} ... ({len(text) - _MOST_SHOWN:,} characters more)"
-        self._show(text, envelope.sender, own=False, colour=True)
+        self._show(envelope.body, envelope.sender, own=False, colour=True)
 
     def _show(self, text: str, name: str, *, own: bool, colour: bool) -> None:
         layout = self._layout
         self._terminal.write(
             lambda palette: layout(text, name, own=own, palette=palette),
             colour=colour and self.colour,
+            size=getsizeof(text),
         )
 
 
@@ -418,7 +416,7 @@ class Snoops:
     def tell_spy(self, lines: Iterable[str]) -> None:
         """Show and send the spy lines of one event."""
         told = tuple(lines)  # now, because the chart goes on and changes them
-        self.spy.tell(lambda: told)
+        self.spy.tell(lambda: told, size=sum(map(len, told)))
 
     def scribble(self, message: object, *, colour: bool) -> None:
         """Write a remark into every enabled snoop; if none is enabled, to the terminal only."""
@@ -427,7 +425,9 @@ class Snoops:
         if not (self.trace.enabled or self.spy.enabled):
             shown = self._mask(text)
             self._terminal.write(
-                lambda palette: scribble_line(shown, palette=palette), colour=colour
+                lambda palette: scribble_line(shown, palette=palette),
+                colour=colour,
+                size=getsizeof(shown),
             )
 
     def remark(self, text: str, *, colour: bool = True) -> None:
@@ -435,9 +435,9 @@ class Snoops:
         if self.trace.enabled:
             now = datetime.now()  # noqa: DTZ005  # local time, as miros writes into its traces
             line = scribbled_trace_text(text, self._name, now)
-            self.trace.tell(lambda: (line,), colour=colour)
+            self.trace.tell(lambda: (line,), size=len(line), colour=colour)
         if self.spy.enabled:
-            self.spy.tell(lambda: (scribble_text(text),), colour=colour)
+            self.spy.tell(lambda: (scribble_text(text),), size=len(text), colour=colour)
 
 
 def _spec(network: str, routing_key: str, keys: tuple[bytes, ...], settings: Settings) -> TopicSpec:

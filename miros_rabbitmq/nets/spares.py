@@ -21,8 +21,8 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from ..amqp.link_state import SessionState
-from ..amqp.marker import Marker, Verdict, compare, name_of_cluster
-from ..amqp.reactor import Lane, Reactor, Timer
+from ..amqp.marker import Marker, Verdict, compare
+from ..amqp.reactor import IoThread, Lane, Timer
 from ..amqp.sender import Sender
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report
@@ -63,6 +63,13 @@ class _Connection:
     marker: Marker
     cluster: str
     """The name that the broker tells."""
+    is_late: bool = False
+    """Its broker had not even made a marker when somebody waited for it."""
+
+    @property
+    def is_silent(self) -> bool:
+        """It cannot be compared with others now, and none of them waits for it."""
+        return self.is_late and not self.marker.has_answered
 
 
 @dataclass(eq=False)
@@ -96,7 +103,7 @@ class Spares:
     def __init__(
         self,
         name: str,
-        reactor: Reactor,
+        reactor: IoThread,
         senders: Callable[[], Mapping[Address, Sender]],
         share: Callable[[Mapping[Address, Address]], bool],
         report: Report,
@@ -194,7 +201,7 @@ class Spares:
         if lane is None:
             proceed()
             return
-        one = _Connection(link.address, Marker(link), name_of_cluster(link))
+        one = _Connection(link.address, Marker(link), link.cluster_name)
         lane.call_soon(lambda: self._begin(one, lambda: link.call_soon(proceed)))
 
     def _begin(self, one: _Connection, proceed: Callable[[], object]) -> None:
@@ -211,7 +218,7 @@ class Spares:
             if other.address != address and other.marker.is_valid
         ]
         self._connections[address] = one
-        vetting = _Vetting(one, proceed, former is None, set(others))
+        vetting = _Vetting(one, proceed, former is None)
         mates = self._groups.mates(address)
         is_renamed = former is not None and one.cluster != former.cluster
         if mates and is_renamed and mates.isdisjoint(other.address for other in others):
@@ -220,9 +227,18 @@ class Spares:
         if not others:
             self._end(vetting)
             return
-        vetting.timer = lane.call_later(_VET_S, lambda: self._end(vetting))
+        others = [other for other in others if not other.is_silent]
+        vetting.pending = set(others)
+        vetting.timer = lane.call_later(_VET_S, lambda: self._give_up_waiting(vetting))
         for other in others:
             self._compare(vetting, other)
+        if not vetting.pending:
+            self._end(vetting)
+
+    def _give_up_waiting(self, vetting: _Vetting) -> None:
+        for one in (vetting.one, *vetting.pending):
+            one.is_late = not one.marker.has_answered
+        self._end(vetting)
 
     def _compare(self, vetting: _Vetting, other: _Connection) -> None:
         on_verdict = functools.partial(self._on_verdict, vetting, other)

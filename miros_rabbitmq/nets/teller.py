@@ -18,6 +18,9 @@ logger = logging.getLogger(__name__)
 _MAX_TELLINGS = 5_000
 """The most tellings that wait. Each is one transition, or the spy lines of one event."""
 
+_MAX_CHARACTERS = 4_000_000
+"""The most characters of the lines in them."""
+
 _PAUSE_S = 0.005
 """The least time between two rounds, so that the thread is not woken for every single line."""
 
@@ -31,7 +34,13 @@ class Teller(Worker["Telling"]):
 
     def __init__(self, name: str) -> None:
         title = f"miros snoop teller of {name}"
-        super().__init__(title, self._tell, max_items=_MAX_TELLINGS, pause_s=_PAUSE_S)
+        super().__init__(
+            title,
+            self._tell,
+            max_items=_MAX_TELLINGS,
+            max_bytes=_MAX_CHARACTERS,
+            pause_s=_PAUSE_S,
+        )
         self._has_dropped = False
 
     def _tell(self, tellings: deque[Telling], dropped: int) -> None:

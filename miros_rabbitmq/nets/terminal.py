@@ -23,6 +23,12 @@ logger = logging.getLogger(__name__)
 _MAX_LINES = 5_000
 """The most lines that wait for a terminal: some seconds of a busy system."""
 
+_MAX_BYTES = 4 * 1024 * 1024
+"""The most memory that they take. As much again may be in the lines that are being written."""
+
+_BYTES_OF_ENTRY = 400
+"""What waits with a line."""
+
 LAST_LINES_S = 1.0
 """How long a chart that stops, and a program that ends, wait for the terminal."""
 
@@ -41,7 +47,7 @@ class SnoopTerminal:
 
     def __init__(self, name: str) -> None:
         self._name = f"miros snoop terminal of {name}"
-        self._worker = Worker(self._name, self._write, max_items=_MAX_LINES)
+        self._worker = Worker(self._name, self._write, max_items=_MAX_LINES, max_bytes=_MAX_BYTES)
         self._is_broken = False
         self._asked_s = 0.0
         self.disown()
@@ -51,14 +57,15 @@ class SnoopTerminal:
         """Have what waits written when this process ends, which may be a forked child."""
         end_with_program(self, Stage.WORKERS)
 
-    def write(self, line: Line, *, colour: bool = True) -> None:
+    def write(self, line: Line, *, colour: bool = True, size: int = 0) -> None:
         """Have a line written.
 
         Args:
             line: lays it out, given a palette. Called in the thread of the terminal.
             colour: whether it may be coloured, if the terminal and the user want colours.
+            size: how many bytes of memory its text takes.
         """
-        self._worker.put((line, colour))
+        self._worker.put((line, colour), _BYTES_OF_ENTRY + size)
 
     def stop(self, timeout: float) -> None:
         """Write what waits, and end the thread; give up after ``timeout`` seconds."""

@@ -6,31 +6,43 @@ Three variables are read when a constructor is given no ``tls``::
     RABBIT_TLS_CERTFILE   this node's own certificate, if brokers ask for one, in PEM
     RABBIT_TLS_KEYFILE    its private key, without a passphrase; default the file of the certificate
 
-Brokers are verified, and their host names too. A variable that is set but cannot be used is an
-error: connections never fall back to plain TCP because of it.
+Brokers are verified, and their host names too. A variable that is set but cannot be used, be it
+empty, is an error, and so is one with a name like these that is none of them: connections never
+fall back to plain TCP because of it.
 """
 
 from __future__ import annotations
 
+import difflib
 import os
 import ssl
 from collections.abc import Mapping
+from pathlib import Path
 
 from ..exceptions import SettingsError
 from ..resources import shortage
+from ..small_file import UnfitFile, require_plain_file
 
 CAFILE = "RABBIT_TLS_CAFILE"
 CERTFILE = "RABBIT_TLS_CERTFILE"
 KEYFILE = "RABBIT_TLS_KEYFILE"
+
+_NAMES = (CAFILE, CERTFILE, KEYFILE)
+_PREFIX = "RABBIT_TLS"
+
+_MOST_BYTES = 16 * 1024 * 1024
+"""The largest file that is given to OpenSSL; all authorities of a Linux system take 0.3 MB."""
 
 
 def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext | None:
     """Make a context from the environment's variables; `None` if none is set.
 
     Raises:
-        SettingsError: a file cannot be read or used, or a variable lacks another that it needs.
+        SettingsError: a variable is empty or unknown, or lacks another that it needs; or a file
+            cannot be read or used.
     """
-    authorities, own, key = (environment.get(name) or None for name in (CAFILE, CERTFILE, KEYFILE))
+    _refuse_unknown(environment)
+    authorities, own, key = (_file(name, environment) for name in _NAMES)
     if authorities is None:
         if own is not None or key is not None:
             raise SettingsError(f"{CERTFILE} and {KEYFILE} need {CAFILE}, which turns TLS on")
@@ -54,6 +66,38 @@ def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSL
                 f"{CERTFILE}={own} with its key cannot be used: {_why(error)}"
             ) from error
     return context
+
+
+def _refuse_unknown(environment: Mapping[str, str]) -> None:
+    """Refuse a misspelled name: whoever has set it takes the connections for encrypted."""
+    for name in environment:
+        if name.upper().startswith(_PREFIX) and name not in _NAMES:
+            near = difflib.get_close_matches(name.upper(), _NAMES, 1)
+            guess = f" (did you mean {near[0]}?)" if near else ""
+            raise SettingsError(
+                f"the environment has {name}, which is no setting{guess}; for TLS there are "
+                f"{', '.join(_NAMES)}. Rename it, unset it, or give tls= to the constructor"
+            )
+
+
+def _file(name: str, environment: Mapping[str, str]) -> str | None:
+    """The file that a variable names; `None` if it is not set."""
+    value = environment.get(name)
+    if value is None:
+        return None
+    if not value.strip():
+        raise SettingsError(
+            f"{name} is set, but empty: give it the path of a PEM file, or unset it "
+            f"(unset {name}) for connections without TLS"
+        )
+    try:
+        require_plain_file(Path(value), _MOST_BYTES)  # OpenSSL would wait at a FIFO
+    except (OSError, ValueError) as error:
+        if (short := shortage(error)) is not None:
+            raise short from error
+        why = f"as {error}" if isinstance(error, UnfitFile) else _why(error)
+        raise SettingsError(f"{name}={value} cannot be used: {why}") from error
+    return value
 
 
 def _no_passphrase() -> str:

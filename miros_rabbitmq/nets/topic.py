@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 from ..amqp.consumer import envelope_stats
@@ -15,14 +16,16 @@ from ..amqp.health import Reporting
 from ..amqp.link import Link, Role
 from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
-from ..amqp.reactor import Reactor
+from ..amqp.reactor import IoThread, Reactor
 from ..amqp.receiver import Receiver, Source, Watch
 from ..amqp.sender import Sender, Traffic, Vet
+from ..amqp.shared_reactor import Share, SharedReactor
 from ..amqp.sinks import Sink
 from ..amqp.topic_pattern import TopicPattern
 from ..amqp.topology import Queue
 from ..answers import Answers
 from ..exceptions import BackPressure, NetworkStopped, PayloadRefused
+from ..foreign import on_one_line
 from ..interruption import has_interrupted
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
@@ -36,6 +39,7 @@ from ..wire.opener import start_words
 from ..wire.sealer import Left, Sealer
 from .audience import Audience, Taken
 from .broker_watch import BrokerWatch
+from .echo import Echo
 from .namesakes import Namesakes
 from .notices import Notices
 from .redirection import Redirection
@@ -62,22 +66,27 @@ _NO_ROOM_IN_HANDLER = (
 )
 
 
+_publishers = SharedReactor("miros publishers")
+
+
 class Reactors(NamedTuple):
     """The two I/O threads for all connections of a node.
 
     Publishers and consumers have a thread each, so that a chart which is slow to take events does
-    not delay the events that it sends.
+    not delay the events that it sends. The publishers of all charts of a process share one: the
+    threads that transmit do most of the work. What is received is decrypted in the consumers'
+    thread, so each chart has its own.
     """
 
-    tx: Reactor
+    tx: IoThread
     """Drives everything that publishes."""
-    rx: Reactor
+    rx: IoThread
     """Drives everything that consumes."""
 
     @classmethod
     def of(cls, name: str) -> Reactors:
         """Make the reactors of a node; their threads start with its first connections."""
-        return cls(Reactor(f"miros publishers of {name}"), Reactor(f"miros consumers of {name}"))
+        return cls(Share(_publishers), Reactor(f"miros consumers of {name}"))
 
 
 @dataclass(frozen=True)
@@ -114,8 +123,8 @@ class Hooks:
             or not to.
         notice: returns the notice that goes to the brokers of others after each
             connect, and now and then; `None` to send none.
-        on_notice: called with each notice of another node, except for those that the network
-            itself takes.
+        on_notice: called with each notice of another node and the epoch of that node, except for
+            those that the network itself takes.
         on_lag: called with a broker and whether events have waited for it for more than a second:
             about twice a second while they have, and once when they have no longer.
         report: takes problems of delivery.
@@ -128,7 +137,7 @@ class Hooks:
     admit: Callable[[Envelope], object] | None = None
     on_change: Callable[[], object] | None = None
     notice: Callable[[], Notice | None] | None = None
-    on_notice: Callable[[Notice], object] | None = None
+    on_notice: Callable[[Notice, bytes], object] | None = None
     on_lag: Callable[[Address, bool], object] | None = None
     report: Report = report_to_nobody
     watch: Watch | None = None
@@ -188,6 +197,7 @@ class TopicNetwork:
                 self._seal_notice,
                 spec.tx_key,
                 spec.rx_key,
+                lambda: (settings.rabbit_vhost, self.codec.keyring.ids),
                 settings.limits.announce_s,
                 self,
                 hooks.notice or _nothing,
@@ -214,6 +224,13 @@ class TopicNetwork:
         self._audience = Audience(name, spec.tx_key, hooks.report)
         # The own queue gets the own events, so the own broker returns none of them.
         self._hears_itself = TopicPattern(spec.rx_key).matches(spec.tx_key)
+        self._echo = Echo(
+            name,
+            spec.name,
+            settings.rabbit_vhost,
+            2 * settings.limits.heartbeat_s,
+            hooks.report,
+        )
         # Whoever may be lossy never waits, and needs no watch.
         self._broker_watch: BrokerWatch | None = None
         if not spec.lossy:
@@ -286,12 +303,29 @@ class TopicNetwork:
         for sender in self._posted_to:
             stats = sender.stats()
             hears_itself = self._hears_itself and notices.is_own(sender)
+            if hears_itself:
+                queue = self._bound_queue
+                self._echo.look(now_s, sender.address, queue, stats.confirmed, stats.unrouted)
             unrouted = stats.confirmed if hears_itself else stats.unrouted
             is_known = sender.is_connected and not sender.is_stalled
             taken[sender.address] = Taken(is_known, stats.confirmed, unrouted)
         is_expected = self.spec.tx_key != DEFAULT_ROUTING_KEY or notices.knows_others
         has_listener = notices.neighbours_listen()
         self._audience.look(now_s, taken, is_expected=is_expected, has_listener=has_listener)
+        if self._audience.is_in_doubt and self._hears_itself:
+            notices.ask_for_listener()
+
+    def _hear_namesake(self, sent_ms: int) -> None:
+        """Have it said that another chart has this name, at both. In the receiver's reactor."""
+        if self._namesakes.hear(sent_ms) and self._notices is not None:
+            self._notices.announce_to_neighbours()
+
+    @property
+    def _bound_queue(self) -> str:
+        """The name of the own queue while it is consumed from; empty while it is not."""
+        receiver = self.receiver
+        is_ready = receiver is not None and receiver.link.state is SessionState.READY
+        return receiver.queue_name if receiver is not None and is_ready else ""
 
     def tell_all(self, notice: Notice) -> None:
         """Send a notice to all brokers that are connected now; does nothing without notices."""
@@ -311,8 +345,8 @@ class TopicNetwork:
             on_notice=notices.take if notices is not None else None,
             on_wrong_clock=notices.on_wrong_clock if notices is not None else None,
             report=hooks.report,
-            own_name=self._name,
-            on_namesake=self._namesakes.hear,
+            own_name=on_one_line(self._name),
+            on_namesake=self._hear_namesake,
         )
         self._namesakes.begin()
         self._tell_keys()
@@ -339,6 +373,8 @@ class TopicNetwork:
             hooks.watch,
         )
         self._taker.use_timer(self.receiver.link.call_later)
+        if notices is not None:
+            notices.use_timer(self.receiver.link.call_later)
         self.receiver.link.start()
         return self.receiver
 
@@ -352,8 +388,14 @@ class TopicNetwork:
     def _endpoint(self, url: AmqpUrl) -> Endpoint:
         return Endpoint(url, self._settings.limits, self._settings.tls)
 
-    def add_broker(self, url: AmqpUrl) -> None:
-        """Begin to publish to a broker; does nothing if there is a sender to it already."""
+    def add_broker(self, url: AmqpUrl, *, is_stranger: bool = False) -> None:
+        """Begin to publish to a broker; does nothing if there is a sender to it already.
+
+        Args:
+            url: the broker's.
+            is_stranger: nobody has named it, so nobody waits for it before it has confirmed
+                anything.
+        """
         with self._order.turn():
             if url.address in self._senders:
                 return
@@ -364,8 +406,8 @@ class TopicNetwork:
                 joined=True,
                 durable=self._settings.durable,
                 lossy=spec.lossy,
-                # The sender to the own broker is patient while nobody else listens there.
-                patient=spec.lossy or (is_own and self._notices is not None),
+                # `notices` makes that to the own broker patient while nobody else listens there.
+                patient=spec.lossy,
             )
             sender = Sender(
                 self._endpoint(url),
@@ -378,6 +420,7 @@ class TopicNetwork:
                 self._hooks.report,
                 self._hooks.vet,
             )
+            sender.is_stranger = is_stranger
             if is_own and self._notices is not None:
                 self._notices.own_sender(sender)
             if self._broker_watch is not None:
@@ -395,21 +438,22 @@ class TopicNetwork:
             self._redirection.add(url.address, self._transmitted)
             self._posted_to = self._redirection.posted_to(self._senders)
 
-    def remove_broker(self, address: Address) -> int:
-        """Stop publishing to a broker; returns when its sender has ended, within seconds.
+    def remove_broker(self, address: Address) -> Callable[[], int]:
+        """Stop publishing to a broker. Does not wait.
 
         Returns:
-            how many events were given up with it.
+            what to call afterwards: it waits for the end of the sender, for seconds at most, and
+            returns how many events were given up with it.
         """
         with self._order.turn():
             sender = self._senders.get(address)
             if sender is None:
-                return 0
+                return _none_given_up
             self._senders = {at: one for at, one in self._senders.items() if at != address}
             self._redirection.remove(address)
             self._posted_to = self._redirection.posted_to(self._senders)
         sender.stop()
-        return self._retire(sender, "given up")
+        return partial(self._retire, sender, "given up")
 
     def _retire(self, sender: Sender, why: str) -> int:
         """Wait for the end of a sender that was asked to stop, and keep its counters."""
@@ -540,6 +584,8 @@ class TopicNetwork:
         """Report that a broker cannot be reached, and that it can again."""
         link, address = sender.link, sender.address
         is_away = link.state in (SessionState.WAITING, SessionState.REFUSED)
+        if link.comes_back_soon and link.state is SessionState.WAITING:
+            return
         if is_away and address not in self._away and not self.spec.lossy:
             self._away.add(address)
             self._report_away(sender, str(link.fault or "not connected"))
@@ -846,6 +892,11 @@ def _described(sender: Sender) -> str:
 
 def _ignore(*_: object) -> None:
     """Do nothing with a lag that nobody wants to hear of."""
+
+
+def _none_given_up() -> int:
+    """The end of a sender that there was not."""
+    return 0
 
 
 def _nothing() -> None:

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ..exceptions import MessageRejected, PayloadRefused, RejectReason
+from ..exceptions import MessageRejected, PayloadRefused, RejectReason, SettingsError
 from ..interruption import calls_out
 from ..resources import shortage
 from .keyring import KeyRing
@@ -38,7 +38,8 @@ class Codec:
 
     Raises:
         MalformedKey: a key is not a Fernet key, or the list is empty.
-        SettingsError: an allowed class is defined inside another or inside a function.
+        SettingsError: an allowed class is defined inside another or inside a function, or another
+            argument has a value that cannot work.
     """
 
     def __init__(
@@ -52,14 +53,16 @@ class Codec:
         max_age_s: float | None = None,
         now: Callable[[], float] = time.time,
     ) -> None:
+        if max_age_s is not None and not max_age_s > 0:  # also if it is no number (NaN)
+            raise SettingsError(f"max_age_s must be above 0, or None, not {max_age_s!r}")
         restricted = RestrictedPickle(allowed_classes)
         self.keyring = KeyRing(keys)
         """The present keys; replaced as a whole when they change."""
         self.max_bytes = max_bytes
         self.max_age_s = max_age_s
         self.now = now
-        self._serialize = serializer or restricted.dumps
-        self._deserialize = deserializer or restricted.loads
+        self._serialize = restricted.dumps if serializer is None else serializer
+        self._deserialize = restricted.loads if deserializer is None else deserializer
 
     def change_keys(self, keys: Keys) -> None:
         """Encrypt with the first of these keys from now on, and decrypt with all of them.

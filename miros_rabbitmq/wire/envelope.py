@@ -17,6 +17,12 @@ SNOOP_SPY = "miros.snoop.spy"
 MOST_NAME = 255
 """The most characters of a sender's name, and of a signal's."""
 
+MOST_LINE = 4_096
+"""The most characters of a snoop line."""
+
+MOST_LINE_BYTES = 8 * MOST_LINE
+"""The most bytes of a serialized snoop line: JSON takes up to six for a character."""
+
 
 class Purpose(enum.IntEnum):
     """What a message is for. Each has keys, numbers and windows of its own."""
@@ -47,7 +53,7 @@ class Kind(enum.IntEnum):
         """What a body of this kind has to be, in words."""
         if self is Kind.EVENT:
             return f"(signal name of 1 to {MOST_NAME} characters, payload)"
-        return "any value" if self is Kind.VALUE else "a text"
+        return "any value" if self is Kind.VALUE else f"a text of up to {MOST_LINE:,} characters"
 
     @property
     def fits(self) -> Callable[[Any], bool]:
@@ -66,7 +72,7 @@ def _is_event(body: Any) -> bool:
 
 _FITS: dict[Kind, Callable[[Any], bool]] = {
     Kind.EVENT: _is_event,
-    Kind.LINE: lambda body: type(body) is str,
+    Kind.LINE: lambda body: type(body) is str and len(body) <= MOST_LINE,
     Kind.VALUE: lambda _: True,
 }
 

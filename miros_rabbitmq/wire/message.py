@@ -19,10 +19,12 @@ nothing is checked but the layout: whoever knows the exchange can make such byte
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeVar
 
 from ..exceptions import MessageRejected, RejectReason
+
+T = TypeVar("T")
 
 FORMAT = 2
 MARK = 0xF8
@@ -100,43 +102,61 @@ def read_header(message: bytes) -> Header:
     return Header(*_HEADER.unpack_from(message)[2:])
 
 
-def read_records(message: bytes, most: int) -> list[Sealed]:
-    """Split what comes after the header.
+def open_records(
+    message: bytes, most: int, decrypt: Callable[[bytes, bytes, bytes], T], address: bytes
+) -> list[T]:
+    """Split what comes after the header, and decrypt it record by record.
+
+    Anybody may send us such bytes. So nothing is done for what is behind the first bad part.
 
     Args:
         message: a message with a whole header.
         most: the most records that it may have.
+        decrypt: called with the nonce and the ciphertext of each record, and the address; raises
+            what it likes if the record is not authentic.
+        address: what is authenticated besides.
+
+    Returns:
+        what ``decrypt`` has returned for each.
 
     Raises:
         MessageRejected: the records do not end exactly where the message ends, one is too short to
             be a record, or there are none, or too many.
     """
-    records: list[Sealed] = []
+    opened: list[T] = []
     at, end = HEADER_BYTES, len(message)
+    read_length, length_bytes = _LENGTH.unpack_from, _LENGTH.size  # this runs for each event
     while at < end:
-        if at + _LENGTH.size > end:
+        start = at + length_bytes
+        if start > end:
             raise MessageRejected(RejectReason.MALFORMED, "it ends within a length")
-        (size,) = _LENGTH.unpack_from(message, at)
-        at += _LENGTH.size
-        if size < _LEAST_RECORD or at + size > end:
+        (size,) = read_length(message, at)
+        at = start + size
+        if size < _LEAST_RECORD or at > end:
             raise MessageRejected(RejectReason.MALFORMED, "a record has an impossible length")
-        if len(records) == most:
+        if len(opened) == most:
             raise MessageRejected(RejectReason.OVERSIZE, f"more than {most:,} records in a message")
-        nonce_end = at + NONCE_BYTES
-        records.append((message[at:nonce_end], message[nonce_end : at + size]))
-        at += size
-    if not records:
+        nonce_end = start + NONCE_BYTES
+        opened.append(decrypt(message[start:nonce_end], message[nonce_end:at], address))
+    if not opened:
         raise MessageRejected(RejectReason.MALFORMED, "it has no record")
-    return records
+    return opened
 
 
-def count_records(message: bytes) -> int:
+def read_records(message: bytes, most: int) -> list[Sealed]:
+    """Split what comes after the header, and decrypt nothing; raises like `open_records`."""
+    return open_records(message, most, lambda nonce, sealed, _: (nonce, sealed), b"")
+
+
+def count_records(message: bytes, most: int = 2**32) -> int:
     """Return how many records a message has, as far as its lengths are possible ones.
 
-    Anybody may send us such a message, so this takes no longer than for an honest one of that size.
+    Args:
+        message: a message, perhaps made by anybody.
+        most: count up to so many: no honest message has more.
     """
     count, at, end = 0, HEADER_BYTES, len(message)
-    while at + _LENGTH.size <= end:
+    while count < most and at + _LENGTH.size <= end:
         (size,) = _LENGTH.unpack_from(message, at)
         at += _LENGTH.size + size
         if size < _LEAST_RECORD or at > end:

@@ -17,6 +17,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import NamedTuple
 
 from ..exceptions import SettingsError
+from ..foreign import on_one_line
 from ..host_names import ip_of
 from ..urls import Address, parse_address
 from .message import EPOCH_BYTES
@@ -54,7 +55,8 @@ class NoticeKind(enum.IntEnum):
     LISTENER = 2
     """That the sender listens; sent to its own broker only. A chart that receives it there has a
     neighbour: a chart that listens at the same broker. The body is one byte: 1 if the sender wants
-    an answer, otherwise 0. The pattern that it listens to may follow."""
+    an answer, otherwise 0. The pattern that it listens to may follow, and then the routing key of
+    which it asks whether anybody listens to it."""
     NUMBERS = 3
     """What the sender has sent: for each of some routing keys, the number of its last event that
     this broker has confirmed, or that was given up for it."""
@@ -82,21 +84,42 @@ def announce_broker(address: Address, left: Iterable[Address] = ()) -> Notice:
     return Notice(NoticeKind.BROKER, " ".join(map(str, told)).encode())
 
 
-def announce_listener(*, asks: bool, pattern: str = "") -> Notice:
+def announce_listener(*, asks: bool, pattern: str = "", key: str = "") -> Notice:
     """Return the notice that tells neighbours that this chart listens.
 
     Args:
-        asks: whether each neighbour is to answer with the same, so that this chart learns of it.
+        asks: whether a neighbour is to answer with the same, so that this chart learns of it.
         pattern: the routing keys that it listens to; empty to leave that open.
+        key: the routing key of which it asks whether anybody listens to it; empty for any.
     """
     body = _ASKS if asks else _TELLS
-    return Notice(NoticeKind.LISTENER, body + _text(pattern) if pattern else body)
+    if pattern or key:
+        body += _text(pattern)
+    if key:
+        body += _text(key)
+    return Notice(NoticeKind.LISTENER, body)
 
 
 def announced_pattern(notice: Notice) -> str | None:
     """Return the pattern that a neighbour says it listens to; `None` if it does not say."""
-    pattern, end = _read_text(notice.body, 1)
-    return pattern if is_listener(notice) and end == len(notice.body) else None
+    return _listener_texts(notice)[0] or None
+
+
+def asked_key(notice: Notice) -> str:
+    """Return the routing key of which a neighbour asks who listens to it; empty for any."""
+    return _listener_texts(notice)[1]
+
+
+def _listener_texts(notice: Notice) -> tuple[str, str]:
+    """The pattern and the routing key in the notice of a neighbour; empty for what is not there."""
+    body = notice.body
+    pattern, end = _read_text(body, 1)
+    key: str | None = ""
+    if pattern is not None and end < len(body):
+        key, end = _read_text(body, end)
+    if not is_listener(notice) or pattern is None or key is None or end != len(body):
+        return "", ""
+    return pattern, key
 
 
 def is_listener(notice: Notice) -> bool:
@@ -131,9 +154,12 @@ def _usable_address(word: bytes) -> Address | None:
     if len(word) > _LONGEST_ADDRESS:
         return None
     try:
-        address = parse_address(word.decode())
+        text = word.decode("ascii")
+        address = parse_address(text)
     except (SettingsError, UnicodeDecodeError):
         return None
+    if text not in (str(address), address.host):
+        return None  # nodes write a host in one way; another is to get past somebody who compares
     ip = ip_of(address.host)
     if ip is None:
         return address
@@ -213,10 +239,10 @@ class Trouble(NamedTuple):
 def tell_trouble(trouble: Trouble) -> Notice:
     """Return the notice that tells others that this node's chart is stuck.
 
-    Names are cut to 255 bytes, and what is not printable in them is replaced.
+    Names are cut to 255 bytes, and what could do more than be read becomes a space.
     """
     numbers = (max(0, min(_MOST, number)) for number in (trouble.seconds, trouble.depth))
-    names = (_text(_printable(name)) for name in (trouble.chart, trouble.state))
+    names = (_text(on_one_line(name)) for name in (trouble.chart, trouble.state))
     return Notice(NoticeKind.TROUBLE, _TROUBLE.pack(*numbers) + b"".join(names))
 
 
@@ -230,13 +256,9 @@ def told_trouble(notice: Notice) -> Trouble | None:
     state, end = _read_text(body, at)
     if chart is None or state is None or end != len(body):
         return None
-    if not (chart.isprintable() and state.isprintable()):
+    if (chart, state) != (on_one_line(chart), on_one_line(state)):
         return None
     return Trouble(chart, state, seconds, depth)
-
-
-def _printable(text: str) -> str:
-    return "".join(one if one.isprintable() else "?" for one in text[:_LONGEST_TEXT])
 
 
 def _text(text: str) -> bytes:

@@ -7,9 +7,10 @@ memory, and only so many, so that nobody with a key can.
 
 from __future__ import annotations
 
+import contextlib
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -18,7 +19,7 @@ from ..exceptions import MessageRejected, RejectReason
 from .codec import Codec
 from .envelope import MESH, SNOOP_SPY, SNOOP_TRACE, Purpose
 from .keyring import KeyRing
-from .message import HEADER_BYTES, Header, Sealed, read_header, read_records
+from .message import HEADER_BYTES, Header, open_records, read_header
 from .sealer import address_bytes
 
 _MOST_CIPHERS = 1_024
@@ -107,7 +108,7 @@ class Opener:
         self._known: OrderedDict[bytes, _Known] = OrderedDict()
 
     def open(self, message: bytes, routing_key: str) -> Opened:
-        """Check the layout, and authenticate and decrypt every record.
+        """Check the layout, and authenticate and decrypt every record, up to the first bad one.
 
         Args:
             message: the body of an AMQP message.
@@ -126,11 +127,10 @@ class Opener:
         known = self._known.get(prefix)
         if known is None:
             return self._open_unknown(message, routing_key, keyring)
-        records = read_records(message, self._most_records)
         if routing_key != known.routing_key:
             known.address = address_bytes(prefix, self._network, routing_key)
             known.routing_key = routing_key
-        contents = _decrypt(known.cipher, records, known.address)
+        contents = self._decrypt(known.cipher, message, known.address)
         if contents is None:
             if len(keyring.with_id(known.header.key_id)) > 1:  # it may be of another of these
                 return self._open_unknown(message, routing_key, keyring)
@@ -142,21 +142,33 @@ class Opener:
         header = read_header(message)
         if header.purpose not in _PURPOSES:
             raise MessageRejected(RejectReason.MALFORMED, "its purpose is not known here")
-        records = read_records(message, self._most_records)
         roots = keyring.with_id(header.key_id)
         if not roots:
+            with contextlib.suppress(InvalidTag):  # its first record must look like one of ours
+                open_records(message, 1, _open_nothing, b"")
             raise UnknownKey(header.key_id, keyring.ids, self._network, header.epoch)
         prefix = message[:HEADER_BYTES]
         address = address_bytes(prefix, self._network, routing_key)
         for root in roots:
             cipher = root.cipher(header.epoch, Purpose(header.purpose), self._network)
-            contents = _decrypt(cipher, records, address)
+            contents = self._decrypt(cipher, message, address)
             if contents is not None:
                 self._known[prefix] = _Known(header, cipher, routing_key, address)
                 if len(self._known) > self._most_ciphers:
                     self._known.popitem(last=False)
                 return Opened(header, contents)
         raise _not_authentic()
+
+    def _decrypt(self, cipher: AESGCM, message: bytes, address: bytes) -> list[bytes] | None:
+        """Decrypt all records, up to the first bad one; `None` if that one is not authentic."""
+        try:
+            return open_records(message, self._most_records, cipher.decrypt, address)
+        except InvalidTag:
+            return None
+
+
+def _open_nothing(_nonce: bytes, _ciphertext: bytes, _address: bytes) -> NoReturn:
+    raise InvalidTag
 
 
 _PURPOSES = frozenset(Purpose)
@@ -169,11 +181,3 @@ def _not_authentic() -> MessageRejected:
         "with another routing key",
         "changed",
     )
-
-
-def _decrypt(cipher: AESGCM, records: list[Sealed], address: bytes) -> list[bytes] | None:
-    """Decrypt all records; `None` if any is not authentic."""
-    try:
-        return [cipher.decrypt(nonce, ciphertext, address) for nonce, ciphertext in records]
-    except InvalidTag:
-        return None

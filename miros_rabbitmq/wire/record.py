@@ -20,6 +20,7 @@ import struct
 from typing import NamedTuple
 
 from ..exceptions import MessageRejected, RejectReason
+from ..foreign import on_one_line
 from .envelope import MOST_NAME
 from .message import BLOCK_BYTES
 
@@ -30,9 +31,6 @@ _PADDING = tuple(
 """The padding, by how far the content exceeds a multiple of a block."""
 
 MOST_SEQUENCE = 2**63 - 1
-
-_ANY_TEXT = "surrogatepass"
-"""A name may be any text of Python, even one with half of a surrogate pair."""
 
 
 class Content(NamedTuple):
@@ -46,8 +44,12 @@ class Content(NamedTuple):
 
 
 def name_bytes(sender: str) -> bytes:
-    """Return the bytes of a sender's name."""
-    return sender.encode("utf-8", _ANY_TEXT)
+    """Return the bytes of a sender's name.
+
+    Half of a surrogate pair, such as from a host's name that is not UTF-8, becomes a question mark:
+    receivers could not print it.
+    """
+    return sender.encode("utf-8", "replace")
 
 
 def padded_size(name: bytes, body: bytes) -> int:
@@ -81,11 +83,13 @@ def unpack(plain: bytes) -> Content:
     if body_at > end:
         raise MessageRejected(RejectReason.MALFORMED, "it ends within the sender's name")
     try:
-        sender = plain[_FIXED.size : body_at].decode("utf-8", _ANY_TEXT)
+        sender = plain[_FIXED.size : body_at].decode()
     except UnicodeDecodeError:
         sender = ""
     if not 0 < len(sender) <= MOST_NAME:
         raise MessageRejected(RejectReason.MALFORMED, "no valid sender name")
+    if not sender.isprintable():
+        sender = on_one_line(sender)  # it goes into logs and onto terminals
     if not 0 < sequence <= MOST_SEQUENCE:
         raise MessageRejected(RejectReason.MALFORMED, "no valid sequence number")
     return Content(kind, sender, sent_ms, sequence, plain[body_at:end])

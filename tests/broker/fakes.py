@@ -51,6 +51,10 @@ class Fakes:
 
         return asyncio.run_coroutine_threadsafe(start(), self._loop).result(20)
 
+    def call(self, callback: Callable[[], object]) -> None:
+        """Call something in the thread of the servers."""
+        self._loop.call_soon_threadsafe(callback)
+
     def sending(self, data: bytes, *, hang_up: bool = False) -> Address:
         """A server that answers the first bytes with ``data``, then only listens, or hangs up."""
 

@@ -85,7 +85,7 @@ def test_charts_at_one_broker_know_of_each_other_and_a_lone_one_sends_without_ha
     with running(first, stranger):
         first.transmit(Event(signal="TO_NOBODY"))
         assert first.nets.flush(scaled(20))
-        assert is_patient(first)
+        wait_until(lambda: is_patient(first) and is_patient(stranger))
         with running(second):
             wait_until(lambda: not is_patient(first) and not is_patient(second))
         assert is_patient(stranger), "a chart with another key is not a neighbour"

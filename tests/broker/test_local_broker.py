@@ -103,7 +103,7 @@ def test_two_nodes_boot_at_once_and_data_survives_a_restart(
     channel.basic_publish(
         "", "kept", b"persistent", pika.BasicProperties(delivery_mode=2), mandatory=True
     )
-    broker.ctl("add_user", "late", "comer")
+    broker.ctl("add_user", "late", stdin="comer")
     port, folder = broker.port, broker.log_path.parent
     broker.kill()
     assert not broker.is_running
@@ -207,6 +207,43 @@ def test_a_missing_rabbitmq_is_named_with_the_remedy(monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PATH", "/nonexistent")
     with pytest.raises(LocalBrokerError, match="apt-get install rabbitmq-server"):
         LocalBroker().start()
+
+
+def test_a_rabbitmq_in_the_working_directory_is_not_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    planted = tmp_path / "rabbitmq-server"
+    planted.write_text("#!/bin/sh\ntouch it-ran\n")
+    planted.chmod(0o755)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(node_files, "PROGRAM_FOLDERS", ())
+    monkeypatch.setenv("PATH", ":.")
+    with pytest.raises(LocalBrokerError, match="rabbitmq-server is not installed"):
+        LocalBroker().start()
+
+
+@pytest.mark.parametrize("mode", [0o777, 0o757])
+def test_a_node_has_no_folder_where_others_could_put_another_in_its_place(
+    mode: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tmp_path.chmod(mode)
+    monkeypatch.setattr(tempfile, "tempdir", os.fspath(tmp_path))
+    process = NodeProcess()
+    try:
+        assert process.folder.parent != tmp_path
+        assert process.folder.stat().st_mode & 0o777 == 0o700
+    finally:
+        process.end(0)
+    monkeypatch.setattr("miros_rabbitmq.broker.node_process._USUAL_FOLDERS", ())
+    with pytest.raises(LocalBrokerError, match="in which others can replace a folder"):
+        NodeProcess()
+
+
+def test_what_is_secret_of_a_node_is_for_its_user_alone(broker_a: LocalBroker) -> None:
+    folder = broker_a.log_path.parent
+    assert folder.stat().st_mode & 0o777 == 0o700
+    for name in (".erlang.cookie", "definitions.json", "rabbitmq.conf"):
+        assert (folder / name).stat().st_mode & 0o077 == 0
 
 
 def test_a_node_that_cannot_start_shows_its_log() -> None:

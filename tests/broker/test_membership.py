@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import socket
 import threading
 import time
@@ -235,6 +236,25 @@ def test_the_hosts_file_adds_to_addresses_and_is_read_when_it_changes(
         hosts.write_text('{"hosts": []}')
         wait_until(lambda: len(chart.nets.stats().peers) == 1)
     assert not (folder / CACHE_FILE_NAME).exists(), "no LAN was searched"
+
+
+def test_a_fifo_in_place_of_the_hosts_file_holds_up_neither_start_nor_search_nor_stop(
+    broker_a: LocalBroker, broker_b: LocalBroker, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    hosts = folder / HOSTS_FILE_NAME
+    os.mkfifo(hosts)
+    chart, _ = make_active_object("chart", **arguments_for(broker_a, key=KEY))
+    with running(chart):
+        assert f"{hosts} cannot be used, it is a FIFO: put a file in its place" in caplog.text
+        hosts.unlink()
+        hosts.write_text(json.dumps({"hosts": [str(broker_b.address)]}))
+        assert chart.nets.wait_for_peers(1, scaled(20))
+        hosts.unlink()
+        hosts.symlink_to("/dev/zero")
+        wait_until(lambda: "it is a link, which may lead anywhere" in caplog.text)
+        assert chart.nets.wait_for_peers(1, 0), "what the file named before"
+    assert "left behind" not in caplog.text
+    assert not [one for one in threading.enumerate() if one.name.startswith("miros discovery")]
 
 
 def test_the_start_with_named_brokers_is_quick(

@@ -123,7 +123,7 @@ def test_a_probe_of_a_working_broker_closes_its_connection_politely(broker: Loca
 
 
 def test_two_brokers_are_found_and_told_apart(broker: LocalBroker, broker_b: LocalBroker) -> None:
-    broker_b.ctl("add_user", broker.user, PASSWORD)
+    broker_b.ctl("add_user", broker.user, stdin=PASSWORD)
     try:
         broker_b.ctl("set_permissions", broker.user, ".*", ".*", ".*")
         nobody = closed_port()
@@ -179,7 +179,7 @@ def test_a_broker_that_refuses_says_why_at_once(
 
 
 def test_a_vhost_without_permission_counts_as_missing(broker: LocalBroker) -> None:
-    broker.ctl("add_user", "stranger", PASSWORD)
+    broker.ctl("add_user", "stranger", stdin=PASSWORD)
     with pytest.raises(VhostNotFound, match="set_permissions -p / stranger"):
         probe_one(amqp_url("stranger", PASSWORD, broker.address))
 

@@ -336,7 +336,7 @@ def test_a_broker_that_does_not_answer_holds_up_the_others_for_a_moment_only(
 def test_users_with_the_least_rights_may_have_spares_and_with_less_all_goes_on(
     broker_a: LocalBroker, first: FaultProxy, pattern: str, has_spares: bool
 ) -> None:
-    broker_a.ctl("add_user", "least", "rights")
+    broker_a.ctl("add_user", "least", stdin="rights")
     try:
         broker_a.ctl("set_permissions", "-p", "/", "least", pattern, pattern, pattern)
         arguments = arguments_for(broker_a, key=KEY, rabbit_user="least", rabbit_password="rights")

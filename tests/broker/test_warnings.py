@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import subprocess
 import sys
 import textwrap
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +16,13 @@ import pytest
 from cryptography.fernet import Fernet
 from miros import Event, return_status, spy_on
 
-from miros_rabbitmq import LocalBroker, NetworkedActiveObject
+from miros_rabbitmq import Limits, LocalBroker, NetworkedActiveObject
+from miros_rabbitmq.nets.audience import UNHEARD_S
 from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
 
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, make_factory, running
+from .victim import victim
 
 KEY = Fernet.generate_key()
 
@@ -140,6 +144,45 @@ def test_a_routing_key_that_nobody_listens_to_is_said_until_somebody_does(
     lines = about(caplog, "'kichen.fan'")
     assert ["nobody listens" in line for line in lines] == [True, False]
     assert "Compare its tx_routing_key with the rx_routing_key" in lines[0]
+
+
+@pytest.mark.parametrize("is_listener_first", [True, False])
+def test_a_listener_in_another_process_at_the_own_broker_is_known(
+    broker_a: LocalBroker, *, is_listener_first: bool
+) -> None:
+    """The chart's own queue gets its events, too, so that the broker says nothing."""
+    told: list[DeliveryProblem] = []
+    limits = Limits(announce_s=60.0)  # nobody announces itself for its own sake
+    chart, _ = make_active_object(
+        "asks",
+        **arguments_for(broker_a, key=KEY, limits=limits),
+        tx_routing_key="kitchen.fan",
+        on_delivery_problem=told.append,
+    )
+    deaf = arguments_for(broker_a, key=KEY, limits=limits, rx_routing_key="bath.*")
+    hearing = arguments_for(broker_a, key=KEY, limits=limits, rx_routing_key="kitchen.*")
+
+    def said() -> list[bool]:
+        chart.transmit(Event(signal="X"))
+        return [one.is_over for one in told if one.kind is ProblemKind.UNHEARD]
+
+    with victim("deaf", deaf):
+        if is_listener_first:
+            with victim("listener", hearing), running(chart):
+                # Forget what it was told at the start: it has to ask.
+                notices = chart.nets.node.mesh._notices
+                assert notices is not None
+                notices._neighbours._listener_heard_s = -math.inf
+                until_s = time.monotonic() + UNHEARD_S + 1.0
+                while time.monotonic() < until_s:
+                    assert not said()
+                    time.sleep(0.1)
+                assert notices.neighbours_listen()
+        else:
+            with running(chart):
+                wait_until(lambda: said() == [False], 20)
+                with victim("listener", hearing):
+                    wait_until(lambda: said() == [False, True], 20)
 
 
 def test_the_first_chart_of_a_system_is_not_told_that_nobody_listens(

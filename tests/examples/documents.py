@@ -1,4 +1,4 @@
-"""The Python blocks of the documents, and which of them are whole programs."""
+"""The Python blocks of the documents, and which of them are whole programs; and other blocks."""
 
 from __future__ import annotations
 
@@ -54,3 +54,13 @@ def blocks_of(document: str) -> list[Block]:
 def programs_of(document: str) -> dict[str, Block]:
     """The whole programs of a document, by their names."""
     return {block.program: block for block in blocks_of(document) if block.program}
+
+
+def other_blocks_of(document: str, language: str) -> list[str]:
+    """The blocks of a document in another language, such as ``sh`` or ``ini``."""
+    text = (ROOT / document).read_text(encoding="utf-8")
+    block = rf"^( *)\.\. code-block:: {re.escape(language)}\n((?:\1 +.*\n|\s*\n)+)"
+    return [
+        textwrap.dedent(found[2]).strip("\n") + "\n"
+        for found in re.finditer(block, text, re.MULTILINE)
+    ]

@@ -28,6 +28,7 @@ from miros_rabbitmq import (
 from miros_rabbitmq.amqp.envelopes import OTHER_KEY_HERE
 from miros_rabbitmq.closings import closed_by_broker
 from miros_rabbitmq.discovery.membership import GETS_NONE
+from miros_rabbitmq.discovery.vetting import REFUSED
 from miros_rabbitmq.urls import DEFAULT_PORT, Address
 
 from ..helpers import wait_until
@@ -241,6 +242,7 @@ def usual_faults() -> list[str]:
             "/",
         ),
         (403, "ACCESS_REFUSED - access to topic 'toggle' in exchange 'miros.mesh' in vhost", "/"),
+        (406, "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'miros.mesh' in", "/"),
         (530, "NOT_ALLOWED - user connection limit (2) is reached", "/"),
         (406, "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out", "/"),
     ]
@@ -258,6 +260,7 @@ def usual_faults() -> list[str]:
         str(faults.went_silent(here, "for 10 s")),
         OTHER_KEY_HERE,
         GETS_NONE,
+        REFUSED % "203.0.113.7:5672",
         RejectReason.NOT_AUTHENTIC.value,
     ]
 

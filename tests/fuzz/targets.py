@@ -14,7 +14,7 @@ import codecs
 import collections
 import copy
 import datetime
-import io
+import math
 import pickle
 import sys
 import time
@@ -30,13 +30,14 @@ from miros_rabbitmq.amqp.sinks import DirectSink
 from miros_rabbitmq.delivery.window import Arrival, Bounds, Window
 from miros_rabbitmq.discovery.arp import ArpEntry, parse_arp_program, parse_proc_net_arp
 from miros_rabbitmq.discovery.hosts_file import HostsFileError, _text_of, parse_hosts
-from miros_rabbitmq.discovery.lan_cache import LanCache
+from miros_rabbitmq.discovery.lan_cache import MalformedCache, parse_cache
 from miros_rabbitmq.exceptions import MessageRejected, SettingsError
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.urls import Address, AmqpUrl, parse_address, redact
 from miros_rabbitmq.wire import pickle_check, pickling
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, Envelope, Kind, Purpose
+from miros_rabbitmq.wire.json_codec import json_deserializer, json_serializer
 from miros_rabbitmq.wire.notice import (
     Notice,
     NoticeKind,
@@ -44,6 +45,7 @@ from miros_rabbitmq.wire.notice import (
     announce_listener,
     announced_broker,
     announced_pattern,
+    asked_key,
     asks,
     is_listener,
     left_addresses,
@@ -52,6 +54,7 @@ from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 from ..wire import Forger
+from . import streams
 
 SLOW_S = 2.0
 """An input that takes longer is a finding. No input of these sizes does, even on a busy machine."""
@@ -172,7 +175,7 @@ class _Receiver:
         admission = Admission(
             bindings=[_EVENTS.routing_key],
             own_epochs=frozenset({_OWN_EPOCH}),
-            on_notice=self.notices.append,
+            on_notice=lambda notice, _: self.notices.append(notice),
         )
         sink = DirectSink("fuzz", self.envelopes.append)
         self.taker = EnvelopeTaker("fuzz", MESH, _strict, sink, Limits(), admission)
@@ -189,7 +192,7 @@ class _Receiver:
         for notice in self.notices:
             with guarded():
                 addresses = [announced_broker(notice), *left_addresses(notice)]
-                _ = is_listener(notice), asks(notice), announced_pattern(notice)
+                _ = is_listener(notice), asks(notice), announced_pattern(notice), asked_key(notice)
             if not all(str(one).isprintable() for one in addresses):
                 raise Found("a node would connect to an address that cannot be shown")
 
@@ -352,6 +355,20 @@ def use(value: object) -> None:
             rest += one
 
 
+def json(data: bytes) -> None:
+    """What the JSON deserializer returns can be printed, encoded, and written and read again."""
+    try:
+        with guarded():
+            value = json_deserializer(data)
+    except (ValueError, RecursionError):
+        return
+    with guarded():
+        repr(value).encode()
+        again = json_deserializer(json_serializer(value))
+    if again != value:
+        raise Found("a value changes on its way")
+
+
 def url(data: bytes) -> None:
     """A URL or an address is refused or parsed, and nothing shows its password."""
     text = data.decode("utf-8", "surrogateescape")
@@ -397,27 +414,39 @@ def hosts_file(data: bytes) -> None:
             raise Found("an error at no place") from error
 
 
-class _File:
-    """Stands for a path to a file with this content."""
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-
-    def open(self, mode: str) -> io.BytesIO:
-        return io.BytesIO(self._content)
-
-
 def cache_file(data: bytes) -> None:
-    """A cache file is read, or ignored; an old one is ignored."""
+    """A cache file is read, or refused."""
+    try:
+        with guarded():
+            cached = parse_cache(data, 1e9)
+    except MalformedCache:
+        return
+    if not math.isfinite(cached.age_s):
+        raise Found("a cache of no age is taken")
+
+
+def frames(data: bytes) -> None:
+    """Native I/O, plain I/O and pika alone read the same in any stream of frames."""
     with guarded():
-        cached = LanCache(_File(data), 60.0, now=lambda: 1e9).load()  # type: ignore[arg-type]
-    if cached is not None and not 0 <= cached.age_s <= 60:
-        raise Found("an old cache is taken")
+        differs = streams.difference(data)
+    if differs:
+        raise Found(differs)
 
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     target.__name__: target
-    for target in (message, records, window, unpickler, url, arp, hosts_file, cache_file)
+    for target in (
+        message,
+        records,
+        window,
+        unpickler,
+        json,
+        frames,
+        url,
+        arp,
+        hosts_file,
+        cache_file,
+    )
 }
 
 _PAYLOADS: tuple[Any, ...] = (
@@ -455,7 +484,7 @@ def seeds(name: str) -> list[bytes]:
         notices = (
             announce_broker(parse_address("robot.example:5673")),
             announce_broker(Address("10.0.0.1"), [Address("::1"), Address("robot")]),
-            announce_listener(asks=True),
+            announce_listener(asks=True, pattern="a.*", key="b"),
         )
         return [
             *(_EVENTS.plain(number, one) for number, one in enumerate(pickles, 1)),
@@ -481,6 +510,13 @@ def seeds(name: str) -> list[bytes]:
             b"K\x01q\x00" + b"".join(b"h%c\x86q%c" % (n, n + 1) for n in range(60)) + b".",
             b"]q\x00" + b"".join(b"](h%ch%ceq%c" % (n, n, n + 1) for n in range(60)) + b"t.",
             b"(]q\x00]q\x01h\x00aah\x01h\x01t.",
+        ]
+    if name == "frames":
+        return streams.seeds()
+    if name == "json":
+        return [
+            *(json_serializer(("GO", one)) for one in (None, [1.5, -2], {"a": {"b": "\\ü"}})),
+            rb'["\ud83e\udd16", 1e308, -0.0, 123456789012345678901234567890]',
         ]
     if name == "url":
         return [

@@ -1,14 +1,18 @@
 """A chart on a machine of a test's network: does what it is told on its standard input.
 
 Run as ``python -m tests.lan.node NAME ARGUMENTS``, the second being the chart's keyword arguments
-as JSON, and ``limits`` among them those of `Limits`. Each line of input is a JSON list of a command
-and its arguments; each is answered by one line of JSON. `Node` is its other end.
+as JSON, and ``limits`` among them those of `Limits`. ``descriptors`` is how many of them the
+process may have, and ``trial_s`` is in place of `places.TRIAL_S`. Each line of input is a JSON list
+of a command and its arguments; each is answered by one line of JSON. `Node` is its other end.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
+import os
+import resource
 import shlex
 import subprocess
 import sys
@@ -28,6 +32,8 @@ from miros_rabbitmq import (
     PeerSource,
     PeerState,
 )
+from miros_rabbitmq.discovery import places
+from miros_rabbitmq.urls import parse_address
 
 from ..broker.charts import Record, listening, make_active_object
 from ..helpers import scaled, wait_until
@@ -115,6 +121,23 @@ class Commands:
         self._quiet = threading.Event()
         self._talked = 0
 
+    def holdings(self) -> dict[str, int]:
+        """What the process holds, and how many brokers it publishes to."""
+        return {
+            "members": len(self._chart.nets.stats().mesh.brokers),
+            "threads": threading.active_count(),
+            "descriptors": len(os.listdir("/proc/self/fd")),
+            "known": len(self._chart.nets.stats().peers),
+            "kilobytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        }
+
+    def open_files(self, count: int) -> int:
+        """Open so many files at once, and close them."""
+        with contextlib.ExitStack() as files:
+            for _ in range(count):
+                files.enter_context(open("/dev/null"))
+        return count
+
     def transmit(self, signal: str, count: int) -> int:
         for number in range(count):
             self._chart.transmit(Event(signal=signal, payload=number))
@@ -165,6 +188,19 @@ class Commands:
         wait_until(lambda: present() == set(addresses), timeout, lambda: str(self.peers()))
         return time.monotonic() - began
 
+    def wait_for_member(self, address: str, timeout: float) -> float:
+        """Wait until events can be sent to a broker, among any number of others."""
+        began = time.monotonic()
+
+        def is_there() -> bool:
+            peers = self._chart.nets.stats().peers
+            return any(
+                str(one.address) == address and one.state is PeerState.PRESENT for one in peers
+            )
+
+        wait_until(is_there, timeout, lambda: str(self.peers()))
+        return time.monotonic() - began
+
     def own(self) -> dict[str, Any]:
         """Where the own broker is, as everything that tells it says."""
         nets = self._chart.nets
@@ -210,6 +246,12 @@ class Commands:
     def flush(self) -> bool:
         return self._chart.nets.flush(scaled(10))
 
+    def pose(self, place: str) -> None:
+        """Announce another broker than the own one, as any holder of the key can."""
+        membership = type(self._chart.nets.node.membership)
+        announced = property(lambda _: parse_address(place))
+        membership.to_announce = announced  # type: ignore[assignment,method-assign]
+
     def log(self, word: str) -> list[str]:
         """The lines of the log with a word."""
         return [text for text in log if word in text]
@@ -247,6 +289,11 @@ def main(name: str, arguments: str) -> None:
     logging.getLogger("miros_rabbitmq").addHandler(Keep())
     logging.getLogger("pika").setLevel(logging.CRITICAL)
     keywords = json.loads(arguments)
+    if "descriptors" in keywords:
+        count = keywords.pop("descriptors")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (count, count))
+    if "trial_s" in keywords:
+        places.TRIAL_S = keywords.pop("trial_s")
     keywords["limits"] = Limits(**keywords.get("limits", {}))
     changes: list[PeersChanged] = []
     chart, record = make_active_object(

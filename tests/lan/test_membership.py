@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import select
 import subprocess
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from cryptography.fernet import Fernet
 from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
 from miros_rabbitmq.discovery.lan_cache import CACHE_FILE_NAME
 
-from ..helpers import scaled
+from ..helpers import scaled, wait_until
 from .netns import Lan, Namespace, lan_of
 from .node import Node
 
@@ -204,6 +206,59 @@ def test_a_node_is_found_only_because_it_announced_itself(
     here.do("transmit", "THANKS", 3)
     assert there.do("wait_for_heard", "THANKS", 3) == [0, 1, 2]
     assert here.do("stats")["received"] == 0, "the announcement is not an event"
+
+
+SERVICE = """
+import socket, sys, threading
+server = socket.create_server(("{host}", 6379))
+def accept():
+    while True:
+        server.accept()
+        print("connected", flush=True)
+threading.Thread(target=accept, daemon=True).start()
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_stolen_key_sends_nobody_to_other_services_or_elsewhere(
+    town: Town, start_node: StartNode, tmp_path: Path
+) -> None:
+    here = start_node(town.here, "here", addresses=[])
+    here.started()  # it listens before the other announces its broker for the first time
+    stolen = start_node(town.there, "stolen", addresses=[town.at(1)])
+    stolen.started()
+    here.wait_for_peers(town.at(2), timeout=20)
+    service = town.there.start(SERVICE.format(host=town.lan.address(2)))
+    assert service.stdout is not None
+    assert service.stdout.readline() == "ready\n"
+
+    def is_said(text: str) -> bool:
+        stolen.do("transmit", "HELLO", 1)  # with its events, a node announces its broker
+        return bool(here.do("log", text))
+
+    other = f"{town.lan.address(2)}:6379"
+    for place in (
+        other,
+        "169.254.169.254:5672",
+        "203.0.113.7:5672",
+        "kitchen.example:5672",
+        f"{town.lan.network.broadcast_address}:5672",
+    ):
+        stolen.do("pose", place)
+        said = f"a node announces its broker as {place}, which is not used"
+        wait_until(partial(is_said, said), 20, said)
+    stolen.do("pose", "127.0.0.1:5672")
+    wait_until(partial(is_said, "as 127.0.0.1:5672, which leads to no other machine"), 20)
+    assert set(here.peers()) == {town.at(1), town.at(2)}
+
+    asked_before = select.select([service.stdout], [], [], 0)[0]
+    assert not asked_before, "nobody has connected to it"
+    # It is asked if the user names it.
+    (tmp_path / "here" / HOSTS_FILE_NAME).write_text(json.dumps({"hosts": [other]}))
+    assert service.stdout.readline() == "connected\n"
+    with service:  # which ends it
+        pass
 
 
 def test_a_host_written_into_the_hosts_file_is_used_at_once(

@@ -33,6 +33,14 @@ def test_after_the_trouble_of_who_has_said_it_an_answer_is_said_again() -> None:
     assert answers.claim(refused("it"), "trace")
 
 
+def test_who_poses_as_a_broker_and_answers_otherwise_each_time_fills_nothing() -> None:
+    answers = Answers()
+    for number in range(10_000):
+        assert answers.claim(refused(f"number {number}"), "mesh")
+    assert not answers.claim(refused("number 9999"), "trace")
+    assert answers.claim(refused("number 0"), "trace"), "it was forgotten"
+
+
 def test_what_the_own_broker_answers_during_a_start_is_left_to_the_start() -> None:
     answers = Answers()
     assert answers.claim(refused("it"), "mesh")

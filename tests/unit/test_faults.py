@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import errno
+import json
 import re
+import shlex
 import socket
 import ssl
 import subprocess
@@ -253,7 +255,8 @@ CLOSINGS: dict[str, tuple[int, str, str]] = {
         406,
         "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'miros.mesh' in vhost '/': "
         "received 'topic' but current is 'fanout'",
-        "already has the exchange 'miros.mesh', declared with another type",
+        "on the broker run: rabbitmqctl eval 'rabbit_exchange:delete(rabbit_misc:r("
+        '<<"crossing">>, exchange, <<"miros.mesh">>), false, <<"rabbitmqctl">>).\' (it is',
     ),
     "another queue of the name": (
         406,
@@ -564,11 +567,33 @@ def test_guest_at_this_machine_has_only_a_wrong_password() -> None:
         assert "loopback_users" not in str(fault)
 
 
-NAMES = ["a b", "x; reboot", "$(reboot)", "it's", "-x", "line\nbreak", "it's\n$(reboot)\\"]
+NAMES = [
+    "a b",
+    "x; evil-command",
+    "$(evil-command)",
+    "`evil-command`",
+    "a$HOME",
+    "it's",
+    'a"; evil-command; "',
+    "ends with\\",
+    "-x",
+    "line\nbreak",
+    "it's\n$(evil-command)\\",
+]
+
+PLAIN = 'rabbitmqctl() { printf "%s\\0" "$@"; }'
+DEBIAN = r"""rabbitmqctl() {
+    for arg in "$@"; do line="$line \"$(sed -e 's/"/\\"/g' <<< "$arg")\""; done
+    sh -c "printf '%s\\0' $line"; line=
+}"""
+"""The one of Debian hands its arguments to another shell, between double quotes."""
 
 
+@pytest.mark.parametrize("rabbitmqctl", [PLAIN, DEBIAN], ids=["plain", "Debian"])
 @pytest.mark.parametrize("name", NAMES)
-def test_a_command_that_is_recommended_can_be_pasted_safely(name: str) -> None:
+def test_a_command_that_is_recommended_can_be_pasted_safely(name: str, rabbitmqctl: str) -> None:
+    is_dangerous = any(mark in name for mark in "$`\\")
+    shown = remedies.PLACEHOLDER if is_dangerous else name
     for command in (
         remedies.add_user(name, name),
         remedies.add_vhost(name, name),
@@ -577,14 +602,43 @@ def test_a_command_that_is_recommended_can_be_pasted_safely(name: str) -> None:
     ):
         assert command.isprintable()
         shell = subprocess.run(
-            ["bash", "-c", f'rabbitmqctl() {{ printf "%s\\0" "$@"; }}; {command}'],
-            capture_output=True,
-            check=True,
+            ["bash", "-c", f"{rabbitmqctl}\n{command}"], capture_output=True, check=True
         )
+        assert not shell.stderr
         words = shell.stdout.decode().split("\0")
-        assert name in words or f"--vhost={name}" in words
-        allowed = {name, f"--vhost={name}", "-p", "--", "", *remedies.OURS.split()}
+        assert shown in words or f"--vhost={shown}" in words
+        allowed = {shown, f"--vhost={shown}", "-p", "--", "", *remedies.OURS.split()}
         assert {word for word in words if not re.fullmatch("[a-z_]+", word)} <= allowed
+
+
+@pytest.mark.parametrize("name", [*NAMES, "miros.mesh", 'a">>, evil', "caf\u00e9"])
+def test_a_command_for_an_exchange_can_be_pasted_safely(name: str) -> None:
+    declared, deleted = remedies.declare_exchange(name, name), remedies.delete_exchange(name, name)
+    assert declared.isprintable()
+    assert deleted.isprintable()
+    shell = subprocess.run(
+        ["bash", "-c", f'rabbitmqctl() {{ [ "$1" = eval ] || cat; echo "$@"; }}; {declared}'],
+        capture_output=True,
+        check=True,
+    )
+    definitions, _, arguments = shell.stdout.decode().rpartition("import_definitions")
+    assert arguments == "\n"
+    (exchange,) = json.loads(definitions)["exchanges"]
+    assert (exchange["name"], exchange["vhost"], exchange["type"]) == (name, name, "topic")
+    _, _, expression = shlex.split(deleted)
+    names = re.fullmatch(
+        r"rabbit_exchange:delete\(rabbit_misc:r\((<<.*>>), exchange, (<<.*>>)\), false, "
+        r'<<"rabbitmqctl">>\)\.',
+        expression,
+    )
+    assert names is not None
+    assert names[1] == names[2]
+    said = names[1].removeprefix("<<").removesuffix(">>")
+    if said.startswith('"'):
+        assert said == f'"{name}"'
+        assert '"' not in name
+    else:
+        assert bytes(map(int, said.split(","))) == name.encode()
 
 
 def test_no_command_takes_a_password() -> None:

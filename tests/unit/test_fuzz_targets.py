@@ -15,6 +15,7 @@ FOUND = {
     ],
     "cache_file": [b'{"time": 1' + b"0" * 5_000 + b"}", b"[" * 5_000, b'{"time": NaN}'],
     "unpickler": [b"K\x01" + b"\x85" * 3_000 + b".", b"K\x01r\xff\xff\xff\x7f."],
+    "json": [b"1e400", rb'"\ud800"', rb'{"\udfff":1}', b"[" * 4_000, b"9" * 4_301],
     "message": [b"", b"gAAAA", b"\n" * 4_096],
     "records": [b"", b"\x10" * 16, b"\x80\x03" + b"]" * 3_000],
     "window": [b""],

@@ -33,7 +33,7 @@ from miros_rabbitmq.urls import (
 ODD_PASSWORDS = ["p@ss", "p:a:s", "p/a/s", "100%", "%2F", "a b", "?x=1", "#", "pässwörd 👋", "://"]
 
 MARKS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")  # AMQP has no NUL
-TEXTS = st.text(alphabet=MARKS, min_size=1, max_size=12)
+TEXTS = st.text(alphabet=MARKS, min_size=1, max_size=12).filter(str.strip)
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,8}[a-z0-9])?(\.[a-z]{1,5})?", fullmatch=True)
 HOSTS = NAMES.filter(lambda name: not re.fullmatch("[0-9]+|0x[0-9a-f]*", name))
 PORTS = st.integers(1, 65535)
@@ -55,7 +55,7 @@ def test_pika_reads_back_what_was_put_into_a_url(
     assert (parameters.ssl_options is not None) == tls
 
 
-@given(TEXTS, st.text(alphabet=MARKS), TEXTS, HOSTS, PORTS)
+@given(TEXTS, TEXTS, TEXTS, HOSTS, PORTS)
 def test_the_standard_library_reads_the_same(
     user: str, password: str, vhost: str, host: str, port: int
 ) -> None:
@@ -389,3 +389,10 @@ def test_a_url_that_hides_such_a_text_is_refused(url: str, why: str) -> None:
     with pytest.raises(SettingsError, match=why) as caught:
         _ = AmqpUrl(url).parts
     assert "cana" not in str(caught.value)
+
+
+@pytest.mark.parametrize("login", [":p@", "u:@", ":@", "%20:p@", "u:%20@", "u:%09%0A@"])
+def test_a_url_with_an_empty_user_or_password_is_none(login: str) -> None:
+    """As a program makes it of a variable that is not set."""
+    with pytest.raises(SettingsError, match="must not be an empty text"):
+        assert AmqpUrl(f"amqp://{login}host/").parts

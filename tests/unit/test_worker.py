@@ -88,13 +88,30 @@ def test_beyond_the_limit_the_oldest_is_dropped_given_back_and_counted(
     recorder.released.clear()
     worker.put(0)
     assert recorder.reached.wait(scaled(20))
-    assert [worker.put(item) for item in range(1, 9)] == [None] * 5 + [1, 2, 3]
+    assert [list(worker.put(item)) for item in range(1, 9)] == [[]] * 5 + [[1], [2], [3]]
     recorder.released.set()
     assert worker.drain(scaled(20))
     assert recorder.rounds == [([0], 0), ([4, 5, 6, 7, 8], 3)]
     worker.put(9)
     assert worker.drain(scaled(20))
     assert recorder.rounds[-1] == ([9], 0)
+
+
+def test_beyond_a_limit_in_bytes_as_many_of_the_oldest_are_dropped_but_never_the_newest(
+    recorder: Recorder,
+) -> None:
+    worker = Worker("worker under test", recorder, max_items=5, max_bytes=100)
+    recorder.released.clear()
+    worker.put(0, 1_000)
+    assert recorder.reached.wait(scaled(20))
+    sizes = [40, 40, 20, 1, 70, 0, 0, 0, 0, 500, 101]
+    dropped = [list(worker.put(item, size)) for item, size in enumerate(sizes, 1)]
+    assert dropped == [[], [], [], [1], [2], [], [], [3], [4], [5, 6, 7, 8, 9], [10]]
+    recorder.released.set()
+    assert worker.drain(scaled(20))
+    assert recorder.rounds == [([0], 0), ([11], 10)]
+    assert list(worker.put(12, 99)) == [], "what was handled no longer counts"
+    worker.stop(scaled(5))
 
 
 def test_a_drain_ends_when_earlier_items_are_handled_or_its_time_is_over(

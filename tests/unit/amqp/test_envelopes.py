@@ -637,7 +637,9 @@ def test_a_tail_that_was_lost_is_missing_when_its_sender_tells_its_last_number(
 ) -> None:
     heard: list[Notice] = []
     receiving = Receiving(
-        bindings=("a.*",), notice_bindings=(LISTENER_KEY,), on_notice=heard.append
+        bindings=("a.*",),
+        notice_bindings=(LISTENER_KEY,),
+        on_notice=lambda notice, _: heard.append(notice),
     )
     receiving.take(message(1, 2))
     told = numbers(1, ("a.key", 52), ("others.key", 99), ("a.new", 7))
@@ -688,7 +690,7 @@ def test_whose_clock_is_wrong_is_told_with_its_epoch_and_by_how_much() -> None:
 def test_a_notice_of_a_wrong_clock_is_heard_whatever_the_clocks_say() -> None:
     heard: list[Notice] = []
     codec = Codec(KEY, max_age_s=300, now=lambda: NOW_S)
-    receiving = Receiving(codec, on_notice=heard.append)
+    receiving = Receiving(codec, on_notice=lambda notice, _: heard.append(notice))
     receiving.taker.begin()
     notice = tell_clock(WrongClock(b"e" * 16, 400_000))
     old = NOTIFIER._replace(sent_ms=int((NOW_S - 400) * 1000)).plain(1, notice.body, notice.kind)
@@ -844,7 +846,7 @@ def refuse_to_deserialize(_: bytes) -> Any:
 def test_each_notice_is_handed_on_once_and_reaches_no_deserializer() -> None:
     heard: list[Notice] = []
     codec = Codec(KEY, serializer=bytes, deserializer=refuse_to_deserialize)
-    receiving = Receiving(codec, on_notice=heard.append)
+    receiving = Receiving(codec, on_notice=lambda notice, _: heard.append(notice))
     first, second = notices(notice(1, 1, b"one")), notices(notice(2, 99, b"\x80\x03N."))
     for delivery in (first, second, first, second):
         assert receiving.take(delivery) is Outcome.HANDLED
@@ -855,7 +857,7 @@ def test_each_notice_is_handed_on_once_and_reaches_no_deserializer() -> None:
 
 def test_notices_and_events_are_numbered_apart() -> None:
     heard: list[Notice] = []
-    receiving = Receiving(on_notice=heard.append)
+    receiving = Receiving(on_notice=lambda notice, _: heard.append(notice))
     receiving.take(notices(notice(1, 1)))
     receiving.take(message(1))
     receiving.take(notices(notice(9, 1)))
@@ -870,7 +872,7 @@ def test_a_network_without_notices_ignores_them() -> None:
 
 def test_a_malformed_notice_is_rejected_alone() -> None:
     heard: list[Notice] = []
-    receiving = Receiving(on_notice=heard.append)
+    receiving = Receiving(on_notice=lambda notice, _: heard.append(notice))
     assert receiving.take(notices(b"\xff" * 32, notice(1, 1, b"good"))) is Outcome.HANDLED
     assert heard == [Notice(1, b"good")]
     assert receiving.rejected == {RejectReason.MALFORMED: 1}
@@ -880,7 +882,7 @@ def test_a_malformed_notice_is_rejected_alone() -> None:
 def test_a_notice_that_is_too_old_is_rejected() -> None:
     heard: list[Notice] = []
     codec = Codec(KEY, max_age_s=300, now=lambda: NOW_S)
-    receiving = Receiving(codec, on_notice=heard.append)
+    receiving = Receiving(codec, on_notice=lambda notice, _: heard.append(notice))
     old, young = (NOTIFIER._replace(sent_ms=int((NOW_S - age) * 1000)) for age in (301, 1))
     assert receiving.take(notices(old.plain(1, b"old", 1))) is Outcome.REJECTED
     assert receiving.take(notices(young.plain(2, b"young", 1))) is Outcome.HANDLED
@@ -890,7 +892,7 @@ def test_a_notice_that_is_too_old_is_rejected() -> None:
 def test_a_notice_that_cannot_be_taken_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
     heard: list[Notice] = []
 
-    def take(one: Notice) -> None:
+    def take(one: Notice, _: bytes) -> None:
         heard.append(one)
         raise RuntimeError("no")
 
@@ -902,7 +904,7 @@ def test_a_notice_that_cannot_be_taken_stops_nothing(caplog: pytest.LogCaptureFi
 
 def test_a_notice_is_no_event_and_an_event_no_notice() -> None:
     heard: list[Notice] = []
-    receiving = Receiving(on_notice=heard.append)
+    receiving = Receiving(on_notice=lambda notice, _: heard.append(notice))
     events, notes = message(1), notices(notice(1, 1))
     for one, other in ((events, notes), (notes, events)):
         swapped = one.body[:HEADER_BYTES] + other.body[HEADER_BYTES:]

@@ -16,11 +16,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miros_rabbitmq import SettingsError, SimplePikaTopicPublisher
 from miros_rabbitmq.amqp import io_choice
-from miros_rabbitmq.amqp.frames import FRAME
+from miros_rabbitmq.amqp.conduct import Channel
 from miros_rabbitmq.amqp.message_io import Delivery, Outbound
-from miros_rabbitmq.amqp.native import Confirms, Deliveries, NativeTap, Publishing, misfit, write
+from miros_rabbitmq.amqp.native import Confirms, Deliveries, Publishing, misfit, write
+from miros_rabbitmq.amqp.services import Tap
 
+from ...amqp import opened
 from ...helpers import Poison
 
 FRAME_MAX = 4_096
@@ -99,7 +102,8 @@ def test_it_writes_what_pika_would(sockets: Any, size: int, mandatory: bool) -> 
     ours, theirs = sockets
     transport = Transport(ours)
     channel = SimpleNamespace(channel_number=7, connection=over(transport))
-    publishing = Publishing(channel, Outbound(EXCHANGE, PROPERTIES), mandatory=mandatory)
+    outbound = Outbound(EXCHANGE, PROPERTIES)
+    publishing = Publishing(channel, outbound, Channel(), mandatory=mandatory)
     for _ in range(2):
         assert publishing.publish("some.key", body)
         assert received(theirs) == expected
@@ -110,7 +114,7 @@ def test_each_message_goes_by_its_own_routing_key_however_many_there_are(sockets
     ours, theirs = sockets
     transport = Transport(ours)
     channel = SimpleNamespace(channel_number=7, connection=over(transport))
-    publishing = Publishing(channel, Outbound(EXCHANGE, PROPERTIES), mandatory=True)
+    publishing = Publishing(channel, Outbound(EXCHANGE, PROPERTIES), Channel(), mandatory=True)
     for number in [*range(1_000), *range(1_000)]:
         key = f"key.{number}"
         method = pika.spec.Basic.Publish(exchange=EXCHANGE, routing_key=key, mandatory=True)
@@ -223,6 +227,22 @@ def test_the_environment_chooses(
     assert ("'native' or 'plain', not 'fast'" in caplog.text) == (value == "fast")
 
 
+@pytest.mark.parametrize("value", ["", " ", "fast", "Plain", "plain "])
+def test_what_the_environment_asks_for_is_checked_where_one_is_still_told(
+    monkeypatch: pytest.MonkeyPatch, value: str
+) -> None:
+    for good in ("native", "plain"):
+        monkeypatch.setenv(io_choice.VARIABLE, good)
+        io_choice.check_io_choice()
+    monkeypatch.delenv(io_choice.VARIABLE)
+    io_choice.check_io_choice()
+    monkeypatch.setenv(io_choice.VARIABLE, value)
+    with pytest.raises(SettingsError, match="MIROS_RABBITMQ_IO must be 'native' or 'plain', not"):
+        io_choice.check_io_choice()
+    with pytest.raises(SettingsError, match="MIROS_RABBITMQ_IO must be"):
+        SimplePikaTopicPublisher("amqp://u:p@127.0.0.1:1/", "exchange", "key")
+
+
 # What is read without pika.
 
 OURS, TAG = 7, "ctag7.ours"
@@ -231,8 +251,12 @@ OURS, TAG = 7, "ctag7.ours"
 class Fed:
     """A tap that is fed bytes; the frames that it leaves to pika are assembled as pika does it."""
 
-    def __init__(self) -> None:
-        self.tap = NativeTap(self)
+    def __init__(self, most_body: int | None = None) -> None:
+        conduct = opened(OURS)
+        conduct.expect_deliveries(OURS, TAG, most_body)
+        conduct.expect_returns(OURS)
+        self.tap = Tap(self, conduct)
+        self.inflow = self.tap.inflow
         self.channel = SimpleNamespace(channel_number=OURS, is_open=True, connection=None)
         self.seen: list[Any] = []
         self.bytes_received = 0
@@ -332,7 +356,7 @@ def test_deliveries_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
         taken += 1
         connection.seen.append(delivery)
 
-    connection.tap.shortcut = Deliveries(connection.channel, TAG, note).take
+    connection.inflow.shortcut = Deliveries(connection.channel, TAG, note).take
     stream = b"".join(
         pika.frame.Heartbeat().marshal()
         if part == "heartbeat"
@@ -403,7 +427,7 @@ def test_a_delivery_is_read_whatever_properties_it_has(properties: pika.BasicPro
 @pytest.mark.parametrize("by_pika", [True, False])
 def test_a_header_table_for_which_pika_raises_is_not_read(by_pika: bool) -> None:
     connection = Fed()
-    connection.tap.shortcut = Deliveries(connection.channel, TAG, connection.seen.append).take
+    connection.inflow.shortcut = Deliveries(connection.channel, TAG, connection.seen.append).take
     stream = marshalled(ONE, properties=Poison())
     connection.feed(stream, [1] if by_pika else [])
     assert connection.seen == [ONE]
@@ -413,13 +437,16 @@ def test_a_header_table_for_which_pika_raises_is_not_read(by_pika: bool) -> None
     sizes=st.lists(st.integers(0, 60), min_size=1, max_size=6),
     fragment=st.integers(1, 12),
     cuts=st.lists(st.integers(0, 10_000), max_size=12),
+    shortcut=st.booleans(),
 )
 def test_a_body_that_is_refused_for_its_size_is_cut_and_the_next_is_whole(
-    sizes: list[int], fragment: int, cuts: list[int]
+    sizes: list[int], fragment: int, cuts: list[int], shortcut: bool
 ) -> None:
     """Whoever has the password of a broker may send a message of a hundred megabytes."""
-    connection = Fed()
-    connection.tap.most_body = 20
+    connection = Fed(most_body=20)
+    if shortcut:
+        deliveries = Deliveries(connection.channel, TAG, connection.seen.append, 20)
+        connection.inflow.shortcut = deliveries.take
     sent = [
         Delivery(bytes(range(size)), "key", "exchange", False, number)
         for number, size in enumerate(sizes, start=1)
@@ -428,12 +455,16 @@ def test_a_body_that_is_refused_for_its_size_is_cut_and_the_next_is_whole(
     assert connection.seen == [one._replace(body=one.body[:21]) for one in sent]
 
 
-def test_a_frame_that_is_larger_than_agreed_is_not_collected() -> None:
-    connection = Fed()
-    head = FRAME.pack(pika.spec.FRAME_BODY, OURS, 2**31)
-    with pytest.raises(OSError, match=r"a frame of 2,147,483,648 bytes, more than was agreed"):
-        connection.feed(marshalled(Delivery(b"a", "b", "c", False, 1)) + head, [])
-    assert len(connection.seen) == 1
+@pytest.mark.parametrize("size", [0, 1, 5_000])
+def test_what_is_published_may_come_back_and_nothing_larger(sockets: Any, size: int) -> None:
+    conduct = opened(OURS)
+    channel = SimpleNamespace(channel_number=OURS, connection=over(Transport(sockets[0])))
+    returns = conduct.expect_returns(OURS)
+    outbound = Outbound(EXCHANGE, PROPERTIES)
+    publishing = Publishing(channel, outbound, returns, mandatory=True)
+    for one in (0, size, size // 2):
+        publishing.publish("key", bytes(one))
+    assert returns.most_returned == size
 
 
 def test_nothing_is_handed_over_once_the_channel_is_closing() -> None:
@@ -453,7 +484,7 @@ def test_what_comes_after_the_end_of_the_connection_is_dropped() -> None:
         connection.channel.is_open = False
         connection.tap.mute()
 
-    connection.tap.shortcut = Deliveries(connection.channel, TAG, cut).take
+    connection.inflow.shortcut = Deliveries(connection.channel, TAG, cut).take
     connection.feed(2 * marshalled(ONE), [])
     assert connection.seen == []
 
@@ -479,7 +510,7 @@ def test_confirms_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
         by_us.append((tag, multiple))
         connection.seen.append(("ack of pika", tag))
 
-    connection.tap.shortcut = Confirms(connection.channel, note).take
+    connection.inflow.shortcut = Confirms(connection.channel, note).take
     stream = b"".join(ack(tag, multiple=multiple) for tag, multiple in acks)
     connection.feed(stream, cuts)
     assert connection.seen == [("ack of pika", tag) for tag, _ in acks]
@@ -511,11 +542,3 @@ def test_an_acknowledgement_has_the_bytes_of_pika(sockets: Any) -> None:
     channel = SimpleNamespace(channel_number=OURS, connection=over(Transport(ours)))
     Deliveries(channel, TAG, print).acknowledge(2**40)
     assert received(theirs) == ack(2**40, multiple=True)
-
-
-def test_a_refusal_that_is_not_a_frame_goes_to_pika_unchanged() -> None:
-    """Such as the protocol header of a broker that speaks another AMQP."""
-    left: list[bytes] = []
-    tap = NativeTap(SimpleNamespace(data_received=left.append))
-    tap.data_received(b"AMQP\x00\x01\x00\x00")
-    assert b"".join(left) == b"AMQP\x00\x01\x00\x00"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from miros_rabbitmq.chart.live_output import LiveOutput
 
@@ -41,6 +44,31 @@ def test_lines_are_called_back_and_errors_are_handed_over() -> None:
     output._print(fn=lines.append, content="three")
     assert lines == ["one", "two", "three"]
     assert [str(error) for error in raised] == ["two"]
+
+
+def test_what_waits_for_a_terminal_that_nobody_reads_is_bounded(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    waiting: deque[tuple[Callable[[Any], object], Any]] = deque()
+
+    class Stalled(Writer):
+        def _print(self, fn: Callable[[Any], object], content: Any) -> None:
+            waiting.append((fn, content))
+
+    written: list[int] = []
+    output = LiveOutput(Stalled(), lambda _: None)
+    for number in range(100_000):
+        output._print(written.append, number)
+    assert len(waiting) == 5_000
+    assert output.dropped == 95_000
+    assert caplog.text.count("live lines are dropped") == 1
+    while waiting:
+        fn, content = waiting.popleft()
+        fn(content)
+    output._print(written.append, -1)
+    fn, content = waiting.popleft()
+    fn(content)
+    assert written == [*range(5_000), -1]
 
 
 def test_the_thread_is_that_of_miros() -> None:

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from miros_rabbitmq.discovery import hosts_file
 from miros_rabbitmq.discovery.hosts_file import (
     HostsFile,
     HostsFileError,
@@ -140,10 +141,10 @@ def test_a_file_is_read_only_when_it_has_changed(
     written(path, GOOD)
     hosts.refresh()
 
-    def refuse(_: Path) -> bytes:
+    def refuse(_: Path, __: int) -> bytes:
         raise AssertionError("it was read")
 
-    monkeypatch.setattr(Path, "read_bytes", refuse)
+    monkeypatch.setattr(hosts_file, "read_small_file", refuse)
     assert not hosts.refresh()
 
 

@@ -95,6 +95,7 @@ def test_a_missing_cache_is_not_logged(make: MakeCache, caplog: pytest.LogCaptur
         b'{"addresses": [], "time": "noon"}',
         b'{"addresses": [], "time": NaN}',
         b'{"addresses": [], "time": 1e999}',
+        b'{"addresses": [], "time": 1' + b"0" * 400 + b"}",
         b'{"addresses": 7, "time": 1}',
         b'{"addresses": {"a": 1}, "time": 1}',
         b'{"addresses": ["10.0.0.2"]}',
@@ -163,6 +164,30 @@ def test_nothing_is_left_beside_it_not_even_by_a_process_that_died(
         os.utime(file, (clock.now_s - age_s, clock.now_s - age_s))
     make().save(HOSTS)
     assert sorted(path.parent.iterdir()) == [path, fresh], "the other is being written"
+
+
+def test_what_was_planted_at_its_place_is_replaced_and_not_written_through(
+    make: MakeCache, path: Path, clock: Clock
+) -> None:
+    victim, pipe = path.with_name("victim"), path.with_name("cache.json.pipe.tmp")
+    victim.write_text("mine")
+    os.utime(victim, (clock.now_s - 120, clock.now_s - 120))
+    os.mkfifo(pipe)
+    link = path.with_name("cache.json.link.tmp")
+    link.symlink_to("victim")
+    plants: list[Callable[[], None]] = [
+        lambda: path.symlink_to("victim"),
+        lambda: os.mkfifo(path),
+    ]
+    for plant in plants:
+        path.unlink(missing_ok=True)
+        plant()
+        make().save(HOSTS)
+        assert path.is_file()
+        assert not path.is_symlink()
+        assert path.stat().st_mode & 0o777 == 0o600
+    assert victim.read_text() == "mine"
+    assert link.is_symlink()
 
 
 def test_many_that_write_at_once_leave_one_whole_cache(path: Path) -> None:

@@ -3,24 +3,31 @@
 from __future__ import annotations
 
 import logging
+import socket
+import ssl
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from miros_rabbitmq.discovery import announced as announced_module
 from miros_rabbitmq.discovery import lan as lan_module
 from miros_rabbitmq.discovery import membership as membership_module
-from miros_rabbitmq.discovery import roster as roster_module
+from miros_rabbitmq.discovery import own_name as own_name_module
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
 from miros_rabbitmq.discovery.interfaces import Interfaces, interface_of
 from miros_rabbitmq.discovery.membership import Membership
 from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
+from miros_rabbitmq.discovery.places import Evidence
+from miros_rabbitmq.discovery.probe import MayConnect
 from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, PeerState, RosterLimits
 from miros_rabbitmq.discovery.search import Login, Search
 from miros_rabbitmq.discovery.sweep import SweepResult
+from miros_rabbitmq.resolve import Target
 from miros_rabbitmq.urls import Address, AmqpUrl
 from miros_rabbitmq.wire.notice import Notice, NoticeKind, announced_broker
 from tests.helpers import scaled, wait_until
@@ -28,7 +35,9 @@ from tests.helpers import scaled, wait_until
 OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("10.0.0.3")
 LOGIN = Login("user", "p/word", "floor")
 
-LIMITS = RosterLimits(forget_after_s=600.0, most_announced=1, ask_again_s=30.0, announce_s=30.0)
+LIMITS = RosterLimits(
+    forget_after_s=600.0, most_found=64, most_announced=1, ask_again_s=30.0, announce_s=30.0
+)
 
 
 class Node:
@@ -45,15 +54,19 @@ class Node:
         self.members.append(url.address)
         self.urls.append(url)
 
-    def removed(self, url: AmqpUrl) -> int:
-        self.members.remove(url.address)
-        return 7
+    def removed(self, urls: Sequence[AmqpUrl]) -> Sequence[int]:
+        for url in urls:
+            self.members.remove(url.address)
+        return [7] * len(urls)
 
     def connected(self) -> Collection[Address]:
         return ()
 
     def reached(self) -> Collection[Address]:
         return self.stalled
+
+    def evidence(self) -> Mapping[Address, Evidence]:
+        return {}
 
     def moved(self, before: AmqpUrl, url: AmqpUrl) -> None:
         self.moves.append((before.address, url.address))
@@ -68,11 +81,18 @@ class Probes:
     def __init__(self) -> None:
         self.asked: list[Address] = []
         self.outcomes: dict[Address, ProbeOutcome] = {}
+        self.may_connect: MayConnect | None = None
 
     def __call__(
-        self, addresses: Sequence[Address], login: Login, **_: object
+        self,
+        addresses: Sequence[Address],
+        login: Login,
+        *,
+        may_connect: MayConnect | None = None,
+        **_: object,
     ) -> list[ProbeResult]:
         self.asked.extend(addresses)
+        self.may_connect = may_connect
         return [
             ProbeResult(one, self.outcomes.get(one, ProbeOutcome.CONNECTED), "", 0.01)
             for one in addresses
@@ -85,6 +105,22 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(membership_module, "LOOK_INTERVAL_S", 0.02)
     return tmp_path
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[str]]:
+    """Stands in for the name server: the addresses of each name that there is."""
+    known: dict[str, list[str]] = {}
+
+    def look_up(address: Address, on_done: Callable[[list[Target] | OSError], object]) -> None:
+        ips = known.get(address.host)
+        if ips is None:
+            on_done(OSError("no such name"))
+        else:
+            on_done([Target(socket.AF_INET, ip, address.port) for ip in ips])
+
+    monkeypatch.setattr(own_name_module, "look_up", look_up)
+    return known
 
 
 @pytest.fixture
@@ -114,6 +150,8 @@ def made(node: Node) -> Iterator[Making]:
         on_change: Callable[[PeersChanged], object] | None = None,
         rescan_interval_s: float = 600.0,
         forget_after_s: float = LIMITS.forget_after_s,
+        most_announced: int = LIMITS.most_announced,
+        tls: ssl.SSLContext | None = None,
     ) -> Membership:
         search = Search(
             login=LOGIN,
@@ -123,7 +161,8 @@ def made(node: Node) -> Iterator[Making]:
             rescan_interval_s=rescan_interval_s,
             cache_valid_s=0.0,
             stop_timeout_s=scaled(5),
-            limits=replace(LIMITS, forget_after_s=forget_after_s),
+            tls=tls,
+            limits=replace(LIMITS, forget_after_s=forget_after_s, most_announced=most_announced),
         )
         all_made.append(Membership(search, "chart", node, on_change))
         return all_made[-1]
@@ -189,7 +228,7 @@ def test_a_broker_is_one_member_in_whatever_spelling_it_is_named(
 ) -> None:
     (folder / HOSTS_FILE_NAME).write_text('{"hosts": ["robot-b.", "ROBOT-B:5672"]}')
     membership = started(made(addresses=("Robot-B", "Robot-A", "0::1"), rabbit_host="Robot-A."))
-    announced = announced_broker(Notice(NoticeKind.BROKER, b"rObOt-B.:5672"))
+    announced = announced_broker(Notice(NoticeKind.BROKER, b"robot-b:5672"))
     assert announced is not None
     membership.hear(announced)
     own, other, sixth = Address("robot-a"), Address("robot-b"), Address("::1")
@@ -241,6 +280,18 @@ def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
     assert node.members == [ONE, ONE], "a node that starts again begins with its own broker alone"
 
 
+@pytest.mark.usefixtures("probes")
+def test_a_working_directory_that_was_removed_is_one_without_files(
+    made: Making, node: Node, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = folder / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    gone.rmdir()
+    started(made(addresses=(ONE.host,)))
+    assert node.members == [ONE]
+
+
 # ---- what others announce
 
 
@@ -265,7 +316,7 @@ def test_a_broker_that_is_announced_still_and_cannot_be_used_is_told_once_with_t
     membership.hear(ONE)
     wait_until(lambda: probes.asked.count(ONE) > 2, 20)
     assert not caplog.records, "it may have just moved"
-    monkeypatch.setattr(roster_module, "_UNDER_WAY_S", 0.0)
+    monkeypatch.setattr(announced_module, "_UNDER_WAY_S", 0.0)
     membership.hear(ONE)
     wait_until(lambda: caplog.records, 20)
     count = probes.asked.count(ONE)
@@ -287,19 +338,105 @@ def test_a_loopback_that_another_machine_announces_is_not_probed_and_told_once(
     assert caplog.text.count("leave out rabbit_host= there") == 1
 
 
-def test_announced_brokers_beyond_the_limit_are_not_probed(
-    made: Making, probes: Probes, caplog: pytest.LogCaptureFixture
+STRANGE = [
+    Address("203.0.113.7"),
+    Address("169.254.169.254"),
+    Address("10.0.0.2", 22),
+    Address("10.0.0.2", 6379),
+    Address("kitchen.example"),
+    Address("2001:db8::7"),
+    Address("10.0.0.255"),
+]
+
+
+def test_a_place_where_no_honest_broker_is_is_not_probed_and_said_once_with_the_remedy(
+    made: Making,
+    probes: Probes,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    caplog.set_level(logging.DEBUG)
-    probes.outcomes[ONE] = ProbeOutcome.REFUSED
+    caplog.set_level(logging.INFO)
+    interface = interface_of("eth0", OWN.host, "255.255.255.0")
+    assert interface is not None
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,)))
+    membership = started(made(most_announced=64))
+    for _ in range(3):
+        for address in STRANGE:
+            membership.hear(address)
+    membership.hear(TWO, (Address("kitchen.example"), Address("127.0.0.1", 22)))
+    wait_until(lambda: TWO in probes.asked, 20)
+    membership.stop()
+    assert probes.asked == [OWN, TWO]
+    said = [one.message for one in caplog.records if one.levelno == logging.WARNING]
+    assert len(said) == len(STRANGE)
+    for address, line in zip(STRANGE, said, strict=True):
+        assert f"announces its broker as {address}, which is not used: " in line
+        assert "name it with addresses= or in the hosts file" in line
+
+
+@pytest.mark.usefixtures("probes")
+def test_what_the_user_names_may_be_anywhere_and_be_announced(
+    made: Making, node: Node, folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    named = [*STRANGE[:2], Address("10.0.0.77", 6379)]
+    in_file = Address("kitchen.example", 5673)
+    (folder / HOSTS_FILE_NAME).write_text(f'{{"hosts": ["{in_file}"]}}')
+    membership = started(made(addresses=tuple(map(str, named)), most_announced=64))
+    for address in (*named, in_file):
+        membership.hear(address)
+    assert node.members == [*named, in_file]
+    # A port at which the user knows a broker may be that of another one, too.
+    membership.hear(Address("10.0.0.9", 5673))
+    wait_until(lambda: Address("10.0.0.9", 5673) in node.members, 20)
+    assert "not used" not in caplog.text
+
+
+def test_what_an_announced_name_leads_to_is_judged_when_it_is_asked(
+    made: Making, probes: Probes
+) -> None:
+    name, named = Address("kitchen.example", 5671), Address("attic.example", 5671)
+    context = ssl.create_default_context()
+    membership = made(rabbit_host="10.0.0.1:5671", addresses=(str(named),), tls=context)
+    started(membership).hear(name)
+    wait_until(lambda: name in probes.asked, 20)
+    may_connect = probes.may_connect
+    assert may_connect is not None
+    assert may_connect(name, "10.0.0.9")
+    for ip in ("127.0.0.1", "::1", "0.0.0.1", "169.254.169.254", "203.0.113.7", "224.0.0.1"):
+        assert not may_connect(name, ip)
+        assert may_connect(named, ip), "the user's own word"
+
+
+def test_dead_hosts_that_are_announced_keep_no_working_broker_out(
+    made: Making, node: Node, probes: Probes, caplog: pytest.LogCaptureFixture
+) -> None:
+    dead = [Address(f"10.1.{number // 250}.{number % 250 + 1}") for number in range(10_000)]
+    probes.outcomes.update(dict.fromkeys(dead, ProbeOutcome.TIMED_OUT))
     membership = started(made())
-    membership.hear(ONE)
-    membership.hear(TWO)
-    membership.hear(TWO)
-    said = [one for one in caplog.records if f"ignored the announced broker {TWO}" in one.message]
-    assert [one.levelno for one in said] == [logging.WARNING, logging.DEBUG]
-    wait_until(lambda: ONE in probes.asked, 20, "the probe")
-    assert TWO not in probes.asked
+    for number, address in enumerate(dead):
+        membership.hear(address, (), str(number).encode())
+    membership.hear(ONE, (), b"honest")
+    wait_until(lambda: node.members == [ONE], 20, "the honest one")
+    assert len(probes.asked) < 200, "few were probed"
+    (said,) = [one for one in caplog.messages if "Limits.unknown_peers" in one][:1]
+    assert "announced brokers before they could be asked: more than 1 at a time" in said
+
+
+def test_brokers_for_which_there_is_no_place_are_shown_and_said_once(
+    made: Making, node: Node, probes: Probes, caplog: pytest.LogCaptureFixture
+) -> None:
+    membership = started(made())
+    membership.hear(ONE, (), b"one")
+    wait_until(lambda: node.members == [ONE], 20)
+    membership.hear(TWO, (), b"two")
+    wait_until(lambda: "left out" in caplog.text, 20)
+    assert {peer.address: peer.state for peer in membership.peers()}[TWO] is PeerState.WAITING
+    wait_until(lambda: probes.asked.count(OWN) >= 1)
+    said = [one for one in caplog.messages if "left out" in one]
+    assert len(said) == 1
+    assert "1 brokers announced by a node are left out, although they accept our login" in said[0]
+    assert "places for 1 (Limits.unknown_peers)" in said[0]
+    assert node.members == [ONE]
 
 
 def test_before_the_start_nothing_is_heard_or_announced(made: Making) -> None:
@@ -335,6 +472,36 @@ def test_a_loopback_that_nobody_configured_is_not_announced(
     assert interface is not None
     monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,)))
     assert started(made(rabbit_host=None)).to_announce == announced
+
+
+@pytest.mark.usefixtures("probes")
+def test_a_broker_that_is_given_by_name_is_announced_by_the_address_that_it_has(
+    made: Making, names: dict[str, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Others take no names, unless a certificate proves them."""
+    interface = interface_of("eth0", "10.0.0.5", "255.255.255.0")
+    assert interface is not None
+    monkeypatch.setattr(lan_module, "read_interfaces", lambda: Interfaces((interface,)))
+    monkeypatch.setattr(own_name_module, "LOOK_FOR_FIRST_S", 0.01)
+    monkeypatch.setattr(own_name_module, "LOOK_S", 0.01)
+    membership = started(made(rabbit_host="kitchen.example"))
+
+    def is_announced(host: str) -> bool:
+        return membership.to_announce == Address(host)
+
+    assert membership.to_announce is None, "nobody knows it yet"
+    for ips, announced in (
+        (["10.0.0.9"], "10.0.0.9"),
+        (["203.0.113.7", "10.0.0.8"], "10.0.0.8"),
+        (["127.0.1.1"], "10.0.0.5"),
+    ):
+        names["kitchen.example"] = ips
+        wait_until(partial(is_announced, announced), 20)
+    del names["kitchen.example"]
+    assert membership.to_announce == Address("10.0.0.5"), "what was known last"
+    proving = made(rabbit_host="kitchen.example", tls=ssl.create_default_context())
+    assert started(proving).to_announce == Address("kitchen.example")
+    assert started(made(rabbit_host="localhost")).to_announce == Address("localhost")
 
 
 # ---- brokers of others that move

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 
 import pytest
 
+from miros_rabbitmq.discovery.announced import AnnouncedBrokers, AnnouncementLimits
 from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
 from miros_rabbitmq.discovery.roster import (
-    AnnouncedBrokers,
     Peer,
     PeersChanged,
     PeerSource,
@@ -32,13 +32,20 @@ def known_as(source: PeerSource, *addresses: Address) -> Sources:
     return {OWN: PeerSource.OWN, **dict.fromkeys(addresses, source)}
 
 
-def limits(*, forget_after_s: float = FORGET_AFTER_S, most_announced: int = 2) -> RosterLimits:
+def limits(
+    *, forget_after_s: float = FORGET_AFTER_S, most_found: int = 64, most_announced: int = 4
+) -> RosterLimits:
     return RosterLimits(
         forget_after_s=forget_after_s,
+        most_found=most_found,
         most_announced=most_announced,
         ask_again_s=AGAIN_S,
         announce_s=ANNOUNCE_S,
     )
+
+
+def brokers(members: Collection[Address] = ()) -> AnnouncedBrokers:
+    return AnnouncedBrokers(AnnouncementLimits(2, AGAIN_S, ANNOUNCE_S), lambda one: one in members)
 
 
 def row(address: Address, outcome: ProbeOutcome = ProbeOutcome.CONNECTED) -> ProbeResult:
@@ -137,7 +144,7 @@ def test_no_broker_is_forgotten_if_that_is_off() -> None:
 
 
 def test_a_host_of_the_cache_is_a_member_at_once_and_not_given_up_unasked(roster: Roster) -> None:
-    assert roster.trust([ONE, OWN], -FORGET_AFTER_S - 1).added == (ONE,)
+    assert roster.trust([ONE, OWN], -FORGET_AFTER_S - 1, 0.0).added == (ONE,)
     assert not roster.retain(known_as(PeerSource.LAN))
     assert not roster.forget(1.0), "not yet verified"
     judged(roster, known_as(PeerSource.LAN), 2.0, row(ONE, ProbeOutcome.TIMED_OUT))
@@ -145,7 +152,7 @@ def test_a_host_of_the_cache_is_a_member_at_once_and_not_given_up_unasked(roster
 
 
 def test_a_cached_host_that_the_sweep_finds_counts_as_a_lan_host(roster: Roster) -> None:
-    roster.trust([ONE], 0.0)
+    roster.trust([ONE], 0.0, 0.0)
     assert roster.found_on_lan() == ()
     judged(roster, known_as(PeerSource.LAN, ONE), 2.0, row(ONE))
     assert roster.source_of(ONE) is PeerSource.LAN
@@ -203,34 +210,29 @@ def test_a_roster_forgets_announced_brokers_that_fall_silent(roster: Roster) -> 
 
 
 def test_each_announced_broker_is_asked_at_once_and_then_now_and_then() -> None:
-    announced = AnnouncedBrokers(limits())
+    announced = brokers()
     for now_s, is_to_be_asked in ((0, True), (1, False), (29.9, False), (30, True), (31, False)):
         assert announced.hear(ONE, now_s) is is_to_be_asked
+        assert announced.take_due(now_s) == (ONE,) * is_to_be_asked
     assert announced.hear(TWO, 31) is True
     assert list(announced.addresses) == [ONE, TWO]
 
 
-def test_announced_brokers_beyond_the_limit_are_not_remembered() -> None:
-    announced = AnnouncedBrokers(limits())
-    assert announced.hear(ONE, 0)
-    assert announced.hear(TWO, 0)
-    assert announced.hear(THREE, 0) is None
-    assert announced.hear(TWO, 30) is True
-    assert list(announced.addresses) == [ONE, TWO]
-
-
 def test_announced_brokers_that_fall_silent_are_forgotten_unless_they_are_members() -> None:
-    announced = AnnouncedBrokers(limits())
+    members: set[Address] = set()
+    announced = brokers(members)
     announced.hear(ONE, 0)
     announced.hear(TWO, 0)
-    announced.forget((), SILENCE_S)
+    announced.forget(SILENCE_S)
     assert list(announced.addresses) == [ONE, TWO]
     announced.hear(ONE, 10)
-    announced.forget((), SILENCE_S + 1)
+    announced.forget(SILENCE_S + 1)
     assert list(announced.addresses) == [ONE]
-    announced.forget((ONE,), 2 * SILENCE_S)
+    members.add(ONE)
+    announced.forget(2 * SILENCE_S)
     assert list(announced.addresses) == [ONE]
-    announced.forget((), 2 * SILENCE_S)
+    members.clear()
+    announced.forget(2 * SILENCE_S)
     assert list(announced.addresses) == []
 
 

@@ -12,11 +12,9 @@ import pytest
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.lan import LocalAreaNetwork
 from miros_rabbitmq.discovery.outcome import (
-    MAX_DETAIL_LENGTH,
     ProbeOutcome,
     ProbeResult,
     ScoutReport,
-    printable,
     short,
     without_duplicates,
 )
@@ -57,6 +55,7 @@ class Asked:
         tls: object = None,
         limits: ProbeLimits | None = None,
         stop: threading.Event | None = None,
+        may_connect: object = None,
     ) -> list[ProbeResult]:
         self.rounds.append(list(addresses))
         self.logins.append(login)
@@ -286,12 +285,6 @@ def test_wrong_settings_are_not_transient_and_a_silent_host_is() -> None:
     assert not ProbeOutcome.NO_SUCH_VHOST.transient
     assert ProbeOutcome.UNKNOWN_HOST.transient
     assert ProbeOutcome.TIMED_OUT.transient
-
-
-def test_text_from_an_unknown_server_is_made_safe_for_a_terminal() -> None:
-    assert printable("two\nlines\x1b[31m and \x07 more") == "two lines [31m and more"
-    assert len(printable("x" * 5000)) == MAX_DETAIL_LENGTH
-    assert printable(f"you said {PASSWORD}!", PASSWORD) == "you said ***!"
 
 
 def test_an_address_is_written_without_the_port_of_amqp() -> None:

@@ -50,6 +50,7 @@ def test_that_nobody_listens_is_said_once_after_five_seconds(
     sending.look(0.0, (1, 1))
     sending.look(UNHEARD_S - 0.1, (2, 2))
     assert not sending.said
+    assert sending.audience.is_in_doubt
     for n in range(20):
         sending.look(UNHEARD_S + n, (3 + n, 3 + n))
     assert sending.said == [False]

@@ -13,10 +13,10 @@ def test_what_was_sent_before_the_start_is_no_namesake(caplog: pytest.LogCapture
     namesakes = Namesakes("fan", told.append, lambda: 1000.0)
     namesakes.begin()
     for sent_ms in (0, 999_000, 1_000_000):
-        namesakes.hear(sent_ms)
+        assert not namesakes.hear(sent_ms)
     assert not told
-    for sent_ms in (1_000_001, 2_000_000):
-        namesakes.hear(sent_ms)
+    assert namesakes.hear(1_000_001)
+    assert not namesakes.hear(2_000_000)
     assert [(one.kind, one.subject) for one in told] == [(ProblemKind.SAME_NAME, "fan")]
     assert "give each chart a name of its own" in caplog.text
 

@@ -32,7 +32,7 @@ from miros_rabbitmq.wire.sealer import Sealer
 
 BROKER = announce_broker(Address("127.0.0.2", 5672))
 TX_KEY = "mesh.key"
-ASKS, ANSWERS = announce_listener(asks=True), announce_listener(asks=False)
+ASKS, ANSWERS = announce_listener(asks=True, key=TX_KEY), announce_listener(asks=False)
 
 
 class FakeSender:
@@ -41,10 +41,12 @@ class FakeSender:
     def __init__(self) -> None:
         self.link = self
         self.is_connected = True
-        self.patient = True
+        self.address = Address("127.0.0.2", 5672)
+        self.patient = False
         self.wakes = 0
         self.told: list[tuple[str, bytes]] = []
         self.later: list[Callable[[], object]] = []
+        self.soon: list[tuple[float, Callable[[], object]]] = []
 
     def wake(self) -> None:
         self.wakes += 1
@@ -53,8 +55,10 @@ class FakeSender:
         callback()
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> None:
-        self.later.append(callback)
-        assert delay_s == 30.0
+        if delay_s == 30.0:
+            self.later.append(callback)
+        else:
+            self.soon.append((delay_s, callback))
 
     def publish_aside(self, body: bytes, routing_key: str, expires_s: float) -> None:
         assert expires_s == 30.0
@@ -85,7 +89,8 @@ class FakePosts:
 class Node:
     """The notices of a node, and what is around them."""
 
-    def __init__(self, notice: Notice | None = None) -> None:
+    def __init__(self, notice: Notice | None = None, place: object = None) -> None:
+        place = object() if place is None else place
         codec = Codec(Fernet.generate_key())
         self._sealer = Sealer(codec, MESH, "this")
         self._opener = Opener(codec, MESH, most_records=1)
@@ -99,13 +104,16 @@ class Node:
             self._seal,
             TX_KEY,
             "",
+            lambda: place,
             30.0,
             self.posts,
             lambda: notice,
-            self.noticed.append,
+            lambda notice, _: self.noticed.append(notice),
             self.problems.append,
         )
         self.notices.own_sender(cast("Sender", self.own))
+        self.answers: list[tuple[float, Callable[[], object]]] = []
+        self.notices.use_timer(lambda delay_s, answer: self.answers.append((delay_s, answer)))
 
     def _seal(self, notice: Notice, routing_key: str) -> bytes | None:
         if self.is_forked:
@@ -169,28 +177,108 @@ def test_neighbours_get_no_notice_before_their_answers_can_be_heard() -> None:
     assert node.own.told == []
     node.notices.on_hearing(is_hearing=True)
     assert node.said(node.own) == [(LISTENER_KEY, ASKS)]
+    node.notices.on_hearing(is_hearing=True)
+    assert len(node.own.told) == 1
 
 
-def test_haste_begins_with_the_first_neighbour_who_is_answered_if_it_asks() -> None:
+def test_a_node_that_gets_no_answer_makes_no_haste_until_a_neighbour_is_heard() -> None:
     node = Node()
     own = node.own
     node.notices.on_hearing(is_hearing=True)
-    own.told.clear()
+    assert not own.patient, "it may have neighbours"
+    ((_, settle),) = own.soon
+    settle()
     assert own.patient
-    node.notices.take(ANSWERS)
-    assert (own.patient, own.wakes, own.told) == (False, 1, [])
-    node.notices.take(ASKS)
-    assert own.wakes == 2
-    assert node.said(own) == [(LISTENER_KEY, ANSWERS)]
+    for announcement in (ANSWERS, ASKS):
+        node.notices.take(announcement)
+        assert (own.patient, own.wakes) == (False, 1)
+    settle()
     assert not own.patient
     assert not node.noticed
+
+
+def test_a_question_of_a_neighbour_is_answered_unless_another_does() -> None:
+    node = Node()
+    node.notices.on_hearing(is_hearing=True)
+    node.own.told.clear()
+    node.notices.take(ASKS)
+    node.notices.take(ASKS)
+    ((_, answer),) = node.answers
+    assert node.own.told == []
+    answer()
+    assert node.said(node.own) == [(LISTENER_KEY, ANSWERS)]
+    node.notices.take(ASKS)
+    node.notices.take(ANSWERS)
+    node.answers[1][1]()
+    assert len(node.own.told) == 1
+
+
+def test_neighbours_are_told_again_only_if_no_other_has_told_them_lately(
+    now_s: list[float],
+) -> None:
+    node = Node()
+    node.connect(node.own)
+    node.notices.on_hearing(is_hearing=True)
+    node.own.told.clear()
+    for _ in range(3):
+        now_s[0] += 20
+        node.notices.take(ANSWERS)
+        now_s[0] += 10
+        node.own.later.pop()()
+    assert node.own.told == []
+    now_s[0] += 30
+    node.own.later.pop()()
+    assert node.said(node.own) == [(LISTENER_KEY, ANSWERS)]
+    now_s[0] += 30
+    node.own.later.pop()()
+    assert node.said(node.own)[1:] == [(LISTENER_KEY, ASKS)], "before the last one is forgotten"
+
+
+def test_charts_of_one_process_know_of_each_other_without_asking() -> None:
+    elder, stranger = Node(place="here"), Node(place="elsewhere")
+    for node in (elder, stranger):
+        node.notices.on_hearing(is_hearing=True)
+        node.own.soon.pop()[1]()
+        assert node.own.patient
+        node.own.told.clear()
+    newcomer = Node(place="here")
+    newcomer.notices.on_hearing(is_hearing=True)
+    assert (elder.own.patient, elder.own.wakes, elder.own.told) == (False, 1, [])
+    assert stranger.own.patient
+    assert newcomer.own.told == []
+    assert elder.notices.knows_others
+    assert newcomer.notices.knows_others
+    assert elder.notices.neighbours_listen()
+    ((delay_s, announce),) = newcomer.own.soon
+    assert 0 < delay_s <= 2
+    announce()
+    assert newcomer.said(newcomer.own) == [(LISTENER_KEY, ANSWERS)]
+    newcomer.notices.on_hearing(is_hearing=False)
+    assert not elder.notices.knows_others
+    assert not elder.notices.neighbours_listen()
+    elder.notices.on_hearing(is_hearing=False)
+    stranger.notices.on_hearing(is_hearing=False)
+
+
+def test_a_node_asks_now_and_then_who_listens_to_what_it_sends(now_s: list[float]) -> None:
+    node = Node()
+    node.notices.ask_for_listener()
+    assert node.own.told == []
+    node.notices.on_hearing(is_hearing=True)
+    node.own.told.clear()
+    for _ in range(10):
+        node.notices.ask_for_listener()
+    assert node.said(node.own) == [(LISTENER_KEY, ASKS)]
+    now_s[0] += 3
+    node.notices.ask_for_listener()
+    assert len(node.own.told) == 2
 
 
 def test_the_notices_of_other_nodes_are_handed_on() -> None:
     node = Node()
     node.notices.take(BROKER)
     assert node.noticed == [BROKER]
-    assert node.own.patient
+    assert node.own.wakes == 0
 
 
 def test_a_child_that_was_forked_meanwhile_sends_no_notice() -> None:
@@ -209,7 +297,7 @@ def test_a_kind_of_notice_that_is_not_known_is_ignored_here_and_handed_on() -> N
     newer = Notice(99, b"\1")
     node.notices.take(newer)
     assert node.noticed == [newer]
-    assert (node.own.patient, node.own.wakes, node.own.told) == (True, 0, [])
+    assert (node.own.wakes, node.own.told) == (0, [])
 
 
 # The last numbers.

@@ -630,3 +630,72 @@ def test_a_text_that_amqp_cannot_carry_is_refused(name: str, text: str) -> None:
     if name not in ("addresses", "mesh_encryption_key"):
         assert name in str(caught.value)
         assert "cana" not in str(caught.value)
+
+
+# Empty values, as a variable yields that is not set: none silently means something weaker.
+
+EMPTY: list[Any] = ["", " ", "\t\n", b"", 0, False, [], (), {}, None]
+
+MEANS_SOMETHING: dict[str, list[Any]] = {
+    # `None` is what is documented as the default.
+    "tx_routing_key": [None],
+    "rx_routing_key": [None],
+    "snoop_spy_encryption_key": [None],
+    "snoop_trace_encryption_key": [None],
+    "rabbit_host": [None],
+    "rabbit_port": [None],
+    "addresses": [None, [], (), {}],  # no host is named, and the LAN is not searched
+    "interface": [None],
+    "serializer": [None],
+    "deserializer": [None],
+    "allowed_classes": [[], (), {}],  # no class
+    "on_mesh_rx": [None],
+    "on_trace_rx": [None],
+    "on_spy_rx": [None],
+    "on_peers_changed": [None],
+    "on_delivery_problem": [None],
+    "tls": [None],
+    "max_age_s": [None],
+    "durable": [False],
+    "accept_unknown_peers": [False],
+    # 0 is a time.
+    "start_timeout": [0],
+    "transmit_timeout": [0],
+    "rescan_interval": [0],
+    "forget_after": [0],
+    "time_out_in_minutes": [0],
+}
+
+
+def _is_meant(name: str, value: Any) -> bool:
+    return any(type(value) is type(one) and value == one for one in MEANS_SOMETHING.get(name, []))
+
+
+@pytest.mark.parametrize("value", EMPTY, ids=repr)
+@pytest.mark.parametrize("name", [each.name for each in dataclasses.fields(Settings) if each.init])
+def test_an_empty_value_is_refused_unless_it_means_something(name: str, value: Any) -> None:
+    arguments: dict[str, Any] = {
+        "rabbit_user": "user",
+        "rabbit_password": PASSWORD,
+        "mesh_encryption_key": KEY,
+        name: value,
+    }
+    if _is_meant(name, value):
+        assert Settings(**arguments)
+        return
+    with pytest.raises((SettingsError, MalformedKey)) as caught:
+        Settings(**arguments)
+    assert name in str(caught.value) or name.removeprefix("de") in str(caught.value)
+
+
+@pytest.mark.parametrize("value", ["no", "false", "0", 1, "True"])
+@pytest.mark.parametrize("name", ["durable", "accept_unknown_peers"])
+def test_a_text_is_not_taken_for_true(name: str, value: Any) -> None:
+    with pytest.raises(SettingsError, match=f"{name} must be True or False, not {value!r}"):
+        made(**{name: value})
+
+
+@pytest.mark.parametrize("bad", [[""], [" "], ["\n"], ["127.0.0.2", ""], "", " ", [b""], [None]])
+def test_an_empty_address_among_others_is_refused(bad: Any) -> None:
+    with pytest.raises(SettingsError, match=r"addresses|a broker address"):
+        made(addresses=bad)

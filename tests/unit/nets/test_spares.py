@@ -71,7 +71,7 @@ class FakeLink:
     def __init__(self, address: Address) -> None:
         self.address = address
         self.connection_name = ""
-        self.server_properties: dict[str, object] = {"cluster_name": "rabbit@here"}
+        self.cluster_name = "rabbit@here"
         self.state = SessionState.WAITING
 
     def call_soon(self, callback: Callable[[], object]) -> None:
@@ -100,6 +100,7 @@ class World:
         self.may_share = True
         self.told: list[DeliveryProblem] = []
         self.proceeded: list[Address] = []
+        self.silent: set[Address] = set()
         self._numbers = 0
         self._addresses: dict[str, Address] = {}
         reactor: Any = self.reactor
@@ -122,6 +123,7 @@ class World:
 
         class FakeMarker:
             connection = link.connection_name
+            has_answered = link.address not in self.silent
 
             @property
             def is_valid(self) -> bool:
@@ -140,7 +142,7 @@ class World:
         self._numbers += 1
         sender: Any = self.senders[address]
         sender.link.connection_name = f"connection {self._numbers}"
-        sender.link.server_properties = {"cluster_name": cluster}
+        sender.link.cluster_name = cluster
 
         def proceed() -> None:
             self.proceeded.append(address)
@@ -211,6 +213,22 @@ def test_without_answers_it_goes_on_after_a_while_and_acts_on_a_late_one(world: 
     world.answer(C, B, Verdict.SAME)
     assert world.spares.spare_of == {C: B}
     assert world.proceeded == [B, C]
+
+
+def test_one_that_has_never_answered_holds_up_nobody_but_once(world: World) -> None:
+    world.silent = {D}
+    world.add(D, OWN, B, C)
+    world.connect(D)
+    world.connect(OWN)
+    world.put_forward(3.0)
+    assert world.proceeded == [D, OWN], "it was waited for"
+    world.asked.clear()
+    for address in (B, C):
+        world.connect(address)
+        assert D not in {other for _, other in world.asked}
+        while world.asked:
+            world.answer(*next(iter(world.asked)), Verdict.OTHER)
+        assert world.proceeded[-1] == address, "it is not waited for again"
 
 
 def test_a_new_one_that_ranks_higher_is_used(world: World) -> None:

@@ -19,6 +19,7 @@ from miros_rabbitmq.wire.message import (
     count_records,
     epoch_of,
     join,
+    open_records,
     pack_record,
     purpose_of,
     read_header,
@@ -90,10 +91,28 @@ def test_a_record_with_an_impossible_length_makes_a_message_malformed(size: int)
     assert reason_for(bytes(message)) is RejectReason.MALFORMED
 
 
-def test_a_message_has_a_most_of_records_which_are_counted_before_any_is_decrypted() -> None:
+def test_a_message_has_a_most_of_records() -> None:
     message = message_of(*[LEAST] * 10)
     assert len(read_records(message, 10)) == 10
     assert reason_for(message, 9) is RejectReason.OVERSIZE
+    assert count_records(message, 10) == 10
+    assert count_records(message, 9) == 9
+
+
+@pytest.mark.parametrize(
+    "rest", [b"", b"\0" * 4, b"\0" * 4_096, b"\xff" * 4_096, pack_record(*LEAST) * 4_096]
+)
+def test_nothing_is_read_beyond_a_record_that_is_not_authentic(rest: bytes) -> None:
+    seen: list[Sealed] = []
+
+    def decrypt(nonce: bytes, ciphertext: bytes, _address: bytes) -> None:
+        seen.append((nonce, ciphertext))
+        if len(seen) == 2:
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        open_records(message_of(LEAST, LEAST) + rest, 100, decrypt, b"")
+    assert seen == [LEAST, LEAST]
 
 
 def test_a_header_alone_is_no_message() -> None:

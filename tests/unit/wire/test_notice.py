@@ -17,6 +17,8 @@ from miros_rabbitmq.wire.notice import (
     announce_broker,
     announce_listener,
     announced_broker,
+    announced_pattern,
+    asked_key,
     asks,
     is_listener,
     left_addresses,
@@ -55,6 +57,9 @@ def test_the_bytes_of_notices_are_these_as_other_versions_read_them() -> None:
     assert announce_broker(Address("2001:db8::1", 5673)) == (1, b"[2001:db8::1]:5673")
     assert announce_listener(asks=False) == (2, b"\0")
     assert announce_listener(asks=True) == (2, b"\1")
+    assert announce_listener(asks=False, pattern="a.*") == (2, b"\0\3a.*")
+    assert announce_listener(asks=True, pattern="a.*", key="b") == (2, b"\1\3a.*\1b")
+    assert announce_listener(asks=True, key="b") == (2, b"\1\0\1b")
     assert tell_numbers([("a.key", 258), ("", 2**63 - 1)]) == (
         3,
         b"\x05a.key\0\0\0\0\0\0\1\2" + b"\0\x7f" + 7 * b"\xff",
@@ -85,6 +90,19 @@ def test_the_bytes_of_notices_are_these_as_other_versions_read_them() -> None:
         b"\xe2\x80\xae:5672",
         "robot\u2100.lan".encode(),
         b"127.1:5672",
+        b"2130706433:5672",
+        b"0x7f000001:5672",
+        b"0177.0.0.1:5672",
+        b"127.0.0.1.:5672",
+        b"10.0.0.1:05672",
+        b"[::ffff:127.0.0.1]:5672",
+        b"[::ffff:7f00:1]:5672",
+        b"[0::1]:5672",
+        b"[::1%lo]:5672",
+        b"LocalHost:5672",
+        b"robot.:5672",
+        b"10.0.0.1:5672\n",
+        b"\xef\xbc\x91.0.0.1:5672",
         b"0x7f.1",
         b"[::]:5672",
         b"[ff02::1]:5672",
@@ -122,6 +140,28 @@ def test_a_notice_of_another_kind_names_no_broker() -> None:
         assert announced_broker(Notice(kind, b"10.0.0.1:5672")) is None
 
 
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        (b"\1\3a.*\1b", ("a.*", "b")),
+        (b"\1\3a.*", ("a.*", "")),
+        (b"\1\0\1b", (None, "b")),
+        (b"\1\3a.*\1b\0", (None, "")),
+        (b"\1\3a.*\2b", (None, "")),
+        (b"\1\1\xff\1b", (None, "")),
+        (b"\1", (None, "")),
+        (b"", (None, "")),
+    ],
+)
+def test_what_a_neighbour_listens_to_and_asks_is_understood(
+    body: bytes, told: tuple[str | None, str]
+) -> None:
+    notice = Notice(NoticeKind.LISTENER, body)
+    assert (announced_pattern(notice), asked_key(notice)) == told
+    other = Notice(NoticeKind.TROUBLE, body)
+    assert (announced_pattern(other), asked_key(other)) == (None, "")
+
+
 @given(st.integers(0, 255), st.binary(max_size=300))
 def test_any_bytes_are_looked_at_without_an_error(kind: int, body: bytes) -> None:
     notice = Notice(kind, body)
@@ -132,6 +172,11 @@ def test_any_bytes_are_looked_at_without_an_error(kind: int, body: bytes) -> Non
     assert all(str(one).isprintable() for one in left)
     assert is_listener(notice) == (kind == 2)
     assert asks(notice) in (True, False)
+    if announced_pattern(notice) is not None or asked_key(notice):
+        again = announce_listener(
+            asks=asks(notice), pattern=announced_pattern(notice) or "", key=asked_key(notice)
+        )
+        assert again.body[1:] == notice.body[1:].removesuffix(b"\0")
     numbers = told_numbers(notice)
     assert not numbers or tell_numbers(numbers) == notice
     clock = told_clock(notice)
@@ -202,7 +247,7 @@ def test_trouble_that_is_told_is_understood() -> None:
 
 def test_trouble_is_cut_to_what_fits_and_names_to_whole_characters() -> None:
     told = told_trouble(tell_trouble(Trouble("x" + 300 * "\u20ac", "a\nb\ud800", 2**40, -1)))
-    assert told == ("x" + 84 * "\u20ac", "a?b?", 2**32 - 1, 0)
+    assert told == ("x" + 84 * "\u20ac", "a b ", 2**32 - 1, 0)
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def built_by_hand(vector: dict[str, Any]) -> bytes:
     address = header + bytes([len(network)]) + network + vector["routing_key"].encode()
     message = header
     for record in vector["records"]:
-        name = vector["sender"].encode("utf-8", "surrogatepass")
+        name = vector["sender"].encode()
         plain = struct.pack(
             ">BQQH", record["kind"], record["sent_ms"], record["sequence"], len(name)
         )

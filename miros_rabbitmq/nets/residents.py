@@ -1,0 +1,71 @@
+"""Which charts of this process listen at which broker: they need no notices to know each other.
+
+Any thread may call everything here, with any lock: nothing waits.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Hashable
+from typing import Protocol
+
+from ..process import Stage, disown_in_child
+
+
+class Resident(Protocol):
+    """A chart that listens."""
+
+    rx_key: str
+    """The pattern that it listens to; empty to leave that open."""
+
+    @property
+    def place(self) -> Hashable:
+        """The broker where it listens, and what else tells who understands whom there."""
+
+    def note_neighbour(self) -> object:
+        """Note that another one begins to listen at the same place."""
+
+
+class Residents:
+    """Those of one process."""
+
+    def __init__(self) -> None:
+        # Each step is one of a dict, so that no lock is needed. Weak, as a thread that was left
+        # behind tells nobody that its chart has gone.
+        self._all: dict[int, weakref.ref[Resident]] = {}
+        disown_in_child(self, Stage.NETWORKS)
+
+    def enter(self, one: Resident) -> None:
+        """Note that one begins to listen, and tell the others at its place."""
+        key = id(one)
+        if key in self._all:
+            return
+
+        def forget(_: object) -> None:
+            self._all.pop(key, None)
+
+        self._all[key] = weakref.ref(one, forget)
+        for other in self.beside(one):
+            other.note_neighbour()
+
+    def leave(self, one: Resident) -> None:
+        """Note that one has ceased to listen."""
+        self._all.pop(id(one), None)
+
+    def beside(self, one: Resident) -> list[Resident]:
+        """The others at its place."""
+        place = one.place
+        others = [reference() for reference in list(self._all.values())]
+        return [
+            other
+            for other in others
+            if other is not None and other is not one and other.place == place
+        ]
+
+    def disown(self) -> None:
+        """Forget those of the parent, in a forked child."""
+        self._all.clear()
+
+
+residents = Residents()
+"""Those of this process."""

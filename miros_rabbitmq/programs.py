@@ -1,0 +1,30 @@
+"""Finds the programs of others that this package runs: ``ping``, ``arp``, RabbitMQ's own.
+
+They are looked for in the absolute folders of ``PATH`` alone. A relative one, such as ``.`` or an
+empty one, is the working directory, where anybody may have put a program; and Windows would look
+there first.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from pathlib import Path
+
+
+def find_program(name: str) -> str:
+    """Return the absolute path of a program. May be called from any thread.
+
+    Args:
+        name: its name, without a folder.
+
+    Raises:
+        FileNotFoundError: it is in no absolute folder of ``PATH``.
+    """
+    path = os.environ.get("PATH", os.defpath)
+    folders = [one for one in path.split(os.pathsep) if Path(one).is_absolute()]
+    found = shutil.which(name, path=os.pathsep.join(folders)) if folders else None
+    if found is None or not Path(found).is_absolute():
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), name)
+    return found

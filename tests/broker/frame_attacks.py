@@ -1,0 +1,126 @@
+"""Impostors: programs that speak AMQP, say that they are RabbitMQ, and then attack."""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pika.frame
+from pika import spec
+
+from miros_rabbitmq.urls import Address
+
+from ..amqp import DIALOGUE, HEARTBEAT, START, channel_open_ok, method
+from .fakes import Fakes
+
+Attack = Callable[[int, str], Iterator[bytes]]
+"""What an impostor sends, given the channel and the consumer's tag; maybe without an end."""
+
+_GREETING_BYTES = 8
+
+
+class Impostor:
+    """A broker without queues: it answers whatever it is asked, and attacks after some method.
+
+    Args:
+        fakes: runs it.
+        after: the method after which it attacks.
+        attack: what it then sends; nothing by default.
+        dialogue: what it sends for ``Start``, ``Tune`` and ``OpenOk``.
+        tls: the context of a server with TLS.
+    """
+
+    def __init__(
+        self,
+        fakes: Fakes,
+        after: type[Any] | None = None,
+        attack: Attack | None = None,
+        *,
+        dialogue: tuple[bytes, bytes, bytes] = DIALOGUE,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.connections = 0
+        self.sent = 0
+        """Bytes of the attack."""
+        self.published = 0
+        self.received: list[Any] = []
+        """All methods that clients have sent."""
+        self._fakes = fakes
+        self._after = after
+        self._attack = attack
+        self._start, self._tune, self._open_ok = dialogue
+        self.address: Address = fakes.listen(self._serve, tls=tls)
+
+    def passwords(self) -> list[bytes]:
+        """What clients have sent to log in."""
+        return [one.response for one in self.received if isinstance(one, spec.Connection.StartOk)]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
+        self._fakes.received += await reader.readexactly(_GREETING_BYTES)
+        writer.write(self._start)
+        tag = ""
+        while True:
+            head = await reader.readexactly(spec.FRAME_HEADER_SIZE)
+            size = int.from_bytes(head[3:], "big")
+            whole = head + await reader.readexactly(size + spec.FRAME_END_SIZE)
+            self._fakes.received += whole
+            _, frame = pika.frame.decode_frame(whole)
+            if not isinstance(frame, pika.frame.Method):
+                continue
+            what, channel = frame.method, frame.channel_number
+            self.received.append(what)
+            if isinstance(what, spec.Basic.Consume):
+                tag = what.consumer_tag
+            writer.write(self._answer(what, channel))
+            if self._after is not None and isinstance(what, self._after):
+                assert self._attack is not None
+                for data in self._attack(channel, tag):
+                    writer.write(data)
+                    self.sent += len(data)
+                    await writer.drain()
+
+    def _answer(self, what: Any, channel: int) -> bytes:
+        if isinstance(what, spec.Connection.StartOk):
+            return self._tune
+        if isinstance(what, spec.Connection.Open):
+            return self._open_ok
+        if isinstance(what, spec.Channel.Open):
+            return channel_open_ok(channel)
+        if isinstance(what, spec.Basic.Publish):
+            self.published += 1
+            return method(spec.Basic.Ack(self.published), channel)
+        answer = _ANSWERS.get(type(what))
+        return method(answer(what), channel) if answer is not None else b""
+
+
+_ANSWERS: dict[type[Any], Callable[[Any], Any]] = {
+    spec.Exchange.Declare: lambda _: spec.Exchange.DeclareOk(),
+    spec.Queue.Declare: lambda what: spec.Queue.DeclareOk(what.queue or "amq.gen-x", 0, 0),
+    spec.Queue.Bind: lambda _: spec.Queue.BindOk(),
+    spec.Queue.Delete: lambda _: spec.Queue.DeleteOk(0),
+    spec.Basic.Qos: lambda _: spec.Basic.QosOk(),
+    spec.Basic.Consume: lambda what: spec.Basic.ConsumeOk(what.consumer_tag),
+    spec.Confirm.Select: lambda _: spec.Confirm.SelectOk(),
+    spec.Channel.Close: lambda _: spec.Channel.CloseOk(),
+    spec.Connection.Close: lambda _: spec.Connection.CloseOk(),
+}
+
+
+def start_with(**properties: Any) -> bytes:
+    """A ``Start`` that says something else."""
+    mechanisms = properties.pop("mechanisms", "PLAIN AMQPLAIN")
+    table = {"product": "RabbitMQ", "version": "3.12.1", **properties}
+    return method(spec.Connection.Start(server_properties=table, mechanisms=mechanisms))
+
+
+def endlessly(data: bytes, most_bytes: int) -> Iterator[bytes]:
+    """The same again and again, some 64 KiB at once, up to a bound for the test's own sake."""
+    piece = data * max(1, 65_536 // len(data))
+    for _ in range(0, most_bytes, len(piece)):
+        yield piece
+
+
+__all__ = ["HEARTBEAT", "START", "Attack", "Impostor", "endlessly", "start_with"]

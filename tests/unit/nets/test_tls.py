@@ -1,0 +1,98 @@
+"""What the environment says of TLS: no mistake in it ever means connections without TLS."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cryptography.fernet import Fernet
+
+from miros_rabbitmq import Settings
+from miros_rabbitmq.exceptions import SettingsError
+from miros_rabbitmq.nets.tls import tls_from_environment
+from tests.helpers import scaled
+
+NAMES = ["RABBIT_TLS_CAFILE", "RABBIT_TLS_CERTFILE", "RABBIT_TLS_KEYFILE"]
+
+
+def test_without_any_variable_there_is_no_tls() -> None:
+    others = {"RABBIT_USER": "", "RABBITMQ_TLS_CAFILE": "x", "RABBIT_PASSWORD": "p"}
+    assert tls_from_environment(others) is None
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("value", ["", " ", "\n", "\t "], ids=repr)
+def test_a_variable_that_is_set_but_empty_is_an_error(
+    name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(SettingsError, match=f"{name} is set, but empty: .*unset {name}"):
+        tls_from_environment({name: value})
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match=f"{name} is set, but empty"):
+        Settings("user", "password", Fernet.generate_key())
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("RABBIT_TLS_CA_FILE", "RABBIT_TLS_CAFILE"),
+        ("RABBIT_TLS_CACERTFILE", "RABBIT_TLS_C"),
+        ("RABBIT_TLS_CERT_FILE", "RABBIT_TLS_CERTFILE"),
+        ("RABBIT_TLS_KEY", "RABBIT_TLS_KEYFILE"),
+        ("rabbit_tls_cafile", "RABBIT_TLS_CAFILE"),
+        ("RABBIT_TLSCAFILE", "RABBIT_TLS_CAFILE"),
+        ("RABBIT_TLS", None),
+        ("RABBIT_TLS_VERIFY", None),
+    ],
+)
+def test_a_misspelled_variable_is_an_error_that_names_the_ones_there_are(
+    name: str, meant: str | None
+) -> None:
+    with pytest.raises(SettingsError, match=f"the environment has {name}, which is no setting") as (
+        caught
+    ):
+        tls_from_environment({name: "ca.pem"})
+    assert ", ".join(NAMES) in str(caught.value)
+    if meant is not None:
+        assert f"did you mean {meant}" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize(
+    ("plant", "said"),
+    [
+        (os.mkfifo, "it is a FIFO"),
+        (Path.mkdir, "it is a directory"),
+        (lambda path: path.symlink_to("/dev/zero"), "it is a device"),
+        (lambda path: (path.touch(), path.chmod(0o666)), "everybody may write it: chmod o-w"),
+        (lambda path: path.symlink_to(path.name), "symbolic links"),
+        (lambda path: None, "No such file or directory"),
+    ],
+    ids=["a FIFO", "a directory", "endless", "writable for all", "a loop", "nothing"],
+)
+def test_a_file_that_cannot_be_used_is_an_error_at_once(
+    tmp_path: Path, name: str, plant: Callable[[Path], object], said: str
+) -> None:
+    path = tmp_path / "file.pem"
+    plant(path)
+    errors: list[SettingsError] = []
+
+    def read() -> None:
+        with pytest.raises(SettingsError) as caught:
+            tls_from_environment({name: str(path)})
+        errors.append(caught.value)
+
+    thread = threading.Thread(target=read, daemon=True)
+    thread.start()
+    thread.join(scaled(20))
+    (error,) = errors
+    assert str(error).startswith(f"{name}={path} cannot be used: ")
+    assert said in str(error)
+
+
+def test_a_path_that_no_system_knows_is_an_error_of_ours() -> None:
+    with pytest.raises(SettingsError, match="RABBIT_TLS_CAFILE"):
+        tls_from_environment({"RABBIT_TLS_CAFILE": "a\0b"})
