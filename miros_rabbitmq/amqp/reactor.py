@@ -121,6 +121,8 @@ class Lane:
         self._is_wanted = False
         self._waiting: deque[Callable[[], object]] = deque()
         self._handlers: dict[int, tuple[Callable[[int, int], object], int]] = {}
+        # What is to be called after the present callback, with the same lock.
+        self._behind: list[Callable[[], object]] = []
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Make the reactor call something, unless the lane is closed."""
@@ -147,6 +149,8 @@ class Lane:
                 return job()
             finally:
                 if is_in:
+                    if self._behind:
+                        self._reactor.submit(self, self._call_behind)
                     self._is_inside = False
         finally:
             # An exception may have come anywhere above: the lock itself knows whether it is ours.
@@ -156,6 +160,17 @@ class Lane:
                 pass
             if self._is_wanted:
                 self._reactor.wake()
+
+    def call_behind(self, callback: Callable[[], object]) -> None:
+        """Call something when the callback has returned in which this is called.
+
+        That is at once, or soon after a job of `run_here`.
+        """
+        self._behind.append(callback)
+
+    def _call_behind(self) -> None:
+        while self._behind:
+            self._behind.pop(0)()
 
     def call_later(
         self, delay_s: float, callback: Callable[[], object], slack_s: float = 0.0
@@ -269,6 +284,8 @@ class Lane:
             self._is_inside = True
             if self.is_open:
                 callback(*arguments)
+                if self._behind:
+                    self._call_behind()
         except BaseException as error:  # noqa: BLE001 - a bug of ours or of pika's costs one link
             self.hand_over(error)
         finally:
@@ -289,6 +306,7 @@ class Lane:
         self.is_mine = is_mine(self._lock)
         self._is_inside = self._is_wanted = self.is_open = False
         self._handlers.clear()
+        self._behind.clear()
         self._waiting.clear()
 
 
