@@ -34,7 +34,7 @@ from miros_rabbitmq.exceptions import (
 )
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
 
-from ..amqp import method, start_with
+from ..amqp import HEARTBEAT, method, start_with
 from ..helpers import scaled, wait_until
 from .fakes import Fakes, closed_port
 
@@ -329,13 +329,17 @@ def test_a_broker_that_takes_no_passwords_is_sent_none(fakes: Fakes) -> None:
     assert PASSWORD.encode() not in fakes.received
 
 
-def test_an_endless_stream_of_heartbeats_ends_at_the_timeout(fakes: Fakes) -> None:
+@pytest.mark.parametrize("begins", [b"", start_with()], ids=["at once", "after its start"])
+def test_an_endless_stream_of_heartbeats_is_no_answer(fakes: Fakes, begins: bytes) -> None:
     async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(begins)
         while True:
-            writer.write(b"\x08\x00\x00\x00\x00\x00\x00\xce")
+            writer.write(HEARTBEAT)
             await asyncio.sleep(0.01)
 
-    assert ask(fakes.listen(handler)).outcome is ProbeOutcome.TIMED_OUT
+    result = ask(fakes.listen(handler))
+    assert result.outcome is ProbeOutcome.NOT_RABBITMQ
+    assert "heartbeats come" in result.detail
 
 
 def test_a_broker_that_hangs_up_on_the_credentials_refuses_access(fakes: Fakes) -> None:
