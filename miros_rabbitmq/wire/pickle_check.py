@@ -27,7 +27,7 @@ from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Collection
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from .opcodes import (
     CONTAINERS,
@@ -165,27 +165,20 @@ def _shares_of(data: bytes) -> int:
 
 
 class Node:
-    """A container or an object on the stack or in the memo.
+    """A container or an object on the stack or in the memo; by default, a tuple."""
 
-    Args:
-        weight: of it while it is empty.
-        state: what it may become.
-    """
+    # Without a constructor, as a pickle can have hundreds of thousands of them.
 
-    __slots__ = ("depth", "index", "state", "weight")
-
-    takes: ClassVar[bytes] = b""
+    takes: bytes = b""
     """The opcodes that add to it while it is open."""
-
-    def __init__(self, weight: int = 2, state: int = 0) -> None:
-        self.weight = weight
-        """Twice the bytes of its opcodes if each shared part were written out wherever it is."""
-        self.depth = 1
-        self.index = -1
-        """Where the memo has it."""
-        self.state = state
-        """0 if it is complete; `_OPEN` if it is on the stack, so that opcodes may add to it; 1 more
-        for each time that it was also read from the memo since it last grew."""
+    weight = _TUPLE_WEIGHT
+    """Twice the bytes of its opcodes if each shared part were written out wherever it is."""
+    depth = 1
+    index = -1
+    """Where the memo has it."""
+    state = 0
+    """0 if it is complete; `_OPEN` if it is on the stack, so that opcodes may add to it; 1 more for
+    each time that it was also read from the memo since it last grew."""
 
 
 _OPEN = 1
@@ -194,45 +187,34 @@ _OPEN = 1
 class _Reference(Node):
     """What a read of the memo gives of a container that may be open."""
 
-    __slots__ = ("to",)
-
     def __init__(self, to: Node) -> None:
-        super().__init__(to.weight)
-        self.depth, self.index = to.depth, to.index
+        self.weight, self.depth, self.index = to.weight, to.depth, to.index
         self.to = to
 
 
 class _List(Node):
-    __slots__ = ()
-
     takes = b"ae"
+    weight = 2
+    state = _OPEN
 
 
 class _Mapping(Node):
-    __slots__ = ("keys", "number")
-
     takes = b"su"
+    weight = 2
+    state = _OPEN
 
-    def __init__(self, number: int) -> None:
-        super().__init__(2, _OPEN)
-        self.number = number
-        """The how many-th mapping of the pickle it is; 0 for an object."""
-        self.keys: _Keys | None = None
-        """Its keys, if some are neither text nor bytes."""
+    number = 0
+    """The how many-th mapping of the pickle it is; 0 for an object."""
+    keys: _Keys | None = None
+    """Its keys, if some are neither text nor bytes."""
 
 
 class _Object(_Mapping):
-    __slots__ = ("name",)
+    weight = _CALL_WEIGHT
 
     def __init__(self, name: bytes) -> None:
-        super().__init__(0)
-        self.weight = _CALL_WEIGHT
         self.name = name
-
-    @property
-    def takes(self) -> bytes:  # type: ignore[override]
-        """The opcodes that add to it."""
-        return _ADDS_TO.get(self.name, b"aesub")
+        self.takes = _ADDS_TO.get(name, b"aesub")
 
 
 class _Keys:
@@ -354,6 +336,8 @@ class Walk:
             raise OpcodeRefused("something is left over when it ends")
         if isinstance(top := stack[0], _Class):
             top.check_as_value()
+        elif isinstance(top, Node):
+            self._add(top, [])  # what was added as a single item has not been compared with limits
 
     def _take_tokens(self, tokens: list[bytes]) -> None:
         # What is frequent in ordinary payloads stands here, without a call for each token.
@@ -381,10 +365,10 @@ class Walk:
             elif opcode == 0x5D or opcode == 0x7D:  # ] or }
                 node: Node
                 if opcode == 0x5D:
-                    node = _List(2, _OPEN)
+                    node = _List()
                 else:
-                    self._mappings += 1
-                    node = _Mapping(self._mappings)
+                    node = _Mapping()
+                    node.number = self._mappings = self._mappings + 1
                 steps += 1
                 memory += _CONTAINER
                 stack.append(node)
@@ -400,6 +384,18 @@ class Walk:
                 else:
                     steps += 1
                     self._add(self._target(opcode), [item])
+            elif (
+                opcode == 0x73  # s
+                and type(item := stack[-1]) is int
+                and type(key := stack[-2]) is int
+                and not key & 1
+                and type(mapping := stack[-3]) is _Mapping
+                and mapping.state == _OPEN
+            ):
+                steps += _GROUP_STEPS
+                memory += _PAIR if mapping.weight > 2 else _PAIR + _FIRST_PAIR
+                mapping.weight += key + item
+                del stack[-2:]
             elif opcode in _GROUPS:
                 steps += _GROUP_STEPS
                 items = self._pop_items(len(stack) - 2 if opcode == 0x73 else marks.pop())
@@ -410,8 +406,16 @@ class Walk:
                     self._add_pairs(target, items)
             elif opcode in _TUPLES:
                 steps += 1
+                memory += _CONTAINER
                 begin = len(stack) - _TUPLES[opcode] if opcode != 0x74 else marks.pop()
-                self._push(Node(_TUPLE_WEIGHT), self._pop_items(begin), token)
+                node = Node()
+                self._add(node, self._pop_items(begin))
+                stack.append(node)
+                if len(token) > 1:
+                    if int.from_bytes(token[2:], "little") != len(memo):
+                        raise OpcodeRefused(_OUT_OF_ORDER)
+                    node.index = len(memo)
+                    memo.append(node)
             elif opcode == 0x29:  # ) and Python has only one empty tuple
                 stack.append(2)
             elif opcode in b"qr":
@@ -449,7 +453,7 @@ class Walk:
         elif self._marks.pop() and token[-1:] == b"e":
             self._add(self._target(token[-1]), [size])
         else:
-            self._push(Node(_TUPLE_WEIGHT), [size], b"t")
+            self._push(Node(), [size], b"t")
 
     def _take_long(self, at: int) -> int:
         """Push a text or bytes of any length, or a large integer; return where it ends."""

@@ -172,7 +172,7 @@ class RestrictedPickle:
         try:
             found = self._check(written, shares=writer.uses)
             is_costly = writer.is_costly or writer.uses > FEW_OBJECTS
-            if is_costly and not found.needs_key_check and len(written) > FEW_BYTES:
+            if is_costly and len(written) > FEW_BYTES:
                 check_key_hashes(written, (), self._by_name, found.budget)
         except TextRefused as error:
             raise ClassRefused(f"receivers would refuse the payload: {error}") from error
