@@ -12,6 +12,7 @@ from pika import spec
 
 from miros_rabbitmq.amqp.conduct import Conduct
 from miros_rabbitmq.amqp.frames import FRAME
+from miros_rabbitmq.amqp.owed import Owed
 
 FRAME_MAX = 131_072
 HEARTBEAT: bytes = pika.frame.Heartbeat().marshal()
@@ -72,6 +73,20 @@ DIALOGUE = (START, TUNE, OPEN_OK)
 def channel_open_ok(channel: int) -> bytes:
     """That a channel is open."""
     return method(spec.Channel.OpenOk(), channel)
+
+
+class Endless(Owed):
+    """Any confirm and any return is owed, for tests of how they are read."""
+
+    def __init__(self, most_returned: int = 0) -> None:
+        super().__init__()
+        self.most_returned = most_returned
+
+    def note_confirm(self, tag: int, *, multiple: bool) -> bool:
+        return True
+
+    def note_return(self) -> bool:
+        return True
 
 
 def opened(
