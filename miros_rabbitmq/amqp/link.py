@@ -39,7 +39,7 @@ from ..resources import shortage
 from ..urls import AmqpUrl
 from .attempts import Attempts
 from .conduct import Conduct
-from .health import WARNINGS, Health, Reporting, look_interval_s
+from .health import WARNINGS, Health, Reporting, look_interval_s, timer_slack_s
 from .io_choice import choose_wire
 from .link_state import SessionState, Step, after
 from .message_io import Wire
@@ -50,7 +50,7 @@ from .parameters import (
     quieten_pika,
     translate,
 )
-from .reactor import Lane, Reactor, Timer
+from .reactor import IoThread, Lane, Timer
 from .services import Services, Tap
 
 logger = RelayedLogger(__name__)
@@ -132,7 +132,9 @@ class Link:
         SettingsError: the URL is not one.
     """
 
-    def __init__(self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: Reactor) -> None:
+    def __init__(
+        self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: IoThread
+    ) -> None:
         self.endpoint = endpoint
         self.address = endpoint.url.address
         """Where it connects to; `move` changes it, and the name."""
@@ -345,6 +347,12 @@ class Link:
         """Call something after some seconds, unless the link has ended."""
         lane = self._lane
         return lane.call_later(delay_s, callback) if lane is not None else None
+
+    def _look_later(self) -> None:
+        lane, interval_s = self._lane, look_interval_s(self.endpoint.limits)
+        if lane is not None:
+            slack_s = timer_slack_s(interval_s)
+            self._look_timer = lane.call_later(interval_s, self._look, slack_s)
 
     def cancel(self, timer: Timer | None) -> None:
         """Cancel a timer of `call_later`; does nothing for `None`."""
@@ -588,8 +596,9 @@ class Link:
         if connection is not self._connection or self.is_stopping:
             return
         assert connection is not None
-        tap = self._tap
+        tap, services = self._tap, self._services
         assert tap is not None
+        assert services is not None
         assert self._wire is not None
         tap.count_for(connection)
         self._step(Step.CONNECTED)
@@ -599,7 +608,8 @@ class Link:
         self._wire.open(connection, tap)
         self._blocked_reason = None
         self._health.watchdog.ask(self._reactor.clock())
-        self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
+        self._look_later()
+        services.align_timers()
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         channel = connection.channel(on_open_callback=self._on_channel_open)
@@ -644,7 +654,7 @@ class Link:
         connection, services = self._connection, self._services
         if connection is None or services is None or self.is_stopping:
             return
-        self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
+        self._look_later()
         now_s = self._reactor.clock()
         watchdog = self._health.watchdog
         # A broker that lets nobody publish does not read either: its heartbeats have to be enough.

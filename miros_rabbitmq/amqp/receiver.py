@@ -28,7 +28,7 @@ from .link_state import SessionState
 from .message_io import Acknowledging, Delivery, Wire
 from .parameters import Endpoint
 from .queue_claim import QueueClaim
-from .reactor import Reactor, Timer
+from .reactor import IoThread, Timer
 from .topology import Queue
 
 _LOOK_AGAIN_S = 0.002
@@ -185,7 +185,7 @@ class Receiver:
         role: Role,
         source: Source,
         taker: Taker,
-        reactor: Reactor,
+        reactor: IoThread,
         on_state: Callable[[], object] | None = None,
         watch: Watch | None = None,
     ) -> None:

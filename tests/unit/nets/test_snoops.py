@@ -182,12 +182,15 @@ def test_lines_that_wait_for_the_teller_are_bounded_in_bytes_and_counted(size: i
     snoops = snoops_on(shown, teller)
     snoops.spy.enable(colour=False)
 
+    is_telling = threading.Event()
+
     def wait() -> list[str]:
+        is_telling.set()
         assert may_go_on.wait(scaled(60))
         return []
 
     snoops.spy.tell(wait)
-    wait_until(lambda: teller.unhandled == 1)
+    assert is_telling.wait(scaled(20))
     count = 6_000 if size < MOST_LINE else 10**8 // size
     with growing_at_most(MOST_MIB):
         for _ in range(count):
