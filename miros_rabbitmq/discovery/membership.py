@@ -635,17 +635,22 @@ class Membership:
 
     def _moves(self, asked: Iterable[Address], roster: Roster) -> list[tuple[Address, Address]]:
         """Find out which of the members were members at another address, which comes first."""
+        with self._changed.lock:
+            left = [
+                (before, place, now) for now in asked for before, place in roster.take_left(now)
+            ]
+        if not left:
+            return []
+        # Another machine, with a broker, may have got such an address. All are asked at the same
+        # time: others can tell of many at which nothing answers.
+        empty = self.scout.empty_places({place for _, place, _ in left}, self._stop)
         moves = []
-        for now in asked:
-            with self._changed.lock:
-                left = roster.take_left(now)
-            for before, place in left:
-                # Another machine, with a broker, may have got that address.
-                if self.scout.has_broker(place, self._stop) or self._is_over(roster):
-                    continue
-                with self._changed.lock:
+        with self._changed.lock:
+            for before, place, now in left:
+                are_members = before in roster.members and now in roster.members
+                if place in empty and are_members and not self._is_over(roster):
                     roster.leave(before)
-                moves.append((before, now))
+                    moves.append((before, now))
         return moves
 
     def _apply(
