@@ -21,6 +21,7 @@ from ..answers import Answers
 from ..condition import Condition
 from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import ip_of, is_loopback
+from ..resolve import look_ups_under_way
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
 from .allotment import allotment
@@ -489,7 +490,7 @@ class Membership:
         """Probe only the brokers that became known since the last round."""
         changed = self._hosts_file.refresh()
         with self._changed.lock:
-            to_ask = set(roster.take_due(time.monotonic()))
+            to_ask = set(roster.take_due(time.monotonic(), look_ups_under_way()))
             self._is_to_ask = False
         if changed or to_ask:
             self._ask(roster, lambda address: address in to_ask)

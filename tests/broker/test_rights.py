@@ -231,7 +231,7 @@ ALWAYS_REFUSED: dict[str, Callable[[Any], object]] = {
     "a queue with another name": lambda channel: channel.queue_declare("mine"),
     "an exchange with another name": lambda channel: channel.exchange_declare("mine", "fanout"),
     "dead letters to another exchange": lambda channel: channel.queue_declare(
-        OWN, arguments={"x-dead-letter-exchange": "amq.topic"}
+        "miros." + "d" * 22, arguments={"x-dead-letter-exchange": "amq.topic"}
     ),
     "another exchange as the alternate": lambda channel: channel.exchange_declare(
         OWN, "fanout", arguments={"alternate-exchange": "amq.topic"}

@@ -287,7 +287,7 @@ def test_a_fraction_is_not_rebuilt_from_a_power() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"collections\nCounter", b"fractions\nFraction", b"uuid\nUUID", b"builtins\nbytearray"],
+    [b"collections\ndeque", b"fractions\nFraction", b"uuid\nUUID", b"builtins\nbytearray"],
 )
 def test_a_pickle_does_not_change_the_allowed_classes(name: bytes) -> None:
     restricted = RestrictedPickle()
@@ -350,6 +350,10 @@ def test_a_class_as_a_value_gives_no_access_to_the_class(cls: type) -> None:
     restricted = RestrictedPickle()
     with pytest.raises(OpcodeRefused, match="itself"):
         restricted.loads(pickle.dumps([cls] + [""] * 2000, PROTOCOL))
+    if cls is collections.Counter:  # even a small pickle of one is walked
+        with pytest.raises(OpcodeRefused, match="itself"):
+            restricted.loads(pickle.dumps(cls, PROTOCOL))
+        return
     restored = restricted.loads(pickle.dumps(cls, PROTOCOL))
     assert not isinstance(restored, type)
     with pytest.raises(ClassRefused):
