@@ -27,7 +27,7 @@ from miros_rabbitmq import (
 )
 from miros_rabbitmq.amqp.envelopes import OTHER_KEY_HERE
 from miros_rabbitmq.closings import closed_by_broker
-from miros_rabbitmq.discovery.membership import GETS_NONE
+from miros_rabbitmq.discovery.peer_reports import GETS_NONE
 from miros_rabbitmq.discovery.vetting import REFUSED
 from miros_rabbitmq.urls import DEFAULT_PORT, Address
 
