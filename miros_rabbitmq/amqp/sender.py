@@ -776,8 +776,10 @@ class Sender:
     def _publish_aside(
         self, body: bytes, routing_key: str, properties: pika.BasicProperties
     ) -> None:
-        channel = self._channel
-        if channel is None or not channel.is_open or not self._schedule.is_ready:
+        publishing, channel = self._publishing, self._channel
+        if publishing is None or channel is None or not channel.is_open:
+            return
+        if not self._schedule.is_ready:
             return
         with self._lock:
             self._unlearn_if_old()
@@ -785,6 +787,7 @@ class Sender:
                 return
             self._outbox.skip_tag()
         self._is_aside_open = True
+        publishing.note_another(len(body))
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
     # As the user of a channel.

@@ -130,9 +130,11 @@ class LaneLoop:
     def _write(self) -> None:
         """Let pika write."""
         for fd in list(self._to_write):
-            if self._to_write[fd] & WRITE:
-                self._handle(fd, WRITE)
-            events = self._to_write.pop(fd, 0)
+            try:
+                if self._to_write[fd] & WRITE:
+                    self._handle(fd, WRITE)
+            finally:
+                events = self._to_write.pop(fd, 0)
             if events and fd in self._handlers:
                 self._lane.watch(fd, events, self._handle)
 

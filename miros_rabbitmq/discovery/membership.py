@@ -21,6 +21,7 @@ from ..answers import Answers
 from ..condition import Condition
 from ..exceptions import BrokerError, OutOfResources, SettingsError
 from ..host_names import ip_of, is_loopback
+from ..resolve import look_ups_under_way
 from ..resources import news, shortage, start_thread
 from ..urls import Address, AmqpUrl, parse_address
 from .allotment import allotment
@@ -458,7 +459,7 @@ class Membership:
         """Probe only the brokers that became known since the last round."""
         changed = self._hosts_file.refresh()
         with self._changed.lock:
-            to_ask = set(roster.take_due(time.monotonic()))
+            to_ask = set(roster.take_due(time.monotonic(), look_ups_under_way()))
             self._is_to_ask = False
         if changed or to_ask:
             self._ask(roster, lambda address: address in to_ask)
@@ -569,17 +570,22 @@ class Membership:
 
     def _moves(self, asked: Iterable[Address], roster: Roster) -> list[tuple[Address, Address]]:
         """Find out which of the members were members at another address, which comes first."""
+        with self._changed.lock:
+            left = [
+                (before, place, now) for now in asked for before, place in roster.take_left(now)
+            ]
+        if not left:
+            return []
+        # Another machine, with a broker, may have got such an address. All are asked at the same
+        # time: others can tell of many at which nothing answers.
+        empty = self.scout.empty_places({place for _, place, _ in left}, self._stop)
         moves = []
-        for now in asked:
-            with self._changed.lock:
-                left = roster.take_left(now)
-            for before, place in left:
-                # Another machine, with a broker, may have got that address.
-                if self.scout.has_broker(place, self._stop) or self._is_over(roster):
-                    continue
-                with self._changed.lock:
+        with self._changed.lock:
+            for before, place, now in left:
+                are_members = before in roster.members and now in roster.members
+                if place in empty and are_members and not self._is_over(roster):
                     roster.leave(before)
-                moves.append((before, now))
+                    moves.append((before, now))
         return moves
 
     def _apply(

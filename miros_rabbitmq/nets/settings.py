@@ -24,6 +24,7 @@ from ..exceptions import SettingsError
 from ..failures import ACTIONS, STOP, ErrorCallback
 from ..limits import Limits
 from ..problems import DeliveryProblem
+from ..tls import tls_from_environment
 from ..urls import (
     DEFAULT_PORT,
     DEFAULT_TLS_PORT,
@@ -39,7 +40,6 @@ from ..urls import (
 )
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys, check_keys
-from .tls import tls_from_environment
 
 if TYPE_CHECKING:
     from miros import Event

@@ -165,7 +165,11 @@ CONSUMED: list[tuple[str, Attack, str]] = [
     ("more than the prefetch", more_than_the_prefetch, "more than 32 messages"),
     ("a body of nothing", of_a_channel(lambda n: body(n, b"x")), "belongs to nothing"),
     ("a header of nothing", of_a_channel(lambda n: header(n, 1)), "belongs to nothing"),
-    ("a return", of_a_channel(lambda n: returned(n) + content(n, b"x")), "nothing is published"),
+    (
+        "a return",
+        of_a_channel(lambda n: returned(n) + content(n, b"x")),
+        "of what was not published",
+    ),
     (
         "an unknown consumer",
         of_a_channel(lambda n: deliver(n, "another") + content(n, b"x")),
@@ -252,6 +256,26 @@ PUBLISHED: list[tuple[str, Attack, str]] = [
         "a method in the middle of a content",
     ),
     ("a flood of blocks", many(method(spec.Connection.Blocked("x"))), "more than 1,000 frames"),
+    (
+        "a flood of confirms",
+        lambda n, _: endlessly(method(spec.Basic.Ack(1), n), MANY),
+        "Basic.Ack on channel 1 that confirms nothing",
+    ),
+    (
+        "a flood of confirms of all",
+        lambda n, _: endlessly(method(spec.Basic.Ack(0, True), n), MANY),
+        "Basic.Ack on channel 1 that confirms nothing",
+    ),
+    (
+        "a confirm of what was never sent",
+        of_a_channel(lambda n: method(spec.Basic.Ack(2**64 - 1, True), n)),
+        "Basic.Ack on channel 1 that confirms nothing",
+    ),
+    (
+        "a flood of returns",
+        lambda n, _: endlessly(returned(n) + header(n, 0), MANY),
+        "Basic.Return on channel 1 of what was not published",
+    ),
 ]
 
 
