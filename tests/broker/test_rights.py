@@ -30,6 +30,7 @@ from miros_rabbitmq import (
     ProblemKind,
     SessionState,
 )
+from miros_rabbitmq.amqp.declaration import refusing
 from miros_rabbitmq.remedies import PERMISSIONS, declare_exchange, delete_exchange
 
 from ..helpers import scaled, wait_until
@@ -59,7 +60,8 @@ def node(rabbitmq_installed: None) -> Iterator[LocalBroker]:
 
 @pytest.fixture
 def fresh(node: LocalBroker) -> LocalBroker:
-    """A node at which nothing is left of what a test before has done."""
+    """A node at which nothing is left of what a test before has done, and of which none is known."""
+    refusing._urls.clear()
     node.ctl("delete_vhost", "/")
     node.ctl("add_vhost", "/")
     node.ctl("set_permissions", "-p", "/", node.user, ".*", ".*", ".*")
@@ -468,13 +470,10 @@ def test_a_wrong_type_is_told_with_what_mends_it_where_the_user_may_declare(
         wait_until(is_heard, 20)
 
 
-@pytest.mark.parametrize("kind", ["direct", "headers"])
-def test_a_wrong_type_is_told_where_the_user_may_not_declare(
-    narrow: LocalBroker, kind: str
-) -> None:
+def test_a_wrong_type_is_told_where_the_user_may_not_declare(narrow: LocalBroker) -> None:
     with admin_of(narrow) as channel:
         channel.exchange_delete("miros.mesh")
-        channel.exchange_declare("miros.mesh", kind, durable=True)
+        channel.exchange_declare("miros.mesh", "direct", durable=True)
     told: list[DeliveryProblem] = []
     keys = {"tx_routing_key": "kitchen.heater", "rx_routing_key": "kitchen.#"}
     chart, _ = chart_of(narrow, on_delivery_problem=told.append, **keys)
@@ -500,12 +499,13 @@ def test_a_wrong_type_is_told_where_the_user_may_not_declare(
         wait_until(hears_itself, 20)
 
 
-def test_a_fanout_is_told_by_what_comes_for_others(
-    narrow: LocalBroker, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", ["fanout", "headers"])
+def test_a_type_that_routes_all_to_all_is_told_by_what_comes_for_others(
+    narrow: LocalBroker, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
     with admin_of(narrow) as channel:
         channel.exchange_delete("miros.mesh")
-        channel.exchange_declare("miros.mesh", "fanout", durable=True)
+        channel.exchange_declare("miros.mesh", kind, durable=True)
     chart, _ = chart_of(narrow, rx_routing_key="kitchen.#")
     other, _ = chart_of(narrow, "other", tx_routing_key="cellar.pump")
     with running(chart, other):
