@@ -33,11 +33,14 @@ class Manner(enum.Enum):
     BLOCKS = "says that it is blocked, and confirms nothing"
     CLOSES = "closes each connection soon after it was set up"
     HANGS = "opens no channel"
+    PULSES = "confirms everything, but only now and then"
     STAYS = "confirms nothing, and does not answer when we close"
 
 
 FEW = 3
 CLOSES_AFTER_S = 0.05
+PULSE_S = 4.0
+"""Less than ``Limits.absent_after_s``, so that it does not count as absent."""
 
 
 class _Guest:
@@ -48,6 +51,7 @@ class _Guest:
         self._manner = impostors.manner
         self._writer = writer
         self._tags: dict[int, int] = {}
+        self._confirmed: dict[int, int] = {}
         self._returns: dict[int, Any] = {}
 
     def _say(self, channel: int, method: Any) -> None:
@@ -112,12 +116,22 @@ class _Guest:
             self._impostors.visits += 1
             if manner is Manner.BLOCKS:
                 self._say(0, spec.Connection.Blocked("low on memory"))
+            if manner is Manner.PULSES:
+                asyncio.get_running_loop().call_later(PULSE_S, self._pulse)
             if manner is Manner.CLOSES:
                 asyncio.get_running_loop().call_later(CLOSES_AFTER_S, self._writer.close)
         elif isinstance(method, spec.Basic.Publish):
             self._tags[channel] = self._tags.get(channel, 0) + 1
             self._returns[channel] = method
         return True
+
+    def _pulse(self) -> None:
+        for channel, tag in self._tags.items():
+            if tag > self._confirmed.get(channel, 0):
+                self._confirmed[channel] = tag
+                self._say(channel, spec.Basic.Ack(tag, multiple=True))
+        if not self._writer.is_closing():
+            asyncio.get_running_loop().call_later(PULSE_S, self._pulse)
 
     def _take(self, channel: int, body: bytes) -> None:
         manner, tag = self._manner, self._tags.get(channel, 0)
