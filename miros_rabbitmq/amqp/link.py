@@ -10,7 +10,7 @@ end here.
 
 from __future__ import annotations
 
-import math
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -41,6 +41,7 @@ from .attempts import Attempts
 from .conduct import Conduct
 from .health import WARNINGS, Health, Reporting, look_interval_s
 from .io_choice import choose_wire
+from .line_pace import LinePace
 from .link_state import SessionState, Step, after
 from .message_io import Wire
 from .parameters import (
@@ -58,9 +59,6 @@ logger = RelayedLogger(__name__)
 _ATTEMPT_TIMEOUTS = 5
 """An attempt takes at most this many times ``connect_timeout_s``: one for the name, and two for
 each of at most two addresses. After that, the heartbeat watches it."""
-
-_BLOCKED_INTERVAL_S = 1.0
-"""That the broker lets nobody publish is logged at most once in this time."""
 
 _END_GRACE_S = 1.0
 """How much longer than ``stop_timeout_s`` to wait for an end: the time of a cut, and more."""
@@ -170,7 +168,7 @@ class Link:
         self._cut_timer: Timer | None = None
         self._blocked_reason: str | None = None
         self._says_blocked = False
-        self._said_blocked_s = -math.inf
+        self._blocked_pace = LinePace(time.monotonic)
         self._refusal: Refusal | None = None
         self._comes_back_soon = False
 
@@ -620,12 +618,10 @@ class Link:
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
         self._blocked_reason = self.in_words(frame.method.reason)
-        now_s = time.monotonic()
-        self._says_blocked = now_s - self._said_blocked_s >= _BLOCKED_INTERVAL_S
-        if self._says_blocked:
-            self._said_blocked_s = now_s
-            reason = self._blocked_reason
-            logger.warning("%s: the broker lets nobody publish: %s", self.name, reason)
+        self._says_blocked = self._blocked_pace.may()
+        level = logging.WARNING if self._says_blocked else logging.DEBUG
+        reason = self._blocked_reason
+        logger.log(level, "%s: the broker lets nobody publish: %s", self.name, reason)
         if self.state is SessionState.READY:
             self._step(Step.BLOCK)
 
