@@ -247,13 +247,13 @@ class Outages:
                 self._claim(fault)
         elif is_news:
             level = logging.WARNING if self._claim(fault) else logging.INFO
+        if not self._is_loud:
+            level = min(level, logging.INFO)
         short = fault.__cause__
         if isinstance(short, OutOfResources) and not self._is_starved:
             # Nobody else reports what this process lacks, whichever of its connections it is.
             level = news.level(short)
             self._is_starved = True
-        if not self._is_loud:
-            level = min(level, logging.INFO)
         says_so = " again" in text or " anew" in text
         going_on = "" if says_so else "; trying again"
         logger.log(level, "%s: %s%s", self._name, text, going_on)
