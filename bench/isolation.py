@@ -18,6 +18,12 @@ RATE = 1_000.0
 THIN = 32_000.0
 """Bytes a second in each direction."""
 
+FAR_S, FAR = 0.05, 1_000_000.0
+"""The delay in each direction, in seconds, and bytes a second, of a slow link that keeps up."""
+
+FAR_FOR_S = 1.0
+"""So long the link is slow before it is measured."""
+
 LIMITS = {"slow_after_s": 1.0, "absent_after_s": 1.0, "backlog_events": 2_000}
 """Found in a second, and full in two more: at the defaults the turns would take minutes."""
 
@@ -34,6 +40,7 @@ KINDS = {
     "alone": "no broker is sick",
     "thin": f"beside a link of {THIN / 1e3:.0f} kB/s",
     "alarm": "beside a broker with an alarm",
+    "far": f"beside a link of {FAR / 1e6:.0f} MB/s with {2e3 * FAR_S:.0f} ms there and back",
 }
 
 
@@ -55,6 +62,15 @@ class Trio:
     def thin(self) -> Iterator[None]:
         """The link to the sick one is thin."""
         self.relay.slow_down(bytes_a_second=THIN)
+        try:
+            yield
+        finally:
+            self.relay.heal()
+
+    @contextlib.contextmanager
+    def far(self) -> Iterator[None]:
+        """The link to the third is slow, and keeps up."""
+        self.relay.slow_down(delay_s=FAR_S, bytes_a_second=FAR)
         try:
             yield
         finally:
@@ -116,6 +132,10 @@ def isolation(trio: Trio, size: Size) -> Result:
                     sending.ask(FULL_S)
                     measure(kind)
                 _wait_until(sending, address, lambda name: name == "KEEPING_UP")
+            with trio.far():
+                sending.ask(FAR_FOR_S)
+                measure("far")
+            _wait_until(sending, address, lambda name: name == "KEEPING_UP")
     figures: list[Figure] = []
     for what, values, at_most in (
         ("median", {kind: middle(times) for kind, times in taken.items()}, None),

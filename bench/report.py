@@ -18,6 +18,9 @@ ORDER = (
     "peers",
     "trace",
     "isolation",
+    "many",
+    "fleet",
+    "keys",
     "sizes",
     "pid",
     "breakdown",
@@ -33,6 +36,9 @@ TITLES = {
     "peers": "Peers",
     "trace": "Trace",
     "isolation": "An event to a healthy peer at 1,000/s",
+    "many": "Many charts in one process",
+    "fleet": "Many processes at one broker",
+    "keys": "Many routing keys",
     "sizes": "Bytes of an event",
 }
 """Measurements of the main table."""

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import breakdown, costs, isolation, plots, report, sizes, tempo, traffic
+from . import breakdown, costs, isolation, many, plots, report, sizes, tempo, traffic
 from .figure import Result, Size
 from .stage import ROOT, machine, open_stage, open_wide
 
@@ -25,6 +25,9 @@ PAIR: dict[str, Callable[[Any, Size], Result]] = {
     "pid": tempo.pid,
     "breakdown": breakdown.breakdown,
     "sizes": sizes.sizes,
+    "many": many.many,
+    "fleet": many.fleet,
+    "keys": many.keys,
 }
 """Measurements on two nodes."""
 

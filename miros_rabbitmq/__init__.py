@@ -45,8 +45,8 @@ from .nets.chart_watch import Stuck
 from .nets.nets import MirosNets
 from .nets.settings import DEFAULT_ROUTING_KEY, Settings
 from .nets.stats import DropReason, NetsStats, NetworkStats
-from .nets.tls import tls_from_environment
 from .problems import DeliveryProblem, ProblemKind
+from .tls import tls_from_environment
 from .urls import Address, AmqpUrl
 from .wire.codec import Codec
 from .wire.envelope import Envelope

@@ -135,6 +135,11 @@ class Resolver:
             self._start(host)
         return question
 
+    @property
+    def under_way(self) -> int:
+        """How many names are being looked up."""
+        return len(self._questions)
+
     def _start(self, host: str) -> None:
         try:
             start_thread(
@@ -223,6 +228,14 @@ def look_up(address: Address, on_done: OnDone) -> LookUp:
         its parent has asked.
     """
     return _resolver.look_up(address, on_done)
+
+
+def look_ups_under_way() -> int:
+    """How many names are being looked up, each in a thread. May be called from any thread.
+
+    A question that was cancelled counts until the system has answered.
+    """
+    return _resolver.under_way
 
 
 async def resolve(address: Address, timeout_s: float) -> list[Target]:

@@ -10,6 +10,7 @@ On Windows, there are no owners and no FIFOs to look at; there, only kind and si
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import stat
@@ -29,6 +30,8 @@ _ROOT = 0
 _FLAGS = os.O_RDONLY
 for _name in ("O_NONBLOCK", "O_NOFOLLOW", "O_CLOEXEC", "O_NOCTTY", "O_BINARY"):
     _FLAGS |= getattr(os, _name, 0)  # each system has some of them
+
+_ACCESS_LIST = "system.posix_acl_access"
 
 _KINDS = (
     (stat.S_ISLNK, "a link, which may lead anywhere"),
@@ -94,7 +97,7 @@ def read_small_file(path: Path, most_bytes: int) -> bytes:
     _require_trusted(path, path.lstat())
     handle = os.open(path, _FLAGS)
     try:
-        _require_trusted(path, os.fstat(handle))
+        _require_trusted(path, os.fstat(handle), handle)
         parts: list[bytes] = []
         room = most_bytes + 1  # also if it grows meanwhile
         while room > 0 and (part := os.read(handle, room)):
@@ -141,10 +144,11 @@ def is_private_folder(folder: str) -> bool:
     if not hasattr(os, "geteuid"):
         return True
     is_sticky = bool(status.st_mode & stat.S_ISVTX)
-    return status.st_uid in (os.geteuid(), _ROOT) and (is_sticky or not _other_writers(status))
+    is_ours = status.st_uid in (os.geteuid(), _ROOT)
+    return is_ours and (is_sticky or not _other_writers(status, folder))
 
 
-def _require_trusted(path: Path, status: os.stat_result) -> None:
+def _require_trusted(path: Path, status: os.stat_result, handle: int | None = None) -> None:
     _require_regular(status)
     if not hasattr(os, "geteuid"):
         return
@@ -155,7 +159,7 @@ def _require_trusted(path: Path, status: os.stat_result) -> None:
             f"it belongs to user {status.st_uid}, and this program uses only what {trusted} has "
             f"written: chown {own} {_quoted(path)}"
         )
-    others = _other_writers(status)
+    others = _other_writers(status, path if handle is None else handle)
     if others:
         raise UnfitFile(
             f"{others} may write it: chmod go-w {_quoted(path)}; on a disk without such rights, "
@@ -170,13 +174,34 @@ def _require_regular(status: os.stat_result) -> None:
     raise UnfitFile(f"it is {kind}: put a file in its place")
 
 
-def _other_writers(status: os.stat_result) -> str:
-    """Who else may write, besides owner and root; empty for nobody."""
+def _other_writers(status: os.stat_result, place: str | Path | int) -> str:
+    """Who else may write, besides owner and root; empty for nobody.
+
+    Args:
+        status: that of a file or folder.
+        place: its path, or its descriptor.
+    """
     if status.st_mode & stat.S_IWOTH:
         return "everybody"
-    if status.st_mode & stat.S_IWGRP and not _is_private(status.st_gid):
-        return f"group {status.st_gid}"
-    return ""
+    if not status.st_mode & stat.S_IWGRP:
+        return ""
+    if _has_access_list(place):  # the group's rights are then those that anybody in it can have
+        return "others, by its access list,"
+    return "" if _is_private(status.st_gid) else f"group {status.st_gid}"
+
+
+def _has_access_list(place: str | Path | int) -> bool:
+    """Whether a list gives rights to further users and groups (acl(5)).
+
+    The owner of a folder can give every new file in it one.
+    """
+    if not hasattr(os, "getxattr"):  # only Linux has it
+        return False
+    try:
+        os.getxattr(place, _ACCESS_LIST)
+    except OSError as error:
+        return error.errno not in (errno.ENODATA, errno.ENOTSUP)
+    return True
 
 
 def _is_private(group: int) -> bool:

@@ -328,10 +328,17 @@ def check_tls(tls: object) -> None:
     Anything else that counts as false, such as ``False`` or an empty text, would be plain TCP.
 
     Raises:
-        SettingsError: it is neither.
+        SettingsError: it is neither, or is a context for servers.
     """
-    if tls is not None and not isinstance(tls, ssl.SSLContext):
+    if tls is None:
+        return
+    if not isinstance(tls, ssl.SSLContext):
         raise SettingsError(f"tls must be an ssl.SSLContext, not a {type(tls).__name__}")
+    if tls.protocol == ssl.PROTOCOL_TLS_SERVER:
+        raise SettingsError(
+            "tls is a context for servers, which verifies nobody (as ssl.Purpose.CLIENT_AUTH makes "
+            "it): make it by ssl.create_default_context(cafile=...)"
+        )
 
 
 def check_utf8(name: str, text: str) -> None:

@@ -55,16 +55,20 @@ def returned(channel: int) -> bytes:
     return method(spec.Basic.Return(312, "NO_ROUTE", "miros.mesh", "key"), channel)
 
 
-START = method(
-    spec.Connection.Start(
-        server_properties={
-            "product": "RabbitMQ",
-            "version": "3.12.1",
-            "capabilities": {"publisher_confirms": True, "basic.nack": True},
-        },
-        mechanisms="PLAIN AMQPLAIN",
-    )
-)
+def start_with(mechanisms: str = "PLAIN AMQPLAIN", **properties: Any) -> bytes:
+    """What a broker sends first, which calls itself RabbitMQ unless it is told otherwise."""
+    table = {"product": "RabbitMQ", "version": "3.12.1", **properties}
+    return method(spec.Connection.Start(server_properties=table, mechanisms=mechanisms))
+
+
+CAPABILITIES = {
+    "publisher_confirms": True,
+    "basic.nack": True,
+    "connection.blocked": True,
+    "consumer_cancel_notify": True,
+    "authentication_failure_close": True,
+}
+START = start_with(capabilities=CAPABILITIES)
 TUNE = method(spec.Connection.Tune(2_047, FRAME_MAX, 60))
 OPEN_OK = method(spec.Connection.OpenOk())
 DIALOGUE = (START, TUNE, OPEN_OK)
@@ -73,6 +77,26 @@ DIALOGUE = (START, TUNE, OPEN_OK)
 def channel_open_ok(channel: int) -> bytes:
     """That a channel is open."""
     return method(spec.Channel.OpenOk(), channel)
+
+
+_ANSWERS: dict[type[Any], Callable[[Any], Any]] = {
+    spec.Channel.Open: lambda _: spec.Channel.OpenOk(),
+    spec.Exchange.Declare: lambda _: spec.Exchange.DeclareOk(),
+    spec.Queue.Declare: lambda asked: spec.Queue.DeclareOk(asked.queue or "amq.gen-x", 0, 0),
+    spec.Queue.Bind: lambda _: spec.Queue.BindOk(),
+    spec.Queue.Delete: lambda _: spec.Queue.DeleteOk(0),
+    spec.Basic.Qos: lambda _: spec.Basic.QosOk(),
+    spec.Basic.Consume: lambda asked: spec.Basic.ConsumeOk(asked.consumer_tag),
+    spec.Confirm.Select: lambda _: spec.Confirm.SelectOk(),
+    spec.Channel.Close: lambda _: spec.Channel.CloseOk(),
+    spec.Connection.Close: lambda _: spec.Connection.CloseOk(),
+}
+
+
+def answer_to(asked: Any, channel: int) -> bytes:
+    """What a broker that allows everything answers to a method; nothing to login and messages."""
+    answer = _ANSWERS.get(type(asked))
+    return method(answer(asked), channel) if answer is not None else b""
 
 
 class Endless(Owed):

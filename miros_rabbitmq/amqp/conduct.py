@@ -118,6 +118,8 @@ _CONTROL = _LIFE | {
         spec.Basic.Cancel,
         spec.Basic.CancelOk,
         spec.Confirm.SelectOk,
+        spec.Tx.SelectOk,
+        spec.Tx.RollbackOk,
     )
 }
 """The methods of a channel, besides contents and confirms: the answers to what this package asks

@@ -45,7 +45,8 @@ class SimplePikaTopicConsumer(Standalone):
             Exceptions that it raises are logged, and the message counts as handled.
         queue: the queue to declare and consume from. Default: an exclusive one.
         limits: times and sizes.
-        tls: the context of an ``amqps`` URL.
+        tls: the context of an ``amqps`` URL. Default: what the environment describes (see
+            `tls_from_environment`), or else the authorities of this machine.
         role: what the connection is for; a part of the thread's name and of log lines.
         on_change: called after the state has changed, in a thread for callbacks; it may take its
             time. Exceptions that it raises are logged.
@@ -115,7 +116,8 @@ class PikaTopicConsumer(Standalone):
             Exceptions that it raises are logged, and the envelope counts as handled.
         queue: the queue to declare and consume from. Default: an exclusive one.
         limits: times and sizes.
-        tls: the context of an ``amqps`` URL.
+        tls: the context of an ``amqps`` URL. Default: what the environment describes (see
+            `tls_from_environment`), or else the authorities of this machine.
         role: what the connection is for; a part of the thread's name and of log lines.
         on_change: called after the state has changed, in a thread for callbacks; it may take its
             time. Exceptions that it raises are logged.

@@ -28,6 +28,10 @@ the second look after it decides and silence is noticed within 15 s. pika's own 
 may take 30 s, and RabbitMQ's check of ours as long. With twice as many questions, an idle node took
 0.3 % of a core."""
 
+_SLACK_S, _SLACK_SHARE = 1.0, 0.2
+"""So that the looks and heartbeats of 50 links wake their thread once a second, and not twenty
+times."""
+
 _HEARTBEATS_BYTES = 64
 """More than the heartbeats (8 bytes each) that arrive between two looks."""
 
@@ -312,6 +316,11 @@ class Health(NamedTuple):
         """
         patience_s = _PATIENCE_IN_HEARTBEATS * limits.heartbeat_s
         return cls(Watchdog(patience_s), Backoff(limits), Outages(name, reporting))
+
+
+def timer_slack_s(interval_s: float) -> float:
+    """By how much what is done at intervals may be done sooner, together with other things."""
+    return min(_SLACK_S, interval_s * _SLACK_SHARE)
 
 
 def look_interval_s(limits: Limits) -> float:

@@ -10,7 +10,6 @@ end here.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,10 +37,10 @@ from ..logs import RelayedLogger
 from ..resources import shortage
 from ..urls import AmqpUrl
 from .attempts import Attempts
+from .blockage import Blockage
 from .conduct import Conduct
-from .health import WARNINGS, Health, Reporting, look_interval_s
+from .health import WARNINGS, Health, Reporting, look_interval_s, timer_slack_s
 from .io_choice import choose_wire
-from .line_pace import LinePace
 from .link_state import SessionState, Step, after
 from .message_io import Wire
 from .parameters import (
@@ -51,7 +50,7 @@ from .parameters import (
     quieten_pika,
     translate,
 )
-from .reactor import Lane, Reactor, Timer
+from .reactor import IoThread, Lane, Timer
 from .services import Services, Tap
 
 logger = RelayedLogger(__name__)
@@ -130,7 +129,9 @@ class Link:
         SettingsError: the URL is not one.
     """
 
-    def __init__(self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: Reactor) -> None:
+    def __init__(
+        self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: IoThread
+    ) -> None:
         self.endpoint = endpoint
         self.address = endpoint.url.address
         """Where it connects to; `move` changes it, and the name."""
@@ -166,9 +167,7 @@ class Link:
         self._retry_timer: Timer | None = None
         self._look_timer: Timer | None = None
         self._cut_timer: Timer | None = None
-        self._blocked_reason: str | None = None
-        self._says_blocked = False
-        self._blocked_pace = LinePace(time.monotonic)
+        self._blockage = Blockage(time.monotonic)
         self._refusal: Refusal | None = None
         self._comes_back_soon = False
 
@@ -344,6 +343,12 @@ class Link:
         lane = self._lane
         return lane.call_later(delay_s, callback) if lane is not None else None
 
+    def _look_later(self) -> None:
+        lane, interval_s = self._lane, look_interval_s(self.endpoint.limits)
+        if lane is not None:
+            slack_s = timer_slack_s(interval_s)
+            self._look_timer = lane.call_later(interval_s, self._look, slack_s)
+
     def cancel(self, timer: Timer | None) -> None:
         """Cancel a timer of `call_later`; does nothing for `None`."""
         if timer is not None:
@@ -357,7 +362,7 @@ class Link:
     @property
     def blocked_reason(self) -> str:
         """Why the broker lets nobody publish, in its words; empty while it does."""
-        return self._blocked_reason or ""
+        return self._blockage.reason or ""
 
     @property
     def bytes_unsent(self) -> int:
@@ -394,7 +399,7 @@ class Link:
         self._health.backoff.succeed(time.monotonic())
         self._health.outages.succeed(self.connection_name + details)
         self.answered()
-        if self._blocked_reason is None:
+        if self._blockage.reason is None:
             self._tell_ready()
         else:
             self._step(Step.BLOCK)
@@ -586,8 +591,9 @@ class Link:
         if connection is not self._connection or self.is_stopping:
             return
         assert connection is not None
-        tap = self._tap
+        tap, services = self._tap, self._services
         assert tap is not None
+        assert services is not None
         assert self._wire is not None
         tap.count_for(connection)
         self._step(Step.CONNECTED)
@@ -595,9 +601,10 @@ class Link:
         self.fault = None
         _attempts.succeed(self.endpoint.url, self)
         self._wire.open(connection, tap)
-        self._blocked_reason = None
+        self._blockage.forget()
         self._health.watchdog.ask(self._reactor.clock())
-        self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
+        self._look_later()
+        services.align_timers()
         connection.add_on_connection_blocked_callback(self._on_blocked)
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         channel = connection.channel(on_open_callback=self._on_channel_open)
@@ -617,18 +624,12 @@ class Link:
         self.guarded(channel, lambda: self._user.set_up(channel))()
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        self._blocked_reason = self.in_words(frame.method.reason)
-        self._says_blocked = self._blocked_pace.may()
-        level = logging.WARNING if self._says_blocked else logging.DEBUG
-        reason = self._blocked_reason
-        logger.log(level, "%s: the broker lets nobody publish: %s", self.name, reason)
+        self._blockage.begin(self.in_words(frame.method.reason), self.name)
         if self.state is SessionState.READY:
             self._step(Step.BLOCK)
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
-        if self._says_blocked:
-            logger.warning("%s: the broker lets us publish again", self.name)
-        self._blocked_reason = None
+        self._blockage.end(self.name)
         self.note_progress()
         if self.state is SessionState.BLOCKED:
             self._step(Step.UNBLOCK)
@@ -640,7 +641,7 @@ class Link:
         connection, services = self._connection, self._services
         if connection is None or services is None or self.is_stopping:
             return
-        self._look_timer = self.call_later(look_interval_s(self.endpoint.limits), self._look)
+        self._look_later()
         now_s = self._reactor.clock()
         watchdog = self._health.watchdog
         # A broker that lets nobody publish does not read either: its heartbeats have to be enough.

@@ -50,7 +50,8 @@ class SimplePikaTopicPublisher(Standalone):
         lossy: for traffic that may be lost but must never wait: messages under way when a
             connection is lost are not sent again, and a full FIFO always drops its oldest.
         limits: times and sizes.
-        tls: the context of an ``amqps`` URL.
+        tls: the context of an ``amqps`` URL. Default: what the environment describes (see
+            `tls_from_environment`), or else the authorities of this machine.
         role: what the connection is for; a part of the thread's name and of log lines.
         on_change: called after the state has changed, in a thread for callbacks; it may take its
             time. Exceptions that it raises are logged.
@@ -192,7 +193,8 @@ class PikaTopicPublisher(Standalone):
         durable: whether messages survive a restart of the broker.
         lossy: for traffic that may be lost but must never wait; see `SimplePikaTopicPublisher`.
         limits: times and sizes.
-        tls: the context of an ``amqps`` URL.
+        tls: the context of an ``amqps`` URL. Default: what the environment describes (see
+            `tls_from_environment`), or else the authorities of this machine.
         role: what the connection is for; becomes a part of the thread's name.
         on_change: called after the state has changed, in a thread for callbacks; it may take its
             time. Exceptions that it raises are logged.

@@ -10,6 +10,9 @@ link uses the reactor through a `Lane` of its own, which
 - hands every exception to its link. No exception leaves the loop, and none costs another link;
 - knows the link's descriptors and timers, and removes them with the link.
 
+Timers that may come a little early fall together, so that a reactor with many links wakes about as
+often as one with a few.
+
 The loop reads before it looks at timers, so that a timer finds all that has arrived. It notes the
 time in which it could not read, because that time does not count as a peer's silence.
 """
@@ -21,14 +24,15 @@ import heapq
 import itertools
 import logging
 import os
+import random
 import select
 import selectors
 import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Collection
+from typing import Any, Protocol
 
 from ..condition import Condition
 from ..exceptions import OutOfResources
@@ -64,6 +68,9 @@ _LONGEST_PAUSE_S = 5.0
 
 _WAKES = bytearray(4096)
 """Takes what the waker has sent, which says nothing."""
+
+_STUCK_S = 10.0
+"""A thread that is busy with one thing for so long is stuck: nobody else should come to it."""
 
 _CANCELLED_TIMERS = 256
 """With more cancelled timers than this, and than others, the heap is made anew."""
@@ -114,6 +121,8 @@ class Lane:
         self._is_wanted = False
         self._waiting: deque[Callable[[], object]] = deque()
         self._handlers: dict[int, tuple[Callable[[int, int], object], int]] = {}
+        # What is to be called after the present callback, with the same lock.
+        self._behind: list[Callable[[], object]] = []
 
     def call_soon(self, callback: Callable[[], object]) -> None:
         """Make the reactor call something, unless the lane is closed."""
@@ -140,6 +149,8 @@ class Lane:
                 return job()
             finally:
                 if is_in:
+                    if self._behind:
+                        self._reactor.submit(self, self._call_behind)
                     self._is_inside = False
         finally:
             # An exception may have come anywhere above: the lock itself knows whether it is ours.
@@ -150,9 +161,28 @@ class Lane:
             if self._is_wanted:
                 self._reactor.wake()
 
-    def call_later(self, delay_s: float, callback: Callable[[], object]) -> Timer:
-        """Make the reactor call something after some seconds."""
-        return self._reactor.add_timer(self, delay_s, callback)
+    def call_behind(self, callback: Callable[[], object]) -> None:
+        """Call something when the callback has returned in which this is called.
+
+        That is at once, or soon after a job of `run_here`.
+        """
+        self._behind.append(callback)
+
+    def _call_behind(self) -> None:
+        while self._behind:
+            self._behind.pop(0)()
+
+    def call_later(
+        self, delay_s: float, callback: Callable[[], object], slack_s: float = 0.0
+    ) -> Timer:
+        """Make the reactor call something after some seconds.
+
+        Args:
+            delay_s: these seconds.
+            callback: what to call.
+            slack_s: by how much it may come sooner, together with others.
+        """
+        return self._reactor.add_timer(self, delay_s, callback, slack_s)
 
     def cancel(self, timer: Timer | None) -> None:
         """Cancel a timer of `call_later`; does nothing for `None`."""
@@ -254,6 +284,8 @@ class Lane:
             self._is_inside = True
             if self.is_open:
                 callback(*arguments)
+                if self._behind:
+                    self._call_behind()
         except BaseException as error:  # noqa: BLE001 - a bug of ours or of pika's costs one link
             self.hand_over(error)
         finally:
@@ -274,7 +306,37 @@ class Lane:
         self.is_mine = is_mine(self._lock)
         self._is_inside = self._is_wanted = self.is_open = False
         self._handlers.clear()
+        self._behind.clear()
         self._waiting.clear()
+
+
+class IoThread(Protocol):
+    """What links and other users of lanes need of a reactor. Any thread may call it all."""
+
+    @property
+    def name(self) -> str:
+        """The thread's."""
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether the caller is the reactor's thread."""
+
+    def attach(
+        self,
+        name: str,
+        on_error: Callable[[BaseException], object],
+        keep: Callable[[Lane | None], object],
+    ) -> Lane:
+        """Open a lane; see `Reactor.attach`."""
+
+    def clock(self) -> float:
+        """A monotonic time in seconds that stands still while the reactor cannot read."""
+
+    def busy(self) -> str:
+        """What the thread is doing, for the log; empty while it waits."""
+
+    def wait_for_end(self, timeout: float) -> bool:
+        """Wait until the lanes have gone, and the thread has ended, unless others use it."""
 
 
 class Reactor:
@@ -297,6 +359,8 @@ class Reactor:
         self._poller = poller
         self._forget()
         self._stalled_s = 0.0
+        # So that the threads of a process do not all wake at the same moment.
+        self._grid_s = random.random()
         # When the thread last looked at what had arrived.
         self._read_s = time.monotonic()
         disown_in_child(self, Stage.CONNECTIONS)
@@ -420,12 +484,44 @@ class Reactor:
         with self._changed.lock:
             return self._changed.wait_for(lambda: self._thread is None, timeout)
 
+    def wait_for_others(self, lanes: Collection[Lane], timeout: float) -> bool:
+        """Wait until some lanes have gone; and if no others are left, until the thread has ended.
+
+        Args:
+            lanes: these.
+            timeout: the longest wait, in seconds.
+
+        Returns:
+            whether that is so; False, at once, in the thread itself.
+        """
+        if self.is_current_thread:
+            return False
+
+        def is_left_to_others() -> bool:
+            return bool(self._lanes) and self._lanes.isdisjoint(lanes)
+
+        with self._changed.lock:
+            return self._changed.wait_for(
+                lambda: self._thread is None or is_left_to_others(), timeout
+            )
+
+    @property
+    def is_stuck(self) -> bool:
+        """Whether the thread has been busy with one thing for so long that it may never return."""
+        return self._busy_with is not None and time.monotonic() - self._busy_since_s > _STUCK_S
+
     # The thread of the reactor, and lanes.
 
-    def add_timer(self, lane: Lane, delay_s: float, callback: Callable[[], object]) -> Timer:
-        """Have a lane called after some seconds."""
+    def add_timer(
+        self, lane: Lane, delay_s: float, callback: Callable[[], object], slack_s: float = 0.0
+    ) -> Timer:
+        """Have a lane called after some seconds, or sooner by up to ``slack_s``."""
         timer = Timer(lane, callback)
-        entry = (time.monotonic() + max(0.0, delay_s), next(self._numbers), timer)
+        due_s = time.monotonic() + max(0.0, delay_s)
+        if slack_s > 0:
+            # Times that all timers with this slack share.
+            due_s -= (due_s - self._grid_s * slack_s) % slack_s
+        entry = (due_s, next(self._numbers), timer)
         if self._thread is None or self.is_current_thread:
             heapq.heappush(self._timers, entry)
         else:
@@ -488,6 +584,7 @@ class Reactor:
         with self._changed.lock:
             self._lanes.discard(lane)
             self._aside.discard(lane)
+            self._changed.notify_all()
         self.wake()
 
     def _run(self) -> None:

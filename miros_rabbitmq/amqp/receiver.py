@@ -19,6 +19,7 @@ import pika.channel
 import pika.exceptions
 
 from ..exceptions import BrokerError, RejectReason
+from ..foreign import text_of
 from ..process import Stage, disown_in_child
 from ..urls import Address, AmqpUrl, check_short_text
 from .conduct import Misconduct
@@ -28,7 +29,7 @@ from .link_state import SessionState
 from .message_io import Acknowledging, Delivery, Wire
 from .parameters import Endpoint
 from .queue_claim import QueueClaim
-from .reactor import Reactor, Timer
+from .reactor import IoThread, Timer
 from .topology import Queue
 
 _LOOK_AGAIN_S = 0.002
@@ -185,7 +186,7 @@ class Receiver:
         role: Role,
         source: Source,
         taker: Taker,
-        reactor: Reactor,
+        reactor: IoThread,
         on_state: Callable[[], object] | None = None,
         watch: Watch | None = None,
     ) -> None:
@@ -349,8 +350,8 @@ class Receiver:
         self._on_delivery(
             Delivery(
                 body,
-                _text_of(method.routing_key),
-                _text_of(method.exchange),
+                text_of(method.routing_key),
+                text_of(method.exchange),
                 method.redelivered,
                 method.delivery_tag,
             )
@@ -499,8 +500,3 @@ class Receiver:
         self._look_again = self._acknowledge_timer = None
         self._is_watching = self._watch is None
         self._is_asking = False
-
-
-def _text_of(name: str | bytes) -> str:
-    """A name, which pika leaves as bytes if it is not valid text."""
-    return name if isinstance(name, str) else name.decode(errors="replace")

@@ -44,7 +44,7 @@ from .link import Link, Role
 from .link_state import SessionState
 from .message_io import Outbound, Publishing, Wire
 from .parameters import Endpoint
-from .reactor import Reactor, Timer
+from .reactor import IoThread, Timer
 
 logger = RelayedLogger(__name__)
 
@@ -186,7 +186,7 @@ class Sender:
         endpoint: Endpoint,
         role: Role,
         traffic: Traffic,
-        reactor: Reactor,
+        reactor: IoThread,
         on_state: Callable[[], object] | None = None,
         report: Report = report_to_nobody,
         vet: Vet | None = None,

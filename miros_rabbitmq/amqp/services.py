@@ -26,6 +26,7 @@ from ..logs import RelayedLogger
 from ..resolve import LookUp, Target, look_up
 from ..urls import Address
 from .conduct import Conduct, Misconduct
+from .health import timer_slack_s
 from .inflow import Inflow
 from .reactor import READ, WRITE, Lane, Timer
 
@@ -58,7 +59,11 @@ class LaneLoop:
         self._lane = lane
         self._timers: set[Timer] = set()
         self._handlers: dict[int, Callable[[int, int], object]] = {}
+        # Descriptors at which pika has just begun to write, and the events it wants.
+        self._to_write: dict[int, int] = {}
         self._is_silent = False
+        self.is_aligned = False
+        """Whether timers may come a little early, together with others."""
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Call something soon."""
@@ -81,7 +86,8 @@ class LaneLoop:
             self._timers.discard(timer)
             callback()
 
-        timer = self._lane.call_later(delay, call)
+        slack_s = timer_slack_s(delay) if self.is_aligned else 0.0
+        timer = self._lane.call_later(delay, call, slack_s)
         if self._is_silent:
             self._lane.cancel(timer)
         else:
@@ -104,12 +110,37 @@ class LaneLoop:
                 raise
 
     def update_handler(self, fd: int, events: int) -> None:
-        """Watch a descriptor for other events."""
-        if fd in self._handlers:
+        """Watch a descriptor for other events.
+
+        pika writes nothing itself: it asks to be called when the socket takes something, which it
+        mostly does now. So it is called when it has returned, and the descriptor is watched only if
+        something is left.
+        """
+        if fd not in self._handlers:
+            return
+        if events & WRITE and events & READ and fd not in self._to_write:
+            if not self._to_write:
+                self._lane.call_behind(self._write)
+            self._to_write[fd] = events
+        elif fd in self._to_write:
+            self._to_write[fd] = events
+        else:
             self._lane.watch(fd, events, self._handle)
+
+    def _write(self) -> None:
+        """Let pika write."""
+        for fd in list(self._to_write):
+            try:
+                if self._to_write[fd] & WRITE:
+                    self._handle(fd, WRITE)
+            finally:
+                events = self._to_write.pop(fd, 0)
+            if events and fd in self._handlers:
+                self._lane.watch(fd, events, self._handle)
 
     def remove_handler(self, fd: int) -> None:
         """Stop watching a descriptor."""
+        self._to_write.pop(fd, None)
         if self._handlers.pop(fd, None) is not None:
             self._lane.unwatch(fd)
 
@@ -294,6 +325,10 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                 raise OSError(*cause.args) from error
             raise
         return self._pending
+
+    def align_timers(self) -> None:
+        """Let the timers of an open connection, its heartbeats, fall together with others."""
+        self._lane_loop.is_aligned = True
 
     @property
     def bytes_received(self) -> int:

@@ -15,6 +15,7 @@ from ..interruption import do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import RelayedLogger, write_all
 from ..process import Stage, end_with_program, stay
+from ..tls import tls_from_environment
 from ..urls import Address, AmqpUrl, check_tls
 from ..wire.codec import Codec
 from ..worker import Worker
@@ -250,7 +251,10 @@ def endpoint_of(amqp_url: str, limits: Limits | None, tls: ssl.SSLContext | None
     """
     check_io_choice()
     check_tls(tls)
-    return Endpoint(AmqpUrl(amqp_url), Limits() if limits is None else limits, tls)
+    url = AmqpUrl(amqp_url)
+    if tls is None and url.parts.tls:
+        tls = tls_from_environment()
+    return Endpoint(url, Limits() if limits is None else limits, tls)
 
 
 def check_codec(codec: object) -> None:

@@ -10,6 +10,8 @@ besides the members, and a limited number is probed in any time:
   work and have no place. A member never goes. Chance decides between equals, so that whoever floods
   others with announcements cannot tell whom that hits.
 - Each broker is probed now and then only, and all together at most `_PROBES_A_SECOND`.
+- No name is looked up while many look-ups are under way: each takes a thread, for as long as a
+  name server likes, which may be that of the announcer.
 - A broker that is no longer announced is forgotten.
 
 Pure: the clock is handed in. Not thread-safe: its owner locks.
@@ -23,6 +25,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from ..host_names import ip_of
 from ..urls import Address
 
 _MISSED_ANNOUNCEMENTS = 10
@@ -38,6 +41,9 @@ _UNDER_WAY_S = 5.0
 _PROBES_A_SECOND, _PROBES_AT_ONCE = 32.0, 64.0
 """How many announced brokers are probed. When a system starts, all of its nodes are announced
 within a moment."""
+
+_LOOK_UPS_AT_ONCE = 32
+"""While so many look-ups of names are under way in the process, announced names wait."""
 
 _MOST_ANNOUNCERS = 1_024
 """How many announcers are remembered, and the broker of each."""
@@ -184,12 +190,25 @@ class AnnouncedBrokers:
         if broker is not None:
             broker.is_due = True
 
-    def take_due(self, now_s: float) -> tuple[Address, ...]:
-        """Those to probe now, as many as may be; each is returned once."""
+    def take_due(self, now_s: float, look_ups: int = 0) -> tuple[Address, ...]:
+        """Those to probe now, as many as may be; each is returned once.
+
+        Args:
+            now_s: the present time.
+            look_ups: how many look-ups of names are under way in the process.
+        """
         passed_s, self._allowed_s = now_s - self._allowed_s, now_s
         self._allowance = min(_PROBES_AT_ONCE, self._allowance + passed_s * _PROBES_A_SECOND)
-        due = [at for at, broker in self._brokers.items() if broker.is_due]
-        due = due[: int(self._allowance)]
+        names = 0
+        due: list[Address] = []
+        for address, broker in self._brokers.items():
+            if not broker.is_due or len(due) >= int(self._allowance):
+                continue
+            if ip_of(address.host) is None:
+                if look_ups + names >= _LOOK_UPS_AT_ONCE:
+                    continue
+                names += 1
+            due.append(address)
         self._allowance -= len(due)
         for address in due:
             broker = self._brokers[address]

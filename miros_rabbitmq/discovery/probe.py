@@ -146,7 +146,7 @@ def probe_one(
 
     Args:
         url: the AMQP URL, with user, password and virtual host.
-        tls: the context for an ``amqps`` URL; default Python's own default context.
+        tls: the context for TLS; for an ``amqps`` URL, by default Python's own default context.
         limits: how long the probe may take.
 
     Returns:
@@ -159,9 +159,7 @@ def probe_one(
     """
     url = AmqpUrl(url)
     check_tls(tls)
-    if not url.parts.tls:
-        tls = None
-    elif tls is None:
+    if tls is None and url.parts.tls:
         tls = ssl.create_default_context()
     (result,) = probe_all([url.address], login_of(url), tls=tls, limits=limits)
     result.raise_for_outcome()

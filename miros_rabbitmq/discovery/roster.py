@@ -383,9 +383,14 @@ class Roster:
             self._announced.ask(address)
         return is_news if is_member else is_to_be_asked
 
-    def take_due(self, now_s: float) -> tuple[Address, ...]:
-        """The announced brokers to probe now: a limited number in any time."""
-        return self._announced.take_due(now_s)
+    def take_due(self, now_s: float, look_ups: int = 0) -> tuple[Address, ...]:
+        """The announced brokers to probe now: a limited number in any time.
+
+        Args:
+            now_s: the present time.
+            look_ups: how many look-ups of names are under way in the process.
+        """
+        return self._announced.take_due(now_s, look_ups)
 
     @property
     def crowded_out(self) -> int:

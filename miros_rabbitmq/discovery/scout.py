@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from ..interruption import refuse_to_wait_for
+from ..tls import tls_from_environment
 from ..urls import (
     DEFAULT_PORT,
     DEFAULT_TLS_PORT,
@@ -117,13 +118,15 @@ class RabbitScout:
             a port; default 5672, or 5671 with TLS.
         rabbit_vhost: the virtual host.
         lan: where the candidates come from if ``addresses`` does not name them.
-        tls: the context for TLS to all brokers; default plain TCP.
+        tls: the context for TLS to all brokers; by default, what the environment
+            describes (see `tls_from_environment`), or else plain TCP.
         connect_timeout_s: seconds for a TCP connection to a candidate.
         parallelism: how many candidates are probed at once.
         limits: all limits of a probe, in place of the two above.
 
     Raises:
-        SettingsError: an address is neither ``host`` nor ``host:port``.
+        SettingsError: an address is neither ``host`` nor ``host:port``, or another argument, or
+            the environment, has what cannot work.
     """
 
     def __init__(
@@ -141,6 +144,9 @@ class RabbitScout:
         parallelism: int = PARALLELISM,
         limits: ProbeLimits | None = None,
     ) -> None:
+        check_tls(tls)
+        if tls is None:
+            tls = tls_from_environment()
         if rabbit_port is None:
             rabbit_port = DEFAULT_PORT if tls is None else DEFAULT_TLS_PORT
         if addresses is not None:
@@ -148,7 +154,6 @@ class RabbitScout:
         self.this = ThisNode(self._own, self._url)
         self.other = OtherNodes(self._others, self._url)
         self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
-        check_tls(tls)
         check_login(rabbit_user, rabbit_password, rabbit_vhost)
         self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
         self._named = None if addresses is None else _parse(addresses, rabbit_port)
@@ -245,8 +250,21 @@ class RabbitScout:
             address: whom to probe.
             stop: ends that early when it is set.
         """
-        (row,) = probe_all([address], self._login, tls=self._tls, limits=self._limits, stop=stop)
-        return not row.outcome.nothing_there
+        return address not in self.empty_places([address], stop)
+
+    def empty_places(
+        self, addresses: Iterable[Address], stop: threading.Event | None = None
+    ) -> frozenset[Address]:
+        """Those of some addresses at which no program answers. Leaves the `report` as it is.
+
+        Args:
+            addresses: whom to probe, all at the same time.
+            stop: ends that early when it is set; those that had not ended are none.
+        """
+        rows = probe_all(
+            tuple(addresses), self._login, tls=self._tls, limits=self._limits, stop=stop
+        )
+        return frozenset(row.address for row in rows if row.outcome.nothing_there)
 
     def _probe(
         self,

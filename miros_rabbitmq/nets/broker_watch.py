@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 
-from ..amqp.reactor import Lane, Reactor, Timer
+from ..amqp.reactor import IoThread, Lane, Timer
 from ..amqp.sender import Sender
 from ..delivery.slowness import Condition, Slowness
 from ..limits import Limits
@@ -56,7 +56,7 @@ class BrokerWatch:
         self,
         name: str,
         limits: Limits,
-        reactor: Reactor,
+        reactor: IoThread,
         senders: Callable[[], Mapping[Address, Sender]],
         apart: Callable[[], Collection[Address]],
         *,

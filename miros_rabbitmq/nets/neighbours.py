@@ -59,7 +59,8 @@ def answer_delay_s(chance: float) -> float:
 class Neighbours:
     """What one node knows of the others at its broker, and what it tells them.
 
-    `hear` and `take_questions` are called in the consumers' thread, the rest in the publishers'.
+    `hear` and `take_questions` are called in the consumers' thread, the rest in the publishers';
+    `note_told` may be called in any.
 
     Args:
         announce_s: seconds between two announcements at the broker.
@@ -75,7 +76,7 @@ class Neighbours:
         self._key = key
         self._pattern = pattern
         self._chance = chance
-        self._heard_s = self._listener_heard_s = self._asked_s = -math.inf
+        self._heard_s = self._told_s = self._listener_heard_s = self._asked_s = -math.inf
         self._ask_again_s = _ASK_AGAIN_S
         # The routing keys that others ask about, and nobody has answered yet.
         self._questions: set[str] = set()
@@ -90,7 +91,11 @@ class Neighbours:
 
     def are_told_lately(self, now_s: float) -> bool:
         """Tell whether another node has just announced itself to all of them, and to this one."""
-        return now_s - self._heard_s < _LATELY * self._announce_s
+        return now_s - max(self._heard_s, self._told_s) < _LATELY * self._announce_s
+
+    def note_told(self, now_s: float) -> None:
+        """Note that another node has announced itself, before it is heard."""
+        self._told_s = now_s
 
     def has_to_ask(self, now_s: float) -> bool:
         """Tell whether no neighbour is known, or the last known one is about to be forgotten."""

@@ -20,6 +20,7 @@ from ..amqp.sinks import DirectSink, Sink, WorkerSink
 from ..amqp.topology import snoop_queue
 from ..answers import Answers
 from ..exceptions import NetworkStopped, OutOfResources, TransmitError
+from ..foreign import on_one_line
 from ..problems import Report, report_to_nobody
 from ..resources import naming_shortage, news, start_thread
 from ..urls import Address, AmqpUrl
@@ -126,7 +127,7 @@ class Snoop:
             where = f"on_{kind.spec.name.removeprefix('miros.snoop.')}_rx"
             sink = WorkerSink(
                 f"{where} of {name}",
-                lambda envelope: callback(envelope.sender, envelope.body),
+                lambda envelope: callback(envelope.sender, on_one_line(envelope.body)),
                 most_bytes=settings.limits.fifo_remote_bytes,
                 on_raise=failures.of_callback(where),
             )
@@ -326,7 +327,7 @@ class Snoop:
         self._terminal.write(
             lambda palette: layout(text, name, own=own, palette=palette),
             colour=colour and self.colour,
-            size=getsizeof(text),
+            size=getsizeof(text) + getsizeof(name),
         )
 
 

@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 
 from ..amqp.link_state import SessionState
 from ..amqp.marker import Marker, Verdict, compare
-from ..amqp.reactor import Lane, Reactor, Timer
+from ..amqp.reactor import IoThread, Lane, Timer
 from ..amqp.sender import Sender
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report
@@ -103,7 +103,7 @@ class Spares:
     def __init__(
         self,
         name: str,
-        reactor: Reactor,
+        reactor: IoThread,
         senders: Callable[[], Mapping[Address, Sender]],
         share: Callable[[Mapping[Address, Address]], bool],
         report: Report,

@@ -16,9 +16,10 @@ from ..amqp.health import Reporting
 from ..amqp.link import Link, Role
 from ..amqp.link_state import SessionState
 from ..amqp.parameters import Endpoint
-from ..amqp.reactor import Reactor
+from ..amqp.reactor import IoThread, Reactor
 from ..amqp.receiver import Receiver, Source, Watch
 from ..amqp.sender import Sender, Traffic, Vet
+from ..amqp.shared_reactor import Share, SharedReactor
 from ..amqp.sinks import Sink
 from ..amqp.topic_pattern import TopicPattern
 from ..amqp.topology import Queue
@@ -65,22 +66,27 @@ _NO_ROOM_IN_HANDLER = (
 )
 
 
+_publishers = SharedReactor("miros publishers")
+
+
 class Reactors(NamedTuple):
     """The two I/O threads for all connections of a node.
 
     Publishers and consumers have a thread each, so that a chart which is slow to take events does
-    not delay the events that it sends.
+    not delay the events that it sends. The publishers of all charts of a process share one: the
+    threads that transmit do most of the work. What is received is decrypted in the consumers'
+    thread, so each chart has its own.
     """
 
-    tx: Reactor
+    tx: IoThread
     """Drives everything that publishes."""
-    rx: Reactor
+    rx: IoThread
     """Drives everything that consumes."""
 
     @classmethod
     def of(cls, name: str) -> Reactors:
         """Make the reactors of a node; their threads start with its first connections."""
-        return cls(Reactor(f"miros publishers of {name}"), Reactor(f"miros consumers of {name}"))
+        return cls(Share(_publishers), Reactor(f"miros consumers of {name}"))
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,9 @@ _SAFE_RECURSION = 5_000
 """Python's parser of JSON is called anew for each level. Where a program allows more levels than
 this, it could run out of stack, which ends the process."""
 
-_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{]|[\]}]', re.DOTALL)
+_MARK = re.compile(r'\\.|["\[{\]}]', re.DOTALL)
+"""What begins and ends texts, lists and objects, or is escaped and does not. No longer than that: a
+pattern for a whole text would be tried anew at every quote in one that does not end."""
 
 
 def json_serializer(value: Any) -> bytes:
@@ -117,9 +119,14 @@ def _bounded(text: str) -> int:
 def _check_depth(text: str) -> None:
     """Check how deep a text is nested, without a call for each level."""
     levels = 0
-    for token in _TOKEN.finditer(text):
-        sign = token[0]
-        if sign in "[{":
+    is_in_text = False
+    for mark in _MARK.finditer(text):
+        sign = mark[0]
+        if sign == '"':
+            is_in_text = not is_in_text
+        elif is_in_text:
+            continue
+        elif sign in "[{":
             levels += 1
             if levels > MAX_DEPTH:
                 raise ValueError(_TOO_DEEP)

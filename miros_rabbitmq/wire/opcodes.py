@@ -1,7 +1,7 @@
 """The opcodes of a pickle of protocol 3, and the regular expressions that find them.
 
 This module knows the syntax of a pickle and nothing of its meaning: `pickle_check` walks over the
-opcodes, and `pickle_cost` counts keys, both with the expressions from here.
+opcodes with the expressions from here.
 
 A token is one opcode with its argument. A token of plain data (a number, a text, bytes, True, False
 or None) also includes the opcode that puts the value into the memo, if one follows.
@@ -13,22 +13,14 @@ from __future__ import annotations
 
 import pickle
 import re
+from collections.abc import Collection
 
 HEAD = b"\x80\x03"
-MARK = ord("(")
 STOP = ord(".")
 GET = ord("h")
-APPENDS, SETITEMS, TUPLE = b"eut"
-
-PLAIN_OPCODES = frozenset(b"N\x88\x89KMJGXC\x8a")
-TEXT_OPCODES = frozenset(b"XC")
-TEXT_OR_SHARE_OPCODES = frozenset(b"XCh")
 
 CONTAINERS = b"abesutR\x81\x85\x86\x87"
 """Opcodes that put values into another value; nothing nests without one of them."""
-
-TOKEN_BYTES = 270
-"""More than the bytes of any token of plain data that the regular expressions match."""
 
 
 class OpcodeRefused(pickle.UnpicklingError):
@@ -51,10 +43,7 @@ def _counted(opcode: bytes, tail: bytes = b"") -> bytes:
 
 _NUMBER = rb"[N\x88\x89]|K.|M..|J....|G.{8}|" + _counted(b"\x8a")
 _TEXT = _counted(b"X", rb"\0\0\0") + b"|" + _counted(b"C")
-_LONG_PUT = rb"r.[^\0]\0\0"
-"""Puts a value into the memo at an index from 256 to 65,535. An index below 256 is not written in
-four bytes, and there the memo keeps account of how long each text is."""
-_PLAIN = _NUMBER + rb"|(?:" + _TEXT + rb")(?:q.|" + _LONG_PUT + rb")?"
+_PUT = rb"(?:q.|r....)?"
 _GLOBAL = rb"c[^\n]{1,255}\n[^\n]{1,255}\n"
 
 # For every byte, only one alternative can match, so a failing match takes linear time.
@@ -72,21 +61,52 @@ SMALL = re.compile(rb"\x80\x03(?:" + _ANY_SMALL + b"|R|" + _GLOBAL + rb")*\.", r
 SMALL_TOKENS = re.compile(_ANY_SMALL + b"|R|" + _GLOBAL, re.DOTALL)
 
 # Eight numbers of one kind at once, because each repetition takes time. Such numbers can be divided
-# in two ways, but nothing follows that could fail and make Python try the other way. A piece ends
-# after 512 repetitions: during a match, each repetition takes some dozen bytes of memory.
+# in two ways, but nothing follows that could fail and make Python try the other way. Repetitions
+# are limited, as each takes some dozen bytes of memory during a match.
 _EIGHT = b"|".join(number * 8 for number in (rb"K.", rb"M..", rb"J....", rb"G.{8}"))
-RUN = re.compile(rb"(?:" + _EIGHT + rb"|h.|" + _PLAIN + rb"){1,512}", re.DOTALL)
-"""A piece of a run: plain data, and reads of the memo."""
-# These two look ahead for the argument, so that they also find an opcode inside the argument of
-# another. They rather find too much than too little.
-SHARE = re.compile(rb"h(?=(.))", re.DOTALL)
-PUT = re.compile(rb"q(?=(.))", re.DOTALL)
-"""Reads of the memo, and writes to it; the group is the index, of one byte."""
-_TEXT_OR_SHARE = rb"(?:(?:" + _TEXT + rb")(?:q.|" + _LONG_PUT + rb")?|h.)"
-TEXT_KEYS = re.compile(rb"(?:" + _TEXT_OR_SHARE + rb"(?:h.|" + _PLAIN + rb")){1,512}", re.DOTALL)
-"""A piece of a run of pairs whose keys are text or bytes."""
-TOKENS = re.compile(rb"h.|" + _PLAIN, re.DOTALL)
-LARGE_INTEGER = re.compile(rb"\x8a[\x09-\xff]")
-ONE_PLAIN = re.compile(_NUMBER + rb"|(?:" + _TEXT + rb")(?:q(.)|" + _LONG_PUT + rb")?", re.DOTALL)
-"""One token of plain data. Its group is the index in the memo, if that has one byte."""
-ONE_GLOBAL = re.compile(_GLOBAL)
+_NUMBERS = rb"(?:" + _EIGHT + rb"|" + _NUMBER + rb"){1,512}"
+_TOKEN = (
+    rb"h.|[Naseu\x88\x89]|(?:%b)%b|K.|[]}t\x85\x86\x87R\x81]%b|\((?:%b[et]?)?|M..|J....|G.{8}|[)b]|"
+    rb"j....|q.|r....|%b|%b"
+) % (_TEXT, _PUT, _PUT, _NUMBERS, _counted(b"\x8a"), _GLOBAL)
+TOKENS = re.compile(_TOKEN, re.DOTALL)
+"""Each token of a piece. A mark and the numbers behind it are one, with the opcode that puts all of
+them into a list or a tuple, if that follows. A text, and an opcode that makes an object, includes
+the opcode that puts it into the memo."""
+PIECE = re.compile(rb"(?:%b){1,512}" % _TOKEN, re.DOTALL)
+"""Up to 512 tokens."""
+NUMBERS = re.compile(_NUMBERS, re.DOTALL)
+"""As many numbers as are one token with the mark before them."""
+NUMBER = re.compile(_NUMBER, re.DOTALL)
+
+
+LONG = frozenset(b"XB\x8b")
+"""The opcodes with a length of four bytes; `TOKENS` has those of them that are short texts."""
+
+
+def replace_mappings(data: bytes, which: Collection[int], by: bytes) -> bytes:
+    """Return a pickle with other opcodes in the place of some that make a mapping.
+
+    Args:
+        data: a pickle whose opcodes have been checked.
+        which: the places among the opcodes that make a mapping, counted from 1.
+        by: the opcodes to put there.
+    """
+    parts = [HEAD]
+    at, count = len(HEAD), 0
+    while data[at] != STOP:
+        piece = PIECE.match(data, at)
+        if piece is None:
+            end = at + 5 + int.from_bytes(data[at + 1 : at + 5], "little")
+            parts.append(data[at:end])
+            at = end
+            continue
+        for token in TOKENS.findall(data, at, piece.end()):
+            if token[:1] == b"}":
+                count += 1
+                if count in which:
+                    parts.append(by)
+                    token = token[1:]
+            parts.append(token)
+        at = piece.end()
+    return b"".join([*parts, data[at:]])

@@ -4,71 +4,45 @@
 extension code that the program has used before, a memo index of four thousand million, or nested
 tuples that have two to the power of fifty elements once they are hashed; each fits into a hundred
 bytes. So this module looks at every opcode first. It allows the opcodes that Python's own pickler
-writes for protocol 3, and of these only what stays within limits:
+writes for protocol 3, used as that pickler uses them, and of these only what stays within limits:
 
-    memo        an index is not larger than the pickle has bytes
+    memo        values are put into it in the order of its index
     lengths     texts and bytes end within the pickle; integers have at most `MAX_INTEGER_BYTES`
     depth       containers are nested at most `MAX_DEPTH` deep
     expansion   with every shared part written out in each place where it is used, the pickle would
-                have at most `MAX_EXPANDED_BYTES`: this limits what is hashed, copied or printed
-    memory      loading takes at most `MAX_MEMORY_BYTES`
-    keys        mappings and sets have at most `MAX_NUMBER_KEYS` that are neither text nor bytes; if
-                many keys are of unusual kinds, the caller is told where their mappings are
-    cycles      a value may contain itself, but no part that refers back to it may also be used
-                outside of it
+                have at most `MAX_EXPANDED_BYTES`: this limits what is compared, copied or printed
+    steps       one `Budget` pays for each opcode, for the hashes of keys and for what calls do
+    memory      the same `Budget` has a limit of what loading takes
+    keys        if many keys of mappings are of unusual kinds, the caller is told where these are
+    cycles      a value may contain itself. What it contained by then cannot be used again
 
 A small event passes by one regular expression, in about a microsecond. Everything else is walked
-opcode by opcode, except that a run of plain data is one step. The expressions are in `opcodes`; the
-limits, and what the walk counts, are in `pickle_cost`.
+opcode by opcode, except that numbers, texts and reads of the memo are taken many at a time.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from bisect import bisect
+from collections.abc import Collection
 from typing import ClassVar, NamedTuple
 
 from .opcodes import (
-    APPENDS,
     CONTAINERS,
     GET,
     HEAD,
-    MARK,
-    ONE_GLOBAL,
-    ONE_PLAIN,
-    PLAIN_OPCODES,
-    PUT,
-    RUN,
-    SETITEMS,
-    SHARE,
+    LONG,
+    NUMBER,
+    NUMBERS,
+    PIECE,
     SMALL,
     SMALL_PLAIN,
     SMALL_TOKENS,
     STOP,
-    TEXT_OPCODES,
-    TOKEN_BYTES,
-    TUPLE,
+    TOKENS,
     OpcodeRefused,
 )
-from .pickle_cost import (
-    CALL_WEIGHT,
-    MAX_DEPTH,
-    MAX_EXPANDED_BYTES,
-    MAX_INTEGER_BYTES,
-    OBJECT,
-    ORDERED,
-    ORDERED_NAME,
-    THE_MARK,
-    Class,
-    Item,
-    List,
-    Mapping,
-    Memo,
-    Node,
-    Tally,
-    Tuple,
-    key_bytes,
-    node_of,
-)
+from .payload_types import HARMLESS
+from .pickle_cost import MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_INTEGER_BYTES, Budget
 
 SMALL_BYTES = 1_024
 SMALL_LEVELS = MAX_DEPTH
@@ -79,11 +53,35 @@ the memo doubles the weight at most."""
 # Python finds a method through a name of this module faster than through an imported one.
 _match_small_plain, _match_small = SMALL_PLAIN.fullmatch, SMALL.fullmatch
 
-_SHORT_RUN = 1_024
-"""A run of up to so many bytes is taken token by token if it puts texts into the memo. The first of
-many records is no longer; the others share its texts, so their exact lengths matter."""
+FEW_KEYS = 2_000_000
+"""The most unusual keys whose hashes need no look: their count times their bytes, summed over all
+mappings. Even if all these hashes are equal, Python compares each with each in less than 0.1 s."""
 
-_TAKES_NOTHING = "it adds to something that is not a container"
+NUMBER_BYTES = 10
+"""The bytes of the largest opcode for a number that counts as usual: an integer of eight bytes. Few
+others share its hash. A key is unusual if it is neither text, nor bytes, nor such a number."""
+
+# Steps.
+
+_GROUP_STEPS = 3
+_CALL_STEPS = 8
+_HASHED_PER_STEP = 64
+"""What is taken beyond the step for each token: for what is put into a container as a group, for a
+call, and for the weight of keys and of arguments, as these are hashed, compared and copied."""
+
+# Memory, in bytes.
+
+_PLAIN_TIMES = 12
+"""For each byte of the pickle: a number whose opcode has three bytes takes 28, and 8 more for its
+place in a list."""
+_CONTAINER = 112
+"""More than an empty list, mapping or tuple takes, or a `Node`, with its places."""
+_FIRST_PAIR, _PAIR, _ORDERED_PAIR = 60, 48, 130
+"""What a mapping takes, beyond its empty self, for its first pair, and for each further one."""
+
+_TUPLE_WEIGHT, _CLASS_WEIGHT, _CALL_WEIGHT = 16, 32, 64
+"""Twice as many bytes as each counts for: more than the opcodes have, as these values take time to
+compare and to copy."""
 
 
 class Findings(NamedTuple):
@@ -94,8 +92,10 @@ class Findings(NamedTuple):
     needs_key_check: bool = False
     """So many keys of mappings are neither text, nor bytes, nor small numbers that somebody has to
     look at their hashes before any mapping is made."""
-    mappings_at: tuple[int, ...] = ()
-    """The offsets of the opcodes that make these mappings, except for ordered mappings."""
+    mappings: tuple[int, ...] = ()
+    """Which of the opcodes that make a mapping make these, counted from 1."""
+    budget: Budget | None = None
+    """What is left for loading it; None if it is so small that nothing has been taken."""
 
 
 _PLAIN_ALONE = Findings(is_plain=True)
@@ -109,8 +109,8 @@ def check_opcodes(
 
     Args:
         data: the pickle.
-        registered: the classes that may be values, and whose objects may have a state; each given
-            as the opcode that looks it up, with its argument.
+        registered: the classes that may be values; each given as the opcode that looks it up, with
+            its argument.
         shares: how often a pickle of this payload reads the memo if no class is a value in it; a
             small pickle that reads it more often is walked, and the walk refuses the class. With
             None, as on receipt, a small pickle may have a class as a value.
@@ -126,7 +126,12 @@ def check_opcodes(
     ):
         if _match_small_plain(data):
             return _PLAIN_ALONE
-        if (shares is None or _shares_of(data) <= shares) and _match_small(data):
+        # Only the walk sees whether opcodes add to a Counter what it may not count with.
+        if (
+            b"\nCounter\n" not in data
+            and (shares is None or _shares_of(data) <= shares)
+            and _match_small(data)
+        ):
             return _OBJECTS_TOO
     if not data.startswith(HEAD):
         raise OpcodeRefused(
@@ -137,21 +142,130 @@ def check_opcodes(
         walk.run()
     except IndexError:
         raise OpcodeRefused(
-            "it ends too early, or takes more from the stack than is there"
+            "it ends too early, or takes more from the stack or the memo than is there"
         ) from None
-    if not walk.tally.needs_key_check:
-        return _PLAIN_ALONE if walk.is_plain else _OBJECTS_TOO
-    return Findings(walk.is_plain, needs_key_check=True, mappings_at=walk.tally.mappings_at())
+    return walk.findings()
 
 
 def _shares_of(data: bytes) -> int:
     return sum(token[0] == GET for token in SMALL_TOKENS.findall(data, len(HEAD)))
 
 
+class Node:
+    """A container or an object on the stack or in the memo.
+
+    Args:
+        weight: of it while it is empty.
+        state: what it may become.
+    """
+
+    __slots__ = ("depth", "index", "state", "weight")
+
+    takes: ClassVar[bytes] = b""
+    """The opcodes that add to it while it is open."""
+
+    def __init__(self, weight: int = 2, state: int = 0) -> None:
+        self.weight = weight
+        """Twice the bytes of its opcodes if each shared part were written out wherever it is."""
+        self.depth = 1
+        self.index = -1
+        """Where the memo has it."""
+        self.state = state
+        """0 if it is complete; `_OPEN` if it is on the stack, so that opcodes may add to it;
+        `_REFERRED_TO` if it was also read from the memo since it last grew."""
+
+
+_OPEN, _REFERRED_TO = 1, 2
+
+
+class _List(Node):
+    __slots__ = ()
+
+    takes = b"ae"
+
+
+class _Mapping(Node):
+    __slots__ = ("keys", "number")
+
+    takes = b"su"
+
+    def __init__(self, number: int) -> None:
+        super().__init__(2, _OPEN)
+        self.number = number
+        """The how many-th mapping of the pickle it is; 0 for an object."""
+        self.keys: _Keys | None = None
+        """Its keys, if some are neither text nor bytes."""
+
+
+class _Object(_Mapping):
+    __slots__ = ("name",)
+
+    def __init__(self, name: bytes) -> None:
+        super().__init__(0)
+        self.weight = _CALL_WEIGHT
+        self.name = name
+
+    @property
+    def takes(self) -> bytes:  # type: ignore[override]
+        """The opcodes that add to it."""
+        return _ADDS_TO.get(self.name, b"aesub")
+
+
+class _Keys:
+    """The keys of one mapping that are neither text nor bytes."""
+
+    __slots__ = ("count", "unusual", "unusual_bytes")
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.unusual = 0
+        self.unusual_bytes = 0
+        """The unusual ones of these (see `NUMBER_BYTES`): their count, and their weight."""
+
+
+class _Class:
+    """A class on the stack.
+
+    Args:
+        name: the opcode that looks it up, with its argument.
+        may_be_value: whether a payload may hold the class itself.
+    """
+
+    def __init__(self, name: bytes, may_be_value: bool) -> None:
+        self.name = name
+        self._may_be_value = may_be_value
+
+    def check_as_value(self) -> None:
+        """Refuse the class where nothing calls it, unless it may be a value there."""
+        if not self._may_be_value:
+            name = self.name[1:-1].replace(b"\n", b".").decode("utf-8", "replace")
+            raise OpcodeRefused(f"the class {name} itself is in it as a value")
+
+
+_Item = int | Node | _Class
+"""What is on the stack. Plain data is there as twice the bytes of its opcode, plus 1 for a number,
+so that a sum of items is a weight."""
+
+_ADDS_TO: dict[bytes, bytes] = {
+    f"c{cls.__module__}\n{cls.__qualname__}\n".encode(): b"" for cls in HARMLESS
+} | {b"ccollections\ndeque\n": b"ae", b"ccollections\nOrderedDict\n": b"su"}
+"""The opcodes that add to objects of the standard classes. To others, all of them do."""
+
+_NUMBERS = frozenset(b"NKMJG\x88\x89\x8a")
+_TEXTS = {ord("X"): 5, ord("C"): 2}
+"""The opcodes of short texts and bytes, and how many bytes are before the content."""
+_GROUPS = frozenset(b"esu")
+_TUPLES = {0x85: 1, 0x86: 2, 0x87: 3, ord("t"): 0}
+"""The opcodes that make a tuple, and how many items they take; 0 for all down to the mark."""
+
+_LARGE_INTEGER = 0x8B
+_OUT_OF_ORDER = "what it puts into the memo is out of order"
+
+
 class Walk:
     """One pass over the opcodes of one pickle, in place of the machine that would load it.
 
-    It has that machine's stack and memo, with weights in place of values (see `pickle_cost`).
+    It has that machine's stack and memo, with weights in place of values.
 
     Args:
         data: the pickle.
@@ -161,14 +275,27 @@ class Walk:
     def __init__(self, data: bytes, registered: Collection[bytes] = ()) -> None:
         self._data = data
         self._registered = registered
-        self._has_objects = bool(registered)
-        self._stack: list[Item] = []
-        self._memo = Memo(len(data))
-        self._at = len(HEAD)
-        self._limit = max(MAX_EXPANDED_BYTES, 2 * len(data))
-        self.tally = Tally(len(data))
-        self.is_plain = True
-        """So far no opcode has looked up a class or called one."""
+        self._stack: list[_Item] = []
+        self._marks: list[int] = []
+        """The heights of the stack at which marks stand."""
+        self._memo: list[_Item] = []
+        self._used_up_from: list[int] = []
+        self._used_up_to: list[int] = []
+        """Ranges of the memo that were in a container when it took a reference to itself. Their
+        weights do not count all that they contain, as that container has grown since."""
+        self._limit = 2 * max(MAX_EXPANDED_BYTES, 2 * len(data))
+        self._mappings = 0
+        self._unusual = 0
+        self._unusual_mappings: set[int] = set()
+        self._is_plain = True
+        self.budget = Budget(len(data))
+        self.budget.take_memory(_PLAIN_TIMES * len(data))
+
+    def findings(self) -> Findings:
+        """Return what was found, after `run`."""
+        if self._unusual <= FEW_KEYS:
+            return Findings(self._is_plain, budget=self.budget)
+        return Findings(self._is_plain, True, tuple(sorted(self._unusual_mappings)), self.budget)
 
     def run(self) -> None:
         """Look at every opcode.
@@ -177,271 +304,253 @@ class Walk:
             OpcodeRefused: our writer makes no such opcode, or it goes beyond a limit.
             IndexError: the pickle ends too early, or takes more from the stack than is there.
         """
-        data, stack, light = self._data, self._stack, self._memo.light
-        match_plain = ONE_PLAIN.match
+        data = self._data
+        at = len(HEAD)
         while True:
-            at = self._at
+            piece = PIECE.match(data, at)
+            if piece is not None:
+                self._take_tokens(TOKENS.findall(data, at, piece.end()))
+                at = piece.end()
+                continue
             opcode = data[at]
-            if opcode in PLAIN_OPCODES:
-                token = match_plain(data, at)
-                if token is not None:
-                    end = self._at = token.end()
-                    if put := token[1]:
-                        light[put[0]] = end - at
-                    stack.append(end - at if opcode in TEXT_OPCODES else at - end)
-                    continue
-            if opcode == MARK:
-                stack.append(THE_MARK)
-                self._at = at + 1
-                self._skip_run()
-            elif opcode == STOP:
-                self._check_end()
-                return
-            else:
-                step = self.STEPS.get(opcode)
-                if step is None:
-                    raise OpcodeRefused(f"the opcode {opcode:#04x} at byte {at} is not allowed")
-                step(self)
-
-    def _check_end(self) -> None:
+            if opcode == STOP:
+                break
+            if opcode not in LONG:
+                raise OpcodeRefused(
+                    f"the opcode {opcode:#04x} at byte {at} is not allowed, or too short"
+                )
+            self.budget.take_steps(1)
+            at = self._take_long(at)
         stack = self._stack
-        if self._at + 1 != len(self._data) or len(stack) != 1 or stack[0] is THE_MARK:
+        if at + 1 != len(data) or len(stack) != 1 or self._marks:
             raise OpcodeRefused("something is left over when it ends")
-        if isinstance(stack[0], Class):
-            stack[0].check_as_value()
+        if isinstance(top := stack[0], _Class):
+            top.check_as_value()
 
-    def _skip_run(self) -> None:
-        """Take a run in one step, with the opcode that puts all of it into one container.
+    def _take_tokens(self, tokens: list[bytes]) -> None:
+        # What is frequent in ordinary payloads stands here, without a call for each token.
+        stack, memo, marks = self._stack, self._memo, self._marks
+        steps, memory = len(tokens), 0
+        for token in tokens:
+            opcode = token[0]
+            if opcode == 0x68:  # h
+                item = memo[token[1]]
+                stack.append(item if type(item) is int else self._get(token[1]))
+            elif opcode in _NUMBERS:
+                stack.append(2 * len(token) + 1)
+            elif opcode in _TEXTS:
+                size = token[1] + _TEXTS[opcode]
+                stack.append(2 * size)
+                if len(token) > size:
+                    if int.from_bytes(token[size + 1 :], "little") != len(memo):
+                        raise OpcodeRefused(_OUT_OF_ORDER)
+                    memo.append(2 * size)
+            elif opcode == 0x28:  # (
+                marks.append(len(stack))
+                if len(token) > 1:
+                    steps += _GROUP_STEPS
+                    self._take_numbers(token)
+            elif opcode == 0x5D or opcode == 0x7D:  # ] or }
+                node: Node
+                if opcode == 0x5D:
+                    node = _List(2, _OPEN)
+                else:
+                    self._mappings += 1
+                    node = _Mapping(self._mappings)
+                steps += 1
+                memory += _CONTAINER
+                stack.append(node)
+                if len(token) > 1:
+                    if int.from_bytes(token[2:], "little") != len(memo):
+                        raise OpcodeRefused(_OUT_OF_ORDER)
+                    node.index = len(memo)
+                    memo.append(node)
+            elif opcode == 0x61:  # a
+                item, target = stack.pop(), stack[-1]
+                if type(item) is int and type(target) is _List and target.state == _OPEN:
+                    target.weight += item
+                else:
+                    steps += 1
+                    self._add(self._target(opcode), [item])
+            elif opcode in _GROUPS:
+                steps += _GROUP_STEPS
+                items = self._pop_items(len(stack) - 2 if opcode == 0x73 else marks.pop())
+                target = self._target(opcode)
+                if opcode == 0x65:
+                    self._add(target, items)
+                else:
+                    self._add_pairs(target, items)
+            elif opcode in _TUPLES:
+                steps += 1
+                begin = len(stack) - _TUPLES[opcode] if opcode != 0x74 else marks.pop()
+                self._push(Node(_TUPLE_WEIGHT), self._pop_items(begin), token)
+            elif opcode == 0x29:  # ) and Python has only one empty tuple
+                stack.append(2)
+            elif opcode in b"qr":
+                self._put(token[1:])
+            elif opcode == 0x6A:  # j
+                stack.append(self._get(int.from_bytes(token[1:], "little")))
+            elif opcode == 0x63:  # c
+                self._is_plain = False
+                stack.append(_Class(token, token in self._registered))
+            elif opcode in b"R\x81":
+                self._call(token)
+            else:  # b
+                item = stack.pop()
+                self._add(self._target(opcode), [item])
+        self.budget.take_steps(steps)
+        self.budget.take_memory(memory)
 
-        A run is plain data and reads of the memo, between MARK and that opcode. Where there is
-        none, this does nothing, and `run` goes on opcode by opcode.
-        """
-        data, light = self._data, self._memo.light
-        begin = end = self._at
-        while (piece := RUN.match(data, end)) is not None:
-            end = piece.end()
-        if end == begin or (opcode := data[end]) not in b"etu":
-            return
-        run = data[begin:end]
-        # The letters "h" and "q" inside a text look like opcodes, too. At worst the run is then
-        # taken token by token without need, or a text in the memo counts as longer than it is.
-        shares = SHARE.findall(run)
-        puts = PUT.findall(run)
-        self._at = end
-        if (puts and len(run) <= _SHORT_RUN) or not self._memo.are_light(shares):
-            self._push_exactly(run)
-            return
-        for (index,) in puts:
-            light[index] = TOKEN_BYTES
-        stack = self._stack
-        stack.pop()
-        if opcode == TUPLE:
-            self.tally.take_container()
-            stack.append(Tuple())
-        node = stack[-1]
-        if not isinstance(node, Node):
-            raise OpcodeRefused(_TAKES_NOTHING)
-        if opcode == APPENDS:
-            if isinstance(node, List):
-                node.runs = node.runs or []
-                node.runs.append(run)
-        elif opcode == SETITEMS:
-            if not isinstance(node, Mapping):
-                raise OpcodeRefused(_TAKES_NOTHING)
-            self.tally.take_run_of_pairs(node, run)
-        self._weigh(node, len(run) + sum(map(light.__getitem__, b"".join(shares))))
-        self._at = end + 1
+    def _pop_items(self, begin: int) -> list[_Item]:
+        """Take what is on the stack from a height on, which has to be above the last mark."""
+        stack, marks = self._stack, self._marks
+        if begin < (marks[-1] if marks else 0) or begin > len(stack):
+            raise IndexError
+        items = stack[begin:]
+        del stack[begin:]
+        return items
 
-    def _push_exactly(self, run: bytes) -> None:
-        stack, light, at = self._stack, self._memo.light, 0
-        while at < len(run):
-            if run[at] == GET:
-                stack.append(self._memo.get(run[at + 1]))
-                at += 2
-            else:
-                token = ONE_PLAIN.match(run, at)
-                assert token is not None
-                end = token.end()
-                stack.append(end - at if run[at] in TEXT_OPCODES else at - end)
-                if put := token[1]:
-                    light[put[0]] = end - at
-                at = end
+    def _take_numbers(self, token: bytes) -> None:
+        """Take the numbers behind a mark, with what puts them into a list or a tuple."""
+        numbers = NUMBERS.match(token, 1)
+        assert numbers is not None
+        stack, size = self._stack, 2 * len(token)
+        if numbers.end() == len(token):
+            stack.extend([2 * len(number) + 1 for number in NUMBER.findall(token, 1)])
+            self.budget.take_steps(len(token) // 8)
+        elif self._marks.pop() and token[-1:] == b"e":
+            self._add(self._target(token[-1]), [size])
+        else:
+            self._push(Node(_TUPLE_WEIGHT), [size], b"t")
 
-    # One step for each opcode. A step sets `_at` to where the next opcode begins.
+    def _take_long(self, at: int) -> int:
+        """Push a text or bytes of any length, or a large integer; return where it ends."""
+        data = self._data
+        opcode = data[at]
+        size = int.from_bytes(data[at + 1 : at + 5], "little")
+        if opcode == _LARGE_INTEGER and size > MAX_INTEGER_BYTES:
+            raise OpcodeRefused(f"an integer of {size:,} bytes at byte {at} is too large")
+        end = at + 5 + size
+        if end > len(data):
+            raise OpcodeRefused(f"a length of {size:,} bytes at byte {at} is too large")
+        self._stack.append(2 * (end - at) + (opcode == _LARGE_INTEGER))
+        return end
 
-    def _list(self) -> None:
-        self.tally.take_container()
-        self._stack.append(List())
-        self._at += 1
-
-    def _mapping(self) -> None:
-        self.tally.take_container()
-        self._stack.append(Mapping(1, self._at))
-        self._at += 1
-
-    def _nothing(self) -> None:
-        self._stack.append(1)  # Python has only one empty tuple, so it takes no memory
-        self._at += 1
-
-    def _counted(self, size_bytes: int, limit: int | None = None) -> int:
-        begin = self._at + 1 + size_bytes
-        size = int.from_bytes(self._data[self._at + 1 : begin], "little")
-        if begin + size > len(self._data) or (limit is not None and size > limit):
-            raise OpcodeRefused(f"a length of {size:,} bytes at byte {self._at} is too large")
-        self._at = begin + size
-        return size + TOKEN_BYTES
-
-    def _text(self) -> None:
-        self._stack.append(self._counted(4))
-
-    def _long_integer(self) -> None:
-        self._stack.append(-self._counted(4, MAX_INTEGER_BYTES))
-
-    def _global(self) -> None:
-        token = ONE_GLOBAL.match(self._data, self._at)
-        if token is None:
-            raise OpcodeRefused(f"a malformed name of a class at byte {self._at}")
-        self.is_plain = False
-        self._stack.append(Class(token[0], token[0] in self._registered))
-        self._at = token.end()
-
-    def _put(self) -> None:
-        self._memo.put(self._data[self._at + 1], self._stack)
-        self._at += 2
-
-    def _long_put(self) -> None:
-        self._memo.put(self._long_index(), self._stack)
-        self._at += 5
-
-    def _get(self) -> None:
-        self._stack.append(self._memo.get(self._data[self._at + 1]))
-        self._at += 2
-
-    def _long_get(self) -> None:
-        self._stack.append(self._memo.get(self._long_index()))
-        self._at += 5
-
-    def _long_index(self) -> int:
-        return int.from_bytes(self._data[self._at + 1 : self._at + 5], "little")
-
-    def _to_mark(self) -> list[Item]:
-        stack = self._stack
-        for at in range(len(stack) - 1, -1, -1):
-            if stack[at] is THE_MARK:
-                items = stack[at + 1 :]
-                del stack[at:]
-                return items
-        raise IndexError
-
-    def _append_marked(self) -> None:
-        self._put_items(self._to_mark())
-
-    def _append_one(self) -> None:
-        self._put_items([self._stack.pop()])
-
-    def _put_items(self, items: list[Item]) -> None:
-        node = self._put_into(items)
-        if isinstance(node, List):
-            node.members += len(items)
-            node.numbers += sum(not isinstance(item, int) or item < 0 for item in items)
-        self._at += 1
-
-    def _set_marked(self) -> None:
-        self._put_pairs(self._to_mark())
-
-    def _set_one(self) -> None:
-        value, key = self._stack.pop(), self._stack.pop()
-        self._put_pairs([key, value])
-
-    def _put_pairs(self, items: list[Item]) -> None:
-        node = self._stack[-1]
-        if not isinstance(node, Mapping):
-            raise OpcodeRefused(_TAKES_NOTHING)
-        keys = [key_bytes(item) for item in items[::2]]
-        self.tally.take_pairs(node, len(keys))
+    def _push(self, node: Node, items: list[_Item], token: bytes) -> None:
+        """Push a new value of these items, and put it into the memo, if the token says so."""
         self._add(node, items)
-        self.tally.take_keys(node, keys)
-        self._at += 1
+        self.budget.take_memory(_CONTAINER)
+        self._stack.append(node)
+        if len(token) > 1:
+            self._put(token[2:])
 
-    def _put_into(self, items: list[Item]) -> Node:
+    def _put(self, index: bytes) -> None:
+        memo = self._memo
+        if int.from_bytes(index, "little") != len(memo):
+            raise OpcodeRefused(_OUT_OF_ORDER)
+        item = self._stack[-1]
+        if isinstance(item, Node):
+            if item.index >= 0:
+                raise OpcodeRefused("it puts into the memo what is there already")
+            item.index = len(memo)
+        memo.append(item)
+
+    def _get(self, index: int) -> _Item:
+        """Return what a read of the memo pushes."""
+        item = self._memo[index]
+        if not isinstance(item, Node):
+            return item
+        place = bisect(self._used_up_from, index)
+        if place and index < self._used_up_to[place - 1]:
+            raise OpcodeRefused("a part of something that contains itself is used again after that")
+        if not item.state:
+            return item
+        # It is complete, or an opcode to come adds to it. Then this reference ends up inside of it.
+        item.state = _REFERRED_TO
+        self.budget.take_steps(_GROUP_STEPS)
+        reference = Node(item.weight)
+        reference.depth, reference.index = item.depth, index
+        return reference
+
+    def _target(self, opcode: int) -> Node:
+        """Return what an opcode adds to."""
         node = self._stack[-1]
-        if not isinstance(node, Node):
-            raise OpcodeRefused(_TAKES_NOTHING)
-        self._add(node, items)
+        if not isinstance(node, Node) or not node.state or opcode not in node.takes:
+            raise OpcodeRefused(f"the opcode {chr(opcode)!r} adds to something that takes nothing")
+        if node.state == _REFERRED_TO:
+            node.state = _OPEN
+            begins, ends = self._used_up_from, self._used_up_to
+            while begins and begins[-1] > node.index:
+                begins.pop()
+                ends.pop()
+            begins.append(node.index + 1)
+            ends.append(len(self._memo))
         return node
 
-    def _add(self, node: Node, items: list[Item]) -> None:
-        node.add(items)
-        self._weigh(node, 0)
-
-    def _weigh(self, node: Node, weight: int) -> None:
-        node.weight += weight
-        if node.weight > self._limit:
+    def _add(self, node: Node, items: list[_Item]) -> None:
+        weight, depth = node.weight, node.depth
+        for item in items:
+            if type(item) is int:
+                weight += item
+            elif isinstance(item, Node):
+                item.state = 0
+                weight += item.weight
+                if item.depth >= depth:
+                    depth = item.depth + 1
+            else:
+                assert isinstance(item, _Class)
+                item.check_as_value()
+                weight += _CLASS_WEIGHT
+        node.weight, node.depth = weight, depth
+        if weight > self._limit:
             raise OpcodeRefused(
-                f"with its shared parts written out it would have more than {self._limit:,} bytes"
+                "with its shared parts written out it would have more than "
+                f"{self._limit // 2:,} bytes"
             )
+        if depth > MAX_DEPTH:
+            raise OpcodeRefused(f"containers are nested more than {MAX_DEPTH} deep")
 
-    def _tuple(self) -> None:
-        self._push_tuple(self._to_mark())
-
-    def _short_tuple(self) -> None:
-        count = self._data[self._at] - 0x84
-        self._push_tuple([self._stack.pop() for _ in range(count)])
-
-    def _push_tuple(self, items: list[Item]) -> None:
-        self.tally.take_container()
-        node = Tuple()
+    def _add_pairs(self, node: Node, items: list[_Item]) -> None:
+        assert isinstance(node, _Mapping)
+        pairs = len(items) // 2
+        if not node.number:
+            self.budget.take_memory(_ORDERED_PAIR * pairs)
+        else:
+            self.budget.take_memory(_PAIR * pairs + (_FIRST_PAIR if node.weight == 2 else 0))
+        numbers = unusual = unusual_bytes = hashed = 0
+        for key in items[::2]:
+            if type(key) is int:
+                if not key & 1:
+                    continue
+                size = key >> 1
+            elif isinstance(key, Node):
+                hashed += key.weight
+                size = NUMBER_BYTES + key.weight // 2
+            else:
+                size = 0
+            numbers += 1
+            if size > NUMBER_BYTES:
+                unusual += 1
+                unusual_bytes += size
+        if numbers:
+            # The square of old and new keys together, less the square of the old, counted before.
+            keys = node.keys = node.keys or _Keys()
+            self.budget.take_squares(numbers * (numbers + 2 * keys.count))
+            self.budget.take_steps(hashed // _HASHED_PER_STEP)
+            keys.count += numbers
+            self._unusual -= keys.unusual * keys.unusual_bytes
+            keys.unusual += unusual
+            keys.unusual_bytes += unusual_bytes
+            self._unusual += keys.unusual * keys.unusual_bytes
+            if keys.unusual > 1 and node.number:
+                self._unusual_mappings.add(node.number)
         self._add(node, items)
-        if len(items) == 1:
-            node.only = node_of(items[0])
-        self._stack.append(node)
-        self._at += 1
 
-    def _call(self) -> None:
-        self.is_plain = False
-        arguments, function = self._stack.pop(), self._stack.pop()
-        name = function.name if isinstance(function, Class) else b""
-        held = node_of(arguments)
-        self.tally.take_call(name, held.only if isinstance(held, Tuple) else None)
-        node = Mapping(CALL_WEIGHT, ORDERED if name == ORDERED_NAME else OBJECT)
-        self._add(node, [arguments] if isinstance(function, Class) else [arguments, function])
-        self._stack.append(node)
-        self._at += 1
-
-    def _object(self) -> None:
-        # Also of a class that is not registered: the unpickler refuses that by its name.
-        self._has_objects = True
-        self._call()
-
-    def _state(self) -> None:
-        if not self._has_objects:
-            raise OpcodeRefused("it sets the state of an object, but no classes are registered")
-        self.is_plain = False
-        self._put_into([self._stack.pop()])
-        self._at += 1
-
-    STEPS: ClassVar[dict[int, Callable[[Walk], None]]] = {
-        ord("]"): _list,
-        ord("}"): _mapping,
-        ord(")"): _nothing,
-        ord("X"): _text,
-        ord("B"): _text,
-        0x8B: _long_integer,
-        ord("c"): _global,
-        ord("q"): _put,
-        ord("r"): _long_put,
-        ord("h"): _get,
-        ord("j"): _long_get,
-        ord("e"): _append_marked,
-        ord("u"): _set_marked,
-        ord("a"): _append_one,
-        ord("s"): _set_one,
-        ord("t"): _tuple,
-        0x85: _short_tuple,
-        0x86: _short_tuple,
-        0x87: _short_tuple,
-        ord("R"): _call,
-        0x81: _object,
-        ord("b"): _state,
-    }
-    """The step of each opcode that `run` does not take itself; any other opcode is refused."""
+    def _call(self, token: bytes) -> None:
+        function, arguments = self._pop_items(len(self._stack) - 2)
+        if not isinstance(function, _Class):
+            raise OpcodeRefused("it calls something that is not a class")
+        self._is_plain = False
+        weight = arguments.weight if isinstance(arguments, Node) else 0
+        self.budget.take_steps(_CALL_STEPS + weight // _HASHED_PER_STEP)
+        self._push(_Object(function.name), [arguments], token)

@@ -22,10 +22,10 @@ from typing import Any
 from ..exceptions import SettingsError
 from .opcodes import OpcodeRefused
 from .payload_advice import advice_on, could_not_be_made, objects_in
-from .payload_types import HARMLESS, OWN_FORMS, ClassRefused, Rebuilder
+from .payload_types import CHECKS, COSTLY, HARMLESS, OWN_FORMS, ClassRefused
 from .pickle_check import Findings, check_opcodes
 from .pickle_cost import MAX_DEPTH
-from .unpickler import SETS, CollisionRefused, Name, RestrictedUnpickler, check_key_hashes
+from .unpickler import CollisionRefused, Name, RestrictedUnpickler, check_key_hashes
 
 __all__ = ["HARMLESS", "PROTOCOL", "ClassRefused", "OpcodeRefused", "RestrictedPickle"]
 
@@ -37,6 +37,8 @@ blame; that takes a second."""
 
 FEW_BYTES = 1_024
 """A pickle of up to so many bytes has no room for keys that take long to compare."""
+FEW_OBJECTS = 10_000
+"""So many objects, whatever they are, take receivers less memory than is allowed."""
 _SAME_MODULE = {"pathlib._local": "pathlib", "pathlib": "pathlib._local"}
 """Modules that are two names of one: Python 3.13 has the classes of paths in another."""
 
@@ -52,7 +54,6 @@ def _names_of(cls: type) -> tuple[Name, ...]:
     return ((module, name),) if other is None else ((module, name), (other, name))
 
 
-_REBUILDERS = {_name_of(cls): Rebuilder(cls) for cls in HARMLESS}
 _REBUILT = frozenset(HARMLESS)
 
 
@@ -67,7 +68,8 @@ class _Writer(pickle.Pickler):
     def __init__(self, file: io.BytesIO, allowed: Collection[type]) -> None:
         super().__init__(file, PROTOCOL)
         self._allowed = allowed
-        self.has_sets = False
+        self.is_costly = False
+        """It has written an object that costs receivers more than its opcodes tell."""
         self.has_registered = False
         """It has written an object of a class that is not harmless."""
         self.uses = 0
@@ -84,11 +86,13 @@ class _Writer(pickle.Pickler):
             raise ClassRefused(cls)  # `payload_advice` finds the words
         if obj is cls:
             self.uses -= 1
-            self.has_sets = self.has_sets or cls in SETS  # pickle asks about the class only
+            self.is_costly = self.is_costly or cls in COSTLY  # of a set, pickle asks this alone
             return NotImplemented
         self.uses += 1
         if cls not in _REBUILT:
             self.has_registered = True
+        elif (check := CHECKS.get(cls)) is not None:
+            check(obj)
         form = OWN_FORMS.get(cls)
         return NotImplemented if form is None else form(obj)
 
@@ -117,8 +121,7 @@ class RestrictedPickle:
                     "module, where the other side finds it by name"
                 )
         self._allowed = frozenset((*HARMLESS, *registered))
-        # The rebuilders go last: a standard class that is also registered keeps its rebuilder.
-        self._by_name = {name: cls for cls in registered for name in _names_of(cls)} | _REBUILDERS
+        self._by_name = {name: cls for cls in registered for name in _names_of(cls)}
         self._registered = frozenset(
             f"c{module}\n{name}\n".encode()
             for cls in registered
@@ -168,8 +171,9 @@ class RestrictedPickle:
         written = buffer.getvalue()
         try:
             found = self._check(written, shares=writer.uses)
-            if writer.has_sets and not found.needs_key_check and len(written) > FEW_BYTES:
-                check_key_hashes(written, (), self._by_name)
+            is_costly = writer.is_costly or writer.uses > FEW_OBJECTS
+            if is_costly and not found.needs_key_check and len(written) > FEW_BYTES:
+                check_key_hashes(written, (), self._by_name, found.budget)
         except (OpcodeRefused, CollisionRefused) as error:
             raise ClassRefused(
                 f"receivers would refuse the payload ({error}): send plainer data, or give a "
@@ -215,14 +219,15 @@ class RestrictedPickle:
             OpcodeRefused: it is not as our writer makes it, or goes beyond a limit.
             Exception: of any kind, as a malformed pickle makes pickle raise; catch all of them.
         """
-        if self._check(data).is_plain:
+        found = self._check(data)
+        if found.is_plain:
             # No opcode looks up a class, so our unpickler would have nothing to decide, and it
             # takes five times as long.
             return pickle.loads(data)
-        return RestrictedUnpickler(data, self._by_name).load()
+        return RestrictedUnpickler(data, self._by_name, found.budget).load()
 
     def _check(self, data: bytes, shares: int | None = None) -> Findings:
         found = check_opcodes(data, registered=self._registered, shares=shares)
         if found.needs_key_check:
-            check_key_hashes(data, found.mappings_at, self._by_name)
+            check_key_hashes(data, found.mappings, self._by_name, found.budget)
         return found

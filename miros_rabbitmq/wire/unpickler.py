@@ -8,19 +8,23 @@ and those of mappings in a pass of its own before anything else is loaded, `chec
 
 from __future__ import annotations
 
+import collections
 import datetime
 import io
 import itertools
 import operator
 import pickle
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .payload_types import ClassRefused, Rebuilder
+from .opcodes import replace_mappings
+from .payload_types import HARMLESS, ClassRefused, Rebuilder
+from .pickle_cost import Budget
 
 MAX_COMPARED = 100_000
 """The most parts of values that one message may have compared because of equal hashes: some 300
 integers of one hash. To count them takes 0.05 s, and to compare them takes less."""
+_STEPS_PER_COMPARED = 3
 
 _SIMPLE = frozenset((int, float, str, bytes, bool, type(None), tuple, frozenset))
 _OBJECT_PARTS = 20
@@ -31,7 +35,8 @@ Name = tuple[str, str]
 """Module and qualified name of a class, as a pickle has them."""
 
 SETS = (set, frozenset)
-_SETS = {(cls.__module__, cls.__qualname__): cls for cls in SETS}
+_HASHING = (*SETS, collections.Counter)
+_HARMLESS = {(cls.__module__, cls.__qualname__): cls for cls in HARMLESS}
 
 
 class CollisionRefused(ClassRefused):
@@ -39,10 +44,29 @@ class CollisionRefused(ClassRefused):
 
 
 class Collisions:
-    """Counts the comparisons that equal hashes cause in one message."""
+    """Counts the comparisons that equal hashes cause in one message.
 
-    def __init__(self) -> None:
+    Args:
+        budget: pays for them, and for members of sets that are neither text nor bytes.
+    """
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
         self._left = MAX_COMPARED
+
+    def count_members(self, members: list[Any] | dict[Any, Any]) -> None:
+        """Count the future members of one set or of one Counter.
+
+        Raises:
+            CollisionRefused: too many have one hash, with all that was counted before.
+            OpcodeRefused: too many are neither text nor bytes.
+            TypeError: one of them cannot be hashed.
+        """
+        kinds = list(map(type, members))
+        numbers = len(kinds) - kinds.count(str) - kinds.count(bytes)
+        if numbers > 1:
+            self._budget.take_squares(numbers * numbers // (4 if isinstance(members, list) else 1))
+            self.count(members)
 
     def count(self, members: Iterable[Any]) -> None:
         """Count those of the future members of one set, or keys of one mapping.
@@ -57,8 +81,10 @@ class Collisions:
 
     def _compare(self, value: Any, times: int) -> None:
         cls = type(value)
-        self._left -= times if cls in _SIMPLE else times * _OBJECT_PARTS
-        if self._left < 0:
+        parts = times if cls in _SIMPLE else times * _OBJECT_PARTS
+        self._left -= parts
+        self._budget.steps -= parts * _STEPS_PER_COMPARED
+        if self._left < 0 or self._budget.steps < 0:
             raise CollisionRefused(
                 "too many keys of mappings or members of sets share one hash: "
                 "put them into a list, or into a list of pairs"
@@ -85,18 +111,22 @@ def _groups_of_one_hash(members: Iterable[Any]) -> list[list[Any]]:
 
 
 class RestrictedUnpickler(pickle.Unpickler):
-    """Loads one pickle of plain data, sets, and objects of the given classes.
+    """Loads one pickle of plain data, and objects of the harmless and of the given classes.
 
     Args:
         data: the pickle.
-        classes: what stands for each allowed class, by its name: a standard class has its
-            `Rebuilder`, a registered one stands for itself. Sets are always allowed.
+        registered: each further class that is allowed, by its name.
+        budget: what is left for loading it; by default, all that a pickle of its size has.
     """
 
-    def __init__(self, data: bytes, classes: Mapping[Name, type | Rebuilder]) -> None:
+    def __init__(
+        self, data: bytes, registered: Mapping[Name, type], budget: Budget | None = None
+    ) -> None:
         super().__init__(io.BytesIO(data))
-        self._classes = classes
-        self._collisions: Collisions | None = None
+        self._registered = registered
+        self._budget = budget or Budget(len(data))
+        self.collisions = Collisions(self._budget)
+        """Counts the comparisons of this message."""
 
     def find_class(self, module: str, name: str) -> Any:
         """Return what stands for a class; pickle calls this.
@@ -104,10 +134,10 @@ class RestrictedUnpickler(pickle.Unpickler):
         Raises:
             ClassRefused: the class is not allowed.
         """
-        # A rebuilder of sets is made for each message, as it counts what that message compares.
-        if (cls := _SETS.get((module, name))) is not None:
-            return Rebuilder(cls, self.collisions().count)
-        found = self._classes.get((module, name))
+        if (cls := _HARMLESS.get((module, name))) is not None:
+            hashing = self.collisions.count_members if cls in _HASHING else None
+            return Rebuilder(cls, self._budget, hashing)
+        found = self._registered.get((module, name))
         if found is None:
             path = f"{module}.{name}"
             shown = path if path.isprintable() else repr(path)  # it goes into the log
@@ -115,7 +145,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         return found
 
     def _hint(self, module: str, name: str) -> str:
-        twins = [f"{there}.{name}" for there, one in self._classes if one == name]
+        twins = [f"{there}.{name}" for there, one in (*_HARMLESS, *self._registered) if one == name]
         if twins:
             return (
                 f", but {twins[0]} is: put the class into a module that both sides import by the "
@@ -128,14 +158,12 @@ class RestrictedUnpickler(pickle.Unpickler):
             )
         return ": if it is yours, give allowed_classes=[...] here, too"
 
-    def collisions(self) -> Collisions:
-        """Return what counts the comparisons of this message."""
-        self._collisions = self._collisions or Collisions()
-        return self._collisions
-
 
 def check_key_hashes(
-    data: bytes, mappings_at: Iterable[int], classes: Mapping[Name, type | Rebuilder]
+    data: bytes,
+    mappings: Collection[int],
+    registered: Mapping[Name, type],
+    budget: Budget | None = None,
 ) -> None:
     """Refuse a pickle in which too many keys of mappings, or members of sets, share one hash.
 
@@ -143,22 +171,20 @@ def check_key_hashes(
 
     Args:
         data: the pickle.
-        mappings_at: the offsets of the opcodes that make the mappings, in ascending order.
-        classes: as for `RestrictedUnpickler`.
+        mappings: which of the opcodes that make a mapping make these, counted from 1.
+        registered: as for `RestrictedUnpickler`.
+        budget: the same; nothing is taken from it.
 
     Raises:
         CollisionRefused: too many share one hash.
         Exception: of any kind, as for any malformed pickle.
     """
-    pieces: list[bytes] = []
-    begin = 0
-    for at in mappings_at:
-        pieces += data[begin:at], _MAKE_RECORDER
-        begin = at + 1
-    unpickler = _KeyUnpickler(b"".join([*pieces, data[begin:]]), classes)
+    unpickler = _KeyUnpickler(
+        replace_mappings(data, mappings, _MAKE_RECORDER), registered, budget and budget.copy()
+    )
     unpickler.load()
     for recorder in unpickler.recorders:
-        unpickler.collisions().count(recorder.keys_set)
+        unpickler.collisions.count(recorder.keys_set)
 
 
 class _KeyRecorder(dict[Any, Any]):
@@ -200,8 +226,10 @@ _RECORDED = (("collections", "OrderedDict"), (__name__, _KeyRecorder.__qualname_
 class _KeyUnpickler(RestrictedUnpickler):
     """Makes recorders of keys, and no object of a registered class."""
 
-    def __init__(self, data: bytes, classes: Mapping[Name, type | Rebuilder]) -> None:
-        super().__init__(data, classes)
+    def __init__(
+        self, data: bytes, registered: Mapping[Name, type], budget: Budget | None = None
+    ) -> None:
+        super().__init__(data, registered, budget)
         self.recorders: list[_KeyRecorder] = []
 
     def find_class(self, module: str, name: str) -> Any:

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-import pika.frame
 from pika import spec
 
 from miros_rabbitmq.urls import Address
@@ -39,12 +38,13 @@ class Fakes:
             task = asyncio.current_task()
             assert task is not None
             self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
             with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
                 await handler(reader, writer)
             writer.close()
 
         async def start() -> Address:
-            server = await asyncio.start_server(serve, host, port, ssl=tls, backlog=256)
+            server = await asyncio.start_server(serve, host, port, ssl=tls, backlog=512)
             self._servers.append(server)
             name = server.sockets[0].getsockname()
             return Address(name[0], name[1])
@@ -93,9 +93,17 @@ class Fakes:
     async def _close(self) -> None:
         for server in self._servers:
             server.close()
-        for task in self._tasks:
+        tasks = list(self._tasks)
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def read_frame(reader: asyncio.StreamReader) -> bytes:
+    """The next frame that a client sends, whole."""
+    head = await reader.readexactly(spec.FRAME_HEADER_SIZE)
+    size = int.from_bytes(head[3:], "big")
+    return head + await reader.readexactly(size + spec.FRAME_END_SIZE)
 
 
 def closed_port(host: str = HOST) -> Address:
@@ -103,17 +111,3 @@ def closed_port(host: str = HOST) -> Address:
     with socket.socket() as probe:
         probe.bind((host, 0))
         return Address(host, probe.getsockname()[1])
-
-
-def frame(method: Any) -> bytes:
-    """Encode one method of channel 0."""
-    return bytes(pika.frame.Method(0, method).marshal())
-
-
-def start_frame(product: str = "RabbitMQ", mechanisms: str = "PLAIN AMQPLAIN") -> bytes:
-    """What a broker sends first."""
-    return frame(
-        spec.Connection.Start(
-            server_properties={"product": product, "version": "3.12.1"}, mechanisms=mechanisms
-        )
-    )

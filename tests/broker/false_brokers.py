@@ -15,8 +15,8 @@ from pika import spec
 
 from miros_rabbitmq.urls import Address
 
-from ..amqp import DIALOGUE, HEARTBEAT, START, channel_open_ok, method
-from .fakes import Fakes
+from ..amqp import DIALOGUE, answer_to, method
+from .fakes import Fakes, read_frame
 
 Attack = Callable[[int, str], Iterator[bytes]]
 """What a false broker sends, given the channel and the consumer's tag; maybe without an end."""
@@ -75,9 +75,7 @@ class FalseBroker:
         writer.write(self.start)
         tag = ""
         while True:
-            head = await reader.readexactly(spec.FRAME_HEADER_SIZE)
-            size = int.from_bytes(head[3:], "big")
-            whole = head + await reader.readexactly(size + spec.FRAME_END_SIZE)
+            whole = await read_frame(reader)
             self._fakes.received += whole
             _, frame = pika.frame.decode_frame(whole)
             if not isinstance(frame, pika.frame.Method):
@@ -100,33 +98,10 @@ class FalseBroker:
             return self._tune
         if isinstance(what, spec.Connection.Open):
             return self._open_ok
-        if isinstance(what, spec.Channel.Open):
-            return channel_open_ok(channel)
         if isinstance(what, spec.Basic.Publish):
             self.published += 1
             return method(spec.Basic.Ack(self.published), channel)
-        answer = _ANSWERS.get(type(what))
-        return method(answer(what), channel) if answer is not None else b""
-
-
-_ANSWERS: dict[type[Any], Callable[[Any], Any]] = {
-    spec.Exchange.Declare: lambda _: spec.Exchange.DeclareOk(),
-    spec.Queue.Declare: lambda what: spec.Queue.DeclareOk(what.queue or "amq.gen-x", 0, 0),
-    spec.Queue.Bind: lambda _: spec.Queue.BindOk(),
-    spec.Queue.Delete: lambda _: spec.Queue.DeleteOk(0),
-    spec.Basic.Qos: lambda _: spec.Basic.QosOk(),
-    spec.Basic.Consume: lambda what: spec.Basic.ConsumeOk(what.consumer_tag),
-    spec.Confirm.Select: lambda _: spec.Confirm.SelectOk(),
-    spec.Channel.Close: lambda _: spec.Channel.CloseOk(),
-    spec.Connection.Close: lambda _: spec.Connection.CloseOk(),
-}
-
-
-def start_with(**properties: Any) -> bytes:
-    """A ``Start`` that says something else."""
-    mechanisms = properties.pop("mechanisms", "PLAIN AMQPLAIN")
-    table = {"product": "RabbitMQ", "version": "3.12.1", **properties}
-    return method(spec.Connection.Start(server_properties=table, mechanisms=mechanisms))
+        return answer_to(what, channel)
 
 
 def endlessly(data: bytes, most_bytes: int) -> Iterator[bytes]:
@@ -134,6 +109,3 @@ def endlessly(data: bytes, most_bytes: int) -> Iterator[bytes]:
     piece = data * max(1, 65_536 // len(data))
     for _ in range(0, most_bytes, len(piece)):
         yield piece
-
-
-__all__ = ["HEARTBEAT", "START", "Attack", "FalseBroker", "endlessly", "start_with"]

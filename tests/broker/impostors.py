@@ -1,7 +1,8 @@
 """Programs that pose as RabbitMQ: they take any password, open everything, and then do harm.
 
 Run as ``python -m tests.broker.impostors MANNER HOST [HOST ...]`` in a process of its own, or use
-`Impostors` for one in a thread. It needs no broker and no key, like any stranger on a LAN.
+`Impostors` for some in a thread. They need no broker and no key, like any stranger on a LAN. They
+keep to AMQP; those of `false_brokers` do not.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ import pika.frame
 from pika import spec
 
 from miros_rabbitmq.urls import Address
+
+from ..amqp import CAPABILITIES, answer_to, body, header, method, start_with
+from .fakes import Fakes, read_frame
 
 PORT = 5672
 
@@ -43,6 +47,10 @@ PULSE_S = 4.0
 """Less than ``Limits.absent_after_s``, so that it does not count as absent."""
 
 
+START = start_with(capabilities=CAPABILITIES, cluster_name="rabbit@raspberrypi")
+TUNE = method(spec.Connection.Tune(2_047, 131_072, 10))
+
+
 class _Guest:
     """One connection to an impostor."""
 
@@ -52,30 +60,16 @@ class _Guest:
         self._writer = writer
         self._tags: dict[int, int] = {}
         self._confirmed: dict[int, int] = {}
-        self._returns: dict[int, Any] = {}
+        self._published: dict[int, spec.Basic.Publish] = {}
 
-    def _say(self, channel: int, method: Any) -> None:
-        self._writer.write(pika.frame.Method(channel, method).marshal())
+    def _say(self, channel: int, what: Any) -> None:
+        self._writer.write(method(what, channel))
 
     async def serve(self, reader: asyncio.StreamReader) -> None:
         await reader.readexactly(8)
-        properties = {
-            "product": "RabbitMQ",
-            "version": "3.12.1",
-            "cluster_name": "rabbit@raspberrypi",
-            "capabilities": {
-                "basic.nack": True,
-                "publisher_confirms": True,
-                "connection.blocked": True,
-                "consumer_cancel_notify": True,
-                "authentication_failure_close": True,
-            },
-        }
-        self._say(0, spec.Connection.Start(server_properties=properties, mechanisms="PLAIN"))
+        self._writer.write(START)
         while True:
-            head = await reader.readexactly(7)
-            size = int.from_bytes(head[3:7], "big")
-            _, frame = pika.frame.decode_frame(head + await reader.readexactly(size + 1))
+            _, frame = pika.frame.decode_frame(await read_frame(reader))
             if isinstance(frame, pika.frame.Method):
                 if not self._answer(frame.channel_number, frame.method):
                     return
@@ -85,34 +79,20 @@ class _Guest:
                 self._writer.write(pika.frame.Heartbeat().marshal())
             await self._writer.drain()
 
-    def _answer(self, channel: int, method: Any) -> bool:
+    def _answer(self, channel: int, asked: Any) -> bool:
+        """Answer a method; tell whether the connection goes on."""
         manner = self._manner
-        if isinstance(method, spec.Connection.StartOk):
+        if isinstance(asked, spec.Connection.StartOk):
             self._impostors.logins += 1
-            self._say(0, spec.Connection.Tune(2047, 131072, 10))
-        elif isinstance(method, spec.Connection.Open):
+            self._writer.write(TUNE)
+        elif isinstance(asked, spec.Connection.Open):
             self._say(0, spec.Connection.OpenOk())
-        elif isinstance(method, spec.Connection.Close):
-            if manner is not Manner.STAYS:
-                self._say(0, spec.Connection.CloseOk())
-                return False
-        elif isinstance(method, spec.Channel.Open):
-            if manner is not Manner.HANGS:
-                self._say(channel, spec.Channel.OpenOk())
-        elif isinstance(method, spec.Channel.Close):
-            self._say(channel, spec.Channel.CloseOk())
-        elif isinstance(method, spec.Exchange.Declare):
-            self._say(channel, spec.Exchange.DeclareOk())
-        elif isinstance(method, spec.Queue.Declare):
-            self._say(channel, spec.Queue.DeclareOk(method.queue or "q", 0, 0))
-        elif isinstance(method, spec.Queue.Bind):
-            self._say(channel, spec.Queue.BindOk())
-        elif isinstance(method, spec.Basic.Qos):
-            self._say(channel, spec.Basic.QosOk())
-        elif isinstance(method, spec.Basic.Consume):
-            self._say(channel, spec.Basic.ConsumeOk(method.consumer_tag or "c"))
-        elif isinstance(method, spec.Confirm.Select):
-            self._say(channel, spec.Confirm.SelectOk())
+        elif isinstance(asked, spec.Basic.Publish):
+            self._tags[channel] = self._tags.get(channel, 0) + 1
+            self._published[channel] = asked
+        elif not self._ignores(asked):
+            self._writer.write(answer_to(asked, channel))
+        if isinstance(asked, spec.Confirm.Select):
             self._impostors.visits += 1
             if manner is Manner.BLOCKS:
                 self._say(0, spec.Connection.Blocked("low on memory"))
@@ -120,10 +100,7 @@ class _Guest:
                 asyncio.get_running_loop().call_later(PULSE_S, self._pulse)
             if manner is Manner.CLOSES:
                 asyncio.get_running_loop().call_later(CLOSES_AFTER_S, self._writer.close)
-        elif isinstance(method, spec.Basic.Publish):
-            self._tags[channel] = self._tags.get(channel, 0) + 1
-            self._returns[channel] = method
-        return True
+        return not isinstance(asked, spec.Connection.Close) or self._ignores(asked)
 
     def _pulse(self) -> None:
         for channel, tag in self._tags.items():
@@ -133,16 +110,19 @@ class _Guest:
         if not self._writer.is_closing():
             asyncio.get_running_loop().call_later(PULSE_S, self._pulse)
 
-    def _take(self, channel: int, body: bytes) -> None:
-        manner, tag = self._manner, self._tags.get(channel, 0)
+    def _ignores(self, asked: Any) -> bool:
+        if isinstance(asked, spec.Connection.Close):
+            return self._manner is Manner.STAYS
+        return isinstance(asked, spec.Channel.Open) and self._manner is Manner.HANGS
+
+    def _take(self, channel: int, message: bytes) -> None:
+        manner, tag, asked = self._manner, self._tags[channel], self._published[channel]
         self._impostors.messages += 1
-        if manner is Manner.RETURNS and self._returns[channel].mandatory:
-            method = self._returns[channel]
+        if manner is Manner.RETURNS and asked.mandatory:
             self._say(
-                channel, spec.Basic.Return(312, "NO_ROUTE", method.exchange, method.routing_key)
+                channel, spec.Basic.Return(312, "NO_ROUTE", asked.exchange, asked.routing_key)
             )
-            header = pika.frame.Header(channel, len(body), spec.BasicProperties())
-            self._writer.write(header.marshal() + pika.frame.Body(channel, body).marshal())
+            self._writer.write(header(channel, len(message)) + body(channel, message))
         if manner is Manner.NACKS:
             self._say(channel, spec.Basic.Nack(tag))
         elif manner in (Manner.TAKES, Manner.RETURNS) or (manner is Manner.FEW and tag <= FEW):
@@ -162,57 +142,24 @@ class Impostors:
         self.manner = manner
         self.addresses = [Address(host, port) for host in hosts]
         self.visits = self.logins = self.messages = 0
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="impostors")
-        self._servers: list[asyncio.Server] = []
-        self._tasks: set[asyncio.Task[Any]] = set()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            await _Guest(self, writer).serve(reader)
-        writer.close()
-
-    async def open(self) -> None:
-        for address in self.addresses:
-            self._servers.append(
-                await asyncio.start_server(self._serve, address.host, address.port, backlog=512)
-            )
-
-    async def _close(self) -> None:
-        for server in self._servers:
-            server.close()
-        tasks = list(self._tasks)
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _Guest(self, writer).serve(reader)
 
     @contextlib.contextmanager
     def running(self) -> Iterator[Impostors]:
-        self._thread.start()
-        asyncio.run_coroutine_threadsafe(self.open(), self._loop).result(20)
-        try:
+        fakes = Fakes()
+        with fakes.running():
+            for address in self.addresses:
+                fakes.listen(self._serve, address.host, address.port)
             yield self
-        finally:
-            asyncio.run_coroutine_threadsafe(self._close(), self._loop).result(20)
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join(20)
-            self._loop.close()
-
-
-async def _forever(impostors: Impostors) -> None:
-    await impostors.open()
-    print("ready", flush=True)
-    await asyncio.Event().wait()
 
 
 def main(manner: str, *hosts: str) -> None:
     """Serve until the process is ended."""
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_forever(Impostors(Manner[manner], hosts)))
+    with contextlib.suppress(KeyboardInterrupt), Impostors(Manner[manner], hosts).running():
+        print("ready", flush=True)
+        threading.Event().wait()
 
 
 if __name__ == "__main__":

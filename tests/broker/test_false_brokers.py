@@ -41,12 +41,13 @@ from ..amqp import (
     method,
     raw,
     returned,
+    start_with,
 )
 from ..helpers import scaled, wait_until
 from .certificates import make
 from .charts import arguments_for, make_active_object, running
 from .fakes import Fakes
-from .false_brokers import Attack, FalseBroker, endlessly, start_with
+from .false_brokers import Attack, FalseBroker, endlessly
 
 MANY = 400_000_000
 """How many bytes an attack without an end sends at most."""

@@ -26,13 +26,13 @@ from miros_rabbitmq.urls import amqp_url
 from miros_rabbitmq.wire.envelope import MESH, SNOOP_SPY, SNOOP_TRACE, Purpose
 from miros_rabbitmq.wire.notice import LISTENER_KEY
 
-from ..amqp import OPEN_OK, TUNE, method
+from ..amqp import OPEN_OK, TUNE, method, start_with
 from ..helpers import scaled, wait_until
 from ..unit.test_foreign import is_harmless
 from .charts import arguments_for, make_active_object, running
 from .fakes import Fakes
+from .false_brokers import Attack, FalseBroker
 from .forging import Forger
-from .frame_attacks import Attack, Impostor, start_with
 from .strangers import attacker
 
 KEY = Fernet.generate_key()
@@ -111,10 +111,10 @@ def manners(text: str) -> dict[str, dict[str, Any]]:
 def test_no_impostor_writes_into_a_log_or_a_fault(
     manner: str, fakes: Fakes, broker_a: LocalBroker, log: pytest.LogCaptureFixture
 ) -> None:
-    impostor = Impostor(fakes, **manners(evil(broker_a.password))[manner])
+    broker = FalseBroker(fakes, **manners(evil(broker_a.password))[manner])
     problems: list[DeliveryProblem] = []
     arguments = arguments_for(broker_a, key=KEY, limits=QUICK, on_delivery_problem=problems.append)
-    arguments["addresses"] = [str(impostor.address)]
+    arguments["addresses"] = [str(broker.address)]
     chart, _ = make_active_object("victim", **arguments)
     shown: list[str] = []
     with running(chart):
@@ -133,13 +133,13 @@ def test_no_impostor_writes_into_a_log_or_a_fault(
 def test_no_impostor_writes_into_an_exception_or_a_report(
     manner: str, fakes: Fakes, broker_a: LocalBroker
 ) -> None:
-    impostor = Impostor(fakes, **manners(evil(broker_a.password))[manner])
+    broker = FalseBroker(fakes, **manners(evil(broker_a.password))[manner])
     with pytest.raises(BrokerError) as caught:
-        probe_one(amqp_url(broker_a.user, broker_a.password, impostor.address))
+        probe_one(amqp_url(broker_a.user, broker_a.password, broker.address))
     scout = RabbitScout(
         broker_a.user,
         broker_a.password,
-        addresses=[str(impostor.address)],
+        addresses=[str(broker.address)],
         rabbit_host=broker_a.host,
         rabbit_port=broker_a.port,
     )

@@ -31,9 +31,10 @@ from miros_rabbitmq import (
 from miros_rabbitmq.delivery.refusal import Refusal
 from miros_rabbitmq.urls import amqp_url
 
+from ..amqp import method
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, running
-from .fakes import Fakes, frame
+from .fakes import Fakes
 
 KEY = Fernet.generate_key()
 MESH = "miros.mesh"
@@ -223,7 +224,7 @@ class Allergic:
         self.trigger = trigger
         self.seen = 0
         self._broker = broker.address
-        self._close = frame(pika.spec.Connection.Close(code, "INTERNAL_ERROR", 0, 0))
+        self._close = method(pika.spec.Connection.Close(code, "INTERNAL_ERROR", 0, 0))
         self.address = fakes.listen(self._serve)
 
     async def _serve(self, near: asyncio.StreamReader, to_near: asyncio.StreamWriter) -> None:

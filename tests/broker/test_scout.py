@@ -34,8 +34,9 @@ from miros_rabbitmq.exceptions import (
 )
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
 
+from ..amqp import HEARTBEAT, method, start_with
 from ..helpers import scaled, wait_until
-from .fakes import Fakes, closed_port, frame, start_frame
+from .fakes import Fakes, closed_port
 
 HOST = "127.0.0.4"
 PASSWORD = "p4ss w0rd/unseen"
@@ -283,11 +284,11 @@ NOT_RABBITMQ = {
     "a web server": b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n",
     "a mail server": b"220 mail.example ESMTP\r\n",
     "AMQP 1.0": b"AMQP\x00\x01\x00\x00",
-    "another AMQP broker": start_frame("LavinMQ"),
-    "no product": frame(spec.Connection.Start(server_properties={}, mechanisms="PLAIN")),
-    "Start of the wrong length": start_frame()[:-1] + b"\x00",
-    "Start of an unknown version": frame(spec.Connection.Start(9, 9, {"product": "rabbitmq"})),
-    "another method first": frame(spec.Connection.Tune()),
+    "another AMQP broker": start_with(product="LavinMQ"),
+    "no product": method(spec.Connection.Start(server_properties={}, mechanisms="PLAIN")),
+    "Start of the wrong length": start_with()[:-1] + b"\x00",
+    "Start of an unknown version": method(spec.Connection.Start(9, 9, {"product": "rabbitmq"})),
+    "another method first": method(spec.Connection.Tune()),
     "an unknown method": struct.pack(">BHLL", 1, 0, 4, 0x00FF00FF) + b"\xce",
     "an empty method": struct.pack(">BHL", 1, 0, 0) + b"\xce",
     "a huge frame": struct.pack(">BHL", 1, 0, 0xFFFFFFF0),
@@ -311,7 +312,7 @@ def test_what_is_not_rabbitmq_is_called_so_and_gets_no_credentials(
 
 
 def test_a_start_that_ends_too_soon_is_not_waited_for_longer_than_its_timeout(fakes: Fakes) -> None:
-    half = start_frame()[:40]
+    half = start_with()[:40]
     assert ask(fakes.sending(half)).outcome is ProbeOutcome.TIMED_OUT
     assert ask(fakes.sending(half, hang_up=True)).outcome is ProbeOutcome.NOT_RABBITMQ
     assert PASSWORD.encode() not in fakes.received
@@ -322,25 +323,29 @@ def test_a_host_that_accepts_and_hangs_up_is_not_rabbitmq(fakes: Fakes) -> None:
 
 
 def test_a_broker_that_takes_no_passwords_is_sent_none(fakes: Fakes) -> None:
-    result = ask(fakes.sending(start_frame(mechanisms="EXTERNAL")))
+    result = ask(fakes.sending(start_with(mechanisms="EXTERNAL")))
     assert result.outcome is ProbeOutcome.ACCESS_REFUSED
     assert "EXTERNAL" in result.detail
     assert PASSWORD.encode() not in fakes.received
 
 
-def test_an_endless_stream_of_heartbeats_ends_at_the_timeout(fakes: Fakes) -> None:
+@pytest.mark.parametrize("begins", [b"", start_with()], ids=["at once", "after its start"])
+def test_an_endless_stream_of_heartbeats_is_no_answer(fakes: Fakes, begins: bytes) -> None:
     async def handler(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(begins)
         while True:
-            writer.write(b"\x08\x00\x00\x00\x00\x00\x00\xce")
+            writer.write(HEARTBEAT)
             await asyncio.sleep(0.01)
 
-    assert ask(fakes.listen(handler)).outcome is ProbeOutcome.TIMED_OUT
+    result = ask(fakes.listen(handler))
+    assert result.outcome is ProbeOutcome.NOT_RABBITMQ
+    assert "heartbeats come" in result.detail
 
 
 def test_a_broker_that_hangs_up_on_the_credentials_refuses_access(fakes: Fakes) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(8)
-        writer.write(start_frame())
+        writer.write(start_with())
         await reader.read(4096)
 
     assert ask(fakes.listen(handler)).outcome is ProbeOutcome.ACCESS_REFUSED
@@ -349,9 +354,9 @@ def test_a_broker_that_hangs_up_on_the_credentials_refuses_access(fakes: Fakes) 
 def test_a_password_that_comes_back_in_an_answer_is_not_shown(fakes: Fakes) -> None:
     async def handler(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readexactly(8)
-        writer.write(start_frame())
+        writer.write(start_with())
         await reader.read(4096)
-        writer.write(frame(spec.Connection.Close(403, f"\x1b[2Jnot {PASSWORD}", 0, 0)))
+        writer.write(method(spec.Connection.Close(403, f"\x1b[2Jnot {PASSWORD}", 0, 0)))
         await reader.read(4096)
 
     result = ask(fakes.listen(handler))
@@ -361,7 +366,7 @@ def test_a_password_that_comes_back_in_an_answer_is_not_shown(fakes: Fakes) -> N
 
 
 def test_an_answer_out_of_turn_ends_the_probe(fakes: Fakes) -> None:
-    assert ask(fakes.sending(start_frame() * 2)).outcome is ProbeOutcome.CLOSED
+    assert ask(fakes.sending(start_with() * 2)).outcome is ProbeOutcome.CLOSED
 
 
 # ---- many at once

@@ -37,9 +37,10 @@ from miros_rabbitmq.wire.envelope import SNOOP_SPY, SNOOP_TRACE, Kind, Purpose
 from miros_rabbitmq.wire.message import HEADER_BYTES, join, read_header
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
+from ..amqp import start_with
 from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, running
-from .fakes import Fakes, closed_port, start_frame
+from .fakes import Fakes, closed_port
 from .forging import Forger
 from .strangers import attacker, check_nonces, rejected, tap
 
@@ -361,7 +362,7 @@ def test_discovery_shows_no_credentials_to_what_is_not_rabbitmq(broker_a: LocalB
             fakes.sending(b"HTTP/1.1 400 Bad Request\r\n\r\n"),
             fakes.sending(b"SSH-2.0-OpenSSH_9.2\r\n"),
             fakes.sending(b"AMQP\x00\x00\x09\x01", hang_up=True),
-            fakes.sending(start_frame(product="Another")),
+            fakes.sending(start_with(product="Another")),
             fakes.sending(b"\x15\x03\x01\x00\x02\x02\x16"),
         ]
         chart, _ = make_active_object(

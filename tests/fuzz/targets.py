@@ -12,6 +12,8 @@ from __future__ import annotations
 import base64
 import codecs
 import collections
+import copy
+import datetime
 import math
 import pickle
 import sys
@@ -32,7 +34,7 @@ from miros_rabbitmq.discovery.lan_cache import MalformedCache, parse_cache
 from miros_rabbitmq.exceptions import MessageRejected, SettingsError
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.urls import Address, AmqpUrl, parse_address, redact
-from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling
+from miros_rabbitmq.wire import pickle_check, pickling
 from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, Envelope, Kind, Purpose
 from miros_rabbitmq.wire.json_codec import json_deserializer, json_serializer
@@ -105,8 +107,11 @@ _hooked = False
 
 
 @contextmanager
-def guarded() -> Iterator[None]:
+def guarded(slow_s: float = SLOW_S) -> Iterator[None]:
     """Watch while our code takes one input.
+
+    Args:
+        slow_s: how long it may take.
 
     Raises:
         Forbidden: it did what no input may cause.
@@ -124,7 +129,7 @@ def guarded() -> Iterator[None]:
         raise Found("it takes too much memory") from error
     finally:
         _guarded = False
-    if time.monotonic() - started_s > SLOW_S:
+    if time.monotonic() - started_s > slow_s:
         raise Found("it takes too long")
 
 
@@ -138,12 +143,12 @@ _OWN_EPOCH = b"o" * 16
 @contextmanager
 def _looking_closely() -> Iterator[None]:
     """Lower the thresholds below which pickles are passed without a walk or a look at hashes."""
-    usual = pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES
-    pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES = 0, -1, 0
+    usual = pickle_check.SMALL_BYTES, pickle_check.FEW_KEYS, pickling.FEW_BYTES
+    pickle_check.SMALL_BYTES, pickle_check.FEW_KEYS, pickling.FEW_BYTES = 0, -1, 0
     try:
         yield
     finally:
-        pickle_check.SMALL_BYTES, pickle_cost.FEW_KEYS, pickling.FEW_BYTES = usual
+        pickle_check.SMALL_BYTES, pickle_check.FEW_KEYS, pickling.FEW_BYTES = usual
 
 
 class _Strict(Codec):
@@ -296,25 +301,58 @@ def _bytes_of_range() -> int:
 _BYTES_OF_RANGE = _bytes_of_range()
 
 
+_UNPICKLED_S = 1.0
+"""An unpickler that takes longer for `MAX_BYTES` is a finding, however busy the machine is."""
+
+
 def unpickler(data: bytes) -> None:
-    """What the restricted pickle loads can be printed, hashed if it has a hash, and written again.
+    """What the restricted pickle loads can be used, with all that it holds.
 
     Each input is also loaded with every opcode walked and every key looked at, which otherwise
     happens to large pickles only.
     """
-    with _looking_closely(), suppress(Exception), guarded():
+    with _looking_closely(), suppress(Exception), guarded(_UNPICKLED_S):
         _restricted.dumps(_restricted.loads(b"\x80\x03" + data))
+    with suppress(Exception):
+        walk = pickle_check.Walk(b"\x80\x03" + data)
+        walk.run()
+        if walk.budget.steps < 0 or walk.budget.memory < 0:
+            raise Found("it takes more than it may")
     try:
-        with guarded():
+        with guarded(_UNPICKLED_S):
             value = _restricted.loads(b"\x80\x03" + data)
     except Exception:  # noqa: BLE001 - `loads` may raise any kind
         return
-    with guarded():
-        repr(value)
-        with suppress(TypeError):
-            hash(value)
-        with suppress(pickle.PicklingError, RecursionError):
+    with guarded(_UNPICKLED_S):
+        use(value)
+        with suppress(pickle.PicklingError):
             _restricted.dumps(value)
+
+
+def use(value: object) -> None:
+    """Do with a value what a program may do with it; only what has no hash may raise at that."""
+    repr(value), str(value)
+    copy.deepcopy(value), copy.copy(value)
+    with suppress(RecursionError):  # the same list twice, each containing itself
+        _ = value == value, value == copy.copy(value)
+    seen: set[int] = set()
+    rest = [value]
+    while rest:
+        one = rest.pop()
+        if id(one) in seen:
+            continue
+        seen.add(id(one))
+        try:
+            hash(one)
+        except TypeError as error:
+            if "unhashable type" not in str(error):
+                raise
+        if isinstance(one, (datetime.date, datetime.time)):
+            one.isoformat()
+        if isinstance(one, dict):
+            rest += [*one, *one.values()]
+        elif isinstance(one, (list, tuple, set, frozenset, collections.deque)):
+            rest += one
 
 
 def json(data: bytes) -> None:

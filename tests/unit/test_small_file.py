@@ -8,6 +8,7 @@ import os
 import pwd
 import socket
 import stat
+import struct
 import threading
 import time
 from collections.abc import Callable
@@ -289,6 +290,45 @@ def test_a_group_may_write_it_if_only_its_user_is_in_the_group(
     else:
         with pytest.raises(UnfitFile, match="may write it"):
             read_small_file(path, MOST)
+
+
+def access_list(*entries: tuple[int, int, int]) -> bytes:
+    """As the kernel keeps it: the version, then tag, rights and id of each."""
+    return struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *one) for one in entries)
+
+
+NOBODY = 0xFFFFFFFF
+OWNER, GROUP, REST = (1, 6, NOBODY), (4, 4, NOBODY), (0x20, 4, NOBODY)
+
+
+@pytest.mark.skipif(not hasattr(os, "setxattr"), reason="Linux has access lists")
+@pytest.mark.parametrize("rights_of_all", [6, 4], ids=["others may write", "nobody may"])
+@pytest.mark.parametrize("is_inherited", [False, True])
+def test_an_access_list_can_let_others_write_what_only_the_own_group_seems_to(
+    path: Path, rights_of_all: int, is_inherited: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The owner of a shared folder can give it a list that each new file in it gets."""
+    monkeypatch.setattr("miros_rabbitmq.small_file._is_private", lambda _: True)
+    entries = access_list(OWNER, (2, 6, STRANGER), GROUP, (0x10, rights_of_all, NOBODY), REST)
+    try:
+        if is_inherited:
+            os.setxattr(path.parent, "system.posix_acl_default", entries)
+        path.write_text("{}")
+        if not is_inherited:
+            os.setxattr(path, "system.posix_acl_access", entries)
+    except OSError:
+        pytest.skip("this disk has no access lists")
+    folder = path.with_name("folder")
+    folder.mkdir()
+    os.setxattr(folder, "system.posix_acl_access", entries)
+    assert is_private_folder(str(folder)) == (rights_of_all == 4)
+    if rights_of_all == 4:
+        assert read_small_file(path, MOST) == b"{}"
+        return
+    with pytest.raises(UnfitFile, match=r"others, by its access list, may write it: chmod go-w"):
+        read_small_file(path, MOST)
+    path.chmod(path.stat().st_mode & ~0o022)  # the remedy
+    assert read_small_file(path, MOST) == b"{}"
 
 
 @as_root

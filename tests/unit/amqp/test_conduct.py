@@ -164,7 +164,7 @@ def test_frames_into_which_nothing_fits_are_refused(proposed: int) -> None:
         spec.Basic.GetEmpty(),
         spec.Basic.Recover(True),
         spec.Basic.Reject(1),
-        spec.Tx.SelectOk(),
+        spec.Tx.CommitOk(),
         spec.Basic.Ack(1),
         spec.Basic.Nack(1),
         spec.Basic.Return(312, "x", "y", "z"),

@@ -809,6 +809,25 @@ def test_the_clock_stands_still_while_the_reactor_does_and_never_goes_back(
     )
 
 
+def test_timers_that_may_come_early_come_together_and_none_comes_late(rig: Rig) -> None:
+    lane = rig.lane()
+    came: list[tuple[float, float]] = []
+
+    def note(due_s: float) -> None:
+        came.append((time.monotonic(), due_s))
+
+    def set_timers() -> None:
+        for number in range(20):
+            delay_s = 0.5 + 0.02 * number
+            lane.call_later(delay_s, partial(note, time.monotonic() + delay_s), 0.4)
+
+    rig.call(lane, set_timers)
+    wait_until(lambda: len(came) == 20)
+    assert all(due_s - 0.41 <= at_s for at_s, due_s in came)
+    rounds = {round(at_s, 1) for at_s, _ in came}
+    assert len(rounds) <= 4, "two times of the grid, and a busy machine"
+
+
 def test_the_clock_runs_while_the_reactor_waits(rig: Rig) -> None:
     lane = rig.lane()
     before = rig.call(lane, rig.reactor.clock)

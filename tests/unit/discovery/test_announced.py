@@ -103,3 +103,20 @@ def test_what_is_remembered_of_announcers_is_bounded() -> None:
     assert announced.broker_of(announcer(0)) is None
     assert announced.broker_of(announcer(4_999)) == HONEST
     assert announced.has_announcer(HONEST)
+
+
+def test_names_wait_while_many_are_being_looked_up() -> None:
+    """A name server that keeps silent holds a thread for each name for half a minute."""
+    announced = brokers()
+    for number in range(MOST):
+        announced.hear(Address(f"n{number}.evil.example"), 0.0, announcer(number))
+    under_way = [*announced.take_due(0.0)]
+    assert 0 < len(under_way) <= 32
+    for second in range(1, 30):
+        announced.hear(Address(f"m{second}.evil.example"), second, announcer(second))
+        assert not announced.take_due(second, look_ups=len(under_way))
+    announced.hear(HONEST, 30.0, b"honest")
+    assert announced.take_due(30.0, look_ups=len(under_way)) == (HONEST,)
+    asked = announced.take_due(31.0, look_ups=30)
+    assert len(asked) == 2
+    assert not {*asked} & {*under_way}

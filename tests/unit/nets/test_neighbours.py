@@ -70,6 +70,9 @@ def test_nothing_need_be_said_soon_after_another_has_announced_itself() -> None:
     neighbours.hear(ANSWERS, 1.0)
     assert neighbours.are_told_lately(27.9)
     assert not neighbours.are_told_lately(28.0)
+    neighbours.note_told(30.0)
+    assert neighbours.are_told_lately(56.9)
+    assert not neighbours.are_told_lately(57.0)
 
 
 def test_a_question_names_the_key_of_who_asks_and_an_answer_does_not() -> None:

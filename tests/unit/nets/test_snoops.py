@@ -127,9 +127,11 @@ class Stalled(io.StringIO):
 
     def __init__(self) -> None:
         super().__init__()
+        self.began = threading.Event()
         self.released = threading.Event()
 
     def write(self, text: str) -> int:
+        self.began.set()
         assert self.released.wait(scaled(60))
         return len(text)
 
@@ -180,12 +182,15 @@ def test_lines_that_wait_for_the_teller_are_bounded_in_bytes_and_counted(size: i
     snoops = snoops_on(shown, teller)
     snoops.spy.enable(colour=False)
 
+    is_telling = threading.Event()
+
     def wait() -> list[str]:
+        is_telling.set()
         assert may_go_on.wait(scaled(60))
         return []
 
     snoops.spy.tell(wait)
-    wait_until(lambda: teller.unhandled == 1)
+    assert is_telling.wait(scaled(20))
     count = 6_000 if size < MOST_LINE else 10**8 // size
     with growing_at_most(MOST_MIB):
         for _ in range(count):
@@ -270,3 +275,41 @@ def test_what_waits_for_a_callback_is_bounded_in_bytes(body: bytes | None) -> No
     may_go_on.set()
     wait_until(lambda: sink.waiting() == 0, 60)
     sink.stop(scaled(10))
+
+
+def test_made_up_names_of_senders_count_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name has up to 1 KB, and a key holder can make up another one for each line."""
+    stalled = Stalled()
+    monkeypatch.setattr(sys, "stdout", stalled)
+    terminal = SnoopTerminal("tested")
+    snoops = snoops_on(terminal)
+    snoops.spy.sink.put(envelope("it waits for the terminal with this one"), None)
+    assert stalled.began.wait(scaled(60))
+    with growing_at_most(5):
+        for number in range(5_000):
+            name = f"{number:06d}" + "🤖" * 249
+            snoops.spy.sink.put(envelope("")._replace(sender=name), None)
+    stalled.released.set()
+    terminal.stop(scaled(60))
+
+
+def test_a_callback_gets_no_line_that_does_more_than_be_read() -> None:
+    """It may print it, or log it."""
+    taken: list[tuple[str, str]] = []
+    settings = MirosNets(
+        Listener(),
+        "user",
+        "password",
+        KEY,
+        addresses=["127.0.0.2"],
+        on_spy_rx=lambda name, line: taken.append((name, line)),
+    ).settings
+    failures = Failures("listener", "stop", lambda _: None, lambda: None)
+    reactors = Reactors.of("listener")
+    shown = Shown()
+    snoops = Snoops(settings, "listener", reactors, shown, Teller("listener"), failures)
+    sink = snoops.spy.sink
+    assert isinstance(sink, WorkerSink)
+    sink.put(envelope("\x1b[2Jforged\nWARNING: \u202egone"), None)
+    sink.stop(scaled(60))
+    assert taken == [("b", " [2Jforged WARNING:  gone")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import subprocess
 import sys
+import time
 from typing import Any
 
 import pytest
@@ -17,6 +18,7 @@ from miros_rabbitmq.wire.json_codec import (
     json_deserializer,
     json_serializer,
 )
+from tests.helpers import scaled
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False)
@@ -141,6 +143,18 @@ def test_brackets_in_texts_are_no_levels(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(sys, "getrecursionlimit", lambda: 10**6)
     value = ["[" * 500, '{"' * 500, "\\" * 3, {"]}": [{}] * 300}]
     assert json_deserializer(json_serializer(value)) == value
+
+
+@pytest.mark.parametrize("middle", ['\\"' * 500_000, '\\"' * 500_000 + "\\", '"' * 1_000_001])
+def test_a_text_that_does_not_end_is_looked_through_once(
+    middle: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tried anew at each of its quotes, it would take hours; 32 KB took ten seconds."""
+    monkeypatch.setattr(sys, "getrecursionlimit", lambda: 10**6)
+    started = time.process_time()
+    with pytest.raises(ValueError, match=r"line 1 column|deep"):
+        json_deserializer(f'"{middle}{"[" * 200}'.encode())
+    assert time.process_time() - started < scaled(5)
 
 
 @given(st.text('[]{}",:0123456789.eE+-\\ud8fcatrlsn ', max_size=60) | st.text(max_size=40))

@@ -26,7 +26,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from miros_rabbitmq.exceptions import SettingsError
-from miros_rabbitmq.wire import pickle_check, pickle_cost, pickling, unpickler
+from miros_rabbitmq.wire import pickle_check, pickling, unpickler
 from miros_rabbitmq.wire.pickle_check import Findings, check_opcodes
 from miros_rabbitmq.wire.pickle_cost import MAX_NUMBER_KEYS
 from miros_rabbitmq.wire.pickling import (
@@ -287,7 +287,7 @@ def test_a_fraction_is_not_rebuilt_from_a_power() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    [b"collections\nCounter", b"fractions\nFraction", b"uuid\nUUID", b"builtins\nbytearray"],
+    [b"collections\ndeque", b"fractions\nFraction", b"uuid\nUUID", b"builtins\nbytearray"],
 )
 def test_a_pickle_does_not_change_the_allowed_classes(name: bytes) -> None:
     restricted = RestrictedPickle()
@@ -350,6 +350,10 @@ def test_a_class_as_a_value_gives_no_access_to_the_class(cls: type) -> None:
     restricted = RestrictedPickle()
     with pytest.raises(OpcodeRefused, match="itself"):
         restricted.loads(pickle.dumps([cls] + [""] * 2000, PROTOCOL))
+    if cls is collections.Counter:  # even a small pickle of one is walked
+        with pytest.raises(OpcodeRefused, match="itself"):
+            restricted.loads(pickle.dumps(cls, PROTOCOL))
+        return
     restored = restricted.loads(pickle.dumps(cls, PROTOCOL))
     assert not isinstance(restored, type)
     with pytest.raises(ClassRefused):
@@ -582,7 +586,7 @@ def _the_long_way() -> Iterator[None]:
 
     def check(*arguments: Any, **named: Any) -> Findings:
         found = check_opcodes(*arguments, **named)
-        return Findings(False, found.needs_key_check, found.mappings_at)
+        return Findings(False, found.needs_key_check, found.mappings)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pickling, "marshal", types.SimpleNamespace(dumps=refuse))
@@ -751,7 +755,7 @@ def test_too_many_numbers_as_keys_are_refused_because_they_may_collide() -> None
         for step in (1, 3.5, 70_001, 2**40):
             value = make(n * step for n in range(count))
             assert RestrictedPickle().loads(RestrictedPickle().dumps(value)) == value
-            beyond = make(n * step for n in range(count + 2))
+            beyond = make(n * step for n in range(count + count // 16))
             for values in (beyond, [beyond], [{"a": beyond}] * 2):
                 with pytest.raises(
                     ClassRefused,
@@ -765,7 +769,7 @@ def test_too_many_numbers_as_keys_are_refused_because_they_may_collide() -> None
 
 
 def test_numbers_one_by_one_and_sets_of_one_list_are_counted_too() -> None:
-    count = MAX_NUMBER_KEYS + 1
+    count = MAX_NUMBER_KEYS + MAX_NUMBER_KEYS // 16
     numbers = [b"J" + n.to_bytes(4, "little") for n in range(2 * count)]
     for codes in (
         b"}" + b"".join(number + b"Ns" for number in numbers[:count]),
@@ -820,7 +824,7 @@ def test_the_check_of_key_hashes_changes_nothing(value: Any) -> None:
     value[MOMENT.replace(tzinfo=OwnZone())] = [OwnSet({1}), Point(1, 2), Colour.RED, Own]
     restricted = RestrictedPickle([Own, OwnZone, OwnSet, Point, Colour])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(pickle_cost, "FEW_KEYS", -1)
+        patch.setattr(pickle_check, "FEW_KEYS", -1)
         patch.setattr(pickle_check, "SMALL_BYTES", 0)
         assert restricted.loads(restricted.dumps(value)) == value
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import decimal
+import pathlib
 import pickle
 import sys
 from fractions import Fraction
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from miros_rabbitmq.wire.payload_types import ClassRefused
+from miros_rabbitmq.wire.pickle_cost import Budget
 from miros_rabbitmq.wire.unpickler import (
     MAX_COMPARED,
     CollisionRefused,
@@ -27,20 +29,20 @@ def of_one_hash(count: int) -> list[int]:
 
 
 def test_members_of_different_hashes_cost_nothing() -> None:
-    collisions = Collisions()
+    collisions = Collisions(Budget(1))
     for _ in range(3):
         collisions.count(range(MAX_COMPARED))
 
 
 def test_members_of_one_hash_count_with_the_square_of_their_number() -> None:
     most = int(MAX_COMPARED**0.5)
-    Collisions().count(of_one_hash(most))
+    Collisions(Budget(1)).count(of_one_hash(most))
     with pytest.raises(CollisionRefused):
-        Collisions().count(of_one_hash(most + 2))
+        Collisions(Budget(1)).count(of_one_hash(most + 2))
 
 
 def test_one_budget_holds_for_all_the_sets_of_a_message() -> None:
-    collisions = Collisions()
+    collisions = Collisions(Budget(1))
     half = of_one_hash(250)
     collisions.count(half)
     with pytest.raises(CollisionRefused):
@@ -54,14 +56,14 @@ def test_one_budget_holds_for_all_the_sets_of_a_message() -> None:
 )
 def test_a_comparison_of_values_with_parts_counts_for_more(wrap: Any) -> None:
     members = of_one_hash(250)
-    Collisions().count(members)
+    Collisions(Budget(1)).count(members)
     with pytest.raises(CollisionRefused):
-        Collisions().count([wrap(n) for n in members])
+        Collisions(Budget(1)).count([wrap(n) for n in members])
 
 
 def test_a_member_without_a_hash_is_an_error() -> None:
     with pytest.raises(TypeError):
-        Collisions().count([[1]])
+        Collisions(Budget(1)).count([[1]])
 
 
 def test_it_loads_plain_data_and_sets_without_any_class() -> None:
@@ -71,10 +73,10 @@ def test_it_loads_plain_data_and_sets_without_any_class() -> None:
 
 def test_it_looks_up_only_the_classes_that_it_is_given() -> None:
     data = pickle.dumps(decimal.Decimal("1.5"), 3)
-    with pytest.raises(ClassRefused, match=r"decimal\.Decimal is not an allowed class"):
-        RestrictedUnpickler(data, {}).load()
-    known = {("decimal", "Decimal"): decimal.Decimal}
-    assert RestrictedUnpickler(data, known).load() == decimal.Decimal("1.5")
+    path = pickle.dumps(pathlib.PurePosixPath("/a"), 3)
+    with pytest.raises(ClassRefused, match=r"PurePosixPath is not an allowed class"):
+        RestrictedUnpickler(path, {}).load()
+    assert RestrictedUnpickler(data, {}).load() == decimal.Decimal("1.5")
 
 
 def test_it_refuses_a_set_before_it_is_built() -> None:
@@ -85,7 +87,7 @@ def test_it_refuses_a_set_before_it_is_built() -> None:
 
 def test_the_keys_of_a_mapping_are_looked_at_without_the_mapping() -> None:
     data = pickle.dumps(dict.fromkeys(of_one_hash(400)), 3)
-    places = [data.index(b"}")]
+    places = [1]
     with pytest.raises(CollisionRefused):
         check_key_hashes(data, places, {})
     check_key_hashes(data, [], {})

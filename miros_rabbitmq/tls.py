@@ -1,6 +1,7 @@
 """TLS for every broker of a system, as the environment describes it.
 
-Three variables are read when a constructor is given no ``tls``::
+Three variables are read when a chart or a `RabbitScout` is given no ``tls``, and when a publisher
+or consumer that is used alone is given none for an ``amqps`` URL::
 
     RABBIT_TLS_CAFILE     the authorities whose brokers are trusted, in PEM; turns TLS on
     RABBIT_TLS_CERTFILE   this node's own certificate, if brokers ask for one, in PEM
@@ -19,9 +20,9 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..exceptions import SettingsError
-from ..resources import shortage
-from ..small_file import UnfitFile, require_plain_file
+from .exceptions import SettingsError
+from .resources import shortage
+from .small_file import UnfitFile, require_plain_file
 
 CAFILE = "RABBIT_TLS_CAFILE"
 CERTFILE = "RABBIT_TLS_CERTFILE"

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import os
+import ssl
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography.fernet import Fernet
 
-from miros_rabbitmq import Settings
+from miros_rabbitmq import (
+    RabbitScout,
+    Settings,
+    SimplePikaTopicConsumer,
+    SimplePikaTopicPublisher,
+)
 from miros_rabbitmq.exceptions import SettingsError
-from miros_rabbitmq.nets.tls import tls_from_environment
+from miros_rabbitmq.tls import tls_from_environment
+from tests.broker.certificates import make as make_certificate
 from tests.helpers import scaled
 
 NAMES = ["RABBIT_TLS_CAFILE", "RABBIT_TLS_CERTFILE", "RABBIT_TLS_KEYFILE"]
@@ -96,3 +104,46 @@ def test_a_file_that_cannot_be_used_is_an_error_at_once(
 def test_a_path_that_no_system_knows_is_an_error_of_ours() -> None:
     with pytest.raises(SettingsError, match="RABBIT_TLS_CAFILE"):
         tls_from_environment({"RABBIT_TLS_CAFILE": "a\0b"})
+
+
+def scout(**arguments: Any) -> RabbitScout:
+    return RabbitScout("robot", "rabbit", addresses=["127.0.0.9"], **arguments)
+
+
+def publisher(url: str = "amqps://robot:rabbit@127.0.0.9", **arguments: Any) -> None:
+    SimplePikaTopicPublisher(url, "miros.mesh", "k", **arguments)
+
+
+def consumer(url: str = "amqps://robot:rabbit@127.0.0.9", **arguments: Any) -> None:
+    SimplePikaTopicConsumer(url, "miros.mesh", "k", on_message=print, **arguments)
+
+
+@pytest.mark.parametrize("make", [scout, publisher, consumer])
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("RABBIT_TLS_CAFILE", ""), ("RABBIT_TLS_CA", "/ca.pem"), ("RABBIT_TLS_CAFILE", "/dev/zero")],
+)
+def test_what_is_used_without_a_chart_reads_the_environment_too(
+    make: Callable[[], object], name: str, value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(SettingsError, match="RABBIT_TLS_CAFILE"):
+        make()
+
+
+def test_a_scout_uses_the_tls_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, it would send the password in clear to a broker that charts reach by TLS."""
+    make_certificate("authority").write(tmp_path / "ca.pem", tmp_path / "ca.key")
+    monkeypatch.setenv("RABBIT_TLS_CAFILE", str(tmp_path / "ca.pem"))
+    assert repr(scout().this.url).startswith("<amqps://robot:***@")
+    assert ":5671/" in repr(scout().this.url)
+
+
+@pytest.mark.parametrize("make", [scout, publisher, consumer])
+def test_a_context_for_servers_is_refused(make: Callable[..., object]) -> None:
+    """It would verify nobody, and each connection would fail with words for programmers of C."""
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    with pytest.raises(SettingsError, match=r"ssl\.create_default_context\(cafile="):
+        make(tls=context)
