@@ -34,7 +34,7 @@ logger = logging.getLogger(__name__)
 
 
 _MOST_ADDRESSES = 8
-"""The most addresses of one name that are used. Whoever answers for a name server can send thousands,
+"""The most addresses of one name that are used. Whoever poses as a name server can send thousands,
 of whatever hosts, and each attempt would try them all."""
 
 
