@@ -296,6 +296,20 @@ def test_queues_that_send_on_what_they_get_multiply_each_event(narrow: LocalBrok
     assert "x-dead-letter-exchange" in narrow.ctl("list_queues", "name", "arguments")
 
 
+def test_nothing_limits_exchanges_and_bindings(narrow: LocalBroker, tmp_path: Path) -> None:
+    run(narrow, COMMANDS.limits, tmp_path)
+    with channel_of(narrow) as channel:
+        channel.queue_declare(OWN)
+        for number in range(300):
+            channel.exchange_declare(f"miros.{number:022d}", "direct")
+            channel.queue_bind(OWN, "miros.mesh", f"key.{number}")
+        assert len(exchanges_of(narrow)) == len(EXCHANGES) + 300
+        assert narrow.ctl("list_bindings", "routing_key").count("key.") == 300
+        channel.queue_delete(OWN)
+    assert narrow.ctl("list_bindings", "routing_key").count("key.") == 0
+    assert len(exchanges_of(narrow)) == len(EXCHANGES) + 300
+
+
 # Limits.
 
 
