@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
 from ..logs import RelayedLogger
+from .line_pace import LinePace
 
 logger = RelayedLogger(__name__)
-
-SAID_AGAIN_S = 1.0
-"""It is logged at most once in this time: who poses as a broker can say so all the time."""
 
 
 class Blockage:
@@ -23,9 +20,8 @@ class Blockage:
     def __init__(self, clock: Callable[[], float]) -> None:
         self.reason: str | None = None
         """Why nobody may publish; `None` while all may."""
-        self._clock = clock
+        self._pace = LinePace(clock)
         self._is_said = False
-        self._said_s = -math.inf
 
     def begin(self, reason: str, link: str) -> None:
         """Note that the broker lets nobody publish.
@@ -35,10 +31,8 @@ class Blockage:
             link: the link's name, for the log.
         """
         self.reason = reason
-        now_s = self._clock()
-        self._is_said = now_s - self._said_s >= SAID_AGAIN_S
+        self._is_said = self._pace.may()
         if self._is_said:
-            self._said_s = now_s
             logger.warning("%s: the broker lets nobody publish: %s", link, reason)
 
     def end(self, link: str) -> None:

@@ -326,6 +326,11 @@ class Membership:
                 self._is_to_ask = True
                 self._changed.notify_all()
 
+    def is_announced(self, address: Address) -> bool:
+        """Whether a node has announced a broker, as far as that is remembered."""
+        with self._changed.lock:
+            return self._roster is not None and address in self._roster.announced
+
     def _name_to_look_up(self, own: Address) -> OwnName | None:
         """What has to be looked up for the announcement; nothing if the host is told as it is."""
         is_told = ip_of(own.host) is not None or is_loopback(own.host)

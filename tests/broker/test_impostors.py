@@ -24,7 +24,7 @@ from miros_rabbitmq.wire.notice import LISTENER_KEY, announce_broker
 from ..helpers import scaled, wait_until
 from .charts import Chart, make_active_object, running
 from .forging import Forger
-from .impostors import Impostors, Manner
+from .impostors import PULSE_S, Impostors, Manner
 from .strangers import attacker
 
 KEY = Fernet.generate_key()
@@ -118,6 +118,52 @@ def test_impostors_alone_hold_up_no_event_and_get_no_more_places_than_there_are(
         began_s = time.monotonic()
         chart.stop()
         assert time.monotonic() - began_s < scaled(FEW.stop_timeout_s + 5)
+
+
+def test_impostors_that_confirm_now_and_then_hold_up_nobody_either(
+    own: LocalBroker, found: list[str]
+) -> None:
+    """Four seconds of silence are no sickness: a named broker would be waited for."""
+    found += HOSTS[:2]
+    chart, _ = chart_at(own, "sender")
+    witness, _ = chart_at(own, "witness", addresses=[])
+    with Impostors(Manner.PULSES, found, own.port).running(), running(witness, chart):
+        wait_until(lambda: len(chart.nets.stats().mesh.brokers) == 3)
+        chart.transmit(Event(signal="NUMBER", payload=0))
+        brokers = chart.nets.stats().mesh.brokers
+        wait_until(
+            lambda: all(one.confirmed for one in chart.nets.stats().mesh.brokers.values()),
+            scaled(20),
+            lambda: str(brokers),
+        )
+        count, slowest_s = 8 * FEW.backlog_events, 0.0
+        for number in range(1, count):
+            began_s = time.monotonic()
+            chart.transmit(Event(signal="NUMBER", payload=number))
+            slowest_s = max(slowest_s, time.monotonic() - began_s)
+        witness.record.wait_for(count, 60)
+        assert slowest_s < 0.5 * PULSE_S
+        assert witness.record.payloads("NUMBER") == list(range(count))
+
+
+@pytest.mark.parametrize("accept", [True, False])
+def test_an_honest_broker_is_waited_for_as_soon_as_a_node_announces_it(
+    accept: bool, own: LocalBroker, other: LocalBroker, found: list[str]
+) -> None:
+    found += [other.host, HOSTS[0]]
+    here, _ = chart_at(own, "here", accept_unknown_peers=accept)
+    there, _ = chart_at(other, "there", addresses=[])
+    with Impostors(Manner.TAKES, HOSTS[:1], own.port).running(), running(there, here):
+
+        def senders() -> dict[str, Any]:
+            return {at.host: one for at, one in here.nets.node.mesh.senders.items()}
+
+        wait_until(lambda: len(senders()) == 3)
+        here.transmit(Event(signal="NUMBER", payload=0))
+        wait_until(lambda: not senders()[other.host].is_doubtful, scaled(20))
+        assert not senders()[own.host].is_doubtful
+        wait_until(lambda: senders()[HOSTS[0]].confirms, scaled(20))
+        assert senders()[HOSTS[0]].is_doubtful
 
 
 @pytest.mark.parametrize("manner", [Manner.MUTE, Manner.STAYS, Manner.TAKES])

@@ -279,6 +279,39 @@ def test_what_remains_possible_with_the_narrower_rights(narrow: LocalBroker) -> 
     assert "miros.snoop.spy\texchange\tmiros.mesh\texchange" in narrow.ctl("list_bindings")
 
 
+def test_queues_that_send_on_what_they_get_multiply_each_event(narrow: LocalBroker) -> None:
+    """As the page says: each message goes along each path that has no queue twice."""
+    with admin_of(narrow) as admin, channel_of(narrow) as channel:
+        admin.queue_declare(VICTIM, durable=True)
+        admin.queue_bind(VICTIM, "miros.mesh", "#")
+        arguments = {"x-message-ttl": 0, "x-dead-letter-exchange": "miros.mesh"}
+        for number in range(3):
+            name = f"miros.{number:022d}"
+            channel.queue_declare(name, arguments=arguments)
+            channel.queue_bind(name, "miros.mesh", "#")
+        admin.basic_publish("miros.mesh", "key", b"x")
+
+        def count() -> int:
+            return int(admin.queue_declare(VICTIM, passive=True).method.message_count)
+
+        wait_until(lambda: count() == 16)
+    assert "x-dead-letter-exchange" in narrow.ctl("list_queues", "name", "arguments")
+
+
+def test_nothing_limits_exchanges_and_bindings(narrow: LocalBroker, tmp_path: Path) -> None:
+    run(narrow, COMMANDS.limits, tmp_path)
+    with channel_of(narrow) as channel:
+        channel.queue_declare(OWN)
+        for number in range(300):
+            channel.exchange_declare(f"miros.{number:022d}", "direct")
+            channel.queue_bind(OWN, "miros.mesh", f"key.{number}")
+        assert len(exchanges_of(narrow)) == len(EXCHANGES) + 300
+        assert narrow.ctl("list_bindings", "routing_key").count("key.") == 300
+        channel.queue_delete(OWN)
+    assert narrow.ctl("list_bindings", "routing_key").count("key.") == 0
+    assert len(exchanges_of(narrow)) == len(EXCHANGES) + 300
+
+
 # Limits.
 
 
