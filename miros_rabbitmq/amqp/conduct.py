@@ -190,14 +190,19 @@ class Conduct:
         """Note that a channel was asked for."""
         self._channels[number] = Channel()
 
-    def expect_confirms(self, number: int, owed: Owed) -> None:
+    def expect_confirms(self, number: int, owed: Owed | None = None) -> Owed:
         """Note that something is published on a channel: it may be confirmed, and returned.
 
         Args:
             number: the channel's.
-            owed: counts the messages; whoever publishes notes each.
+            owed: counts the messages; by default, that of the channel so far, or a new one.
+
+        Returns:
+            what counts them; whoever publishes notes each.
         """
-        self._channels[number].owed = owed
+        channel = self._channels[number]
+        channel.owed = owed or channel.owed or Owed()
+        return channel.owed
 
     def expect_deliveries(
         self, number: int, consumer_tag: str, most_body: int | None = None

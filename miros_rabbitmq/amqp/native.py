@@ -81,8 +81,7 @@ class NativeWire:
     ) -> Publishing:
         """Begin to publish, and take confirms."""
         assert self._tap is not None
-        owed = Owed()
-        self._tap.conduct.expect_confirms(channel.channel_number, owed)
+        owed = self._tap.conduct.expect_confirms(channel.channel_number)
         self._tap.inflow.shortcut = Confirms(channel, on_ack, owed).take
         return Publishing(channel, outbound, owed, mandatory=True)
 

@@ -36,8 +36,7 @@ class PlainWire:
     ) -> PlainPublishing:
         """Begin to publish; pika delivers the confirms."""
         assert self._tap is not None
-        owed = Owed()
-        self._tap.conduct.expect_confirms(channel.channel_number, owed)
+        owed = self._tap.conduct.expect_confirms(channel.channel_number)
         return PlainPublishing(channel, outbound, self._tap, owed)
 
     def consuming(

@@ -327,3 +327,9 @@ def test_the_readme_is_laid_out_without_a_complaint() -> None:
     for page in (ROOT / "README.rst", ROOT / "CHANGELOG.rst"):
         settings = {"syntax_highlight": "none", "report_level": 1, "halt_level": 1}
         core.publish_doctree(page.read_text(encoding="utf-8"), settings_overrides=settings)
+
+
+def test_the_pages_name_only_tests_that_exist() -> None:
+    for page in (ROOT / "docs").glob("*.rst"):
+        for path in re.findall(r"``(tests/[\w/.]+)``", page.read_text(encoding="utf-8")):
+            assert (ROOT / path).exists(), (page.name, path)
