@@ -30,6 +30,7 @@ from miros_rabbitmq import (
     ProblemKind,
     SessionState,
 )
+from miros_rabbitmq.amqp import declaration, marker
 from miros_rabbitmq.remedies import PERMISSIONS, declare_exchange, delete_exchange
 
 from ..helpers import scaled, wait_until
@@ -66,6 +67,14 @@ def fresh(node: LocalBroker) -> LocalBroker:
     with contextlib.suppress(LocalBrokerError):
         node.ctl("delete_user", USER)
     return node
+
+
+@pytest.fixture(autouse=True)
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins as a new process does, which does not know that a broker refuses it."""
+    nobody = declaration.Refusing()
+    for module in (declaration, marker):
+        monkeypatch.setattr(module, "refusing", nobody)
 
 
 @pytest.fixture
