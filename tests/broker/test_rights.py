@@ -30,7 +30,7 @@ from miros_rabbitmq import (
     ProblemKind,
     SessionState,
 )
-from miros_rabbitmq.amqp.declaration import refusing
+from miros_rabbitmq.amqp import declaration, marker
 from miros_rabbitmq.remedies import PERMISSIONS, declare_exchange, delete_exchange
 
 from ..helpers import scaled, wait_until
@@ -60,14 +60,21 @@ def node(rabbitmq_installed: None) -> Iterator[LocalBroker]:
 
 @pytest.fixture
 def fresh(node: LocalBroker) -> LocalBroker:
-    """A node at which nothing is left of what a test before has done, and of which none is known."""
-    refusing._urls.clear()
+    """A node at which nothing is left of what a test before has done."""
     node.ctl("delete_vhost", "/")
     node.ctl("add_vhost", "/")
     node.ctl("set_permissions", "-p", "/", node.user, ".*", ".*", ".*")
     with contextlib.suppress(LocalBrokerError):
         node.ctl("delete_user", USER)
     return node
+
+
+@pytest.fixture(autouse=True)
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins as a new process does, which does not know that a broker refuses it."""
+    nobody = declaration.Refusing()
+    for module in (declaration, marker):
+        monkeypatch.setattr(module, "refusing", nobody)
 
 
 @pytest.fixture
