@@ -21,6 +21,8 @@ import re
 import sys
 from typing import Any, NoReturn
 
+from .opcodes import HALF_PAIR_REFUSED
+
 MAX_DEPTH = 100
 """How deep lists and objects may be nested; the same limit as for pickles."""
 
@@ -56,7 +58,7 @@ def json_serializer(value: Any) -> bytes:
     try:
         return text.encode()
     except UnicodeEncodeError:
-        raise ValueError(_HALF) from None
+        raise ValueError(HALF_PAIR_REFUSED) from None
 
 
 def json_deserializer(data: bytes) -> Any:
@@ -83,14 +85,8 @@ def json_deserializer(data: bytes) -> Any:
         try:
             json.dumps(value, ensure_ascii=False).encode()
         except UnicodeEncodeError:
-            raise ValueError(_HALF) from None
+            raise ValueError(HALF_PAIR_REFUSED) from None
     return value
-
-
-_HALF = (
-    "a text has half of a surrogate pair, such as from a file name that is not UTF-8: send "
-    "os.fsencode(name).hex(), or text.encode(errors='replace').decode()"
-)
 
 
 def _most_digits() -> int:

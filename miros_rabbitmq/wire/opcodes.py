@@ -13,11 +13,12 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 HEAD = b"\x80\x03"
 STOP = ord(".")
 GET = ord("h")
+TEXT = ord("X")
 
 CONTAINERS = b"abesutR\x81\x85\x86\x87"
 """Opcodes that put values into another value; nothing nests without one of them."""
@@ -48,17 +49,24 @@ _GLOBAL = rb"c[^\n]{1,255}\n[^\n]{1,255}\n"
 
 # For every byte, only one alternative can match, so a failing match takes linear time.
 _ANY_SMALL = (
-    _counted(b"X", rb"\0\0\0")
-    + rb"|[]()}etusaN\x88\x89\x85\x86\x87]|[qhK].|M..|J....|G.{8}|"
-    + _counted(b"\x8a")
+    rb"(?:"
+    + _counted(b"X", rb"\0\0\0")
     + b"|"
     + _counted(b"C")
+    + rb"|[]})t\x85\x86\x87])(?:q.)?|[(eusaN\x88\x89]|K.|M..|J....|G.{8}|"
+    + _counted(b"\x8a")
 )
-SMALL_PLAIN = re.compile(rb"\x80\x03(?:" + _ANY_SMALL + rb")*\.", re.DOTALL)
-"""A whole pickle of small tokens, in which no opcode looks up a class or calls one."""
-SMALL = re.compile(rb"\x80\x03(?:" + _ANY_SMALL + b"|R|" + _GLOBAL + rb")*\.", re.DOTALL)
-"""A whole pickle of small tokens; it may look up classes and call them."""
-SMALL_TOKENS = re.compile(_ANY_SMALL + b"|R|" + _GLOBAL, re.DOTALL)
+_OBJECT = rb"R|" + _GLOBAL
+SMALL = re.compile(
+    rb"\x80\x03(?:" + _ANY_SMALL + rb"|(h.)|(" + _OBJECT + rb")(?:q.)?)*\.", re.DOTALL
+)
+"""A whole pickle of small tokens. The match has a first group if some opcode reads the memo, and a
+second one if some opcode looks up a class or calls one."""
+SMALL_TOKENS = re.compile(_ANY_SMALL + rb"|h.|(?:" + _OBJECT + rb")(?:q.)?", re.DOTALL)
+MAY_READ = re.compile(rb"h(?=(.))", re.DOTALL)
+MAY_SHARE = re.compile(rb"[])}tR\x85\x86\x87]q(?=(.))", re.DOTALL)
+"""The indexes of what a small pickle reads from the memo, and of containers and objects that it
+puts there; and other bytes that look so."""
 
 # Eight numbers of one kind at once, because each repetition takes time. Such numbers can be divided
 # in two ways, but nothing follows that could fail and make Python try the other way. Repetitions
@@ -82,6 +90,29 @@ NUMBER = re.compile(_NUMBER, re.DOTALL)
 
 LONG = frozenset(b"XB\x8b")
 """The opcodes with a length of four bytes; `TOKENS` has those of them that are short texts."""
+
+HALF_PAIR = re.compile(rb"\xed[\xa0-\xbf]")
+"""How half of a surrogate pair begins in a text; other values may have these bytes, too."""
+
+
+class TextRefused(OpcodeRefused):
+    """A text cannot be printed or encoded."""
+
+    def __init__(self) -> None:
+        super().__init__(HALF_PAIR_REFUSED)
+
+
+HALF_PAIR_REFUSED = (
+    "a text has half of a surrogate pair, such as from a file name that is not UTF-8: send "
+    "os.fsencode(name).hex(), or text.encode(errors='replace').decode()"
+)
+
+
+def check_texts(tokens: Iterable[bytes]) -> None:
+    """Raise `TextRefused` if a short text among some tokens has half of a surrogate pair."""
+    for token in tokens:
+        if token[0] == TEXT and HALF_PAIR.search(token, 5, 5 + token[1]):
+            raise TextRefused
 
 
 def replace_mappings(data: bytes, which: Collection[int], by: bytes) -> bytes:

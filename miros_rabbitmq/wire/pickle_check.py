@@ -14,44 +14,51 @@ writes for protocol 3, used as that pickler uses them, and of these only what st
     steps       one `Budget` pays for each opcode, for the hashes of keys and for what calls do
     memory      the same `Budget` has a limit of what loading takes
     keys        if many keys of mappings are of unusual kinds, the caller is told where these are
-    cycles      a value may contain itself. What it contained by then cannot be used again
+    cycles      a list or a mapping may contain itself; an object of a registered class may also be
+                in its own parts. What these were by then cannot be used again
+    texts       no text has half of a surrogate pair, which nobody can print or encode
 
-A small event passes by one regular expression, in about a microsecond. Everything else is walked
-opcode by opcode, except that numbers, texts and reads of the memo are taken many at a time.
+A small event that shares no container passes by one regular expression, in about a microsecond.
+Everything else is walked opcode by opcode, except that numbers, texts and reads of the memo are
+taken many at a time.
 """
 
 from __future__ import annotations
 
 from bisect import bisect
 from collections.abc import Collection
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 from .opcodes import (
     CONTAINERS,
     GET,
+    HALF_PAIR,
     HEAD,
     LONG,
+    MAY_READ,
+    MAY_SHARE,
     NUMBER,
     NUMBERS,
     PIECE,
     SMALL,
-    SMALL_PLAIN,
     SMALL_TOKENS,
     STOP,
+    TEXT,
     TOKENS,
     OpcodeRefused,
+    TextRefused,
+    check_texts,
 )
 from .payload_types import HARMLESS
 from .pickle_cost import MAX_DEPTH, MAX_EXPANDED_BYTES, MAX_INTEGER_BYTES, Budget
 
 SMALL_BYTES = 1_024
 SMALL_LEVELS = MAX_DEPTH
-SMALL_SHARES = 16
-"""The most bytes, opcodes that nest, and reads of the memo of a small pickle. Whatever its opcodes
-are, it stays within the limits of depth and expansion: each level takes an opcode, and each read of
-the memo doubles the weight at most."""
+"""The most bytes, and opcodes that nest, of a small pickle. Whatever its opcodes are, it stays
+within the limits of depth and expansion: each level takes an opcode, and it shares no container."""
 # Python finds a method through a name of this module faster than through an imported one.
-_match_small_plain, _match_small = SMALL_PLAIN.fullmatch, SMALL.fullmatch
+_match_small = SMALL.fullmatch
+_may_read, _may_share = MAY_READ.findall, MAY_SHARE.findall
 
 FEW_KEYS = 2_000_000
 """The most unusual keys whose hashes need no look: their count times their bytes, summed over all
@@ -121,18 +128,19 @@ def check_opcodes(
     """
     if (
         len(data) <= SMALL_BYTES
-        and data.count(b"h") <= SMALL_SHARES
         and len(data) - len(data.translate(None, CONTAINERS)) <= SMALL_LEVELS
-    ):
-        if _match_small_plain(data):
-            return _PLAIN_ALONE
+        and not (b"\xed" in data and HALF_PAIR.search(data))
         # Only the walk sees whether opcodes add to a Counter what it may not count with.
-        if (
-            b"\nCounter\n" not in data
-            and (shares is None or _shares_of(data) <= shares)
-            and _match_small(data)
-        ):
-            return _OBJECTS_TOO
+        and b"\nCounter\n" not in data
+        and (small := _match_small(data)) is not None
+    ):
+        if small.lastindex is None:
+            return _PLAIN_ALONE
+        if not _shares_container(data):
+            if small.start(2) < 0:
+                return _PLAIN_ALONE
+            if shares is None or _shares_of(data) <= shares:
+                return _OBJECTS_TOO
     if not data.startswith(HEAD):
         raise OpcodeRefused(
             "not a pickle of protocol 3: has its sender another serializer than this node?"
@@ -147,68 +155,66 @@ def check_opcodes(
     return walk.findings()
 
 
+def _shares_container(data: bytes) -> bool:
+    """Whether a small pickle may read a container or an object from the memo."""
+    return not set(_may_share(data)).isdisjoint(_may_read(data))
+
+
 def _shares_of(data: bytes) -> int:
     return sum(token[0] == GET for token in SMALL_TOKENS.findall(data, len(HEAD)))
 
 
 class Node:
-    """A container or an object on the stack or in the memo.
+    """A container or an object on the stack or in the memo; by default, a tuple."""
 
-    Args:
-        weight: of it while it is empty.
-        state: what it may become.
-    """
+    # Without a constructor, as a pickle can have hundreds of thousands of them.
 
-    __slots__ = ("depth", "index", "state", "weight")
-
-    takes: ClassVar[bytes] = b""
+    takes: bytes = b""
     """The opcodes that add to it while it is open."""
-
-    def __init__(self, weight: int = 2, state: int = 0) -> None:
-        self.weight = weight
-        """Twice the bytes of its opcodes if each shared part were written out wherever it is."""
-        self.depth = 1
-        self.index = -1
-        """Where the memo has it."""
-        self.state = state
-        """0 if it is complete; `_OPEN` if it is on the stack, so that opcodes may add to it;
-        `_REFERRED_TO` if it was also read from the memo since it last grew."""
+    weight = _TUPLE_WEIGHT
+    """Twice the bytes of its opcodes if each shared part were written out wherever it is."""
+    depth = 1
+    index = -1
+    """Where the memo has it."""
+    state = 0
+    """0 if it is complete; `_OPEN` if it is on the stack, so that opcodes may add to it; 1 more for
+    each time that it was also read from the memo since it last grew."""
 
 
-_OPEN, _REFERRED_TO = 1, 2
+_OPEN = 1
+
+
+class _Reference(Node):
+    """What a read of the memo gives of a container that may be open."""
+
+    def __init__(self, to: Node) -> None:
+        self.weight, self.depth, self.index = to.weight, to.depth, to.index
+        self.to = to
 
 
 class _List(Node):
-    __slots__ = ()
-
     takes = b"ae"
+    weight = 2
+    state = _OPEN
 
 
 class _Mapping(Node):
-    __slots__ = ("keys", "number")
-
     takes = b"su"
+    weight = 2
+    state = _OPEN
 
-    def __init__(self, number: int) -> None:
-        super().__init__(2, _OPEN)
-        self.number = number
-        """The how many-th mapping of the pickle it is; 0 for an object."""
-        self.keys: _Keys | None = None
-        """Its keys, if some are neither text nor bytes."""
+    number = 0
+    """The how many-th mapping of the pickle it is; 0 for an object."""
+    keys: _Keys | None = None
+    """Its keys, if some are neither text nor bytes."""
 
 
 class _Object(_Mapping):
-    __slots__ = ("name",)
+    weight = _CALL_WEIGHT
 
     def __init__(self, name: bytes) -> None:
-        super().__init__(0)
-        self.weight = _CALL_WEIGHT
         self.name = name
-
-    @property
-    def takes(self) -> bytes:  # type: ignore[override]
-        """The opcodes that add to it."""
-        return _ADDS_TO.get(self.name, b"aesub")
+        self.takes = _ADDS_TO.get(name, b"aesub")
 
 
 class _Keys:
@@ -281,8 +287,8 @@ class Walk:
         self._memo: list[_Item] = []
         self._used_up_from: list[int] = []
         self._used_up_to: list[int] = []
-        """Ranges of the memo that were in a container when it took a reference to itself. Their
-        weights do not count all that they contain, as that container has grown since."""
+        """Ranges of the memo that were in an object when a part of it referred back to it. Their
+        weights do not count all that they contain, as that object has grown since."""
         self._limit = 2 * max(MAX_EXPANDED_BYTES, 2 * len(data))
         self._mappings = 0
         self._unusual = 0
@@ -309,7 +315,11 @@ class Walk:
         while True:
             piece = PIECE.match(data, at)
             if piece is not None:
-                self._take_tokens(TOKENS.findall(data, at, piece.end()))
+                tokens = TOKENS.findall(data, at, piece.end())
+                if HALF_PAIR.search(data, at, piece.end()):
+                    self.budget.take_steps(len(tokens) // 2)
+                    check_texts(tokens)
+                self._take_tokens(tokens)
                 at = piece.end()
                 continue
             opcode = data[at]
@@ -326,6 +336,8 @@ class Walk:
             raise OpcodeRefused("something is left over when it ends")
         if isinstance(top := stack[0], _Class):
             top.check_as_value()
+        elif isinstance(top, Node):
+            self._add(top, [])  # what was added as a single item has not been compared with limits
 
     def _take_tokens(self, tokens: list[bytes]) -> None:
         # What is frequent in ordinary payloads stands here, without a call for each token.
@@ -353,10 +365,10 @@ class Walk:
             elif opcode == 0x5D or opcode == 0x7D:  # ] or }
                 node: Node
                 if opcode == 0x5D:
-                    node = _List(2, _OPEN)
+                    node = _List()
                 else:
-                    self._mappings += 1
-                    node = _Mapping(self._mappings)
+                    node = _Mapping()
+                    node.number = self._mappings = self._mappings + 1
                 steps += 1
                 memory += _CONTAINER
                 stack.append(node)
@@ -372,6 +384,18 @@ class Walk:
                 else:
                     steps += 1
                     self._add(self._target(opcode), [item])
+            elif (
+                opcode == 0x73  # s
+                and type(item := stack[-1]) is int
+                and type(key := stack[-2]) is int
+                and not key & 1
+                and type(mapping := stack[-3]) is _Mapping
+                and mapping.state == _OPEN
+            ):
+                steps += _GROUP_STEPS
+                memory += _PAIR if mapping.weight > 2 else _PAIR + _FIRST_PAIR
+                mapping.weight += key + item
+                del stack[-2:]
             elif opcode in _GROUPS:
                 steps += _GROUP_STEPS
                 items = self._pop_items(len(stack) - 2 if opcode == 0x73 else marks.pop())
@@ -382,8 +406,16 @@ class Walk:
                     self._add_pairs(target, items)
             elif opcode in _TUPLES:
                 steps += 1
+                memory += _CONTAINER
                 begin = len(stack) - _TUPLES[opcode] if opcode != 0x74 else marks.pop()
-                self._push(Node(_TUPLE_WEIGHT), self._pop_items(begin), token)
+                node = Node()
+                self._add(node, self._pop_items(begin))
+                stack.append(node)
+                if len(token) > 1:
+                    if int.from_bytes(token[2:], "little") != len(memo):
+                        raise OpcodeRefused(_OUT_OF_ORDER)
+                    node.index = len(memo)
+                    memo.append(node)
             elif opcode == 0x29:  # ) and Python has only one empty tuple
                 stack.append(2)
             elif opcode in b"qr":
@@ -421,7 +453,7 @@ class Walk:
         elif self._marks.pop() and token[-1:] == b"e":
             self._add(self._target(token[-1]), [size])
         else:
-            self._push(Node(_TUPLE_WEIGHT), [size], b"t")
+            self._push(Node(), [size], b"t")
 
     def _take_long(self, at: int) -> int:
         """Push a text or bytes of any length, or a large integer; return where it ends."""
@@ -433,6 +465,8 @@ class Walk:
         end = at + 5 + size
         if end > len(data):
             raise OpcodeRefused(f"a length of {size:,} bytes at byte {at} is too large")
+        if opcode == TEXT and HALF_PAIR.search(data, at + 5, end):
+            raise TextRefused
         self._stack.append(2 * (end - at) + (opcode == _LARGE_INTEGER))
         return end
 
@@ -466,28 +500,42 @@ class Walk:
         if not item.state:
             return item
         # It is complete, or an opcode to come adds to it. Then this reference ends up inside of it.
-        item.state = _REFERRED_TO
+        item.state += 1
         self.budget.take_steps(_GROUP_STEPS)
-        reference = Node(item.weight)
-        reference.depth, reference.index = item.depth, index
-        return reference
+        return _Reference(item)
 
     def _target(self, opcode: int) -> Node:
         """Return what an opcode adds to."""
         node = self._stack[-1]
         if not isinstance(node, Node) or not node.state or opcode not in node.takes:
             raise OpcodeRefused(f"the opcode {chr(opcode)!r} adds to something that takes nothing")
-        if node.state == _REFERRED_TO:
-            node.state = _OPEN
-            begins, ends = self._used_up_from, self._used_up_to
-            while begins and begins[-1] > node.index:
-                begins.pop()
-                ends.pop()
-            begins.append(node.index + 1)
-            ends.append(len(self._memo))
         return node
 
+    def _contain_itself(self, node: Node, items: list[_Item]) -> None:
+        """Judge what a node takes that was itself read from the memo since it last grew."""
+        inner = node.state - _OPEN
+        for item in items:
+            if isinstance(item, _Reference) and item.to is node:
+                item.weight, item.depth = 2, 0  # whoever goes over it stops there
+                inner -= 1
+        node.state = _OPEN
+        if not inner:
+            return
+        if not isinstance(node, _Object) or node.name not in self._registered:
+            raise OpcodeRefused(
+                "a part refers back to the whole, which only objects of allowed_classes let their "
+                "parts do"
+            )
+        begins, ends = self._used_up_from, self._used_up_to
+        while begins and begins[-1] > node.index:
+            begins.pop()
+            ends.pop()
+        begins.append(node.index + 1)
+        ends.append(len(self._memo))
+
     def _add(self, node: Node, items: list[_Item]) -> None:
+        if node.state > _OPEN:
+            self._contain_itself(node, items)
         weight, depth = node.weight, node.depth
         for item in items:
             if type(item) is int:

@@ -7,8 +7,6 @@ refuse a pickle is bounded whatever is in it, without a rule for each shape that
 
 from __future__ import annotations
 
-import copy
-
 from .opcodes import OpcodeRefused
 
 MAX_DEPTH = 100
@@ -57,10 +55,6 @@ class Budget:
         self.memory = self._memory_limit = int(MAX_MEMORY_BYTES * larger)
         self._step_limit = self.steps
         self._squares = 0
-
-    def copy(self) -> Budget:
-        """Return another one with as much left."""
-        return copy.copy(self)
 
     def take_steps(self, count: int) -> None:
         """Take steps.

@@ -20,7 +20,7 @@ from collections.abc import Collection, Iterable
 from typing import Any
 
 from ..exceptions import SettingsError
-from .opcodes import OpcodeRefused
+from .opcodes import OpcodeRefused, TextRefused
 from .payload_advice import advice_on, could_not_be_made, objects_in
 from .payload_types import CHECKS, COSTLY, HARMLESS, OWN_FORMS, ClassRefused
 from .pickle_check import Findings, check_opcodes
@@ -172,8 +172,10 @@ class RestrictedPickle:
         try:
             found = self._check(written, shares=writer.uses)
             is_costly = writer.is_costly or writer.uses > FEW_OBJECTS
-            if is_costly and not found.needs_key_check and len(written) > FEW_BYTES:
+            if is_costly and len(written) > FEW_BYTES:
                 check_key_hashes(written, (), self._by_name, found.budget)
+        except TextRefused as error:
+            raise ClassRefused(f"receivers would refuse the payload: {error}") from error
         except (OpcodeRefused, CollisionRefused) as error:
             raise ClassRefused(
                 f"receivers would refuse the payload ({error}): send plainer data, or give a "

@@ -17,14 +17,14 @@ import pickle
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
-from .opcodes import replace_mappings
+from .opcodes import OpcodeRefused, replace_mappings
 from .payload_types import HARMLESS, ClassRefused, Rebuilder
 from .pickle_cost import Budget
 
-MAX_COMPARED = 100_000
-"""The most parts of values that one message may have compared because of equal hashes: some 300
-integers of one hash. To count them takes 0.05 s, and to compare them takes less."""
-_STEPS_PER_COMPARED = 3
+STEPS_PER_COMPARED = 8
+"""The steps for each part of a value that is compared because of equal hashes. So a whole budget is
+enough for some 300 integers of one hash. To count all these takes 0.05 s, and to compare them takes
+less."""
 
 _SIMPLE = frozenset((int, float, str, bytes, bool, type(None), tuple, frozenset))
 _OBJECT_PARTS = 20
@@ -52,7 +52,6 @@ class Collisions:
 
     def __init__(self, budget: Budget) -> None:
         self._budget = budget
-        self._left = MAX_COMPARED
 
     def count_members(self, members: list[Any] | dict[Any, Any]) -> None:
         """Count the future members of one set or of one Counter.
@@ -82,13 +81,13 @@ class Collisions:
     def _compare(self, value: Any, times: int) -> None:
         cls = type(value)
         parts = times if cls in _SIMPLE else times * _OBJECT_PARTS
-        self._left -= parts
-        self._budget.steps -= parts * _STEPS_PER_COMPARED
-        if self._left < 0 or self._budget.steps < 0:
+        try:
+            self._budget.take_steps(parts * STEPS_PER_COMPARED)
+        except OpcodeRefused:
             raise CollisionRefused(
                 "too many keys of mappings or members of sets share one hash: "
                 "put them into a list, or into a list of pairs"
-            )
+            ) from None
         if cls is tuple:
             for part in value:
                 self._compare(part, times)
@@ -173,16 +172,17 @@ def check_key_hashes(
         data: the pickle.
         mappings: which of the opcodes that make a mapping make these, counted from 1.
         registered: as for `RestrictedUnpickler`.
-        budget: the same; nothing is taken from it.
+        budget: the same. Steps are taken from it; memory is free again afterwards.
 
     Raises:
         CollisionRefused: too many share one hash.
         Exception: of any kind, as for any malformed pickle.
     """
-    unpickler = _KeyUnpickler(
-        replace_mappings(data, mappings, _MAKE_RECORDER), registered, budget and budget.copy()
-    )
+    budget = budget or Budget(len(data))
+    memory = budget.memory
+    unpickler = _KeyUnpickler(replace_mappings(data, mappings, _MAKE_RECORDER), registered, budget)
     unpickler.load()
+    budget.memory = memory
     for recorder in unpickler.recorders:
         unpickler.collisions.count(recorder.keys_set)
 

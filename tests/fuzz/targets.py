@@ -51,6 +51,7 @@ from miros_rabbitmq.wire.notice import (
     left_addresses,
 )
 from miros_rabbitmq.wire.opener import Opener
+from miros_rabbitmq.wire.pickle_cost import Budget
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 
 from ..wire import Forger
@@ -302,28 +303,84 @@ _BYTES_OF_RANGE = _bytes_of_range()
 
 
 _UNPICKLED_S = 1.0
-"""An unpickler that takes longer for `MAX_BYTES` is a finding, however busy the machine is."""
+"""An unpickler that takes more processor time for `MAX_BYTES` is a finding."""
+_FEW_STEPS, _LITTLE_MEMORY = 400, 100_000
+
+
+@contextmanager
+def _unpickled_quickly() -> Iterator[None]:
+    started_s = time.process_time()
+    try:
+        with guarded():
+            yield
+    finally:
+        if (took_s := time.process_time() - started_s) > _UNPICKLED_S:
+            raise Found(f"it takes {took_s:.1f} s of processor time")
+
+
+class Paying(Budget):
+    """A small budget, after which nothing may go on.
+
+    It does not rely on what it checks: it counts by itself what is paid.
+    """
+
+    def __init__(self, size: int) -> None:
+        super().__init__(size)
+        self.steps, self.memory = _FEW_STEPS, _LITTLE_MEMORY
+        self._paid_steps = self._paid_memory = 0
+
+    def take_steps(self, count: int) -> None:
+        self._expect_credit(count)
+        self._paid_steps += count
+        super().take_steps(count)
+        self._expect_credit(0)
+
+    def take_memory(self, count: int) -> None:
+        self._expect_credit(count)
+        self._paid_memory += count
+        super().take_memory(count)
+        self._expect_credit(0)
+
+    def take_squares(self, squares: int) -> None:
+        self._expect_credit(squares)
+        before = self.steps
+        super().take_squares(squares)
+        self._paid_steps += before - self.steps
+
+    def _expect_credit(self, count: int) -> None:
+        if count < 0:
+            raise Found("it takes less than nothing")
+        if self._paid_steps > _FEW_STEPS or self._paid_memory > 2 * _LITTLE_MEMORY:
+            raise Found("it goes on when its budget is used up")
+
+
+@contextmanager
+def _paying() -> Iterator[None]:
+    usual = pickle_check.Budget
+    pickle_check.Budget = Paying  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        pickle_check.Budget = usual  # type: ignore[misc]
 
 
 def unpickler(data: bytes) -> None:
     """What the restricted pickle loads can be used, with all that it holds.
 
     Each input is also loaded with every opcode walked and every key looked at, which otherwise
-    happens to large pickles only.
+    happens to large pickles only; and once more with so small a budget that many use it up.
     """
-    with _looking_closely(), suppress(Exception), guarded(_UNPICKLED_S):
-        _restricted.dumps(_restricted.loads(b"\x80\x03" + data))
-    with suppress(Exception):
-        walk = pickle_check.Walk(b"\x80\x03" + data)
-        walk.run()
-        if walk.budget.steps < 0 or walk.budget.memory < 0:
-            raise Found("it takes more than it may")
+    whole = b"\x80\x03" + data
+    with _looking_closely(), _unpickled_quickly(), suppress(Exception):
+        _restricted.dumps(_restricted.loads(whole))
+    with _looking_closely(), _paying(), _unpickled_quickly(), suppress(Exception):
+        _restricted.loads(whole)
     try:
-        with guarded(_UNPICKLED_S):
-            value = _restricted.loads(b"\x80\x03" + data)
+        with _unpickled_quickly():
+            value = _restricted.loads(whole)
     except Exception:  # noqa: BLE001 - `loads` may raise any kind
         return
-    with guarded(_UNPICKLED_S):
+    with _unpickled_quickly():
         use(value)
         with suppress(pickle.PicklingError):
             _restricted.dumps(value)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from miros_rabbitmq.wire.pickle_cost import Budget
+
 from ..fuzz import targets
 
 FOUND = {
@@ -26,3 +28,16 @@ FOUND = {
 def test_a_target_passes_with_its_seeds_and_with_earlier_findings(name: str) -> None:
     for data in [*targets.seeds(name), *FOUND.get(name, ())]:
         targets.TARGETS[name](data)
+
+
+def test_the_unpickler_target_finds_a_budget_that_is_used_up_and_does_not_stop(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def pay(budget: Budget, count: int) -> None:
+        budget.steps -= count
+
+    data = b"(" + b"N\x85" * 1_500 + b"t."
+    targets.unpickler(data)
+    monkeypatch.setattr(Budget, "take_steps", pay)
+    with pytest.raises(targets.Found, match="used up"):
+        targets.unpickler(data)

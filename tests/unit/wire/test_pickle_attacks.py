@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import datetime
 import pickle
 import struct
 import time
@@ -113,28 +114,129 @@ def test_it_is_read_or_refused_within_the_budget(make: Callable[[], bytes]) -> N
     assert time.process_time() - started_s < scaled(1.0)
 
 
-def test_what_contains_itself_still_travels() -> None:
+class Branch:
+    """A registered class whose objects know their parents."""
+
+    def __init__(self, parent: Branch | None) -> None:
+        self.parent = parent
+        self.children: list[Branch] = []
+        if parent is not None:
+            parent.children.append(self)
+
+
+@pytest.mark.parametrize("count", [2, 2_500])
+def test_what_contains_itself_still_travels(count: int) -> None:
     ring: list[Any] = [1]
     ring.append(ring)
     mapping: dict[str, Any] = {"a": 1}
     mapping["self"] = mapping
-    parent: dict[str, Any] = {"children": []}
-    parent["children"] = [{"parent": parent, "n": n} for n in range(2_500)]
+    long: list[Any] = []
+    long += [long] * count
+    parent = Branch(None)
+    for _ in range(count):
+        Branch(Branch(parent))
     shared = [1, 2]
-    value = [ring, mapping, parent, parent, ring, [shared, (shared, shared), {"a": [shared]}]]
-    restored = RestrictedPickle().loads(RestrictedPickle().dumps(value))
+    value = [ring, mapping, parent, parent, ring, long, [shared, (shared, shared), {"a": [shared]}]]
+    restricted = RestrictedPickle([Branch])
+    restored = restricted.loads(restricted.dumps(value))
     assert restored[0][1] is restored[0] is restored[4]
     assert restored[1]["self"] is restored[1]
-    assert all(child["parent"] is restored[2] for child in restored[2]["children"])
-    assert restored[5] == value[5]
+    assert len(restored[2].children) == count
+    assert all(child.parent is restored[2] is restored[3] for child in restored[2].children)
+    assert all(child.children[0].parent is child for child in restored[2].children)
+    assert len(restored[5]) == count
+    assert all(one is restored[5] for one in restored[5])
+    assert restored[6] == value[6]
+
+
+def _ancestors(depth: int) -> list[Any]:
+    """Lists in each other, each of which contains all that it is in."""
+    whole: list[Any] = []
+    around = [whole]
+    for _ in range(depth):
+        inner: list[Any] = list(around)
+        around[-1].append(inner)
+        around.append(inner)
+    return whole
+
+
+def _parent(make: Callable[[Any], Any], count: int) -> dict[str, Any]:
+    parent: dict[str, Any] = {}
+    parent["children"] = make({"parent": parent, "n": n} for n in range(count))
+    return parent
+
+
+BACK: dict[str, Callable[[], Any]] = {
+    "all ancestors": lambda: _ancestors(16),
+    "one ancestor": lambda: _ancestors(1),
+    "parents": lambda: _parent(list, 1),
+    "many parents": lambda: _parent(list, 2_500),
+    "parents in tuples": lambda: _parent(tuple, 3),
+    "parents in a deque": lambda: _parent(collections.deque, 3),
+}
+
+
+@pytest.mark.parametrize("make", BACK.values(), ids=BACK)
+def test_no_part_of_plain_data_refers_back_to_the_whole(make: Callable[[], Any]) -> None:
+    """To print a part of it could take a time that doubles with each level."""
+    value = make()
+    with pytest.raises(pickle.PicklingError, match="refers back to the whole"):
+        RestrictedPickle().dumps(value)
+    with pytest.raises(pickle.UnpicklingError, match="refers back to the whole"):
+        RestrictedPickle().loads(pickle.dumps(value, 3))
 
 
 def test_a_part_of_what_contains_itself_is_not_used_again_beside_it() -> None:
     """Its weight does not count what the whole has taken since; doubled, that would be a bomb."""
+    name = f"c{__name__}\nBranch\n".encode()
     parts = b"".join(b"]q%c(h%ch%ce" % (n, n - 1, n - 1) for n in range(3, 40))
     for more in (b"h\x01", b"h\x01" * 600, b"K\x05h\x01" + parts):
+        data = b"\x80\x03(" + name + b")\x81q\x00]q\x01h\x00ab" + more + b"t."
         with pytest.raises(pickle.UnpicklingError, match="contains itself is used again"):
-            Walk(b"\x80\x03(]q\x00]q\x01h\x00aa" + more + b"t.").run()
+            Walk(data, [name]).run()
+        with pytest.raises(pickle.UnpicklingError, match="refers back to the whole"):
+            Walk(data).run()
+
+
+FILE = "caf\udce9.txt"
+TEXTS_REFUSED: dict[str, Any] = {
+    "text": FILE,
+    "item": ["a", FILE],
+    "key": {FILE: 1},
+    "long": "x" * 2_000 + "\ud800",
+    "behind much": ["x" * 200] * 90 + list(range(9_000)) + [FILE],
+    "upper half": "\udfff",
+    "member": {FILE},
+    "name of a zone": datetime.timezone(datetime.timedelta(hours=1), FILE),
+}
+
+
+@pytest.mark.parametrize("value", TEXTS_REFUSED.values(), ids=TEXTS_REFUSED)
+@pytest.mark.parametrize("padding", ["", "x" * 1_100])
+def test_a_text_that_cannot_be_printed_is_refused(value: Any, padding: str) -> None:
+    whole = (padding, value)
+    with pytest.raises(pickle.PicklingError, match=r"surrogate.*os\.fsencode\(name\)\.hex\(\)"):
+        RestrictedPickle().dumps(whole)
+    restricted = RestrictedPickle([datetime.timezone])
+    with pytest.raises(pickle.UnpicklingError, match="surrogate"):
+        restricted.loads(pickle.dumps(whole, 3))
+
+
+def test_a_registered_object_with_such_a_text_is_refused() -> None:
+    for name, value in (("file", FILE), (FILE, 1)):
+        branch = Branch(None)
+        vars(branch)[name] = value
+        with pytest.raises(pickle.PicklingError, match="surrogate"):
+            RestrictedPickle([Branch]).dumps(branch)
+        with pytest.raises(pickle.UnpicklingError, match="surrogate"):
+            RestrictedPickle([Branch]).loads(pickle.dumps(branch, 3))
+
+
+def test_what_looks_like_half_of_a_pair_elsewhere_travels() -> None:
+    number = struct.unpack(">d", b"\x40\xed\xa0\x80\xed\xb0\x80\x00")[0]
+    value = [b"\xed\xa0\x80", number, 0x80A0ED, "\ud7ff \U0010ffff", "K" * 0xED + "\u0800"]
+    for one in (value, value * 400, [b"\xed\xa0\x80" * 900, bytearray(b"\xed\xa0\x80")]):
+        assert RestrictedPickle().loads(RestrictedPickle().dumps(one)) == one
 
 
 def test_the_sender_refuses_what_only_loading_shows() -> None:

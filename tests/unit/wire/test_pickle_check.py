@@ -99,6 +99,8 @@ BOMBS: dict[str, bytes] = {
     "siblings that double": b"]q\x00"
     + b"".join(b"h%b\x86q%b" % (bytes([n]), bytes([n + 1])) for n in range(60)),
     "a part of a cycle elsewhere": b"(]q\x00]q\x01h\x00aah\x01t" + b"q\x01" * 600,
+    "a long text, many times": b"](X\0\0\1\0" + b"a" * 65_536 + b"q\0e" + b"h\0a" * 5_000,
+    "a long text in pairs": b"}X\0\0\1\0" + b"a" * 65_536 + b"q\0Ns" + b"C\0h\0s" * 5_000,
     "pops": b"K\x01K\x020",
     "duplicates": b"K\x012",
 }
@@ -160,10 +162,8 @@ def test_loading_takes_no_more_memory_than_was_counted(data: bytes) -> None:
     restricted.loads(data)
     walk = Walk(data)
     walk.run()
-    budget = walk.budget.copy()
     if not walk.findings().is_plain:
-        RestrictedUnpickler(data, {}, budget).load()
-    loaded = walk.budget.memory - budget.memory
+        RestrictedUnpickler(data, {}, walk.budget).load()
     tracemalloc.start()
     try:
         value = restricted.loads(data)
@@ -171,7 +171,7 @@ def test_loading_takes_no_more_memory_than_was_counted(data: bytes) -> None:
     finally:
         tracemalloc.stop()
     assert value
-    assert peak < 1.5 * (MAX_MEMORY_BYTES - walk.budget.memory + loaded)
+    assert peak < 1.5 * (MAX_MEMORY_BYTES - walk.budget.memory)
 
 
 CUT_SHORT = (
@@ -254,15 +254,6 @@ ORDINARY: dict[str, Any] = {
 def test_large_ordinary_payloads_pass(value: Any) -> None:
     restricted = RestrictedPickle()
     assert restricted.loads(restricted.dumps(value)) == value
-
-
-def test_a_part_may_refer_back_to_its_whole() -> None:
-    """For example, the leaves of a tree may know their parent."""
-    parent: dict[str, Any] = {"children": []}
-    parent["children"] = [{"parent": parent, "n": n} for n in range(200)]
-    restricted = RestrictedPickle()
-    restored = restricted.loads(restricted.dumps(parent))
-    assert all(child["parent"] is restored for child in restored["children"])
 
 
 VALUES = st.recursive(

@@ -42,9 +42,3 @@ def test_number_keys_are_paid_for_in_any_portions() -> None:
         assert 0 <= budget.steps < MAX_STEPS // 5
         with pytest.raises(OpcodeRefused, match="neither text nor bytes"):
             budget.take_squares(MAX_NUMBER_KEYS**2)
-
-
-def test_a_copy_has_a_budget_of_its_own() -> None:
-    budget = Budget(1)
-    budget.copy().take_steps(5)
-    assert budget.steps == MAX_STEPS

@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from miros_rabbitmq.wire.payload_types import ClassRefused
-from miros_rabbitmq.wire.pickle_cost import Budget
+from miros_rabbitmq.wire.pickle_cost import MAX_STEPS, Budget
 from miros_rabbitmq.wire.unpickler import (
-    MAX_COMPARED,
+    STEPS_PER_COMPARED,
     CollisionRefused,
     Collisions,
     RestrictedUnpickler,
@@ -22,6 +22,7 @@ from miros_rabbitmq.wire.unpickler import (
 )
 
 MODULUS = sys.hash_info.modulus
+MOST_COMPARED = MAX_STEPS // STEPS_PER_COMPARED
 
 
 def of_one_hash(count: int) -> list[int]:
@@ -31,11 +32,11 @@ def of_one_hash(count: int) -> list[int]:
 def test_members_of_different_hashes_cost_nothing() -> None:
     collisions = Collisions(Budget(1))
     for _ in range(3):
-        collisions.count(range(MAX_COMPARED))
+        collisions.count(range(MOST_COMPARED))
 
 
 def test_members_of_one_hash_count_with_the_square_of_their_number() -> None:
-    most = int(MAX_COMPARED**0.5)
+    most = int(MOST_COMPARED**0.5)
     Collisions(Budget(1)).count(of_one_hash(most))
     with pytest.raises(CollisionRefused):
         Collisions(Budget(1)).count(of_one_hash(most + 2))
