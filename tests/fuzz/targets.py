@@ -22,6 +22,7 @@ import unicodedata  # noqa: F401  # urllib imports it when it first needs it
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
+from unittest.mock import patch
 
 from miros_rabbitmq.amqp.envelopes import Admission, EnvelopeTaker
 from miros_rabbitmq.amqp.message_io import Delivery
@@ -356,12 +357,8 @@ class Paying(Budget):
 
 @contextmanager
 def _paying() -> Iterator[None]:
-    usual = pickle_check.Budget
-    pickle_check.Budget = Paying  # type: ignore[misc]
-    try:
+    with patch.object(pickle_check, "Budget", Paying):
         yield
-    finally:
-        pickle_check.Budget = usual  # type: ignore[misc]
 
 
 def unpickler(data: bytes) -> None:
