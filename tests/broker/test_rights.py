@@ -510,7 +510,9 @@ def test_a_wrong_type_is_told_with_what_mends_it_where_the_user_may_declare(
         wait_until(is_heard, 20)
 
 
-def test_a_wrong_type_is_told_where_the_user_may_not_declare(narrow: LocalBroker) -> None:
+def test_a_direct_exchange_is_told_by_what_comes_back_where_the_user_may_not_declare(
+    narrow: LocalBroker,
+) -> None:
     with admin_of(narrow) as channel:
         channel.exchange_delete("miros.mesh")
         channel.exchange_declare("miros.mesh", "direct", durable=True)
@@ -540,9 +542,10 @@ def test_a_wrong_type_is_told_where_the_user_may_not_declare(narrow: LocalBroker
 
 
 @pytest.mark.parametrize("kind", ["fanout", "headers"])
-def test_a_type_that_routes_all_to_all_is_told_by_what_comes_for_others(
+def test_what_gives_each_queue_everything_is_told_by_what_comes_for_others(
     narrow: LocalBroker, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A headers exchange does so, too, as our bindings ask for no header."""
     with admin_of(narrow) as channel:
         channel.exchange_delete("miros.mesh")
         channel.exchange_declare("miros.mesh", kind, durable=True)
