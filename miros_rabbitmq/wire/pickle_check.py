@@ -70,11 +70,13 @@ others share its hash. A key is unusual if it is neither text, nor bytes, nor su
 
 # Steps.
 
-_GROUP_STEPS = 3
+_CONTAINER_STEPS, _PAIR_STEPS, _GROUP_STEPS = 2, 2, 3
+_REFERENCE_STEPS = 6
 _CALL_STEPS = 8
 _HASHED_PER_STEP = 64
-"""What is taken beyond the step for each token: for what is put into a container as a group, for a
-call, and for the weight of keys and of arguments, as these are hashed, compared and copied."""
+"""What is taken beyond the step for each token: for a new container, for a pair that is put into a
+mapping, for other groups, for what is read while it is open, for a call, and for the weight of keys
+and of arguments, as these are hashed, compared and copied."""
 
 # Memory, in bytes.
 
@@ -369,7 +371,7 @@ class Walk:
                 else:
                     node = _Mapping()
                     node.number = self._mappings = self._mappings + 1
-                steps += 1
+                steps += _CONTAINER_STEPS
                 memory += _CONTAINER
                 stack.append(node)
                 if len(token) > 1:
@@ -392,7 +394,7 @@ class Walk:
                 and type(mapping := stack[-3]) is _Mapping
                 and mapping.state == _OPEN
             ):
-                steps += _GROUP_STEPS
+                steps += _PAIR_STEPS
                 memory += _PAIR if mapping.weight > 2 else _PAIR + _FIRST_PAIR
                 mapping.weight += key + item
                 del stack[-2:]
@@ -405,7 +407,7 @@ class Walk:
                 else:
                     self._add_pairs(target, items)
             elif opcode in _TUPLES:
-                steps += 1
+                steps += _CONTAINER_STEPS
                 memory += _CONTAINER
                 begin = len(stack) - _TUPLES[opcode] if opcode != 0x74 else marks.pop()
                 node = Node()
@@ -501,7 +503,7 @@ class Walk:
             return item
         # It is complete, or an opcode to come adds to it. Then this reference ends up inside of it.
         item.state += 1
-        self.budget.take_steps(_GROUP_STEPS)
+        self.budget.take_steps(_REFERENCE_STEPS)
         return _Reference(item)
 
     def _target(self, opcode: int) -> Node:

@@ -22,7 +22,7 @@ import unicodedata  # noqa: F401  # urllib imports it when it first needs it
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
-from unittest.mock import patch
+from unittest import mock
 
 from miros_rabbitmq.amqp.envelopes import Admission, EnvelopeTaker
 from miros_rabbitmq.amqp.message_io import Delivery
@@ -355,10 +355,7 @@ class Paying(Budget):
             raise Found("it goes on when its budget is used up")
 
 
-@contextmanager
-def _paying() -> Iterator[None]:
-    with patch.object(pickle_check, "Budget", Paying):
-        yield
+_PAYING = mock.patch.object(pickle_check, "Budget", Paying)
 
 
 def unpickler(data: bytes) -> None:
@@ -370,7 +367,7 @@ def unpickler(data: bytes) -> None:
     whole = b"\x80\x03" + data
     with _looking_closely(), _unpickled_quickly(), suppress(Exception):
         _restricted.dumps(_restricted.loads(whole))
-    with _looking_closely(), _paying(), _unpickled_quickly(), suppress(Exception):
+    with _looking_closely(), _PAYING, _unpickled_quickly(), suppress(Exception):
         _restricted.loads(whole)
     try:
         with _unpickled_quickly():
