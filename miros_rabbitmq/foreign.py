@@ -22,14 +22,13 @@ _HARMFUL = re.compile(
 )
 
 
-def on_one_line(text: str | bytes) -> str:
-    """A text with a space for each character that could do more than be read.
+def text_of(value: object) -> str:
+    """Turn a string of AMQP into str: pika leaves one that is no UTF-8 as bytes."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
 
-    Args:
-        text: as it came; of bytes, those that are no UTF-8 are replaced, too.
-    """
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
+
+def on_one_line(text: str) -> str:
+    """A text with a space for each character that could do more than be read."""
     return text if text.isprintable() else _HARMFUL.sub(" ", text)
 
 
@@ -46,13 +45,9 @@ def in_words(text: object, most: int = MOST, secret: str = "") -> str:
         most: the most characters of it.
         secret: what must not be shown, such as a password that is repeated to us.
     """
-    if isinstance(text, bytes):
-        text = text.decode("utf-8", "replace")
-    elif not isinstance(text, str):
-        text = str(text)
     # Before and after the spaces are joined: either way somebody could read it.
-    text = _without(secret, text)[: 16 * most]  # it may be as large as whoever sends it likes
-    shown = _without(secret, " ".join(on_one_line(text).split()))
+    whole = _without(secret, text_of(text))[: 16 * most]  # it may be as large as its sender likes
+    shown = _without(secret, " ".join(on_one_line(whole).split()))
     return shown if len(shown) <= most else f"{shown[:most]}..."
 
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from . import faults
 from .exceptions import BrokerError
-from .foreign import in_words
+from .foreign import in_words, text_of
 from .greeting import expects_tls, sounds_like
 from .urls import Address
 
@@ -95,8 +95,3 @@ def foreign(address: Address, greeting: bytes, secret: str = "") -> BrokerError:
     return faults.not_rabbitmq(
         address, sounds_like(greeting, secret) or "it hangs up without a word"
     )
-
-
-def text_of(value: object) -> str:
-    """Turn a string of AMQP, which pika decodes to str or to bytes, into str."""
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

@@ -119,7 +119,7 @@ class Limits:
     """The most events that a chart may have deferred; beyond it, the oldest are dropped, counted
     and logged. Less than ``fifo_events``, so that all of them can be recalled at once."""
     deferred_bytes: int = 32 * 1024 * 1024
-    """The most memory that large ones of them may take."""
+    """The most memory that those of them may take that came from the network."""
     stuck_after_s: float = 5.0
     """A handler or callback that has not returned for so long, while events wait for it, is said to
     be stuck: longer than most handlers that are slow on purpose."""

@@ -33,6 +33,11 @@ from .urls import Address
 logger = logging.getLogger(__name__)
 
 
+_MOST_ADDRESSES = 8
+"""The most addresses of one name that are used. Whoever poses as a name server can send thousands,
+of whatever hosts, and each attempt would try them all."""
+
+
 class Target(NamedTuple):
     """An IP address and a port, to which a socket of the family can be connected."""
 
@@ -203,7 +208,7 @@ def _ask_system(host: str) -> list[tuple[socket.AddressFamily, str, int]]:
         raise socket.gaierror(socket.EAI_NONAME, "the name has no address")
     return [
         (family, str(address[0]), int(address[3]) if len(address) == 4 else 0)
-        for family, _, _, _, address in found
+        for family, _, _, _, address in found[:_MOST_ADDRESSES]
     ]
 
 

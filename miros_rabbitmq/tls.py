@@ -15,14 +15,18 @@ fall back to plain TCP because of it.
 from __future__ import annotations
 
 import difflib
+import logging
 import os
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
 from .exceptions import SettingsError
+from .foreign import in_words
 from .resources import shortage
 from .small_file import UnfitFile, require_plain_file
+
+logger = logging.getLogger(__name__)
 
 CAFILE = "RABBIT_TLS_CAFILE"
 CERTFILE = "RABBIT_TLS_CERTFILE"
@@ -30,6 +34,12 @@ KEYFILE = "RABBIT_TLS_KEYFILE"
 
 _NAMES = (CAFILE, CERTFILE, KEYFILE)
 _PREFIX = "RABBIT_TLS"
+
+_NEAR = 0.85
+"""How alike two names are, for `difflib`, of which one may be meant for the other."""
+
+_told: set[str] = set()
+"""The names of which this process has warned."""
 
 _MOST_BYTES = 16 * 1024 * 1024
 """The largest file that is given to OpenSSL; all authorities of a Linux system take 0.3 MB."""
@@ -45,6 +55,7 @@ def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSL
     _refuse_unknown(environment)
     authorities, own, key = (_file(name, environment) for name in _NAMES)
     if authorities is None:
+        _tell_of_near_names(environment)
         if own is not None or key is not None:
             raise SettingsError(f"{CERTFILE} and {KEYFILE} need {CAFILE}, which turns TLS on")
         return None
@@ -78,6 +89,22 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
             raise SettingsError(
                 f"the environment has {name}, which is no setting{guess}; for TLS there are "
                 f"{', '.join(_NAMES)}. Rename it, unset it, or give tls= to the constructor"
+            )
+
+
+def _tell_of_near_names(environment: Mapping[str, str]) -> None:
+    """Warn once of each name that is nearly one of ours; it may be another program's."""
+    for name in environment:
+        if "RAB" not in name.upper() or name in _NAMES or name in _told:
+            continue
+        near = difflib.get_close_matches(name.upper(), _NAMES, 1, _NEAR)
+        if near:
+            _told.add(name)
+            logger.warning(
+                "connections are without TLS: the environment has %s, which is not read here; if "
+                "it is meant for this program, call it %s",
+                in_words(name),
+                near[0],
             )
 
 

@@ -12,6 +12,7 @@ from pika import spec
 
 from miros_rabbitmq.amqp.conduct import Conduct
 from miros_rabbitmq.amqp.frames import FRAME
+from miros_rabbitmq.amqp.owed import Owed
 
 FRAME_MAX = 131_072
 HEARTBEAT: bytes = pika.frame.Heartbeat().marshal()
@@ -96,6 +97,20 @@ def answer_to(asked: Any, channel: int) -> bytes:
     """What a broker that allows everything answers to a method; nothing to login and messages."""
     answer = _ANSWERS.get(type(asked))
     return method(answer(asked), channel) if answer is not None else b""
+
+
+class Endless(Owed):
+    """Any confirm and any return is owed, for tests of how they are read."""
+
+    def __init__(self, most_returned: int = 0) -> None:
+        super().__init__()
+        self.most_returned = most_returned
+
+    def note_confirm(self, tag: int, *, multiple: bool) -> bool:
+        return True
+
+    def note_return(self) -> bool:
+        return True
 
 
 def opened(

@@ -5,7 +5,7 @@ or a program that says it is RabbitMQ. So each whole frame is judged before pika
 
 - the dialogue at the beginning has one order, and nobody gets a password who does not say, in
   `introduction`'s terms, that it is RabbitMQ;
-- a channel carries only what it was opened for: returned messages where something is published,
+- a channel carries only what it was opened for: confirms and returns of what was published,
   deliveries to a consumer that was asked for, and the answers to requests;
 - a content comes whole, in order, and within its limit;
 - everything but contents and confirms is rare, and rationed.
@@ -31,7 +31,8 @@ from ..exceptions import BrokerError
 from ..greeting import expects_tls
 from ..introduction import MOST_BYTES, Unfit, check_frame_max, check_start, foreign
 from ..urls import Address
-from .frames import FRAME, METHOD, OVERHEAD, bare_header, body_frame, header_size
+from .frames import FRAME, METHOD, OVERHEAD, TAGGED, bare_header, body_frame, header_size
+from .owed import Owed
 
 MOST_BODY = 512 * 1024 * 1024
 """No RabbitMQ lets through a larger message, whatever its ``max_message_size`` is set to."""
@@ -54,8 +55,7 @@ _GREETING = 8
 
 _HEARTBEAT = spec.FRAME_HEARTBEAT
 _DELIVER, _RETURN = spec.Basic.Deliver.INDEX, spec.Basic.Return.INDEX
-_CONFIRMS = {spec.Basic.Ack.INDEX: 13, spec.Basic.Nack.INDEX: 13}
-"""Confirms, and the size of each."""
+_CONFIRMS = frozenset((spec.Basic.Ack.INDEX, spec.Basic.Nack.INDEX))
 
 _ARGUMENTS = FRAME.size + METHOD.size
 """Where the arguments of a method begin in its frame."""
@@ -145,7 +145,7 @@ class Channel:
         "left",
         "limit",
         "most_kept",
-        "most_returned",
+        "owed",
         "parts",
         "stage",
     )
@@ -154,9 +154,8 @@ class Channel:
         self.is_open = self.is_closed = False
         self.consumers: dict[bytes, int] = {}
         """The consumers' tags, and how much of a body is kept for each."""
-        self.most_returned = -1
-        """The largest body that may be returned: that of the largest message which was published
-        here; below 0 if nothing is published. Whoever publishes raises it."""
+        self.owed: Owed | None = None
+        """What may be confirmed and returned; `None` if nothing is published here."""
         self.stage = _Stage.METHOD
         self.limit = self.most_kept = 0
         """The largest body that may come now, and how much of it is kept, but for one byte."""
@@ -191,15 +190,19 @@ class Conduct:
         """Note that a channel was asked for."""
         self._channels[number] = Channel()
 
-    def expect_returns(self, number: int) -> Channel:
+    def expect_confirms(self, number: int, owed: Owed | None = None) -> Owed:
         """Note that something is published on a channel: it may be confirmed, and returned.
 
+        Args:
+            number: the channel's.
+            owed: counts the messages; by default, that of the channel so far, or a new one.
+
         Returns:
-            the channel, whose ``most_returned`` has to follow what is published.
+            what counts them; whoever publishes notes each.
         """
         channel = self._channels[number]
-        channel.most_returned = max(channel.most_returned, 0)
-        return channel
+        channel.owed = owed or channel.owed or Owed()
+        return channel.owed
 
     def expect_deliveries(
         self, number: int, consumer_tag: str, most_body: int | None = None
@@ -322,14 +325,15 @@ class Conduct:
         if method == _DELIVER:
             self._judge_deliver(number, channel, frame)
         elif method == _RETURN:
-            if channel.most_returned < 0:
+            owed = channel.owed
+            if owed is None or not owed.note_return():
                 raise self._misconduct(
-                    f"Basic.Return on channel {number}, on which nothing is published"
+                    f"Basic.Return on channel {number} of what was not published"
                 )
             _check_strings(frame, _ARGUMENTS + 2, 3)
-            self._begin_content(channel, channel.most_returned, channel.most_returned)
+            self._begin_content(channel, owed.most_returned, owed.most_returned)
         elif method in _CONFIRMS:
-            if channel.most_returned < 0 or len(frame) != _CONFIRMS[method] + OVERHEAD:
+            if not _is_confirm(channel.owed, frame):
                 raise self._misconduct(
                     f"{_name_of(method)} on channel {number} that confirms nothing"
                 )
@@ -420,6 +424,14 @@ class Conduct:
         if self._phase is _Phase.START:
             return Misconduct(detail, partial(faults.not_rabbitmq, detail=detail))
         return Misconduct(detail)
+
+
+def _is_confirm(owed: Owed | None, frame: bytes) -> bool:
+    """Whether a confirm is of something that was published."""
+    if owed is None or len(frame) != _ARGUMENTS + TAGGED.size:
+        return False
+    tag, bits, _ = TAGGED.unpack_from(frame, _ARGUMENTS)
+    return owed.note_confirm(tag, multiple=bool(bits & 1))
 
 
 def most_parts(body_size: int) -> int:

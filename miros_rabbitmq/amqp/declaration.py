@@ -59,13 +59,13 @@ class Declaration:
     Args:
         link: the link.
         exchange: the name of a durable topic exchange.
-        known: the brokers of which it is known that they refuse.
+        known: the brokers of which it is known that they refuse; by default, to this process.
     """
 
-    def __init__(self, link: Link, exchange: str, known: Refusing = refusing) -> None:
+    def __init__(self, link: Link, exchange: str, known: Refusing | None = None) -> None:
         self._link = link
         self._exchange = exchange
-        self._known = known
+        self._known = refusing if known is None else known
         self._asked: Callable[..., None] | None = None
         self._is_missing = False
         self._is_passive = False

@@ -19,6 +19,9 @@ HEADER = struct.Struct(">BHIHHQ")
 METHOD = struct.Struct(">I")
 """What a method begins with: the numbers of its class and of itself."""
 
+TAGGED = struct.Struct(">QBB")
+"""A delivery tag, bits, and one octet more: how long the exchange's name is, or the frame's end."""
+
 END = bytes((pika.spec.FRAME_END,))
 """The octet that ends every frame."""
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import random
+import time
+from collections.abc import Callable
 from typing import NamedTuple
 
 from ..answers import Answers, gist
@@ -15,6 +17,7 @@ from ..exceptions import BrokerError, OutOfResources
 from ..limits import Limits
 from ..logs import RelayedLogger
 from ..resources import news
+from .line_pace import LinePace
 
 logger = RelayedLogger(__name__)
 
@@ -210,14 +213,20 @@ _MOST_SAID = 8
 class Outages:
     """Logs that an outage of one link began, and that it is over; retries in between at DEBUG only.
 
-    What the broker answers meanwhile is said, too, each answer once.
+    What the broker answers meanwhile is said, too, each answer once. Of outages that follow one
+    another there is a warning of a few, and then of one a minute.
 
     Args:
         name: the link's.
         reporting: at which levels.
+        clock: a monotonic clock, in seconds.
     """
 
-    def __init__(self, name: str, reporting: Reporting) -> None:
+    def __init__(
+        self, name: str, reporting: Reporting, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._pace = LinePace(clock)
+        self._is_loud = True
         self._name = name
         self._reporting = reporting
         self._was_connected = False
@@ -228,6 +237,8 @@ class Outages:
     def fail(self, fault: BrokerError) -> None:
         """Note that a connection was lost, or did not come about."""
         text, said = str(fault), gist(fault)
+        if not self._is_reported:
+            self._is_loud = self._pace.may()
         # What the other side says is news, whatever the outage began with: after a restart, a
         # broker may refuse us.
         is_news = fault.has_answered and said not in self._said and len(self._said) < _MOST_SAID
@@ -240,6 +251,8 @@ class Outages:
                 self._claim(fault)
         elif is_news:
             level = logging.WARNING if self._claim(fault) else logging.INFO
+        if not self._is_loud:
+            level = min(level, logging.INFO)
         short = fault.__cause__
         if isinstance(short, OutOfResources) and not self._is_starved:
             # Nobody else reports what this process lacks, whichever of its connections it is.
@@ -264,6 +277,8 @@ class Outages:
         """
         if self._is_reported:
             level = max(self._level, logging.WARNING) if self.end() else self._level
+            if not self._is_loud:
+                level = min(level, logging.INFO)
             again = " again" if self._was_connected else ""
             logger.log(level, "%s: connected%s as %s", self._name, again, details)
         else:

@@ -10,7 +10,6 @@ end here.
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -38,6 +37,7 @@ from ..logs import RelayedLogger
 from ..resources import shortage
 from ..urls import AmqpUrl
 from .attempts import Attempts
+from .blockage import Blockage
 from .conduct import Conduct
 from .health import WARNINGS, Health, Reporting, look_interval_s, timer_slack_s
 from .io_choice import choose_wire
@@ -58,9 +58,6 @@ logger = RelayedLogger(__name__)
 _ATTEMPT_TIMEOUTS = 5
 """An attempt takes at most this many times ``connect_timeout_s``: one for the name, and two for
 each of at most two addresses. After that, the heartbeat watches it."""
-
-_BLOCKED_INTERVAL_S = 1.0
-"""That the broker lets nobody publish is logged at most once in this time."""
 
 _END_GRACE_S = 1.0
 """How much longer than ``stop_timeout_s`` to wait for an end: the time of a cut, and more."""
@@ -170,9 +167,7 @@ class Link:
         self._retry_timer: Timer | None = None
         self._look_timer: Timer | None = None
         self._cut_timer: Timer | None = None
-        self._blocked_reason: str | None = None
-        self._says_blocked = False
-        self._said_blocked_s = -math.inf
+        self._blockage = Blockage(time.monotonic)
         self._refusal: Refusal | None = None
         self._comes_back_soon = False
 
@@ -367,7 +362,7 @@ class Link:
     @property
     def blocked_reason(self) -> str:
         """Why the broker lets nobody publish, in its words; empty while it does."""
-        return self._blocked_reason or ""
+        return self._blockage.reason or ""
 
     @property
     def bytes_unsent(self) -> int:
@@ -404,7 +399,7 @@ class Link:
         self._health.backoff.succeed(time.monotonic())
         self._health.outages.succeed(self.connection_name + details)
         self.answered()
-        if self._blocked_reason is None:
+        if self._blockage.reason is None:
             self._tell_ready()
         else:
             self._step(Step.BLOCK)
@@ -606,7 +601,7 @@ class Link:
         self.fault = None
         _attempts.succeed(self.endpoint.url, self)
         self._wire.open(connection, tap)
-        self._blocked_reason = None
+        self._blockage.forget()
         self._health.watchdog.ask(self._reactor.clock())
         self._look_later()
         services.align_timers()
@@ -629,20 +624,12 @@ class Link:
         self.guarded(channel, lambda: self._user.set_up(channel))()
 
     def _on_blocked(self, _connection: object, frame: Any) -> None:
-        self._blocked_reason = self.in_words(frame.method.reason)
-        now_s = time.monotonic()
-        self._says_blocked = now_s - self._said_blocked_s >= _BLOCKED_INTERVAL_S
-        if self._says_blocked:
-            self._said_blocked_s = now_s
-            reason = self._blocked_reason
-            logger.warning("%s: the broker lets nobody publish: %s", self.name, reason)
+        self._blockage.begin(self.in_words(frame.method.reason), self.name)
         if self.state is SessionState.READY:
             self._step(Step.BLOCK)
 
     def _on_unblocked(self, _connection: object, _frame: object) -> None:
-        if self._says_blocked:
-            logger.warning("%s: the broker lets us publish again", self.name)
-        self._blocked_reason = None
+        self._blockage.end(self.name)
         self.note_progress()
         if self.state is SessionState.BLOCKED:
             self._step(Step.UNBLOCK)

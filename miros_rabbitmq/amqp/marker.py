@@ -23,6 +23,7 @@ import pika.channel
 
 from .declaration import refusing
 from .link import Link
+from .owed import Owed
 
 EXCHANGE = "miros.markers"
 """A durable direct exchange. Its name begins like all others, for the sake of permissions."""
@@ -59,6 +60,7 @@ class Marker:
         self._link = link
         self._connection = link.connection_name
         self._channel: pika.channel.Channel | None = None
+        self._owed = Owed()
         self._is_ready = False
         self._ready_s = 0.0
         self._is_broken = False
@@ -113,7 +115,7 @@ class Marker:
         conduct = self._link.conduct
         assert conduct is not None
         conduct.expect_deliveries(channel.channel_number, tag, _RANDOM_BYTES)
-        conduct.expect_returns(channel.channel_number).most_returned = _RANDOM_BYTES
+        conduct.expect_confirms(channel.channel_number, self._owed)
 
     def _on_ready(self, _: object) -> None:
         self._is_ready = True
@@ -178,6 +180,7 @@ class Marker:
             if self.is_valid and channel is not None and channel.is_open:
                 self._sent[token] = returned
                 other.expect(token, arrived)
+                self._owed.note_published(_RANDOM_BYTES)
                 channel.basic_publish(EXCHANGE, other.name, token, mandatory=True)
 
         self._link.call_soon(publish)

@@ -55,6 +55,9 @@ class Publishing(Protocol):
             takes it.
         """
 
+    def note_another(self, size: int) -> None:
+        """Note a message of a size that was published on the channel without this."""
+
 
 class Acknowledging(Protocol):
     """Acknowledges the deliveries of one consumer."""

@@ -25,9 +25,10 @@ import pika.channel
 import pika.frame
 import pika.spec
 
-from .conduct import MOST_BODY, Channel, most_parts
-from .frames import END, FRAME, HEADER, LEAST_HEADER
+from .conduct import MOST_BODY, most_parts
+from .frames import END, FRAME, HEADER, LEAST_HEADER, TAGGED
 from .message_io import Delivery, Outbound
+from .owed import Owed
 from .services import Tap
 
 _RECEIVE_BYTES = 64 * 1024
@@ -37,9 +38,6 @@ calls, and at each of them a busy chart may take the interpreter for a while."""
 _BODY_SIZE = slice(11, 19)
 """Where the size of the body is in a marshalled content header (AMQP 0-9-1, 2.3.5.2): after the
 type, channel and size of the frame, the class and the weight."""
-
-_TAGGED = struct.Struct(">QBB")
-"""A delivery tag, bits, and one octet more: how long the exchange's name is, or the frame's end."""
 
 _ACK = struct.Struct(">BHII")
 """How a ``basic.ack`` begins: type, channel, size, method."""
@@ -83,9 +81,9 @@ class NativeWire:
     ) -> Publishing:
         """Begin to publish, and take confirms."""
         assert self._tap is not None
-        self._tap.inflow.shortcut = Confirms(channel, on_ack).take
-        returns = self._tap.conduct.expect_returns(channel.channel_number)
-        return Publishing(channel, outbound, returns, mandatory=True)
+        owed = self._tap.conduct.expect_confirms(channel.channel_number)
+        self._tap.inflow.shortcut = Confirms(channel, on_ack, owed).take
+        return Publishing(channel, outbound, owed, mandatory=True)
 
     def consuming(
         self,
@@ -146,7 +144,7 @@ class Deliveries:
 
     def acknowledge(self, tag: int) -> None:
         """Acknowledge every delivery up to a tag, in one system call."""
-        frame = self._ack + _TAGGED.pack(tag, _MULTIPLE, _FRAME_END)
+        frame = self._ack + TAGGED.pack(tag, _MULTIPLE, _FRAME_END)
         write(self._channel.connection, frame)
 
     def _parse(self, data: bytes, at: int) -> tuple[Delivery, int] | None:
@@ -156,8 +154,8 @@ class Deliveries:
             return None
         end = contents + FRAME.unpack_from(data, at)[2]
         fields = contents + len(self._method)
-        tag, bits, exchange = _TAGGED.unpack_from(data, fields)
-        key = fields + _TAGGED.size + exchange
+        tag, bits, exchange = TAGGED.unpack_from(data, fields)
+        key = fields + TAGGED.size + exchange
         key_end = key + 1 + data[key]
         if key_end != end or data[end] != _FRAME_END:
             return None
@@ -203,24 +201,29 @@ class Confirms:
         channel: an open channel.
         on_confirm: called with the delivery tag of each, and with whether it stands for all tags up
             to it.
+        owed: what may be confirmed. Other confirms are left to `Conduct`, which refuses them.
     """
 
-    def __init__(self, channel: Any, on_confirm: Callable[[int, bool], object]) -> None:
+    def __init__(self, channel: Any, on_confirm: Callable[[int, bool], object], owed: Owed) -> None:
         self._channel = channel
+        self._owed = owed
         self._begin = _begin_of_ack(channel)
         self._on_confirm = on_confirm
 
     def take(self, data: bytes, at: int = 0) -> int:
         """Hand over the whole confirms that begin at a place; returns where they end."""
-        size = _ACK.size + _TAGGED.size
+        size = _ACK.size + TAGGED.size
         while (
             self._channel.is_open
             and data.startswith(self._begin, at)
             and data.startswith(END, at + size - 1)
         ):
-            tag, bits, _ = _TAGGED.unpack_from(data, at + _ACK.size)
+            tag, bits, _ = TAGGED.unpack_from(data, at + _ACK.size)
+            multiple = bool(bits & _MULTIPLE)
+            if not self._owed.note_confirm(tag, multiple=multiple):
+                break
             at += size
-            self._on_confirm(tag, bool(bits & _MULTIPLE))
+            self._on_confirm(tag, multiple)
         return at
 
 
@@ -232,17 +235,15 @@ class Publishing:
     Args:
         channel: an open channel.
         outbound: what all messages have in common.
-        returns: is told how large the messages are that may come back.
+        owed: is told of each message.
         mandatory: whether the broker returns messages for which no queue is bound.
     """
 
-    def __init__(
-        self, channel: Any, outbound: Outbound, returns: Channel, *, mandatory: bool
-    ) -> None:
+    def __init__(self, channel: Any, outbound: Outbound, owed: Owed, *, mandatory: bool) -> None:
         number = self._number = channel.channel_number
         self._exchange = outbound.exchange
         self._mandatory = mandatory
-        self._returns = returns
+        self._owed = owed
         self._heads: dict[str, bytes] = {}
         header = pika.frame.Header(number, 0, outbound.properties).marshal()
         self._begin_of_header = header[: _BODY_SIZE.start]
@@ -258,14 +259,17 @@ class Publishing:
             whether the socket took all of it.
         """
         size = len(body)
-        if size > self._returns.most_returned:
-            self._returns.most_returned = size
+        self._owed.note_published(size)
         head = self._heads.get(routing_key) or self._make_head(routing_key)
         parts = [head, size.to_bytes(8, "big"), self._tail]
         for at in range(0, size, self._largest):
             fragment = body[at : at + self._largest]
             parts += FRAME.pack(_BODY_FRAME, self._number, len(fragment)), fragment, END
         return write(self._connection, b"".join(parts))
+
+    def note_another(self, size: int) -> None:
+        """Note a message that was published on the channel without this."""
+        self._owed.note_published(size)
 
     def _make_head(self, routing_key: str) -> bytes:
         """What comes before the size of the body, for one routing key."""
@@ -350,7 +354,8 @@ def _wrong_bytes() -> str:
     number, body = sample.channel_number, b"a body"
     properties = pika.BasicProperties(delivery_mode=2)
     outbound = Outbound("exchange", properties)
-    Publishing(sample, outbound, Channel(), mandatory=True).publish("a.key", body)
+    owed = Owed()
+    Publishing(sample, outbound, owed, mandatory=True).publish("a.key", body)
     header = pika.frame.Header(number, len(body), properties).marshal()
     contents = header + pika.frame.Body(number, body).marshal()
     publish = pika.spec.Basic.Publish(exchange="exchange", routing_key="a.key", mandatory=True)
@@ -365,10 +370,10 @@ def _wrong_bytes() -> str:
     ]:
         return f"pika {pika.__version__} writes a delivery otherwise"
     sample.written = b""
-    deliveries.acknowledge(5)
-    ack = pika.frame.Method(number, pika.spec.Basic.Ack(5, True)).marshal()
+    deliveries.acknowledge(1)
+    ack = pika.frame.Method(number, pika.spec.Basic.Ack(1, True)).marshal()
     confirmed: list[Any] = []
-    taken = Confirms(sample, lambda *confirm: confirmed.append(confirm)).take(ack)
-    if sample.written != ack or taken != len(ack) or confirmed != [(5, True)]:
+    taken = Confirms(sample, lambda *confirm: confirmed.append(confirm), owed).take(ack)
+    if sample.written != ack or taken != len(ack) or confirmed != [(1, True)]:
         return f"pika {pika.__version__} writes a confirm otherwise"
     return ""

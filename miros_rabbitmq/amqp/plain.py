@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pika
 import pika.channel
 
-from .conduct import Channel
 from .message_io import Delivery, Outbound
+from .owed import Owed
 from .services import Tap
 
 _ENOUGH_BYTES = 256 * 1024
@@ -36,8 +36,8 @@ class PlainWire:
     ) -> PlainPublishing:
         """Begin to publish; pika delivers the confirms."""
         assert self._tap is not None
-        returns = self._tap.conduct.expect_returns(channel.channel_number)
-        return PlainPublishing(channel, outbound, self._tap, returns)
+        owed = self._tap.conduct.expect_confirms(channel.channel_number)
+        return PlainPublishing(channel, outbound, self._tap, owed)
 
     def consuming(
         self,
@@ -59,21 +59,21 @@ class PlainPublishing:
         channel: an open channel.
         outbound: what all messages have in common.
         tap: knows the transport.
-        returns: is told how large the messages are that may come back.
+        owed: is told of each message.
     """
 
     def __init__(
-        self, channel: pika.channel.Channel, outbound: Outbound, tap: Tap, returns: Channel
+        self, channel: pika.channel.Channel, outbound: Outbound, tap: Tap, owed: Owed
     ) -> None:
         self._channel = channel
         self._outbound = outbound
         self._tap = tap
-        self._returns = returns
+        self._owed = owed
 
     def publish(self, routing_key: str, body: bytes) -> bool:
         """Have pika write one message."""
         outbound = self._outbound
-        self._returns.most_returned = max(self._returns.most_returned, len(body))
+        self._owed.note_published(len(body))
         self._channel.basic_publish(
             outbound.exchange,
             routing_key,
@@ -83,6 +83,10 @@ class PlainPublishing:
         )
         transport = self._tap.transport
         return transport is not None and transport.get_write_buffer_size() < _ENOUGH_BYTES
+
+    def note_another(self, size: int) -> None:
+        """Note a message that was published on the channel without this."""
+        self._owed.note_published(size)
 
 
 class PlainAcknowledging:

@@ -19,6 +19,7 @@ import pika.channel
 import pika.exceptions
 
 from ..exceptions import BrokerError, RejectReason
+from ..foreign import text_of
 from ..process import Stage, disown_in_child
 from ..urls import Address, AmqpUrl, check_short_text
 from .conduct import Misconduct
@@ -349,8 +350,8 @@ class Receiver:
         self._on_delivery(
             Delivery(
                 body,
-                _text_of(method.routing_key),
-                _text_of(method.exchange),
+                text_of(method.routing_key),
+                text_of(method.exchange),
                 method.redelivered,
                 method.delivery_tag,
             )
@@ -499,8 +500,3 @@ class Receiver:
         self._look_again = self._acknowledge_timer = None
         self._is_watching = self._watch is None
         self._is_asking = False
-
-
-def _text_of(name: str | bytes) -> str:
-    """A name, which pika leaves as bytes if it is not valid text."""
-    return name if isinstance(name, str) else name.decode(errors="replace")

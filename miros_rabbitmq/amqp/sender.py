@@ -199,7 +199,10 @@ class Sender:
         self._tell_state = on_state
         self._vet = vet
         self.is_stranger = False
-        """Nobody waits for room in its backlog before the broker has confirmed anything."""
+        """Nobody has named the broker. So nobody waits for room in its backlog before it has
+        confirmed something, and somebody has vouched for it: anybody can confirm, at any pace."""
+        self.is_vouched = False
+        """A holder of the key has announced it."""
         self._beat_timer: Timer | None = None
         # Belongs to the channel in use; only for the thread that is in the link's lane.
         self._channel: pika.channel.Channel | None = None
@@ -441,7 +444,12 @@ class Sender:
         # The intake need not be counted: it leaves room for at least one more record.
         if self.traffic.lossy or not self._outbox.is_full or self._yields or self.is_absent:
             return True
-        return self._has_proven_nothing
+        return self.is_doubtful
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Nobody has to wait for the broker, as it may be anybody's."""
+        return self.is_stranger and not (self.is_vouched and self.confirms)
 
     @property
     def _has_proven_nothing(self) -> bool:
@@ -518,7 +526,7 @@ class Sender:
     @property
     def _may_confirm(self) -> bool:
         """It is worth waiting for: expected, and nothing that only pretends to be a broker."""
-        return self._is_expected and not (self._has_proven_nothing and self.is_stalled)
+        return self._is_expected and not (self.is_doubtful and self.is_stalled)
 
     def flush(self, timeout: float, *, if_absent: bool = True) -> bool:
         """Wait until the broker has confirmed everything that was posted so far.
@@ -776,8 +784,10 @@ class Sender:
     def _publish_aside(
         self, body: bytes, routing_key: str, properties: pika.BasicProperties
     ) -> None:
-        channel = self._channel
-        if channel is None or not channel.is_open or not self._schedule.is_ready:
+        publishing, channel = self._publishing, self._channel
+        if publishing is None or channel is None or not channel.is_open:
+            return
+        if not self._schedule.is_ready:
             return
         with self._lock:
             self._unlearn_if_old()
@@ -785,6 +795,7 @@ class Sender:
                 return
             self._outbox.skip_tag()
         self._is_aside_open = True
+        publishing.note_another(len(body))
         channel.basic_publish(self.traffic.exchange, routing_key, body, properties)
 
     # As the user of a channel.

@@ -106,8 +106,9 @@ class LocalBroker:
         if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
             shown = repr(redact(host)) if isinstance(host, str) else type(host).__name__
             raise SettingsError(f"host is an IPv4 address of this machine, not {shown}")
-        if port is not None and not 0 < port < 65536:
-            raise SettingsError(f"port is None or 1 to 65535, not {port!r}")
+        if port is not None and (type(port) is not int or not 0 < port < 65536):
+            shown = repr(port) if isinstance(port, int) else f"a {type(port).__name__}"
+            raise SettingsError(f"port is None or 1 to 65535, not {shown}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise SettingsError(f"name has letters, digits, '-' and '_' only, not {name!r}")
         if isinstance(vhosts, str):

@@ -16,7 +16,7 @@ import logging
 from collections import deque
 from typing import Any
 
-from ..nets.large_event import LargeEvent
+from ..nets.large_event import memory_of_remote
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,8 @@ class DeferredEvents(deque[Any]):
 
     Args:
         most_events: when there are more, the oldest is dropped.
-        most_bytes: when large events from the network take more memory than this, the oldest events
-            are dropped; the newest stays.
+        most_bytes: when events from the network take more memory than this, the oldest events are
+            dropped; the newest stays.
         name: the chart, for the log.
         report: is told of each event that is dropped.
     """
@@ -48,19 +48,18 @@ class DeferredEvents(deque[Any]):
         self._name = name
         self._report = report
         self._is_overflowing = False
-        # Not less than what the large events in it take. It is counted anew only when it is more
-        # than the limit, so that nothing has to be noted when an event is taken out.
+        # Not less than what the events from the network in it take. It is counted anew only when it
+        # is more than the limit, so that nothing has to be noted when an event is taken out.
         self._bytes = 0
 
     def append(self, event: Any) -> None:
         """Defer an event; miros's `defer` calls this."""
         super().append(event)
-        if type(event) is LargeEvent:
-            self._bytes += event.memory
+        self._bytes += memory_of_remote(event)
         if len(self) > self._most_events:
             self._drop_oldest()
         elif self._bytes > self._most_bytes:
-            self._bytes = sum(one.memory for one in self if type(one) is LargeEvent)
+            self._bytes = sum(map(memory_of_remote, self))
             while self._bytes > self._most_bytes and len(self) > 1:
                 self._drop_oldest()
         elif self._is_overflowing and len(self) <= self._most_events // 2:
@@ -74,8 +73,7 @@ class DeferredEvents(deque[Any]):
 
     def _drop_oldest(self) -> None:
         event = self.popleft()
-        if type(event) is LargeEvent:
-            self._bytes -= event.memory
+        self._bytes -= memory_of_remote(event)
         self.dropped += 1
         text = (
             f"{self._name} has deferred {len(self):,} events, and no more are kept: the oldest are "

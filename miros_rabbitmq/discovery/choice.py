@@ -13,7 +13,7 @@ from ..exceptions import SettingsError
 from .devices import Device, LinkState, Reach
 from .interfaces import NOWHERE, Interface, Interfaces, LinkKind
 
-_PRIVATE = tuple(
+PRIVATE_IPV4 = tuple(
     map(IPv4Network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10"))
 )
 """RFC 1918 and RFC 6598."""
@@ -148,7 +148,7 @@ def _default_metric(one: Interface, interfaces: Interfaces) -> int | None:
 
 
 def _is_private(network: IPv4Network) -> bool:
-    return any(network.subnet_of(private) for private in _PRIVATE)
+    return any(network.subnet_of(private) for private in PRIVATE_IPV4)
 
 
 def _other_networks(best: Interface, all_: Sequence[Interface]) -> list[Interface]:

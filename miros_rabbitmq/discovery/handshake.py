@@ -23,9 +23,9 @@ from pika import spec
 from .. import faults
 from ..closings import closed_by_broker
 from ..exceptions import AccessRefused, BrokerError, VhostNotFound
-from ..foreign import hidden
+from ..foreign import hidden, text_of
 from ..greeting import GREETING_BYTES, expects_tls, sounds_like
-from ..introduction import MOST_BYTES, Unfit, check_frame_max, check_start, text_of
+from ..introduction import MOST_BYTES, Unfit, check_frame_max, check_start
 from ..urls import Address
 from .outcome import ProbeOutcome
 from .search import Login

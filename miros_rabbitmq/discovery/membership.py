@@ -28,9 +28,10 @@ from .allotment import allotment
 from .hosts_file import HOSTS_FILE_NAME, HostsFile, tell_of_older_name
 from .lan import LocalAreaNetwork
 from .lan_cache import CACHE_FILE_NAME, LanCache
-from .outcome import ProbeOutcome, ProbeResult
+from .outcome import ProbeResult
 from .own_address import OwnAddress
 from .own_name import OwnName
+from .peer_reports import PeerReports, Standing
 from .places import Evidence, Kind
 from .roster import Peer, PeersChanged, PeerSource, Roster
 from .scout import RabbitScout
@@ -57,14 +58,6 @@ two if they are there. Later, another machine may have got it."""
 
 _MOST_LINES = 8
 """A change of so many brokers gets a line in the log for each of them; a larger one gets one."""
-
-_MOST_USELESS, _MINUTE_S = 16, 60.0
-"""Of so many announced brokers in a minute, the log says that they cannot be used."""
-
-_LIMITS = {Kind.FOUND: "Limits.lan_peers", Kind.ANNOUNCED: "Limits.unknown_peers"}
-
-GETS_NONE = "a node whose events are heard here gets none"
-"""How a warning says that the announced broker of another node cannot be used."""
 
 _STARVED_S, _STARVED_MOST_S = 2.0, 60.0
 """The first and the longest pause before another round, where descriptors, threads or memory were
@@ -144,7 +137,6 @@ class Membership:
         self._name = f"miros discovery of {name}"
         self._follower = follower
         self._on_change = on_change
-        self._answers = Answers() if answers is None else answers
         self.lan = LocalAreaNetwork(
             search.addresses, interface=search.interface, rabbit_host=search.rabbit_host
         )
@@ -162,6 +154,7 @@ class Membership:
         self._own_url: AmqpUrl | None = None
         self._own_name: OwnName | None = None  # None if the own broker is announced as it is given
         self._vetting = Vetting(self._name, search)
+        self._reports = PeerReports(self._name, answers or Answers())
         self._first_round = threading.Event()
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
@@ -174,19 +167,10 @@ class Membership:
         self._found: tuple[Address, ...] = ()
         self._hosts_file = HostsFile(Path(HOSTS_FILE_NAME), search.port)
         self._cache: LanCache | None = None
-        self._reported: dict[Address, ProbeOutcome] = {}
-        self._complaint = ""
         self._look_again_s = 0.0
         # How long to wait for the next round, while something is short; 0 if nothing is.
         self._starved_pause_s = 0.0
-        self._said_of_own = ""
         self._moved_s = 0.0
-        # When it was said lately that an announced broker cannot be used.
-        self._useless_s: list[float] = []
-        # What was said of the brokers without a place, and of announcements that were forgotten.
-        self._left_out_said: dict[Kind, int] = {}
-        self._crowded_out_said = 0
-        self._has_heard_loopback = False
 
     def find_own(self) -> AmqpUrl:
         """Look where this node's own broker is, for the next `start`. Asks nobody.
@@ -238,8 +222,7 @@ class Membership:
             self._cache = LanCache(folder / CACHE_FILE_NAME, search.cache_valid_s)
         self._found = ()
         self._starved_pause_s = 0.0
-        self._reported.clear()
-        self._left_out_said, self._crowded_out_said = {}, 0
+        self._reports.begin()
         self._first_round.clear()
         self._stop = threading.Event()
         thread = threading.Thread(
@@ -332,7 +315,7 @@ class Membership:
             if self._roster is None:
                 return
             if self._roster.means_this_machine(address):
-                self._say_of_loopback(address)
+                self._reports.hears_loopback(address)
                 return
             if self._roster.source_of(address) is None and not self._vetting.admits(
                 address, self._roster.own, self._hosts_file.hosts
@@ -343,6 +326,11 @@ class Membership:
                 self._is_to_ask = True
                 self._changed.notify_all()
 
+    def is_announced(self, address: Address) -> bool:
+        """Whether a node has announced a broker, as far as that is remembered."""
+        with self._changed.lock:
+            return self._roster is not None and address in self._roster.announced
+
     def _name_to_look_up(self, own: Address) -> OwnName | None:
         """What has to be looked up for the announcement; nothing if the host is told as it is."""
         is_told = ip_of(own.host) is not None or is_loopback(own.host)
@@ -351,17 +339,6 @@ class Membership:
         return OwnName(
             own, lambda one: self._vetting.allows(one, one), lambda: self.lan.interface.address
         )
-
-    def _say_of_loopback(self, address: Address) -> None:
-        """Say once that another machine announces an address that means itself."""
-        if not self._has_heard_loopback:
-            self._has_heard_loopback = True
-            logger.info(
-                "%s: another machine announces its broker as %s, which leads to no other machine: "
-                "unless the broker is known here, leave out rabbit_host= there",
-                self._name,
-                address,
-            )
 
     # The thread.
 
@@ -426,7 +403,7 @@ class Membership:
         try:
             here = self.lan.here()
         except SettingsError as error:
-            self._complain(error)
+            self._reports.lan_fails(error)
             return False
         used_s = time.thread_time() - used_s
         self._look_again_s = now_s + min(used_s / _LOOK_SHARE, _LOOK_MAX_S)
@@ -439,16 +416,13 @@ class Membership:
         if not is_gone and not self.scout.has_broker(url.address, self._stop):
             # It may not have started yet, or not listen there.
             text = f"{now}, but no broker answers there: the one at {before} is still used"
-            is_news, self._said_of_own = self._said_of_own != text, text
-            if is_news and not self._is_over(roster):
-                logger.warning("%s: %s", self._name, text)
-            return is_news
+            return not self._is_over(roster) and self._reports.own_stays(text)
         own.use(here)
         self._moved_s = now_s
-        self._own_url, self._said_of_own = url, ""
+        self._own_url = url
         with self._changed.lock:
             roster.move_own(url.address, now_s)
-        logger.warning("%s: %s, and was %s: its broker is used there", self._name, now, before)
+        self._reports.own_moved(f"{now}, and was {before}: its broker is used there")
         self._follower.own_moved(url, is_gone=is_gone)
         return True
 
@@ -523,53 +497,22 @@ class Membership:
         with self._changed.lock:
             left_out = {kind: roster.left_out(kind) for kind in Kind}
             crowded_out = roster.crowded_out
-        for kind, count in left_out.items():
-            said = self._left_out_said.get(kind, 0)
-            # A number that goes up and down is no news, as they take turns.
-            if bool(count) == bool(said) and count <= 2 * said:
-                continue
-            self._left_out_said[kind] = count
-            if not count:
-                logger.info("%s: no broker %s is left out any more", self._name, kind.value)
-                continue
-            logger.warning(
-                "%s: %d brokers %s are left out, although they accept our login: there are places "
-                "for %d (%s), and those that confirm nothing lose theirs; name the brokers that "
-                "matter with addresses= or in the hosts file, or raise the limit",
-                self._name,
-                count,
-                kind.value,
-                self._places()[kind],
-                _LIMITS[kind],
-            )
-        if crowded_out > 2 * self._crowded_out_said:
-            self._crowded_out_said = crowded_out
-            logger.warning(
-                "%s: forgot %d announced brokers before they could be asked: more than %d at a "
-                "time (Limits.unknown_peers) are announced by holders of the key",
-                self._name,
-                crowded_out,
-                self._search.limits.most_announced,
-            )
+        self._reports.left_out(left_out, self._places())
+        self._reports.crowded_out(crowded_out, self._search.limits.most_announced)
 
     def _sweep(self) -> None:
         try:
             found = self.lan.sweep(self._stop)
             here = self.lan.here()
         except SettingsError as error:  # an interface may disappear while the chart runs
-            self._complain(error)
+            self._reports.lan_fails(error)
             self._found = ()
             return
-        self._complaint = ""
+        self._reports.lan_works()
         addresses = (parse_address(one, self._search.port) for one in found)
         # This machine's own broker is known, whichever address the machine was swept from.
         is_own = self._own is not None
         self._found = tuple(one for one in addresses if not (is_own and one.host in here.addresses))
-
-    def _complain(self, error: SettingsError) -> None:
-        if self._complaint != str(error):
-            logger.warning("%s: the LAN cannot be searched: %s", self._name, error)
-        self._complaint = str(error)
 
     def _sources(self, roster: Roster) -> dict[Address, PeerSource]:
         """All candidates, and how each became known."""
@@ -620,10 +563,7 @@ class Membership:
             if row.short is not None:
                 continue
             self._report(row, sources.get(row.address), roster)
-        # Others can announce ever new brokers.
-        for address in self._reported.keys() - sources.keys():
-            del self._reported[address]
-            self._answers.forget(self._who(address))
+        self._reports.forget(sources.keys())
         for row in rows:
             if row.short is not None:
                 raise row.short  # one for all: this round is tried again
@@ -635,17 +575,22 @@ class Membership:
 
     def _moves(self, asked: Iterable[Address], roster: Roster) -> list[tuple[Address, Address]]:
         """Find out which of the members were members at another address, which comes first."""
+        with self._changed.lock:
+            left = [
+                (before, place, now) for now in asked for before, place in roster.take_left(now)
+            ]
+        if not left:
+            return []
+        # Another machine, with a broker, may have got such an address. All are asked at the same
+        # time: others can tell of many at which nothing answers.
+        empty = self.scout.empty_places({place for _, place, _ in left}, self._stop)
         moves = []
-        for now in asked:
-            with self._changed.lock:
-                left = roster.take_left(now)
-            for before, place in left:
-                # Another machine, with a broker, may have got that address.
-                if self.scout.has_broker(place, self._stop) or self._is_over(roster):
-                    continue
-                with self._changed.lock:
+        with self._changed.lock:
+            for before, place, now in left:
+                are_members = before in roster.members and now in roster.members
+                if place in empty and are_members and not self._is_over(roster):
                     roster.leave(before)
-                moves.append((before, now))
+                    moves.append((before, now))
         return moves
 
     def _apply(
@@ -690,47 +635,18 @@ class Membership:
             log = logger.warning if total else logger.info
             log("%s: gave up %d brokers, and %d events", self._name, len(addresses), total)
 
-    def _who(self, address: Address) -> str:
-        return f"{self._name} at {address}"
-
     def _report(self, row: ProbeResult, source: PeerSource | None, roster: Roster) -> None:
-        """Log why a host cannot be used, once until the reason changes."""
-        if self._reported.get(row.address) is row.outcome:
+        """Have the log say what a probe has shown, if that is news."""
+        if self._reports.is_told(row):
             return
-        error, is_heard = row.error(), source is PeerSource.HEARD and not row.connected
         with self._changed.lock:
-            is_own = row.address == roster.own
-            is_lasting = roster.is_announced_lastingly(row.address)
-            is_member = row.address in roster.members
-        if is_heard and not (is_lasting or is_member):
-            return  # if it is still announced at the next round, it is told
-        self._reported[row.address] = row.outcome
-        who = self._who(row.address)
-        if row.connected:
-            self._answers.forget(who)
-        # The node itself warns about its own broker, when it starts.
-        if error is not None and source is not None and source.by_user and not is_own:
-            is_news = not error.has_answered or self._answers.claim(error, who)
-            level = logging.WARNING if is_news else logging.INFO
-            logger.log(level, "%s: %s", self._name, error)
-        elif error is not None and is_heard and not is_member:  # its publishers report a member
-            if error.has_answered:
-                self._answers.claim(error, who)
-            text = "%s: %s: its own broker is %s, and %s"
-            logger.log(self._level_of_useless(), text, self._name, GETS_NONE, row.address, error)
-        elif row.outcome.nothing_there:
-            logger.debug("%s: %s: %s", self._name, row.address, row.outcome.value)
-        else:
-            logger.info("%s: %s: %s", self._name, row.address, row.outcome.value)
-
-    def _level_of_useless(self) -> int:
-        """At which level to tell of an announced broker: a warning for a few in a minute."""
-        now_s = time.monotonic()
-        self._useless_s = [one for one in self._useless_s if now_s - one < _MINUTE_S]
-        if len(self._useless_s) >= _MOST_USELESS:
-            return logging.DEBUG
-        self._useless_s.append(now_s)
-        return logging.WARNING
+            standing = Standing(
+                source,
+                is_own=row.address == roster.own,
+                is_member=row.address in roster.members,
+                is_lasting=roster.is_announced_lastingly(row.address),
+            )
+        self._reports.probed(row, standing)
 
 
 def _is_in(address: Address, network: IPv4Network) -> bool:

@@ -250,8 +250,21 @@ class RabbitScout:
             address: whom to probe.
             stop: ends that early when it is set.
         """
-        (row,) = probe_all([address], self._login, tls=self._tls, limits=self._limits, stop=stop)
-        return not row.outcome.nothing_there
+        return address not in self.empty_places([address], stop)
+
+    def empty_places(
+        self, addresses: Iterable[Address], stop: threading.Event | None = None
+    ) -> frozenset[Address]:
+        """Those of some addresses at which no program answers. Leaves the `report` as it is.
+
+        Args:
+            addresses: whom to probe, all at the same time.
+            stop: ends that early when it is set; those that had not ended are none.
+        """
+        rows = probe_all(
+            tuple(addresses), self._login, tls=self._tls, limits=self._limits, stop=stop
+        )
+        return frozenset(row.address for row in rows if row.outcome.nothing_there)
 
     def _probe(
         self,

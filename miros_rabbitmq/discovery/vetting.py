@@ -21,19 +21,18 @@ import logging
 import operator
 import ssl
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ..host_names import ip_of, is_loopback
 from ..urls import Address, parse_address
+from .choice import PRIVATE_IPV4
 from .search import Search
 
 logger = logging.getLogger(__name__)
 
 Network = IPv4Network | IPv6Network
 
-PRIVATE: tuple[Network, ...] = tuple(
-    map(ip_network, ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7"))
-)
+PRIVATE: tuple[Network, ...] = (*PRIVATE_IPV4, IPv6Network("fc00::/7"))
 """Addresses that nobody has on the Internet: of LANs, also behind a router, and of VPNs."""
 
 _SHORTEST_PREFIX = 8

@@ -157,6 +157,11 @@ class BrokerReports:
             if not sender.link.is_connected:
                 why = f" ({stats.fault})" if stats.fault else ""
                 what, consequence = f"is not connected{why}", "its oldest events are dropped"
+            elif sender.is_doubtful:
+                consequence = (
+                    "its oldest events are dropped, as nobody has named it, and no node has "
+                    "announced it"
+                )
             limits = self._limits
             size = f"{limits.backlog_events:,} events or {limits.backlog_bytes / _MIB:.0f} MiB"
             return (

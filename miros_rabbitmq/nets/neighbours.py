@@ -47,8 +47,9 @@ _ASK_AGAIN_S = 1.0
 _SPREAD = 10.0
 """How much most answers tend to the end of their time (lambda in the article)."""
 
-_MOST_ASKED = 64
-"""The most routing keys that are asked about at a time."""
+_MOST_ASKED = 16
+"""The most routing keys that are asked about at a time. Each is compared with the pattern of each
+announcement that comes, and both may have 128 words."""
 
 
 def answer_delay_s(chance: float) -> float:
@@ -59,7 +60,8 @@ def answer_delay_s(chance: float) -> float:
 class Neighbours:
     """What one node knows of the others at its broker, and what it tells them.
 
-    `hear` and `take_questions` are called in the consumers' thread, the rest in the publishers'.
+    `hear` and `take_questions` are called in the consumers' thread, the rest in the publishers';
+    `note_told` may be called in any.
 
     Args:
         announce_s: seconds between two announcements at the broker.
@@ -74,11 +76,13 @@ class Neighbours:
         self._announce_s = announce_s
         self._key = key
         self._pattern = pattern
+        self._hears = _match(pattern)
         self._chance = chance
-        self._heard_s = self._listener_heard_s = self._asked_s = -math.inf
+        self._heard_s = self._told_s = self._listener_heard_s = self._asked_s = -math.inf
         self._ask_again_s = _ASK_AGAIN_S
-        # The routing keys that others ask about, and nobody has answered yet.
-        self._questions: set[str] = set()
+        # The routing keys that others ask about, and nobody has answered yet; and whether this node
+        # listens to each.
+        self._questions: dict[str, bool] = {}
 
     def are_there(self, now_s: float) -> bool:
         """Tell whether a neighbour was heard lately; ``now_s`` is a time of `time.monotonic`."""
@@ -90,7 +94,11 @@ class Neighbours:
 
     def are_told_lately(self, now_s: float) -> bool:
         """Tell whether another node has just announced itself to all of them, and to this one."""
-        return now_s - self._heard_s < _LATELY * self._announce_s
+        return now_s - max(self._heard_s, self._told_s) < _LATELY * self._announce_s
+
+    def note_told(self, now_s: float) -> None:
+        """Note that another node has announced itself, before it is heard."""
+        self._told_s = now_s
 
     def has_to_ask(self, now_s: float) -> bool:
         """Tell whether no neighbour is known, or the last known one is about to be forgotten."""
@@ -123,19 +131,19 @@ class Neighbours:
             there is nothing to answer.
         """
         self._heard_s = now_s
-        pattern = announced_pattern(announcement)
-        if _matches(pattern, self._key):
+        matches = _match(announced_pattern(announcement))
+        if matches(self._key):
             self._listener_heard_s = now_s
             self._ask_again_s = _ASK_AGAIN_S
         # What this node would answer has just been said, or better.
         self._questions = {
-            key for key in self._questions if self._listens_to(key) and not _matches(pattern, key)
+            key: True for key, is_ours in self._questions.items() if is_ours and not matches(key)
         }
         key = asked_key(announcement)
         if not asks(announcement) or len(self._questions) >= _MOST_ASKED:
             return None
-        self._questions.add(key)
-        return answer_delay_s(self._chance()) + (0.0 if self._listens_to(key) else ANSWER_S)
+        is_ours = self._questions[key] = self._hears(key)
+        return answer_delay_s(self._chance()) + (0.0 if is_ours else ANSWER_S)
 
     def take_questions(self) -> bool:
         """Tell whether somebody still waits for an answer; it is then answered."""
@@ -143,10 +151,10 @@ class Neighbours:
         self._questions.clear()
         return is_asked
 
-    def _listens_to(self, key: str) -> bool:
-        return _matches(self._pattern, key)
 
-
-def _matches(pattern: str | None, key: str) -> bool:
-    """Whether somebody may listen to a key; both may be left open."""
-    return not pattern or not key or TopicPattern(pattern).matches(key)
+def _match(pattern: str | None) -> Callable[[str], bool]:
+    """Tells whether somebody may listen to a key; both may be left open."""
+    if not pattern:
+        return lambda _: True
+    matches = TopicPattern(pattern).matches
+    return lambda key: not key or matches(key)

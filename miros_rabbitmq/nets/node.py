@@ -471,7 +471,7 @@ class Node:
             on_change=notice_change,
             notice=self._announcement,
             on_lag=self._hold_snoops,
-            on_notice=self._hear if settings.accept_unknown_peers else None,
+            on_notice=self._hear,
             report=self.problems.report,
             watch=self.watch,
             vet=lambda sender, proceed: spares.vet(sender, proceed),
@@ -521,9 +521,12 @@ class Node:
         return None if address is None else announce_broker(address, self.membership.left)
 
     def _hear(self, notice: Notice, announcer: bytes) -> None:
-        """Have the membership look at the broker that another node announces, if there is one."""
+        """Take in the broker that another node announces, if there is one."""
         address = announced_broker(notice)
-        if address is not None:
+        if address is None:
+            return
+        self.mesh.vouch(address)
+        if self.settings.accept_unknown_peers:
             self.membership.hear(address, left_addresses(notice), announcer)
 
     def _renew(self) -> None:
@@ -568,6 +571,8 @@ class Node:
             by_user = self._is_by_user(url)
             self._spares.add(url.address, by_user=by_user)
             self.mesh.add_broker(url, is_stranger=not by_user)
+            if self.membership.is_announced(url.address):
+                self.mesh.vouch(url.address)
             for snoop in self.snoops:
                 snoop.add_broker(url)
 

@@ -56,6 +56,10 @@ _UNHURRIED_S = (0.5, 2.0)
 """When a chart announces itself that others of its process know already: not while it starts, and
 not all that start together at the same moment."""
 
+_UNHURRIED_A_SECOND = 10
+"""Of many charts of a process that start together, only so many announce themselves in a second:
+each announcement goes to all charts at the broker."""
+
 _MINUTE_S = 60.0
 
 _MOST_CLOCKS = 16
@@ -205,6 +209,7 @@ class Notices:
         path = self._paths.get(sender)
         if path is None:
             path = self._paths[sender] = _Path(self._announce_s)
+        path.tail.ask()
         self._announce(sender, path)
         now_s = time.monotonic()
         for told_s, notice in list(self._clocks):
@@ -217,13 +222,13 @@ class Notices:
         if not path.will_announce:
             path.will_announce = True
             sender.link.call_later(self._announce_s, lambda: self._announce_again(sender, path))
-        path.tail.ask()
         path.companion.note_told(self._posts.transmitted, time.monotonic())
         self._tell(sender)
         self.look(sender)
 
     def _announce_again(self, sender: Sender, path: _Path) -> None:
         path.will_announce = False
+        path.tail.ask_again(self._posts.transmitted)
         self._announce(sender, path)
 
     def _tell(self, sender: Sender) -> None:
@@ -251,8 +256,10 @@ class Notices:
             return
         if not self._is_announced:
             self._is_announced = True
-            if self._has_residents:
-                delay_s = random.uniform(*_UNHURRIED_S)
+            residing = len(residents.beside(self))
+            if residing:
+                least_s, most_s = _UNHURRIED_S
+                delay_s = random.uniform(least_s, max(most_s, residing / _UNHURRIED_A_SECOND))
                 own.link.call_later(delay_s, lambda: self._announce_to(own, asks=False))
             else:
                 self._announce_to(own, asks=True)
@@ -265,6 +272,8 @@ class Notices:
 
     def _announce_to(self, own: Sender, *, asks: bool) -> None:
         self._send(own, self._neighbours.announcement(asks=asks), LISTENER_KEY)
+        for other in residents.beside(self):
+            other.note_told()  # now: it may be about to do the same
         if asks:
             own.link.call_later(ANSWERED_S, lambda: self._settle(own))
 
@@ -361,6 +370,10 @@ class Notices:
         own = self._own
         if own is not None and own.patient:
             own.link.call_soon(lambda: self._hurry(own))
+
+    def note_told(self) -> None:
+        """Note that another chart of this process has announced itself. From any thread."""
+        self._neighbours.note_told(time.monotonic())
 
     @property
     def _has_residents(self) -> bool:

@@ -33,6 +33,7 @@ from miros import Event, return_status, signals
 from miros.event import OrderedDictWithParams
 
 from .. import process
+from .large_event import RemoteEvent
 from .visitors import Visitor, Visitors
 
 lock = threading.RLock()
@@ -98,9 +99,9 @@ def event_of(name: str, payload: Any) -> Event:
                 if name not in signals:
                     visitor = visitors.visit(name)
         if visitor is not None:
-            return _event_of_visitor(Event.__new__(Event), visitor, payload)
+            return _event_of_visitor(RemoteEvent.__new__(RemoteEvent), visitor, payload)
     # miros compares names by identity when it cancels events.
-    return Event(signal=sys.intern(name), payload=payload)
+    return RemoteEvent(signal=sys.intern(name), payload=payload)
 
 
 def _event_of_visitor(event: Any, visitor: Visitor, payload: Any) -> Event:

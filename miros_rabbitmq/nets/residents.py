@@ -25,6 +25,9 @@ class Resident(Protocol):
     def note_neighbour(self) -> object:
         """Note that another one begins to listen at the same place."""
 
+    def note_told(self) -> object:
+        """Note that another one has announced itself to all charts at its place."""
+
 
 class Residents:
     """Those of one process."""

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 from ..amqp.io_choice import check_io_choice
 from ..exceptions import SettingsError
 from ..failures import ACTIONS, STOP, ErrorCallback
+from ..hidden import hide
 from ..limits import Limits
 from ..problems import DeliveryProblem
 from ..tls import tls_from_environment
@@ -69,6 +70,16 @@ _KEYWORD_ALIASES = {
 
 _Class = TypeVar("_Class", bound=type)
 _Constructor = TypeVar("_Constructor", bound=Callable[..., None])
+
+_SECRETS = (
+    "rabbit_password",
+    "mesh_encryption_key",
+    "snoop_spy_encryption_key",
+    "snoop_trace_encryption_key",
+)
+
+_LIKE_A_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
+"""A Fernet key, as ``Fernet.generate_key()`` makes it. A routing key has no ``=`` by chance."""
 
 _DURATIONS = {
     "start_timeout": "seconds",
@@ -208,6 +219,8 @@ class Settings:
 
     def __post_init__(self) -> None:
         check_login(self.rabbit_user, self.rabbit_password, self.rabbit_vhost)
+        for name in _SECRETS:
+            self._settle(name, hide(getattr(self, name)))
         for name in ("rabbit_host", "interface"):
             if getattr(self, name) is not None:
                 require_text(name, getattr(self, name))
@@ -216,11 +229,11 @@ class Settings:
         check_tls(self.tls)
         check_io_choice()
         self._settle_routing_keys()
-        self._settle("mesh_keys", check_keys("mesh_encryption_key", self.mesh_encryption_key))
+        self._settle("mesh_keys", hide(check_keys("mesh_encryption_key", self.mesh_encryption_key)))
         for snoop in ("trace", "spy"):
             name = f"snoop_{snoop}_encryption_key"
             keys = getattr(self, name)
-            checked = self.mesh_keys if keys is None else check_keys(name, keys)
+            checked = self.mesh_keys if keys is None else hide(check_keys(name, keys))
             self._settle(f"{snoop}_keys", checked)
         self._settle_addresses()
         if (self.serializer is None) != (self.deserializer is None):
@@ -285,6 +298,12 @@ class Settings:
         rx = tx if self.rx_routing_key is None else self.rx_routing_key
         for name, key in (("tx_routing_key", tx), ("rx_routing_key", rx)):
             check_short_text(name, key)
+            if _LIKE_A_KEY.fullmatch(key):
+                raise SettingsError(
+                    f"{name} looks like an encryption key, which everybody could read there: are "
+                    "the arguments in the right order? (rabbit_user, rabbit_password, "
+                    "mesh_encryption_key, tx_routing_key, rx_routing_key)"
+                )
         if any(word in ("*", "#") for word in tx.split(".")):
             raise SettingsError(
                 f"tx_routing_key {tx!r} has a wildcard: only rx_routing_key may have one"

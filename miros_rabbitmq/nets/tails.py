@@ -1,9 +1,9 @@
 """When a node tells a broker the last numbers of its events, and which of them.
 
 Receivers find a loss when a later number comes. Of the last events of a sender that falls silent,
-or dies, no later number tells. So a sender tells its last numbers with its announcements, and once
-shortly after it fell silent. It tells a broker only of events that this broker has confirmed, or
-that were given up for it: the notice would overtake those that wait.
+or dies, no later number tells. So a sender tells its last numbers shortly after it fell silent, and
+again with later announcements, less and less often. It tells a broker only of events that this
+broker has confirmed, or that were given up for it: the notice would overtake those that wait.
 
 Pure; the clock is handed in.
 """
@@ -30,10 +30,27 @@ class Tail:
         self._seen = 0
         self._told = 0
         self._told_s: float | None = None
+        self._repeats = 0
 
     def ask(self) -> None:
         """Have the broker told at the next opportunity, whether or not there is news."""
         self._is_asked = True
+
+    def ask_again(self, sent: int) -> None:
+        """Have the broker told again, at some of the times that this is called.
+
+        What was told already may have been lost, so it is told again at the first, second, fourth
+        and so on: with many charts that are silent, this would be most of what they say.
+
+        Args:
+            sent: how many events the node has sent.
+        """
+        if sent != self._told:
+            self._is_asked = True
+            return
+        self._repeats += 1
+        if self._repeats & (self._repeats - 1) == 0:
+            self._is_asked = True
 
     def is_due(self, sent: int, now_s: float) -> bool:
         """Tell whether to tell now. To be asked at regular intervals.
@@ -51,6 +68,8 @@ class Tail:
     def note_told(self, sent: int, now_s: float) -> None:
         """Note that the broker was told, when the node had sent so many events or more."""
         self._is_asked = False
+        if sent != self._told:
+            self._repeats = 0
         self._told = sent
         self._told_s = now_s
 

@@ -394,7 +394,7 @@ class TopicNetwork:
         Args:
             url: the broker's.
             is_stranger: nobody has named it, so nobody waits for it before it has confirmed
-                anything.
+                something and `vouch` was called.
         """
         with self._order.turn():
             if url.address in self._senders:
@@ -437,6 +437,12 @@ class TopicNetwork:
                 raise
             self._redirection.add(url.address, self._transmitted)
             self._posted_to = self._redirection.posted_to(self._senders)
+
+    def vouch(self, address: Address) -> None:
+        """Note that a holder of the key has announced a broker; does nothing if there is none."""
+        sender = self._senders.get(address)
+        if sender is not None:
+            sender.is_vouched = True
 
     def remove_broker(self, address: Address) -> Callable[[], int]:
         """Stop publishing to a broker. Does not wait.

@@ -16,6 +16,9 @@ SMALL_BYTES = 1_024
 """A serialized body of up to so many bytes counts as small. It takes up to 70 KB, unless it has
 something that is `MANIFOLD`."""
 
+SMALL_MOST_BYTES = 128 * 1024
+"""More than a small body takes."""
+
 MANIFOLD = b"deque"
 """Where this is in a serialized body, it counts as large: an empty deque takes 185 times as much
 memory as in a pickle."""

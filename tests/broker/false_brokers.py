@@ -27,6 +27,8 @@ _GREETING_BYTES = 8
 class FalseBroker:
     """A broker without queues: it answers whatever it is asked, and attacks after some method.
 
+    What it attacks after is answered, too, except that a message is not confirmed before.
+
     Args:
         fakes: runs it.
         after: the method after which it attacks.
@@ -82,7 +84,8 @@ class FalseBroker:
             self.received.append(what)
             if isinstance(what, spec.Basic.Consume):
                 tag = what.consumer_tag
-            writer.write(self._answer(what, channel))
+            if self._after is not spec.Basic.Publish or type(what) is not spec.Basic.Publish:
+                writer.write(self._answer(what, channel))
             if self._after is not None and isinstance(what, self._after):
                 assert self._attack is not None
                 for data in self._attack(channel, tag):

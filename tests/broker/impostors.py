@@ -37,11 +37,14 @@ class Manner(enum.Enum):
     BLOCKS = "says that it is blocked, and confirms nothing"
     CLOSES = "closes each connection soon after it was set up"
     HANGS = "opens no channel"
+    PULSES = "confirms everything, but only now and then"
     STAYS = "confirms nothing, and does not answer when we close"
 
 
 FEW = 3
 CLOSES_AFTER_S = 0.05
+PULSE_S = 4.0
+"""Less than ``Limits.absent_after_s``, so that it does not count as absent."""
 
 
 START = start_with(capabilities=CAPABILITIES, cluster_name="rabbit@raspberrypi")
@@ -56,6 +59,7 @@ class _Guest:
         self._manner = impostors.manner
         self._writer = writer
         self._tags: dict[int, int] = {}
+        self._confirmed: dict[int, int] = {}
         self._published: dict[int, spec.Basic.Publish] = {}
 
     def _say(self, channel: int, what: Any) -> None:
@@ -92,9 +96,19 @@ class _Guest:
             self._impostors.visits += 1
             if manner is Manner.BLOCKS:
                 self._say(0, spec.Connection.Blocked("low on memory"))
+            if manner is Manner.PULSES:
+                asyncio.get_running_loop().call_later(PULSE_S, self._pulse)
             if manner is Manner.CLOSES:
                 asyncio.get_running_loop().call_later(CLOSES_AFTER_S, self._writer.close)
         return not isinstance(asked, spec.Connection.Close) or self._ignores(asked)
+
+    def _pulse(self) -> None:
+        for channel, tag in self._tags.items():
+            if tag > self._confirmed.get(channel, 0):
+                self._confirmed[channel] = tag
+                self._say(channel, spec.Basic.Ack(tag, multiple=True))
+        if not self._writer.is_closing():
+            asyncio.get_running_loop().call_later(PULSE_S, self._pulse)
 
     def _ignores(self, asked: Any) -> bool:
         if isinstance(asked, spec.Connection.Close):

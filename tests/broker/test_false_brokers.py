@@ -8,6 +8,7 @@ import ssl
 import threading
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +166,11 @@ CONSUMED: list[tuple[str, Attack, str]] = [
     ("more than the prefetch", more_than_the_prefetch, "more than 32 messages"),
     ("a body of nothing", of_a_channel(lambda n: body(n, b"x")), "belongs to nothing"),
     ("a header of nothing", of_a_channel(lambda n: header(n, 1)), "belongs to nothing"),
-    ("a return", of_a_channel(lambda n: returned(n) + content(n, b"x")), "nothing is published"),
+    (
+        "a return",
+        of_a_channel(lambda n: returned(n) + content(n, b"x")),
+        "of what was not published",
+    ),
     (
         "an unknown consumer",
         of_a_channel(lambda n: deliver(n, "another") + content(n, b"x")),
@@ -252,6 +257,26 @@ PUBLISHED: list[tuple[str, Attack, str]] = [
         "a method in the middle of a content",
     ),
     ("a flood of blocks", many(method(spec.Connection.Blocked("x"))), "more than 1,000 frames"),
+    (
+        "a flood of confirms",
+        lambda n, _: endlessly(method(spec.Basic.Ack(1), n), MANY),
+        "Basic.Ack on channel 1 that confirms nothing",
+    ),
+    (
+        "a flood of confirms of all",
+        lambda n, _: endlessly(method(spec.Basic.Ack(0, True), n), MANY),
+        "Basic.Ack on channel 1 that confirms nothing",
+    ),
+    (
+        "a confirm of what was never sent",
+        of_a_channel(lambda n: method(spec.Basic.Ack(2**64 - 1, True), n)),
+        "Basic.Ack on channel 1 that confirms nothing",
+    ),
+    (
+        "a flood of returns",
+        lambda n, _: endlessly(returned(n) + header(n, 0), MANY),
+        "Basic.Return on channel 1 of what was not published",
+    ),
 ]
 
 
@@ -273,6 +298,30 @@ def test_what_no_broker_sends_to_a_publisher_ends_the_connection(
         wait_until(lambda: words in faults, scaled(30), lambda: str(set(faults.seen)))
         wait_until(lambda: broker.connections >= 2, scaled(20))
         assert resident_bytes() - before < MOST_GROWTH
+    finally:
+        one.stop_thread()
+
+
+@pytest.mark.usefixtures("io")
+def test_a_broker_that_was_blocked_goes_on_to_confirm_by_the_same_numbers(fakes: Fakes) -> None:
+    pair = method(spec.Connection.Blocked("x")) + method(spec.Connection.Unblocked())
+
+    def confirm(channel: int, _: str) -> Iterator[bytes]:
+        tags = sum(isinstance(one, spec.Basic.Publish) for one in broker.received)
+        yield method(spec.Basic.Ack(tags), channel) + pair
+
+    def has_confirmed(count: int) -> bool:
+        return one.stats().confirmed == count
+
+    broker = FalseBroker(fakes, spec.Basic.Publish, confirm)
+    one = publisher(broker, Faults())
+    one.start_thread()
+    try:
+        assert one.wait_until_ready(scaled(20))
+        for number in range(1, 6):
+            one.post_fifo(bytes(100))
+            wait_until(partial(has_confirmed, number), scaled(20))
+        assert broker.connections == 1
     finally:
         one.stop_thread()
 

@@ -24,7 +24,7 @@ from miros_rabbitmq.wire.notice import LISTENER_KEY, announce_broker
 from ..helpers import scaled, wait_until
 from .charts import Chart, make_active_object, running
 from .forging import Forger
-from .impostors import Impostors, Manner
+from .impostors import PULSE_S, Impostors, Manner
 from .strangers import attacker
 
 KEY = Fernet.generate_key()
@@ -120,6 +120,52 @@ def test_impostors_alone_hold_up_no_event_and_get_no_more_places_than_there_are(
         assert time.monotonic() - began_s < scaled(FEW.stop_timeout_s + 5)
 
 
+def test_impostors_that_confirm_now_and_then_hold_up_nobody_either(
+    own: LocalBroker, found: list[str]
+) -> None:
+    """Four seconds of silence are no sickness: a named broker would be waited for."""
+    found += HOSTS[:2]
+    chart, _ = chart_at(own, "sender")
+    witness, _ = chart_at(own, "witness", addresses=[])
+    with Impostors(Manner.PULSES, found, own.port).running(), running(witness, chart):
+        wait_until(lambda: len(chart.nets.stats().mesh.brokers) == 3)
+        chart.transmit(Event(signal="NUMBER", payload=0))
+        brokers = chart.nets.stats().mesh.brokers
+        wait_until(
+            lambda: all(one.confirmed for one in chart.nets.stats().mesh.brokers.values()),
+            scaled(20),
+            lambda: str(brokers),
+        )
+        count, slowest_s = 8 * FEW.backlog_events, 0.0
+        for number in range(1, count):
+            began_s = time.monotonic()
+            chart.transmit(Event(signal="NUMBER", payload=number))
+            slowest_s = max(slowest_s, time.monotonic() - began_s)
+        witness.record.wait_for(count, 60)
+        assert slowest_s < 0.5 * PULSE_S
+        assert witness.record.payloads("NUMBER") == list(range(count))
+
+
+@pytest.mark.parametrize("accept", [True, False])
+def test_an_honest_broker_is_waited_for_as_soon_as_a_node_announces_it(
+    accept: bool, own: LocalBroker, other: LocalBroker, found: list[str]
+) -> None:
+    found += [other.host, HOSTS[0]]
+    here, _ = chart_at(own, "here", accept_unknown_peers=accept)
+    there, _ = chart_at(other, "there", addresses=[])
+    with Impostors(Manner.TAKES, HOSTS[:1], own.port).running(), running(there, here):
+
+        def senders() -> dict[str, Any]:
+            return {at.host: one for at, one in here.nets.node.mesh.senders.items()}
+
+        wait_until(lambda: len(senders()) == 3)
+        here.transmit(Event(signal="NUMBER", payload=0))
+        wait_until(lambda: not senders()[other.host].is_doubtful, scaled(20))
+        assert not senders()[own.host].is_doubtful
+        wait_until(lambda: senders()[HOSTS[0]].confirms, scaled(20))
+        assert senders()[HOSTS[0]].is_doubtful
+
+
 @pytest.mark.parametrize("manner", [Manner.MUTE, Manner.STAYS, Manner.TAKES])
 def test_an_honest_broker_among_impostors_is_found_in_the_end_and_stays(
     manner: Manner,
@@ -129,38 +175,41 @@ def test_an_honest_broker_among_impostors_is_found_in_the_end_and_stays(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(places_module, "TRIAL_S", 3.0)
-    found += [*HOSTS, other.host, own.host]
+    hosts = HOSTS[: 2 * FEW.lan_peers - 2]
+    found += [*hosts, other.host, own.host]
     here, changes = chart_at(own, "here")
     there, _ = chart_at(other, "there", addresses=[])
-    with Impostors(manner, HOSTS, own.port).running(), running(there, here):
+    with Impostors(manner, hosts, own.port).running(), running(there, here):
         wait_until(lambda: other.address in {one for each in changes for one in each.added}, 120)
         # It has heard of us by that, and announces itself: it is no stranger any more.
         wait_until(lambda: PeerSource.HEARD in sources(there), 20)
-        wait_until(lambda: stays(here, other), 60)
-        before = [one for each in changes for one in each.removed]
-        number = 0
-        until_s = time.monotonic() + 12
-        while time.monotonic() < until_s:
-            here.transmit(Event(signal="NUMBER", payload=number))
-            number += 1
-            time.sleep(0.005)
-        there.record.wait_for(number, 30)
-        assert there.record.payloads("NUMBER") == list(range(number))
-        removed = [one for each in changes for one in each.removed]
-        assert removed.count(other.address) == before.count(other.address)
+        wait_until(lambda: hears_all(there, here, other), 60)
 
 
 def sources(chart: Chart) -> set[PeerSource]:
     return {peer.source for peer in chart.nets.stats().peers}
 
 
-def stays(chart: Chart, broker: LocalBroker) -> bool:
-    """The chart publishes to a broker, and does so for longer than a turn takes."""
-    at = str(broker.address)
-    first = chart.nets.stats().mesh.brokers.get(at)
-    time.sleep(2 * places_module.TRIAL_S + 4)
-    last = chart.nets.stats().mesh.brokers.get(at)
-    return first is not None and last is not None and first.connection == last.connection
+def hears_all(there: Chart, here: Chart, broker: LocalBroker) -> bool:
+    """Send for longer than turns take; tell whether the other chart, at a broker, hears it all."""
+    already, number = len(there.record.payloads("NUMBER")), 0
+    until_s = time.monotonic() + 2 * places_module.TRIAL_S + 4
+    connection = connection_to(here, broker)
+    while time.monotonic() < until_s:
+        here.transmit(Event(signal="NUMBER", payload=number))
+        number += 1
+        time.sleep(0.005)
+        if connection is None or connection_to(here, broker) != connection:
+            return False
+    wait_until(lambda: len(there.record.payloads("NUMBER")) >= already + number, 30)
+    assert there.record.payloads("NUMBER")[already:] == list(range(number))
+    return True
+
+
+def connection_to(chart: Chart, broker: LocalBroker) -> str | None:
+    """The name of the connection by which a chart publishes to a broker."""
+    stats = chart.nets.stats().mesh.brokers.get(str(broker.address))
+    return None if stats is None else stats.connection
 
 
 def test_a_named_broker_needs_no_place(

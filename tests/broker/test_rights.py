@@ -30,6 +30,7 @@ from miros_rabbitmq import (
     ProblemKind,
     SessionState,
 )
+from miros_rabbitmq.amqp import declaration, marker
 from miros_rabbitmq.remedies import PERMISSIONS, declare_exchange, delete_exchange
 
 from ..helpers import scaled, wait_until
@@ -66,6 +67,14 @@ def fresh(node: LocalBroker) -> LocalBroker:
     with contextlib.suppress(LocalBrokerError):
         node.ctl("delete_user", USER)
     return node
+
+
+@pytest.fixture(autouse=True)
+def refusing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each test begins as a new process does, which does not know that a broker refuses it."""
+    nobody = declaration.Refusing()
+    for module in (declaration, marker):
+        monkeypatch.setattr(module, "refusing", nobody)
 
 
 @pytest.fixture
@@ -277,6 +286,39 @@ def test_what_remains_possible_with_the_narrower_rights(narrow: LocalBroker) -> 
     assert "miros.snoop.spy\texchange\tmiros.mesh\texchange" in narrow.ctl("list_bindings")
 
 
+def test_queues_that_send_on_what_they_get_multiply_each_event(narrow: LocalBroker) -> None:
+    """As the page says: each message goes along each path that has no queue twice."""
+    with admin_of(narrow) as admin, channel_of(narrow) as channel:
+        admin.queue_declare(VICTIM, durable=True)
+        admin.queue_bind(VICTIM, "miros.mesh", "#")
+        arguments = {"x-message-ttl": 0, "x-dead-letter-exchange": "miros.mesh"}
+        for number in range(3):
+            name = f"miros.{number:022d}"
+            channel.queue_declare(name, arguments=arguments)
+            channel.queue_bind(name, "miros.mesh", "#")
+        admin.basic_publish("miros.mesh", "key", b"x")
+
+        def count() -> int:
+            return int(admin.queue_declare(VICTIM, passive=True).method.message_count)
+
+        wait_until(lambda: count() == 16)
+    assert "x-dead-letter-exchange" in narrow.ctl("list_queues", "name", "arguments")
+
+
+def test_nothing_limits_exchanges_and_bindings(narrow: LocalBroker, tmp_path: Path) -> None:
+    run(narrow, COMMANDS.limits, tmp_path)
+    with channel_of(narrow) as channel:
+        channel.queue_declare(OWN)
+        for number in range(300):
+            channel.exchange_declare(f"miros.{number:022d}", "direct")
+            channel.queue_bind(OWN, "miros.mesh", f"key.{number}")
+        assert len(exchanges_of(narrow)) == len(EXCHANGES) + 300
+        assert narrow.ctl("list_bindings", "routing_key").count("key.") == 300
+        channel.queue_delete(OWN)
+    assert narrow.ctl("list_bindings", "routing_key").count("key.") == 0
+    assert len(exchanges_of(narrow)) == len(EXCHANGES) + 300
+
+
 # Limits.
 
 
@@ -468,13 +510,12 @@ def test_a_wrong_type_is_told_with_what_mends_it_where_the_user_may_declare(
         wait_until(is_heard, 20)
 
 
-@pytest.mark.parametrize("kind", ["direct", "headers"])
-def test_a_wrong_type_is_told_where_the_user_may_not_declare(
-    narrow: LocalBroker, kind: str
+def test_a_direct_exchange_is_told_by_what_comes_back_where_the_user_may_not_declare(
+    narrow: LocalBroker,
 ) -> None:
     with admin_of(narrow) as channel:
         channel.exchange_delete("miros.mesh")
-        channel.exchange_declare("miros.mesh", kind, durable=True)
+        channel.exchange_declare("miros.mesh", "direct", durable=True)
     told: list[DeliveryProblem] = []
     keys = {"tx_routing_key": "kitchen.heater", "rx_routing_key": "kitchen.#"}
     chart, _ = chart_of(narrow, on_delivery_problem=told.append, **keys)
@@ -500,12 +541,14 @@ def test_a_wrong_type_is_told_where_the_user_may_not_declare(
         wait_until(hears_itself, 20)
 
 
-def test_a_fanout_is_told_by_what_comes_for_others(
-    narrow: LocalBroker, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("kind", ["fanout", "headers"])
+def test_what_gives_each_queue_everything_is_told_by_what_comes_for_others(
+    narrow: LocalBroker, kind: str, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A headers exchange does so, too, as our bindings ask for no header."""
     with admin_of(narrow) as channel:
         channel.exchange_delete("miros.mesh")
-        channel.exchange_declare("miros.mesh", "fanout", durable=True)
+        channel.exchange_declare("miros.mesh", kind, durable=True)
     chart, _ = chart_of(narrow, rx_routing_key="kitchen.#")
     other, _ = chart_of(narrow, "other", tx_routing_key="cellar.pump")
     with running(chart, other):

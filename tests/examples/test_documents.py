@@ -27,7 +27,7 @@ from miros_rabbitmq import (
 )
 from miros_rabbitmq.amqp.envelopes import OTHER_KEY_HERE
 from miros_rabbitmq.closings import closed_by_broker
-from miros_rabbitmq.discovery.membership import GETS_NONE
+from miros_rabbitmq.discovery.peer_reports import GETS_NONE
 from miros_rabbitmq.discovery.vetting import REFUSED
 from miros_rabbitmq.urls import DEFAULT_PORT, Address
 
@@ -327,3 +327,9 @@ def test_the_readme_is_laid_out_without_a_complaint() -> None:
     for page in (ROOT / "README.rst", ROOT / "CHANGELOG.rst"):
         settings = {"syntax_highlight": "none", "report_level": 1, "halt_level": 1}
         core.publish_doctree(page.read_text(encoding="utf-8"), settings_overrides=settings)
+
+
+def test_the_pages_name_only_tests_that_exist() -> None:
+    for page in (ROOT / "docs").glob("*.rst"):
+        for path in re.findall(r"``(tests/[\w/.]+)``", page.read_text(encoding="utf-8")):
+            assert (ROOT / path).exists(), (page.name, path)

@@ -23,6 +23,7 @@ from miros_rabbitmq.amqp.services import Tap
 
 from ..amqp import (
     HEARTBEAT,
+    Endless,
     body,
     content,
     deliver,
@@ -70,8 +71,10 @@ class Reader:
             taker = Deliveries(self._channel, TAG, lambda one: self.seen.append(one), MOST_BODY)
             shortcut = taker.take
         else:
-            conduct.expect_returns(OURS).most_returned = MOST_BODY
-            shortcut = Confirms(self._channel, lambda *ack: self.seen.append(("ack", *ack))).take
+            owed = Endless(MOST_BODY)
+            conduct.expect_confirms(OURS, owed)
+            confirms = Confirms(self._channel, lambda *ack: self.seen.append(("ack", *ack)), owed)
+            shortcut = confirms.take
         if native:
             tap.inflow.shortcut = shortcut
         return tap

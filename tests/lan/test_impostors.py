@@ -81,8 +81,8 @@ def test_two_honest_nodes_find_each_other_beside_one_that_answers_for_all(
         for node, other in zip(nodes, reversed(own), strict=True):
             node.do("wait_for_member", other, 150)
         # They have heard each other's announcements by now, and stay.
+        nodes[0].do("sleep", 12)
         for node, other in zip(nodes, reversed(own), strict=True):
-            node.do("sleep", 12)
             node.do("wait_for_member", other, 5)
         for node in nodes:
             node.do("transmit", "HELLO", 100)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from miros_rabbitmq.closings import closed_by_broker
-from miros_rabbitmq.foreign import hidden, in_words, on_one_line
+from miros_rabbitmq.foreign import hidden, in_words, on_one_line, text_of
 from miros_rabbitmq.urls import Address
 
 EVIL = [
@@ -47,7 +47,7 @@ def test_the_check_itself_knows_each_evil_text(text: str) -> None:
 
 @given(st.text(st.characters(exclude_categories=())) | st.sampled_from(EVIL) | st.binary())
 def test_any_text_becomes_one_harmless_line(text: str | bytes) -> None:
-    shown = on_one_line(text)
+    shown = on_one_line(text_of(text))
     assert is_harmless(shown)
     assert on_one_line(shown) == shown
     assert is_harmless(in_words(text))

@@ -75,6 +75,16 @@ def test_the_answer_comes_in_a_daemon_thread(server: NameServer) -> None:
     assert thread is not threading.current_thread()
 
 
+def test_of_thousands_of_addresses_only_the_first_are_used(server: NameServer) -> None:
+    """Each attempt to connect would try them all."""
+    server.known["robot"] = [f"10.0.{number // 250}.{number % 250}" for number in range(4_000)]
+    answers = Answers()
+    look_up(Address("robot"), answers)
+    found = answers.only()
+    assert isinstance(found, list)
+    assert [one.ip for one in found] == server.known["robot"][:8]
+
+
 @pytest.mark.parametrize(
     ("ip", "family"), [("127.0.0.1", socket.AF_INET), ("::1", socket.AF_INET6)]
 )

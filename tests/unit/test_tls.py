@@ -17,6 +17,7 @@ from miros_rabbitmq import (
     Settings,
     SimplePikaTopicConsumer,
     SimplePikaTopicPublisher,
+    tls,
 )
 from miros_rabbitmq.exceptions import SettingsError
 from miros_rabbitmq.tls import tls_from_environment
@@ -147,3 +148,25 @@ def test_a_context_for_servers_is_refused(make: Callable[..., object]) -> None:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     with pytest.raises(SettingsError, match=r"ssl\.create_default_context\(cafile="):
         make(tls=context)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["RABBITMQ_TLS_CAFILE", "RABIT_TLS_CAFILE", "RABBIT_SSL_CAFILE", "rabbit-tls-cafile"],
+)
+def test_a_name_that_may_be_meant_for_ours_is_said_once(
+    name: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever has set it takes the connections for encrypted; or another program reads it."""
+    monkeypatch.setattr(tls, "_told", set())
+    for _ in range(3):
+        assert tls_from_environment({name: "/etc/ca.pem", "PATH": "/bin"}) is None
+    (said,) = caplog.messages
+    assert f"without TLS: the environment has {name}, which is not read here" in said
+    assert "RABBIT_TLS_CAFILE" in said
+
+
+@pytest.mark.parametrize("name", ["RABBITMQ_CONFIG_FILE", "RABBIT_HOST", "SSL_CERT_FILE"])
+def test_names_of_others_are_left_alone(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    assert tls_from_environment({name: "/etc/ca.pem"}) is None
+    assert not caplog.messages

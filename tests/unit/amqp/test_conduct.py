@@ -19,6 +19,7 @@ from ...amqp import (
     OPEN_OK,
     START,
     TUNE,
+    Endless,
     body,
     channel_open_ok,
     deliver,
@@ -180,7 +181,7 @@ def test_a_consumers_channel_carries_nothing_else(what: Any) -> None:
 def test_a_channel_carries_nothing_before_it_is_open_and_nothing_that_counts_after() -> None:
     conduct = opened()
     conduct.open_channel(OURS)
-    conduct.expect_returns(OURS)
+    conduct.expect_confirms(OURS, Endless())
     ack = method(spec.Basic.Ack(1), OURS)
     with pytest.raises(Misconduct, match="before it is open"):
         conduct.judge(ack)
@@ -233,7 +234,7 @@ def test_a_body_that_no_broker_has_ends_the_connection(size: int) -> None:
 @pytest.mark.parametrize("size", [0, 5, 6])
 def test_what_is_returned_is_no_larger_than_what_was_published(size: int) -> None:
     conduct = opened(OURS)
-    conduct.expect_returns(OURS).most_returned = 5
+    conduct.expect_confirms(OURS, Endless(most_returned=5))
     conduct.judge(returned(OURS))
     if size > 5:
         with pytest.raises(Misconduct, match="a message of 6 bytes"):
@@ -334,7 +335,7 @@ def test_what_is_no_text_is_replaced_before_pika_sees_it(what: Any) -> None:
 def test_everything_but_contents_and_confirms_is_rationed() -> None:
     clock = Clock()
     conduct = opened(OURS, clock=clock)
-    conduct.expect_returns(OURS)
+    conduct.expect_confirms(OURS, Endless())
     flood = HEARTBEAT, method(spec.Channel.Flow(True), OURS), method(spec.Connection.Unblocked())
 
     def most() -> int:

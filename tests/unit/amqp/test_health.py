@@ -206,3 +206,17 @@ def test_a_link_that_does_so_all_the_time_slows_down_to_a_second() -> None:
     assert max(delays) <= 1.0
     backoff.succeed(1_000.0)
     assert backoff.come_back(1_003.0) <= 0.1, "after a good connection it is quick again"
+
+
+def test_a_broker_that_comes_and_goes_fills_no_log(caplog: pytest.LogCaptureFixture) -> None:
+    """Each outage begins with another text, as an impostor can choose it."""
+    caplog.set_level(logging.DEBUG)
+    now_s = 0.0
+    outages = Outages("the link", WARNINGS, lambda: now_s)
+    for number in range(400):
+        outages.succeed(f"miros-{number}")
+        outages.fail(ClosedByBroker(f"closed {number}"))
+        now_s += 3.0
+    warnings = messages(caplog, logging.WARNING)
+    assert 40 <= len(warnings) <= 50, "five at once, and one a minute; each with its end"
+    assert warnings[0] == "closed 0; trying again"

@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 
 from miros_rabbitmq import SettingsError, SimplePikaTopicPublisher
 from miros_rabbitmq.amqp import io_choice
-from miros_rabbitmq.amqp.conduct import Channel
 from miros_rabbitmq.amqp.message_io import Delivery, Outbound
 from miros_rabbitmq.amqp.native import Confirms, Deliveries, Publishing, misfit, write
+from miros_rabbitmq.amqp.owed import Owed
 from miros_rabbitmq.amqp.services import Tap
 
-from ...amqp import opened
+from ...amqp import Endless, opened
 from ...helpers import Poison
 
 FRAME_MAX = 4_096
@@ -103,7 +103,7 @@ def test_it_writes_what_pika_would(sockets: Any, size: int, mandatory: bool) -> 
     transport = Transport(ours)
     channel = SimpleNamespace(channel_number=7, connection=over(transport))
     outbound = Outbound(EXCHANGE, PROPERTIES)
-    publishing = Publishing(channel, outbound, Channel(), mandatory=mandatory)
+    publishing = Publishing(channel, outbound, Owed(), mandatory=mandatory)
     for _ in range(2):
         assert publishing.publish("some.key", body)
         assert received(theirs) == expected
@@ -114,7 +114,7 @@ def test_each_message_goes_by_its_own_routing_key_however_many_there_are(sockets
     ours, theirs = sockets
     transport = Transport(ours)
     channel = SimpleNamespace(channel_number=7, connection=over(transport))
-    publishing = Publishing(channel, Outbound(EXCHANGE, PROPERTIES), Channel(), mandatory=True)
+    publishing = Publishing(channel, Outbound(EXCHANGE, PROPERTIES), Owed(), mandatory=True)
     for number in [*range(1_000), *range(1_000)]:
         key = f"key.{number}"
         method = pika.spec.Basic.Publish(exchange=EXCHANGE, routing_key=key, mandatory=True)
@@ -254,7 +254,7 @@ class Fed:
     def __init__(self, most_body: int | None = None) -> None:
         conduct = opened(OURS)
         conduct.expect_deliveries(OURS, TAG, most_body)
-        conduct.expect_returns(OURS)
+        conduct.expect_confirms(OURS, Endless())
         self.tap = Tap(self, conduct)
         self.inflow = self.tap.inflow
         self.channel = SimpleNamespace(channel_number=OURS, is_open=True, connection=None)
@@ -457,14 +457,13 @@ def test_a_body_that_is_refused_for_its_size_is_cut_and_the_next_is_whole(
 
 @pytest.mark.parametrize("size", [0, 1, 5_000])
 def test_what_is_published_may_come_back_and_nothing_larger(sockets: Any, size: int) -> None:
-    conduct = opened(OURS)
     channel = SimpleNamespace(channel_number=OURS, connection=over(Transport(sockets[0])))
-    returns = conduct.expect_returns(OURS)
+    owed = Owed()
     outbound = Outbound(EXCHANGE, PROPERTIES)
-    publishing = Publishing(channel, outbound, returns, mandatory=True)
+    publishing = Publishing(channel, outbound, owed, mandatory=True)
     for one in (0, size, size // 2):
         publishing.publish("key", bytes(one))
-    assert returns.most_returned == size
+    assert owed.most_returned == size
 
 
 def test_nothing_is_handed_over_once_the_channel_is_closing() -> None:
@@ -510,7 +509,7 @@ def test_confirms_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
         by_us.append((tag, multiple))
         connection.seen.append(("ack of pika", tag))
 
-    connection.inflow.shortcut = Confirms(connection.channel, note).take
+    connection.inflow.shortcut = Confirms(connection.channel, note, Endless()).take
     stream = b"".join(ack(tag, multiple=multiple) for tag, multiple in acks)
     connection.feed(stream, cuts)
     assert connection.seen == [("ack of pika", tag) for tag, _ in acks]
@@ -531,7 +530,7 @@ def test_confirms_are_read_as_pika_reads_them_wherever_the_stream_is_cut(
 )
 def test_any_other_frame_than_a_confirm_is_left_to_pika(stream: bytes) -> None:
     heard: list[int] = []
-    confirms = Confirms(Fed().channel, lambda tag, _: heard.append(tag))
+    confirms = Confirms(Fed().channel, lambda tag, _: heard.append(tag), Endless())
     good = ack(1, multiple=False)
     assert confirms.take(good + stream) == len(good)
     assert heard == [1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import copy
 import logging
+import tracemalloc
 from collections import deque
 from typing import Any
 
@@ -14,6 +15,7 @@ from miros import ActiveObject, Event, Factory, return_status, signals, spy_on
 from miros_rabbitmq import DropReason, Limits, NetworkedActiveObject, NetworkedFactory
 from miros_rabbitmq.chart.deferred import DeferredEvents
 from miros_rabbitmq.nets.large_event import LargeEvent
+from miros_rabbitmq.nets.registry import event_of
 from miros_rabbitmq.problems import DeliveryProblem, ProblemKind
 from tests.helpers import wait_until
 
@@ -80,6 +82,25 @@ def test_large_events_are_bounded_in_bytes() -> None:
         queue.append(LargeEvent(event(number), 900))
         assert queue.popleft().payload == number
     assert queue.dropped == 5, "what was taken out no longer counts"
+
+
+def test_small_events_from_the_network_are_bounded_in_bytes_too() -> None:
+    """1 KB of empty mappings takes 70 KB: 5,000 such events took 350 MB."""
+    queue = DeferredEvents(5_000, 1_000_000, "robot")
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        for _ in range(300):
+            queue.append(event_of("DEFERRED_TEST", [{} for _ in range(980)]))
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert 500_000 < grown < 2_000_000
+    assert queue.dropped + len(queue) == 300
+    ours = DeferredEvents(5_000, 1_000_000, "robot")
+    for _ in range(100):
+        ours.append(event([{} for _ in range(980)]))
+    assert not ours.dropped, "what the chart itself defers is bounded by number"
 
 
 def test_one_event_that_is_larger_than_the_bound_is_kept() -> None:

@@ -80,6 +80,7 @@ class Probes:
 
     def __init__(self) -> None:
         self.asked: list[Address] = []
+        self.rounds: list[frozenset[Address]] = []
         self.outcomes: dict[Address, ProbeOutcome] = {}
         self.may_connect: MayConnect | None = None
 
@@ -92,6 +93,7 @@ class Probes:
         **_: object,
     ) -> list[ProbeResult]:
         self.asked.extend(addresses)
+        self.rounds.append(frozenset(addresses))
         self.may_connect = may_connect
         return [
             ProbeResult(one, self.outcomes.get(one, ProbeOutcome.CONNECTED), "", 0.01)
@@ -542,6 +544,21 @@ def test_a_broker_that_answers_still_keeps_what_waits_for_it_whatever_others_ann
     membership.hear(TWO, (ONE, OWN))
     wait_until(lambda: node.members == [ONE, TWO], 20)
     assert node.moves == []
+
+
+def test_former_addresses_are_asked_all_at_once(made: Making, node: Node, probes: Probes) -> None:
+    """One after the other, those of 64 brokers took up to 23 minutes, if nothing answered."""
+    former = tuple(Address(f"10.0.0.{number}") for number in range(10, 18))
+    membership = started(made(addresses=tuple(map(str, former)), most_announced=64))
+    probes.outcomes.update(dict.fromkeys(former[:4], ProbeOutcome.TIMED_OUT))
+    membership.hear(TWO, former)
+    wait_until(lambda: len(node.moves) == 4, 20)
+    assert set(node.moves) == {(one, TWO) for one in former[:4]}
+    assert frozenset(former) in probes.rounds
+    # Whoever takes what has just been given away gets nothing.
+    membership.hear(ONE, former)
+    wait_until(lambda: ONE in node.members, 20)
+    assert len(node.moves) == 4
 
 
 # ---- brokers that are connected, and confirm nothing

@@ -158,3 +158,14 @@ def test_the_troubles_of_a_broker_that_is_given_up_are_over() -> None:
         (ProblemKind.BEHIND, "miros.mesh", True),
         (ProblemKind.STALLED, "miros.mesh", True),
     ]
+
+
+def test_of_a_broker_for_which_nobody_waits_it_is_not_said_that_transmit_does(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    saying = Saying()
+    saying.sender.is_doubtful = True
+    saying.become(BEHIND, FINE)
+    begin, _ = lines(caplog)
+    assert "transmit waits" not in begin
+    assert begin.endswith("as nobody has named it, and no node has announced it")

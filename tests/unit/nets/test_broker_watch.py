@@ -55,7 +55,7 @@ class FakeSender:
         self.judged: list[tuple[Condition, bool]] = []
         self.fails = False
         self.is_connected = True
-        self.is_absent = False
+        self.is_absent = self.is_doubtful = False
 
     @property
     def is_empty(self) -> bool:

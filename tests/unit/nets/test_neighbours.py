@@ -5,7 +5,9 @@ from __future__ import annotations
 import heapq
 import itertools
 import random
+import sys
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -70,6 +72,9 @@ def test_nothing_need_be_said_soon_after_another_has_announced_itself() -> None:
     neighbours.hear(ANSWERS, 1.0)
     assert neighbours.are_told_lately(27.9)
     assert not neighbours.are_told_lately(28.0)
+    neighbours.note_told(30.0)
+    assert neighbours.are_told_lately(56.9)
+    assert not neighbours.are_told_lately(57.0)
 
 
 def test_a_question_names_the_key_of_who_asks_and_an_answer_does_not() -> None:
@@ -112,7 +117,34 @@ def test_questions_that_others_make_up_take_no_memory() -> None:
     neighbours = make(pattern="#")
     for number in range(10_000):
         neighbours.hear(announce_listener(asks=True, pattern="none", key=f"key.{number}"), 0.0)
-    assert len(neighbours._questions) <= 64
+    assert len(neighbours._questions) <= 16
+
+
+def test_expensive_patterns_and_keys_cost_little() -> None:
+    """Of 190 KB, 512 announcements kept a receiver busy for 2.2 s."""
+    neighbours = make("a." * 120 + "z", "#")
+    steps = 0
+
+    def count(_: object, event: str, __: object) -> Any:
+        nonlocal steps
+        steps += event == "line"
+        return count
+
+    def question(number: int) -> Notice:
+        pattern, key = "#.*." * 50 + f"x{number}", "a." * 100 + f"k{number}"
+        return announce_listener(asks=True, pattern=pattern, key=key)
+
+    asked = [question(number) for number in range(200)]
+    for each in asked[:100]:
+        neighbours.hear(each, 0.0)
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        for each in asked[100:]:
+            neighbours.hear(each, 0.0)
+    finally:
+        sys.settrace(before)
+    assert steps / 100 < 20_000, "lines of Python for each"
 
 
 @pytest.mark.parametrize("count", [1, 10, 300])

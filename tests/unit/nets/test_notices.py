@@ -253,6 +253,8 @@ def test_charts_of_one_process_know_of_each_other_without_asking() -> None:
     assert 0 < delay_s <= 2
     announce()
     assert newcomer.said(newcomer.own) == [(LISTENER_KEY, ANSWERS)]
+    elder.notices.announce_again()
+    assert elder.own.told == [], "all are told already"
     newcomer.notices.on_hearing(is_hearing=False)
     assert not elder.notices.knows_others
     assert not elder.notices.neighbours_listen()

@@ -20,6 +20,9 @@ class One:
     def note_neighbour(self) -> None:
         self.noted += 1
 
+    def note_told(self) -> None:
+        raise AssertionError
+
 
 def test_those_at_one_place_know_of_each_other_from_their_coming_until_they_go() -> None:
     residents = Residents()

@@ -7,6 +7,7 @@ import base64
 import dataclasses
 import inspect
 import math
+import pprint
 import re
 import ssl
 import textwrap
@@ -699,3 +700,34 @@ def test_a_text_is_not_taken_for_true(name: str, value: Any) -> None:
 def test_an_empty_address_among_others_is_refused(bad: Any) -> None:
     with pytest.raises(SettingsError, match=r"addresses|a broker address"):
         made(addresses=bad)
+
+
+@pytest.mark.parametrize("form", [str, bytes, list, tuple])
+def test_whoever_prints_all_attributes_sees_no_secret(form: type) -> None:
+    keys = [Fernet.generate_key().decode() for _ in range(3)]
+    given: list[Any] = [
+        key if form is str else key.encode() if form is bytes else form([key]) for key in keys
+    ]
+    settings = Settings(
+        "robot",
+        "Canary/pa55",
+        given[0],
+        snoop_spy_encryption_key=given[1],
+        snoop_trace_encryption_key=given[2],
+    )
+    shown = pprint.pformat(vars(settings)) + str(vars(settings)) + str(dataclasses.asdict(settings))
+    for secret in ("Canary", "pa55", *keys):
+        assert secret not in shown
+    assert settings.rabbit_password == "Canary/pa55"
+    assert settings.mesh_encryption_key == given[0]
+    assert settings.spy_keys == (keys[1].encode(),)
+
+
+@pytest.mark.parametrize("name", ["tx_routing_key", "rx_routing_key"])
+def test_an_encryption_key_in_the_place_of_a_routing_key_is_refused(name: str) -> None:
+    """It would travel in clear, and stand in the log."""
+    key = Fernet.generate_key().decode()
+    wrong: dict[str, Any] = {name: key}
+    with pytest.raises(SettingsError, match="looks like an encryption key") as caught:
+        Settings("robot", "rabbit", Fernet.generate_key(), **wrong)
+    assert key not in str(caught.value)

@@ -33,6 +33,23 @@ def test_what_is_asked_for_is_due_also_while_events_are_sent() -> None:
     assert not tail.is_due(9, 0.0)
 
 
+def test_what_was_told_is_told_again_less_and_less_often_until_there_is_news() -> None:
+    tail = Tail(least_s=5.0)
+
+    def told_at(sent: int) -> list[int]:
+        times = []
+        for time_s in range(20):
+            tail.ask_again(sent)
+            if tail.is_due(sent, float(time_s)):
+                tail.note_told(sent, float(time_s))
+                times.append(time_s)
+        return times
+
+    assert told_at(0) == []
+    assert told_at(7) == [0, 1, 2, 4, 8, 16]
+    assert told_at(8) == [0, 1, 2, 4, 8, 16]
+
+
 def test_the_64_routing_keys_used_most_recently_are_chosen() -> None:
     keys = RecentKeys()
     numbers = {f"key.{n}": 1 for n in range(1_000)}

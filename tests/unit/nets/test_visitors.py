@@ -85,7 +85,7 @@ def test_the_event_of_a_visitor_is_like_any_other_and_adds_nothing_to_the_regist
     before = list(signals)
     name = new_name()
     event = event_of(name, [1, 2])
-    assert type(event) is Event
+    assert isinstance(event, Event)
     assert (event.signal_name, event.payload, type(event.signal)) == (name, [1, 2], int)
     assert str(event) == f"{name}::<[1, 2]>"
     assert repr(event) == f"{name}:{event.signal}::<[1, 2]>"
