@@ -1,9 +1,9 @@
 #!/bin/sh
-# Everything that has to hold, in three lanes at once, as tests mostly wait for RabbitMQ: two halves
-# of the tests on the Python of .venv, of which the shorter one goes on with the broker tests on
-# pika's public interface alone (MIROS_RABBITMQ_IO=plain); and lint, types, the unit tests on every
-# other Python from 3.10 to 3.13 that this machine has, and the short matrix (tools/matrix.sh). The
-# output comes lane by lane at the end, some twenty minutes later; pytest's closing lines end it.
+# Everything that has to hold, in three lanes at once, as tests mostly wait for RabbitMQ: the broker
+# tests; all other tests, and the broker tests on pika's public interface alone
+# (MIROS_RABBITMQ_IO=plain); and lint, types, the unit tests on every other Python from 3.10 to 3.13
+# that this machine has, and the short matrix (tools/matrix.sh). The output comes lane by lane at the
+# end, some twenty minutes later; pytest's closing lines end it.
 # Arguments: what lint and types look at. Run "make test", which sets up.
 
 set -u
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 BIN=.venv/bin
 LOG=.venv/test.log        # of the present step of the others
 OTHERS=.venv/others.log   # what became of them
-TESTS=.venv/pytest-       # the tests on the main Python: two halves, and plain I/O
+TESTS=.venv/pytest-       # the tests on the main Python: broker, plain I/O, and the rest
 failed=
 
 # unit_tests_on VERSION: with the newest releases of what the package needs.
@@ -42,9 +42,9 @@ tests() {
     "$BIN/python" -m pytest --durations=10 --durations-min=1 "$@" >"$log" 2>&1 </dev/null
 }
 
-# The second half of them, and the broker tests once more.
-two_and_plain() {
-    tests two tests/examples tests/lan tests/unit || failed=two
+# All but the broker tests, and those once more.
+rest_and_plain() {
+    tests rest tests/examples tests/lan tests/unit tests/faults || failed=rest
     # Without what does not depend on how messages are written and read, or tries both by itself.
     MIROS_RABBITMQ_IO=plain tests plain tests/broker \
         --ignore=tests/broker/test_local_broker.py --ignore=tests/broker/test_mistakes.py \
@@ -57,12 +57,12 @@ two_and_plain() {
 echo "running lint, types and all tests; this takes about twenty minutes ..."
 others "$@" >"$OTHERS" 2>&1 &
 others=$!
-two_and_plain &
-two=$!
-tests one tests/broker tests/faults || failed="$failed one half of the tests,"
-wait "$two" || failed="$failed the other half of the tests or plain I/O,"
+rest_and_plain &
+rest=$!
+tests broker tests/broker || failed="$failed the broker tests,"
+wait "$rest" || failed="$failed the other tests or plain I/O,"
 wait "$others" || failed="$failed others,"
-cat "$OTHERS" "$TESTS"one.log "$TESTS"two.log "$TESTS"plain.log
+cat "$OTHERS" "$TESTS"broker.log "$TESTS"rest.log "$TESTS"plain.log
 [ -z "$failed" ] || printf 'FAILED: %s\n' "${failed%,}"
-tail -qn 1 "$TESTS"one.log "$TESTS"two.log "$TESTS"plain.log
+tail -qn 1 "$TESTS"broker.log "$TESTS"rest.log "$TESTS"plain.log
 [ -z "$failed" ]

@@ -155,7 +155,7 @@ def test_frames_into_which_nothing_fits_are_refused(proposed: int) -> None:
     "what",
     [
         spec.Channel.Open(),
-        spec.Exchange.Declare(exchange="x"),
+        spec.Exchange.Declare(exchange="x", type="topic"),
         spec.Exchange.DeleteOk(),
         spec.Queue.PurgeOk(1),
         spec.Basic.Publish(exchange="x"),
