@@ -41,8 +41,8 @@ PEER = Peer(CODEC, NET)
 KEY_ID = RootKey(KEY).id
 
 A_FEW = 250
-"""So many steps may a message take that is refused. An honest one with one event takes 75. A made-up
-epoch takes up to 183 with cryptography 41, which derives keys in Python."""
+"""So many steps may a message take that is refused. An honest one with one event takes 75.
+A made-up epoch takes up to 183 with cryptography 41, which derives keys in Python."""
 
 COUNTED = Limits().batch_events
 """Of an epoch that was heard, the records are counted up to so many: one step for each."""
