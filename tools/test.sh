@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.."
 BIN=.venv/bin
 LOG=.venv/test.log        # of the present step of the others
 OTHERS=.venv/others.log   # what became of them
-TESTS=.venv/pytest-       # the tests on the main Python: broker, plain I/O, and the rest
+TESTS=.venv/pytest-       # the tests on the main Python: broker, faults, plain I/O, and the rest
 failed=
 
 # unit_tests_on VERSION: with the newest releases of what the package needs.
@@ -27,8 +27,8 @@ others() {
     step lint "$BIN/ruff" check "$@"
     step format "$BIN/ruff" format --check "$@"
     step types "$BIN/mypy" "$@"
-    # The newest one belongs to the matrix, with the same releases.
-    for version in $(versions | sed '$d'); do
+    # The oldest and the newest belong to the matrix.
+    for version in $(versions | sed '1d;$d'); do
         [ "$version" = "$(main_version)" ] || step "Python $version" unit_tests_on "$version"
     done
     tools/matrix.sh --short || failed="$failed the matrix,"
@@ -44,7 +44,8 @@ tests() {
 
 # All but the broker tests, and those once more.
 rest_and_plain() {
-    tests rest tests/examples tests/lan tests/unit tests/faults || failed=rest
+    tests rest tests/examples tests/lan tests/unit || failed=rest
+    tests faults tests/faults || failed=faults
     # Without what does not depend on how messages are written and read, or tries both by itself.
     MIROS_RABBITMQ_IO=plain tests plain tests/broker \
         --ignore=tests/broker/test_local_broker.py --ignore=tests/broker/test_mistakes.py \
@@ -62,7 +63,7 @@ rest=$!
 tests broker tests/broker || failed="$failed the broker tests,"
 wait "$rest" || failed="$failed the other tests or plain I/O,"
 wait "$others" || failed="$failed others,"
-cat "$OTHERS" "$TESTS"broker.log "$TESTS"rest.log "$TESTS"plain.log
+cat "$OTHERS" "$TESTS"broker.log "$TESTS"rest.log "$TESTS"faults.log "$TESTS"plain.log
 [ -z "$failed" ] || printf 'FAILED: %s\n' "${failed%,}"
-tail -qn 1 "$TESTS"broker.log "$TESTS"rest.log "$TESTS"plain.log
+tail -qn 1 "$TESTS"broker.log "$TESTS"rest.log "$TESTS"faults.log "$TESTS"plain.log
 [ -z "$failed" ]

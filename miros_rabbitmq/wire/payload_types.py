@@ -51,11 +51,17 @@ def check_decimal(one: decimal.Decimal) -> None:
 def check_counter(one: collections.Counter[Any]) -> None:
     """Raise `ClassRefused` if it counts with what has no order: to print it raises."""
     for count in one.values():
-        if type(count) not in _COUNTS or (isinstance(count, decimal.Decimal) and count.is_nan()):
+        if type(count) not in _COUNTS or _is_nan(count):
             raise ClassRefused(
                 f"a Counter may count with {', '.join(cls.__name__ for cls in _COUNTS)}, and not "
                 f"with {count!r:.99}: send dict(it)"
             )
+
+
+def _is_nan(number: Any) -> bool:
+    # To compare one of Decimal raises, with a signaling one and with any other NaN.
+    is_decimal = isinstance(number, decimal.Decimal)
+    return bool(number.is_nan() if is_decimal else number != number)
 
 
 _COUNTS: tuple[type, ...] = (int, float, bool, fractions.Fraction, decimal.Decimal)

@@ -95,6 +95,7 @@ def datetime_of(year: bytes = b"\x07\xea", rest: bytes = b"\1\1\0\0\0\0\0\0") ->
         (decimal.Decimal, ("sNaN",)),
         (decimal.Decimal, ("-sNaN12",)),
         (collections.Counter, ({"a": decimal.Decimal("NaN"), "b": decimal.Decimal(1)},)),
+        (collections.Counter, ({"a": float("nan"), "b": decimal.Decimal("Infinity")},)),
         (collections.Counter, ({"a": [1], "b": "x"},)),
         (fractions.Fraction, (1, 0)),
         (uuid.UUID, ("z" * 32,)),
