@@ -233,7 +233,7 @@ def test_any_number_of_made_up_names_shuts_out_no_honest_one_and_fills_nothing()
     gc.collect()
     grown = tracemalloc.get_traced_memory()[0] - before
     tracemalloc.stop()
-    assert grown < 500_000
+    assert grown < 3_000_000, "the names alone would be over 20 MB"
     assert len(visitors) < 1_000
     assert len(signals) == count + 100
     assert_is_all_right()
