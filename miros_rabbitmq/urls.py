@@ -56,8 +56,8 @@ _IPV6_LIKE = re.compile(r"[0-9A-Fa-f:.\[\]]+(?:%[\w.-]*)?\]?[0-9:]*", re.ASCII)
 class Address(NamedTuple):
     """Where a broker listens: a host name or IP address, and a TCP port.
 
-    Addresses are compared as they are written. `parse_address` and `AmqpUrl.address` write a host
-    in one way only (see `host_names`).
+    Addresses are compared as they are written. Those that this package gives you, such as
+    `AmqpUrl.address`, have their host in normal form.
     """
 
     host: str

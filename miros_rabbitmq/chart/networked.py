@@ -543,7 +543,7 @@ class NetworkedActiveObject(NetworkedChart, ActiveObject, SnoopedHsm):  # type: 
         chart.stop()
 
     State functions are those of miros. An event that another chart transmits is posted into this
-    chart's FIFO, as `post_fifo` does it. Nothing touches the network before `start_at`.
+    chart's FIFO, as ``post_fifo`` does it. Nothing touches the network before `start_at`.
 
     Args:
         name: the chart's name, in its instrumentation and inside its messages.
@@ -575,7 +575,7 @@ class NetworkedFactory(NetworkedChart, Factory, SnoopedHsm):  # type: ignore[mis
         chart.stop()
 
     States and callbacks are made as in miros. An event that another chart transmits is posted into
-    this chart's FIFO, as `post_fifo` does it. Nothing touches the network before `start_at`.
+    this chart's FIFO, as ``post_fifo`` does it. Nothing touches the network before ``start_at``.
 
     Args:
         name: the chart's name, in its instrumentation and inside its messages.

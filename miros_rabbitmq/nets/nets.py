@@ -63,7 +63,8 @@ class MirosNets:
             each event from the network unless ``on_mesh_rx`` is given.
         ...: see `Settings`.
         room: returns how many events ``miros_object`` can take now. Default: any number.
-        busy: shows what ``miros_object`` is doing, so that a handler that does not return is said.
+        busy: for this package only: shows what ``miros_object`` is doing, so that a handler that
+            does not return is said.
         stop: stops ``miros_object`` after a callback has raised; see ``on_error``. Default: `stop`.
         direct: whether its ``post_fifo`` returns at once while there is room. Then it is called in
             the consumers' thread; otherwise in a thread of its own.

@@ -49,9 +49,9 @@ def json_serializer(value: Any) -> bytes:
 
     Raises:
         TypeError: JSON has no form for something in the value.
-        ValueError: the value holds NaN or an infinity, an integer of more than `MOST_DIGITS`
+        ValueError: the value holds NaN or an infinity, an integer of more than 4,300
             digits, or a text with half of a surrogate pair; it contains itself, or is nested more
-            than `MAX_DEPTH` deep.
+            than 100 deep.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     _check(value, MAX_DEPTH)
