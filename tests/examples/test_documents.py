@@ -230,7 +230,7 @@ def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
 
 
 def usual_faults() -> list[str]:
-    """What the code says of each mistake in the table of the quick start."""
+    """What the code says of each mistake in the table of the usual ones."""
     here = Address("192.168.1.71")
     tls, page = here._replace(port=5671), here._replace(port=15672)
     closed = [
@@ -266,7 +266,7 @@ def usual_faults() -> list[str]:
 
 
 def test_the_table_of_warnings_has_what_the_code_says() -> None:
-    text = (ROOT / "docs/quick_start.rst").read_text(encoding="utf-8")
+    text = (ROOT / "docs/troubleshooting.rst").read_text(encoding="utf-8")
     words = re.findall(r"^   \* - ``(.*)``$", text, re.MULTILINE)
     said = usual_faults()
     assert len(words) == len(said)
