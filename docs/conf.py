@@ -53,11 +53,12 @@ _FOREIGN = {*sys.stdlib_module_names, "miros", "pika", "pytest", "cryptography"}
 _DEFAULTS = {"PORT_OF_SCHEME": "None", "STOP": "'stop'", "DEFAULT_LIMITS": "Limits()"}
 """What signatures say for some names that stand for a default."""
 
-_MADE_HERE = {
-    "DeliveryProblem", "Delivery", "Envelope", "Failure", "NetsStats", "NetworkStats", "Peer",
-    "PeersChanged", "ProbeResult", "PublisherStats", "ConsumerStats", "ScoutReport", "Stuck",
+_WITHOUT_SIGNATURE = {
+    "ConsumerStats", "Delivery", "DeliveryProblem", "Envelope", "Failure", "Limits", "NetsStats",
+    "NetworkStats", "Peer", "PeersChanged", "ProbeLimits", "ProbeResult", "PublisherStats",
+    "ScoutReport", "Stuck",
 }  # fmt: skip
-"""The classes of which users get objects and make none: how to make one is not shown."""
+"""Records: their fields are described one by one, and users make hardly any of them."""
 
 
 def _link(app: Any, env: Any, node: Any, text: Any) -> Any:
@@ -84,8 +85,10 @@ def _link(app: Any, env: Any, node: Any, text: Any) -> Any:
 def _shorten(
     _app: Any, _what: str, _name: str, found: Any, _options: Any, arguments: str, returns: str
 ) -> Any:
-    """Leave out how to make an object where nobody makes one, as of an `enum.Enum`."""
-    if isinstance(found, type) and (issubclass(found, enum.Enum) or found.__name__ in _MADE_HERE):
+    """Leave out the arguments of enumerations and records."""
+    if isinstance(found, type) and (
+        issubclass(found, enum.Enum) or found.__name__ in _WITHOUT_SIGNATURE
+    ):
         return "", None
     if not arguments:
         return None

@@ -34,6 +34,7 @@ class DeliveryProblem(NamedTuple):
     """A problem that began, grew or ended."""
 
     kind: ProblemKind
+    """What is wrong."""
     subject: str
     """What it is about: a broker as ``host:port``, or the name of a sender or a chart."""
     text: str

@@ -47,6 +47,9 @@ pattern for a whole text would be tried anew at every quote in one that does not
 def json_serializer(value: Any) -> bytes:
     """Write plain data as JSON in UTF-8; may be called from any thread.
 
+    Args:
+        value: numbers, texts, `True`, `False`, `None`, and lists, tuples and dictionaries of them.
+
     Raises:
         TypeError: JSON has no form for something in the value.
         ValueError: the value holds NaN or an infinity, an integer of more than 4,300
@@ -63,6 +66,9 @@ def json_serializer(value: Any) -> bytes:
 
 def json_deserializer(data: bytes) -> Any:
     """Read what `json_serializer` wrote; may be called from any thread.
+
+    Args:
+        data: JSON in UTF-8.
 
     Raises:
         ValueError: the data is not JSON in UTF-8, or has what `json_serializer` refuses.
