@@ -121,7 +121,11 @@ class Node:
         self._final: NetsStats | None = None
         self.terminal = SnoopTerminal(name)
         self._teller = Teller(name)
-        self._reactors = Reactors.of(name)
+        self._reactors = Reactors.of(
+            name,
+            # The methods of allowed classes run while these are made.
+            runs_users_code=settings.deserializer is not None or bool(settings.allowed_classes),
+        )
         self._peer_callbacks: Worker[PeersChanged] = Worker(
             f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
         )
