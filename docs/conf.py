@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "miros-rabbitmq"
 author = "the authors of miros-rabbitmq"
@@ -10,7 +14,7 @@ project_copyright = f"2026, {author}"
 release = version_of("miros-rabbitmq")
 version = ".".join(release.split(".")[:2])
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton", "diagram"]
 
 html_theme = "furo"
 html_title = f"miros-rabbitmq {release}"
