@@ -38,7 +38,7 @@ from .scout import RabbitScout
 from .search import Search
 from .vetting import Vetting
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LOOK_INTERVAL_S = 2.0
 """Seconds between two looks at the hosts file and at the connections: both are cheap, and a user
@@ -137,10 +137,10 @@ class Membership:
         self._name = f"miros discovery of {name}"
         self._follower = follower
         self._on_change = on_change
-        self.lan = LocalAreaNetwork(
+        self.lan: LocalAreaNetwork = LocalAreaNetwork(
             search.addresses, interface=search.interface, rabbit_host=search.rabbit_host
         )
-        self.scout = RabbitScout(
+        self.scout: RabbitScout = RabbitScout(
             search.login.user,
             search.login.password,
             addresses=search.addresses,
