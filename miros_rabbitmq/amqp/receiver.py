@@ -99,7 +99,7 @@ class Ticket:
     """A message that others are still handling; it is acknowledged when they have finished."""
 
     def __init__(self) -> None:
-        self.is_finished = False
+        self.is_finished: bool = False
         self.on_finished: Callable[[], object] | None = None
 
     def finish(self) -> None:
@@ -191,11 +191,11 @@ class Receiver:
         watch: Watch | None = None,
     ) -> None:
         self.source = source
-        self.link = Link(endpoint, role, self, reactor)
+        self.link: Link = Link(endpoint, role, self, reactor)
         self._declaration = Declaration(self.link, source.exchange)
-        self.messages = 0
+        self.messages: int = 0
         """AMQP messages that were delivered."""
-        self.queue_messages = 0
+        self.queue_messages: Any = 0
         """How many messages waited in the queue when the broker was last asked."""
         self._taker = taker
         self._watch = watch
@@ -216,7 +216,7 @@ class Receiver:
         self._is_watching = watch is None  # a timer runs, or there is nothing to look at
         self._is_asking = False
         self._claim = self._make_claim()
-        self.queue_name = self._claim.name
+        self.queue_name: str = self._claim.name
         """The name of the queue at present; empty until the broker has chosen one."""
         disown_in_child(self, Stage.CONNECTIONS)
 
