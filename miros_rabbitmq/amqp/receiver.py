@@ -61,6 +61,7 @@ class ConsumerStats(NamedTuple):
     """The counters of one consumer; all but ``messages`` count events."""
 
     state: SessionState
+    """The state of the connection."""
     messages: int
     """AMQP messages that were delivered."""
     received: int

@@ -83,8 +83,8 @@ class LocalAreaNetwork:
     again. All of it may be used from any thread: threads that ask for the addresses during the
     first sweep wait for it.
 
-    If the machine has several interfaces, `choice.choose_interface` says which one is used, and a
-    warning does where that is a guess; ``interface`` names another. At the end of a point-to-point
+    If the machine has several interfaces, the one that most likely leads to a LAN is used, with a
+    warning where that is a guess; ``interface`` names another. At the end of a point-to-point
     link there is one host, which may be unknown. A machine that has only a loopback is alone.
 
     Attributes:
