@@ -29,7 +29,7 @@ from ..helpers import wait_until
 from .documents import ROOT, blocks_of
 
 HERE = Path(__file__).parent
-DOCUMENTS = ("README.rst", "docs/quick_start.rst", "docs/how_it_works.rst")
+DOCUMENTS = ("README.rst", "docs/quick_start.rst", "docs/how_it_works.rst", "docs/settings.rst")
 
 
 @pytest.fixture
@@ -148,7 +148,8 @@ def test_every_page_with_python_is_run_here() -> None:
 
 
 @pytest.mark.parametrize(
-    "document", ["docs/delivery.rst", "docs/discovery.rst", "docs/security.rst"]
+    "document",
+    ["docs/delivery.rst", "docs/discovery.rst", "docs/security.rst", "docs/settings.rst"],
 )
 def test_the_python_in_the_other_pages_runs(document: str, as_if_there: dict[str, Any]) -> None:
     kind = miros_rabbitmq.NetworkedActiveObject
@@ -199,14 +200,14 @@ def table_of(document: str, first: str) -> dict[str, str]:
 
 
 def test_the_table_of_limits_has_every_limit_and_its_default() -> None:
-    table = table_of("docs/how_it_works.rst", "connect_timeout_s")
+    table = table_of("docs/settings.rst", "connect_timeout_s")
     # Both ways and in the same order: every limit has a row, and every row is a limit.
     assert list(table) == [item.name for item in fields(Limits)]
     assert table == {item.name: str(item.default) for item in fields(Limits)}
 
 
 def test_the_table_of_settings_has_every_setting_and_its_default() -> None:
-    table = table_of("docs/how_it_works.rst", "name")
+    table = table_of("docs/settings.rst", "name")
     settings = [item for item in fields(Settings) if item.init]
     assert list(table) == ["name", *(item.name for item in settings)]
     told = {name: default.removesuffix(" s").strip('"') for name, default in table.items()}
