@@ -103,7 +103,7 @@ def test_the_page_has_every_error_and_every_reason() -> None:
 
 
 def test_the_python_in_the_page_runs(
-    as_if_there: dict[str, Any],  # noqa: F811  # the fixture
+    as_if_there: dict[str, Any],  # the fixture
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
