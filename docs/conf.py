@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any
 
 from sphinx.ext.napoleon import Config
@@ -12,13 +13,15 @@ from sphinx.ext.napoleon.docstring import GoogleDocstring
 
 import miros_rabbitmq
 
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
+
 project = "miros-rabbitmq"
 author = "the authors of miros-rabbitmq"
 project_copyright = f"2026, {author}"
 release = version_of("miros-rabbitmq")
 version = ".".join(release.split(".")[:2])
 
-extensions = ["sphinx.ext.autodoc", "sphinx_copybutton"]
+extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "diagram"]
 
 # In docstrings, `name` is a name of this package; it must exist.
 default_role = "py:obj"

@@ -54,6 +54,9 @@ from .wire.codec import Codec
 from .wire.envelope import Envelope
 from .wire.json_codec import json_deserializer, json_serializer
 
+__version__ = "1.0.0"
+"""The only place that says it: pyproject.toml and the site's conf.py have it from here."""
+
 __all__ = [
     "DEFAULT_ROUTING_KEY",
     "AccessRefused",
@@ -112,6 +115,7 @@ __all__ = [
     "TransmitError",
     "UnknownHost",
     "VhostNotFound",
+    "__version__",
     "json_deserializer",
     "json_serializer",
     "tls_from_environment",

@@ -26,7 +26,7 @@ from .foreign import in_words
 from .resources import shortage
 from .small_file import UnfitFile, require_plain_file
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CAFILE = "RABBIT_TLS_CAFILE"
 CERTFILE = "RABBIT_TLS_CERTFILE"

@@ -46,7 +46,7 @@ from .message_io import Outbound, Publishing, Wire
 from .parameters import Endpoint
 from .reactor import IoThread, Timer
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _PERSISTENT, _TRANSIENT = 2, 1
 """Delivery modes of AMQP."""
@@ -196,7 +196,7 @@ class Sender:
     ) -> None:
         self.traffic = traffic
         self._report = report
-        self.link = Link(endpoint, role, self, reactor)
+        self.link: Link = Link(endpoint, role, self, reactor)
         self._declaration = Declaration(self.link, traffic.exchange)
         self._limits = endpoint.limits
         self._tell_state = on_state
@@ -229,7 +229,7 @@ class Sender:
             patient=self.traffic.patient,
         )
         self._tally = _Tally()
-        self.confirms = 0
+        self.confirms: int = 0
         """How many confirms have come, of whatever."""
         # A message that went out aside has no confirm yet.
         self._is_aside_open = False

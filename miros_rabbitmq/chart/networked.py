@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class RtcTeller:
@@ -269,7 +269,8 @@ class NetworkedChart:
             report=nets.node.problems.report,
             on_wait=nets.look_soon,
         )
-        self.queue = self.locking_deque = fifo
+        self.queue = fifo
+        self.locking_deque: ChartFifo = fifo
         self.defer_queue = DeferredEvents(
             limits.deferred_events,
             limits.deferred_bytes,

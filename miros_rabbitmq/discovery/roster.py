@@ -140,7 +140,7 @@ class Roster:
     def __init__(
         self, own: Address, now_s: float, limits: RosterLimits, places: Places | None = None
     ) -> None:
-        self.own = own
+        self.own: Address = own
         self._forget_after_s = limits.forget_after_s
         self._vouched_s = _VOUCHED_ANNOUNCEMENTS * limits.announce_s
         self._places = places or Places(

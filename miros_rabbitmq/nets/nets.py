@@ -126,7 +126,7 @@ class MirosNets:
         self._admitted: set[str] = set()
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
         most_bytes = limits.fifo_remote_bytes
-        self.failures = Failures(
+        self.failures: Failures = Failures(
             name, settings.on_error, lambda text: self.snoops.remark(text), stop or self.stop
         )
         """Judges what the user's code raises. For this package only."""
@@ -144,7 +144,7 @@ class MirosNets:
         if isinstance(sink, WorkerSink):
             all_busy.append(sink)
         events = Events(sink, self._admit, lambda: _dropped(miros_object), all_busy)
-        self.node = Node(name, settings, events, self.failures)
+        self.node: Node = Node(name, settings, events, self.failures)
         """The networks and their life. For this package only."""
 
     def __repr__(self) -> str:

@@ -56,7 +56,7 @@ class Codec:
         if max_age_s is not None and not max_age_s > 0:  # also if it is no number (NaN)
             raise SettingsError(f"max_age_s must be above 0, or None, not {max_age_s!r}")
         restricted = RestrictedPickle(allowed_classes)
-        self.keyring = KeyRing(keys)
+        self.keyring: KeyRing = KeyRing(keys)
         """The present keys; replaced as a whole when they change."""
         self.max_bytes = max_bytes
         self.max_age_s = max_age_s
