@@ -262,7 +262,7 @@ class Receiver:
             callback=lambda frame: self.link.guarded(channel, lambda: on_declared(frame))(),
         )
 
-    def _bind_queue(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
+    def _bind_queue(self, channel: pika.channel.Channel, done: Callable[[], object]) -> None:
         """Bind the queue with every pattern, then proceed."""
         source = self.source
         proceed = self.link.guarded(channel, done)
@@ -311,7 +311,9 @@ class Receiver:
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare and bind again: the broker reports no deleted exchange or binding."""
-        self._declaration.declare(channel, lambda: self._bind_queue(channel, self.link.answered))
+        # With one answer to both, as the thread of an idle chart wakes for each.
+        bound = self._declaration.declare_unanswered(channel, self.link.answered)
+        self._bind_queue(channel, bound)
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Delete a queue that would outlive its consumer.
