@@ -111,7 +111,7 @@ def test_text_can_be_read_on_every_colour(colours: dict[str, str]) -> None:
 
 
 def class_definitions() -> dict[str, ast.ClassDef]:
-    """Every class of the package by its name; of several of one name the longest, which is meant."""
+    """Every class of the package by its name; of several of one name the longest."""
     found: dict[str, ast.ClassDef] = {}
     for path in PACKAGE.rglob("*.py"):
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
