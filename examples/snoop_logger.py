@@ -203,12 +203,19 @@ def players_at(host: str) -> Iterator[None]:
         process.wait()
 
 
+def from_environment(name: str) -> str:
+    """A secret, which is not for the command line: everybody can see that."""
+    if name not in os.environ:
+        sys.exit(f"{name} is not in the environment: the top of this program says how to set it")
+    return os.environ[name]
+
+
 def network_at(host: str, addresses: list[str] | None) -> dict[str, Any]:
     """The arguments of a chart; user, password and key are in the environment."""
     return {
-        "rabbit_user": os.environ["RABBIT_USER"],
-        "rabbit_password": os.environ["RABBIT_PASSWORD"],
-        "mesh_encryption_key": os.environ["MESH_KEY"],
+        "rabbit_user": from_environment("RABBIT_USER"),
+        "rabbit_password": from_environment("RABBIT_PASSWORD"),
+        "mesh_encryption_key": from_environment("MESH_KEY"),
         "rabbit_host": host,
         "addresses": addresses,
     }
