@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import re
 import signal
@@ -203,9 +204,8 @@ def test_the_own_serializer_lets_only_good_readings_through(
 )
 def test_the_own_deserializer_refuses(data: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(EXAMPLES))
-    import own_serializer
-
-    with pytest.raises((ValueError, TypeError)):
+    own_serializer = importlib.import_module("own_serializer")
+    with pytest.raises(ValueError):  # noqa: PT011  # each has its own
         own_serializer.from_bytes(data)
     good = ("MEASURED", own_serializer.Reading("attic", 20.0))
     assert own_serializer.from_bytes(own_serializer.to_bytes(good)) == good
@@ -232,11 +232,10 @@ def test_the_snoop_logger_writes_what_the_players_do(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     output = run([sys.executable, str(EXAMPLES / "snoop_logger.py")], environment)
-    logged = [line for line in output.splitlines() if re.match(r"[-0-9]{10} .* INFO ", line)]
+    logged = [line for line in output.splitlines() if re.match(r"[-0-9]{10} \S+ INFO ", line)]
     for kind in (
         r"trace \[.*\] \[pong\] e->BALL\(\) receiving->striking",
         r"spy   \[(ping|pong)\] STRIKE:striking",
-        r"      # transitions: \d+ of ping, \d+ of pong",
     ):
         assert [line for line in logged if re.search(kind + "$", line)], kind
     assert_nothing_is_left(tmp_path / "tmp")
@@ -256,6 +255,7 @@ def test_the_snoop_logger_runs_as_a_service_and_notices_silence(
         wait_until(lambda: has("WARNING       # nothing was heard for 0.5 s"), 30)
         with program(tmp_path, with_secrets, "snoop_logger.py", *at, "--play"):
             wait_until(lambda: has("[pong] e->BALL() receiving->striking"), 30)
+            wait_until(lambda: has(" of pong"), 30)
         end(logger, signal.SIGTERM)
     assert not has(" spy ")
 
