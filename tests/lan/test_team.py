@@ -60,7 +60,7 @@ def output_of_base(lan: Lan, *, named: bool) -> str:
     first, second = lan.address(71), lan.address(72)
     of_base = ["--host", first, *(["--addresses", second] if named else [])]
     of_robots = ["--host", second, *(["--addresses", first] if named else [])]
-    robots = run(two, "wren", "finch", *of_robots)
+    robots = [run(two, name, *of_robots) for name in ("wren", "finch")]
     for machine, host in ((one, first), (two, second)):
         broker = machine.start(BROKER.format(host=host))
         assert broker.stdout is not None
@@ -68,8 +68,9 @@ def output_of_base(lan: Lan, *, named: bool) -> str:
     base = run(one, "base", "--orders", "4", *of_base)
     printed, complaints = base.communicate(timeout=scaled(90))
     assert (base.returncode, complaints) == (0, ""), printed
-    robots.terminate()
-    printed_there, complaints = robots.communicate(timeout=scaled(15))
-    assert robots.returncode == 0, complaints
-    assert "[base] e->HERE() gathering->calm" in printed_there
+    for robot in robots:
+        robot.terminate()
+        printed_there, complaints = robot.communicate(timeout=scaled(15))
+        assert robot.returncode == 0, complaints
+        assert "[base] e->HERE() gathering->calm" in printed_there
     return printed
