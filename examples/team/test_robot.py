@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from chart_bench import Bench
 from robot import free
-
-from bench import Bench
 
 
 class RobotOnBench(Bench):
