@@ -15,7 +15,7 @@ import pytest
 
 from miros_rabbitmq.discovery import announced as announced_module
 from miros_rabbitmq.discovery import lan as lan_module
-from miros_rabbitmq.discovery import membership as membership_module
+from miros_rabbitmq.discovery import lookout as lookout_module
 from miros_rabbitmq.discovery import own_name as own_name_module
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
@@ -105,7 +105,7 @@ class Probes:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(membership_module, "LOOK_INTERVAL_S", 0.02)
+    monkeypatch.setattr(lookout_module, "LOOK_INTERVAL_S", 0.02)
     return tmp_path
 
 
@@ -277,7 +277,7 @@ def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
     membership = started(made(addresses=(ONE.host,)))
     membership.stop()
     membership.stop()
-    assert not [one for one in threading.enumerate() if one.name == "miros discovery of chart"]
+    assert not [one for one in threading.enumerate() if one.name.startswith("miros discovery")]
     started(membership)
     assert node.members == [ONE, ONE], "a node that starts again begins with its own broker alone"
 
@@ -619,7 +619,7 @@ def test_a_new_address_of_this_machine_is_the_own_one_everywhere(
     assert (node.members, changes) == ([], []), "it is no news of others"
     lines = [one.getMessage() for one in caplog.records if OWN.host in one.getMessage()]
     assert lines == [
-        f"miros discovery of chart: the address of this machine is now {ONE.host} (eth0), and was "
+        f"miros discovery: the address of this machine is now {ONE.host} (eth0), and was "
         f"{OWN.host}: its broker is used there"
     ]
 
