@@ -48,7 +48,7 @@ class Refusing:
         return url in self._urls
 
 
-refusing = Refusing()
+refusing: Refusing = Refusing()
 """Those of this process. That is only where to begin: a link that is told that there is no exchange
 tries to declare it all the same."""
 

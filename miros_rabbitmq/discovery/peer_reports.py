@@ -18,7 +18,7 @@ from .outcome import ProbeOutcome, ProbeResult
 from .places import Kind
 from .roster import PeerSource
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 GETS_NONE = "a node whose events are heard here gets none"
 """How a warning says that the announced broker of another node cannot be used."""

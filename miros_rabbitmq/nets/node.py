@@ -55,7 +55,7 @@ from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
 """How long brokers may take to close connections if the flush has used up ``stop_timeout_s``."""
@@ -110,29 +110,33 @@ class Node:
     def __init__(self, name: str, settings: Settings, events: Events, failures: Failures) -> None:
         self.name = name
         self.settings = settings
-        self.phase = Phase.STOPPED
+        self.phase: Phase = Phase.STOPPED
         # Something may be open that a stop has to close: also if the start, or a stop before, was
         # interrupted by an exception such as KeyboardInterrupt.
         self._is_open = False
         self.events = events
         self._failures = failures
-        self.pid = 0
+        self.pid: int = 0
         self._members: list[AmqpUrl] = []
         self._final: NetsStats | None = None
-        self.terminal = SnoopTerminal(name)
+        self.terminal: SnoopTerminal = SnoopTerminal(name)
         self._teller = Teller(name)
-        self._reactors = Reactors.of(name)
+        self._reactors = Reactors.of(
+            name,
+            # The methods of allowed classes run while these are made.
+            runs_users_code=settings.deserializer is not None or bool(settings.allowed_classes),
+        )
         self._peer_callbacks: Worker[PeersChanged] = Worker(
             f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
         )
-        self.problems = ProblemHub(
+        self.problems: ProblemHub = ProblemHub(
             name, settings.on_delivery_problem, failures.of_callback("on_delivery_problem")
         )
         """Tells the user what is reported to it, while the node runs."""
         self._answers = Answers()
         self._make_locks()
-        self.membership = self._make_membership()
-        self.watch = ChartWatch(
+        self.membership: Membership = self._make_membership()
+        self.watch: ChartWatch = ChartWatch(
             name,
             MESH,
             events.all_busy,
@@ -141,13 +145,15 @@ class Node:
             on_trouble=self._tell_trouble,
         )
         """Watches whether the chart takes its events."""
+        self.mesh: TopicNetwork
+        self.snoops: Snoops
         self.mesh, self.snoops = self._make_networks()
         disown_in_child(self, Stage.NETWORKS)
 
     def _make_locks(self) -> None:
         # Held while the phase changes and while networks are opened; never while an event passes,
         # and never while waiting for a connection.
-        self.lifecycle = Condition()
+        self.lifecycle: Condition = Condition()
         self._peers_changed = Condition()
 
     # Life.
