@@ -49,6 +49,8 @@ html_css_files = ["site.css"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+# Blocks without a language are what is typed into a shell, or what is printed.
+highlight_language = "none"
 pygments_style = "tango"
 pygments_dark_style = "github-dark"
 # A prompt or the output of a program is no part of what is copied.
