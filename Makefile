@@ -5,7 +5,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SOURCES = $(wildcard miros_rabbitmq tests examples tools bench docs setup.py)
 
-.PHONY: help setup demo fireflies test unit matrix trixie faults soak fuzz bench docs lint types format clean
+.PHONY: help setup demo fireflies test unit matrix trixie faults soak fuzz bench diagrams docs lint types format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -44,6 +44,9 @@ soak: setup  ## charts that talk for an hour, with faults now and then (MINUTES=
 bench: setup  ## every figure of docs/performance.rst, 12 minutes (ONLY=round_trip,start: some)
 	@$(BIN)/python -m pip -q --disable-pip-version-check install -e '.[bench]'
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY))
+
+diagrams: setup  ## draw the pictures of the documentation from docs/diagrams
+	@$(BIN)/python -m docs.diagrams
 
 docs: setup  ## the site, in build/docs/index.html; warnings are errors
 	@tools/docs.sh
