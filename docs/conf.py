@@ -26,7 +26,13 @@ extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "diagram"]
 # In docstrings, `name` is a name of this package; it must exist.
 default_role = "py:obj"
 nitpicky = True
-nitpick_ignore = [("py:class", "Busy")]  # of an argument that only this package gives
+nitpick_ignore = [
+    ("py:class", "Busy"),  # of an argument that only this package gives
+    # Of attributes that are for this package alone.
+    ("py:class", "miros_rabbitmq.nets.failing.Failures"),
+    ("py:class", "miros_rabbitmq.nets.node.Node"),
+    ("py:class", "miros_rabbitmq.wire.keyring.KeyRing"),
+]
 
 autodoc_typehints = "description"
 autodoc_typehints_description_target = "documented_params"
@@ -44,6 +50,8 @@ html_js_files = ["find_line.js"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+# Blocks without a language are what is typed into a shell, or what is printed.
+highlight_language = "none"
 pygments_style = "tango"
 pygments_dark_style = "github-dark"
 # A prompt or the output of a program is no part of what is copied.
