@@ -161,12 +161,19 @@ def hearing_nothing(collector: Collector, e: Event) -> Any:
     return status
 
 
+def from_environment(name: str) -> str:
+    """A secret, which is not for the command line: everybody can see that."""
+    if name not in os.environ:
+        sys.exit(f"{name} is not in the environment: the top of this program says how to set it")
+    return os.environ[name]
+
+
 def network_at(host: str) -> dict[str, Any]:
     """The arguments of every chart, on whatever machine. The secrets are in the environment."""
     return {
-        "rabbit_user": os.environ["RABBIT_USER"],
-        "rabbit_password": os.environ["RABBIT_PASSWORD"],
-        "mesh_encryption_key": os.environ["MESH_KEY"],
+        "rabbit_user": from_environment("RABBIT_USER"),
+        "rabbit_password": from_environment("RABBIT_PASSWORD"),
+        "mesh_encryption_key": from_environment("MESH_KEY"),
         "rabbit_host": host,
         "addresses": [],  # there is no other broker, and none is looked for
     }

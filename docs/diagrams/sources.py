@@ -35,6 +35,13 @@ def charts_of(path: Path) -> dict[str, Statechart]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     found = {**_flat_charts(tree), **_factories(tree)}
     started = set(_started(tree))
+    if not started:
+        # Another program of the same folder starts them.
+        for other in path.parent.glob("*.py"):
+            imports = f"from {path.stem} import"
+            text = other.read_text(encoding="utf-8")
+            if imports in text and not other.name.startswith("test_"):
+                started |= set(_started(ast.parse(text)))
     return {name: _statechart(list(states.values()), started) for name, states in found.items()}
 
 
@@ -142,7 +149,7 @@ def _factories(tree: ast.Module) -> dict[str, dict[str, _Found]]:
             if isinstance(node, ast.Assign) and _created(node.value):
                 state = _created(node.value)
                 states[state] = _Found(state)
-                variables[ast.unparse(node.targets[0])] = state
+                variables[_last(node.targets[0])] = state
         for node in ast.walk(scope):
             if isinstance(node, ast.Assign) and _created(node.value):
                 states[_created(node.value)].reactions = [
@@ -215,16 +222,16 @@ def _nested(scope: ast.AST) -> Iterator[tuple[str, str]]:
     loops: dict[str, list[str]] = {}
     for node in ast.walk(scope):
         if isinstance(node, ast.For) and isinstance(node.iter, (ast.Tuple, ast.List)):
-            loops[ast.unparse(node.target)] = [ast.unparse(one) for one in node.iter.elts]
+            loops[ast.unparse(node.target)] = [_last(one) for one in node.iter.elts]
     for node in ast.walk(scope):
         if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
             continue
         if node.func.attr == "nest":
             state, parent = _argument(node, 0, "state"), _argument(node, 1, "parent")
             if state is not None and parent is not None:
-                named = ast.unparse(state)
+                named = _last(state)
                 for one in loops.get(named, [named]):
-                    yield one, ast.unparse(parent)
+                    yield one, _last(parent)
 
 
 # Of both kinds
@@ -237,22 +244,31 @@ def _targets(
     found: list[str] = []
     for node in _calls(body):
         name = ast.unparse(node.func).rpartition(".")[2]
-        if name not in ("trans", "to") or not node.args:
-            continue
-        target = node.args[-1]
-        text = ast.unparse(target)
-        constants = [
-            one.value
-            for one in ast.walk(target)
-            if isinstance(one, ast.Constant) and states and one.value in states
-        ]
-        if constants:
-            found.append(str(constants[0]))
-        elif text in variables:
-            found.append(variables[text])
-        elif states is None and isinstance(target, ast.Name):
-            found.append(target.id)
-    return list(dict.fromkeys(found))
+        if name in ("trans", "to") and node.args:
+            found += [_state(one, variables, states) for one in _choices(node.args[-1])]
+    return [one for one in dict.fromkeys(found) if one]
+
+
+def _choices(node: ast.expr) -> list[ast.expr]:
+    """Both branches of ``a if b else c``, or the expression itself."""
+    if isinstance(node, ast.IfExp):
+        return [*_choices(node.body), *_choices(node.orelse)]
+    return [node]
+
+
+def _state(node: ast.expr, variables: dict[str, str], states: dict[str, _Found] | None) -> str:
+    """The state that an expression stands for: a function, a variable, or a name in quotes."""
+    if states is None:
+        return node.id if isinstance(node, ast.Name) else ""
+    for one in ast.walk(node):
+        if isinstance(one, ast.Constant) and one.value in states:
+            return str(one.value)
+    return variables.get(_last(node), "")
+
+
+def _last(node: ast.AST) -> str:
+    """A name without its owner: ``switch.waiting`` in one place is ``self.waiting`` in another."""
+    return ast.unparse(node).rpartition(".")[2]
 
 
 def _calls(body: list[ast.stmt]) -> Iterator[ast.Call]:

@@ -2,12 +2,13 @@
 
 ::
 
-    on_duty             takes DONE;  CUSTOMER comes from a timer
-    ├── closed          defers CUSTOMER
-    │   ├── gathering   asks WHO_IS_THERE twice a second;  ──HERE of the last──> calm
-    │   └── alarm       HALT to all at its entry, RESUME at its exit;  ──CLEAR──> calm
-    └── calm            recalls at its entry;  CUSTOMER: an order for the next robot;
-                        ──CAT──> alarm
+    on_duty             takes DONE
+    ├── gathering       asks WHO_IS_THERE twice a second;  ──HERE of the last──> calm
+    └── serving         CUSTOMER comes from a timer
+        ├── calm        recalls at its entry;  CUSTOMER: an order for the next robot;
+        │               ──CAT──> alarm
+        └── alarm       defers CUSTOMER;  HALT to all at its entry, RESUME at its exit;
+                        ──CLEAR──> calm
 
 It speaks to all robots by its own routing key, and to each by a *line*: a chart that only speaks.
 CAT and CLEAR come from timers, as the cat does not press buttons.
@@ -57,15 +58,7 @@ class Base(NetworkedActiveObject):
 @spy_on
 def on_duty(base: Base, e: Event) -> Any:
     status = return_status.UNHANDLED
-    if e.signal == signals.ENTRY_SIGNAL:
-        base.post_fifo(
-            Event(signal=signals.CUSTOMER), period=BETWEEN_CUSTOMERS_S, times=base.orders
-        )
-        status = return_status.HANDLED
-    elif e.signal == signals.EXIT_SIGNAL:
-        base.cancel_events(Event(signal=signals.CUSTOMER))
-        status = return_status.HANDLED
-    elif e.signal == signals.DONE:
+    if e.signal == signals.DONE:
         base.done[e.payload] += 1
         robot, shelf = e.payload
         base.snoop_scribble(f"{robot} brings what was on shelf {shelf}")
@@ -74,17 +67,6 @@ def on_duty(base: Base, e: Event) -> Any:
         status = return_status.HANDLED
     else:
         status, base.temp.fun = return_status.SUPER, base.top
-    return status
-
-
-@spy_on
-def closed(base: Base, e: Event) -> Any:
-    status = return_status.UNHANDLED
-    if e.signal == signals.CUSTOMER:
-        base.defer(e)
-        status = return_status.HANDLED
-    else:
-        status, base.temp.fun = return_status.SUPER, on_duty
     return status
 
 
@@ -104,7 +86,23 @@ def gathering(base: Base, e: Event) -> Any:
         base.missing.discard(e.payload)
         status = return_status.HANDLED if base.missing else base.trans(calm)
     else:
-        status, base.temp.fun = return_status.SUPER, closed
+        status, base.temp.fun = return_status.SUPER, on_duty
+    return status
+
+
+@spy_on
+def serving(base: Base, e: Event) -> Any:
+    status = return_status.UNHANDLED
+    if e.signal == signals.ENTRY_SIGNAL:
+        base.post_fifo(
+            Event(signal=signals.CUSTOMER), period=BETWEEN_CUSTOMERS_S, times=base.orders
+        )
+        status = return_status.HANDLED
+    elif e.signal == signals.EXIT_SIGNAL:
+        base.cancel_events(Event(signal=signals.CUSTOMER))
+        status = return_status.HANDLED
+    else:
+        status, base.temp.fun = return_status.SUPER, on_duty
     return status
 
 
@@ -126,7 +124,7 @@ def calm(base: Base, e: Event) -> Any:
     elif e.signal == signals.CAT:
         status = base.trans(alarm)
     else:
-        status, base.temp.fun = return_status.SUPER, on_duty
+        status, base.temp.fun = return_status.SUPER, serving
     return status
 
 
@@ -142,10 +140,13 @@ def alarm(base: Base, e: Event) -> Any:
         base.cancel_events(Event(signal=signals.CLEAR))
         base.transmit(Event(signal=signals.RESUME))
         status = return_status.HANDLED
+    elif e.signal == signals.CUSTOMER:
+        base.defer(e)
+        status = return_status.HANDLED
     elif e.signal == signals.CLEAR:
         status = base.trans(calm)
     else:
-        status, base.temp.fun = return_status.SUPER, closed
+        status, base.temp.fun = return_status.SUPER, serving
     return status
 
 

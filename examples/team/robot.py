@@ -77,7 +77,7 @@ def busy(robot: Robot, e: Event) -> Any:
     status = return_status.UNHANDLED
     if e.signal == signals.ORDER:
         robot.defer(e)
-        robot.snoop_scribble(f"shelf {e.payload} has to wait: it is at shelf {robot.shelf}")
+        robot.snoop_scribble(f"shelf {e.payload} has to wait for shelf {robot.shelf}")
         status = return_status.HANDLED
     else:
         status, robot.temp.fun = return_status.SUPER, in_service

@@ -1,17 +1,18 @@
 """A team of robots and a base station, on one machine or on several.
 
-By itself, it boots two private RabbitMQ nodes, runs the base station at one and the robots, in a
-process of their own, at the other, and shows the trace of all charts::
+By itself, it boots two private RabbitMQ nodes, runs the base station at one and the robots, each in
+a process of its own, at the other, and shows the trace of all charts::
 
     python team.py
     python team.py --log team.log      # and keeps it in a file
     python team.py --restart           # and restarts the robots' broker in the middle
 
-On real brokers it runs a part of the team; start the parts in any order, each on its machine::
+On real brokers it runs one member of the team; start them in any order::
 
-    export RABBIT_USER=robot RABBIT_PASSWORD=... MESH_KEY=...     # the same on all
-    python team.py base        --host 192.168.1.71 --addresses 192.168.1.72
-    python team.py wren finch  --host 192.168.1.72 --addresses 192.168.1.71
+    export RABBIT_USER=robot RABBIT_PASSWORD=... MESH_KEY=...     # the same on all machines
+    python team.py base   --host 192.168.1.71 --addresses 192.168.1.72
+    python team.py wren   --host 192.168.1.72 --addresses 192.168.1.71
+    python team.py finch  --host 192.168.1.72 --addresses 192.168.1.71
 """
 
 from __future__ import annotations
@@ -23,8 +24,7 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,9 @@ from miros_rabbitmq import LocalBroker, NetworkedActiveObject
 
 def main() -> int:
     parser = argparse.ArgumentParser(description="A team of robots and a base station.")
-    parser.add_argument("parts", nargs="*", help="base, or names of robots; without any, all")
+    parser.add_argument("member", nargs="?", help="base, or the name of a robot; default: all")
     parser.add_argument("--team", nargs="+", default=["wren", "finch"], help="all robots' names")
-    parser.add_argument("--host", help="the own broker of these parts, host or host:port")
+    parser.add_argument("--host", help="the member's own broker, host or host:port")
     parser.add_argument("--addresses", nargs="*", help="the other brokers; default: the LAN's")
     parser.add_argument("--orders", type=int, default=8, help="how many customers come")
     parser.add_argument("--log", type=Path, help="a file for the trace of the whole team")
@@ -49,7 +49,7 @@ def main() -> int:
     logging.basicConfig(format="%(levelname)s %(message)s")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     with contextlib.suppress(KeyboardInterrupt):
-        if not options.parts:
+        if options.member is None:
             return run_all(options)
         network = {
             "rabbit_user": os.environ["RABBIT_USER"],
@@ -58,14 +58,21 @@ def main() -> int:
             "rabbit_host": options.host,
             "addresses": options.addresses,
         }
-        if options.parts == ["base"]:
+        if options.member == "base":
             return run_base(options, network)
-        run_robots(options.parts, network)
+        run_robot(options.member, network)
     return 0
 
 
-def run_base(options: argparse.Namespace, network: dict[str, Any]) -> int:
-    """Run the base until the last order is done; say who did what."""
+def run_base(
+    options: argparse.Namespace,
+    network: dict[str, Any],
+    disturb: Callable[[], None] | None = None,
+) -> int:
+    """Run the base until the last order is done, and say who did what.
+
+    ``disturb`` is called after the third order.
+    """
     with ExitStack() as stack:
         if options.log:
             stack.enter_context(keeping_log(options.log, network))
@@ -74,8 +81,10 @@ def run_base(options: argparse.Namespace, network: dict[str, Any]) -> int:
             stack.enter_context(line).start_at(speaking)
         base.enable_snoop_trace()
         base.start_at(gathering)
-        while not (base.has_finished.wait(0.5) or base.wait(0)):
-            pass
+        while not (base.has_finished.wait(0.1) or base.wait(0)):
+            if disturb is not None and base.done.total() >= 3:
+                disturb()
+                disturb = None
         lost = base.nets.stats().mesh.gaps
     for robot in options.team:
         shelves = sorted(shelf for name, shelf in base.done.elements() if name == robot)
@@ -84,20 +93,12 @@ def run_base(options: argparse.Namespace, network: dict[str, Any]) -> int:
     return 0
 
 
-def run_robots(names: list[str], network: dict[str, Any]) -> None:
-    """Run robots until the process is asked to end."""
-    first, *others = names
-    with ExitStack() as stack:
-        # The first shows the lines of all other charts; once is enough for a terminal.
-        robots = [stack.enter_context(Robot(first, **network))]
-        for name in others:
-            robot = Robot(name, **network, on_trace_rx=lambda name, line: None)
-            robots.append(stack.enter_context(robot))
-        for robot in robots:
-            robot.enable_snoop_trace()
-            robot.start_at(free)
-        while not any(robot.wait(0.5) for robot in robots):
-            pass
+def run_robot(name: str, network: dict[str, Any]) -> None:
+    """Run a robot until the process is asked to end."""
+    with Robot(name, **network) as robot:
+        robot.enable_snoop_trace()
+        robot.start_at(free)
+        robot.wait()
 
 
 @contextlib.contextmanager
@@ -127,16 +128,17 @@ def run_all(options: argparse.Namespace) -> int:
             "MESH_KEY": key.decode(),
         }
         places = [str(one.address), str(two.address)]
-        robots = subprocess.Popen(
-            [sys.executable, __file__, *options.team, "--host", places[1], "--addresses", *places],
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-        )
-        restart = threading.Timer(5, two.restart)
+        where = ["--host", places[1], "--addresses", *places]
+        robots = [
+            subprocess.Popen(
+                [sys.executable, __file__, robot, *where],
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+            )
+            for robot in options.team
+        ]
         try:
-            if options.restart:
-                restart.start()
             network = {
                 "rabbit_user": one.user,
                 "rabbit_password": one.password,
@@ -144,11 +146,11 @@ def run_all(options: argparse.Namespace) -> int:
                 "rabbit_host": places[0],
                 "addresses": places,
             }
-            return run_base(options, network)
+            return run_base(options, network, two.restart if options.restart else None)
         finally:
-            restart.cancel()
-            robots.terminate()
-            robots.wait()
+            for process in robots:
+                process.terminate()
+                process.wait()
 
 
 if __name__ == "__main__":

@@ -138,13 +138,20 @@ def private_broker(place: str) -> Iterator[dict[str, Any]]:
             ACCESS.unlink(missing_ok=True)
 
 
+def from_environment(name: str) -> str:
+    """A secret, which is not for the command line: everybody can see that."""
+    if name not in os.environ:
+        sys.exit(f"{name} is not in the environment: the top of this program says how to set it")
+    return os.environ[name]
+
+
 @contextmanager
 def given_broker(host: str, addresses: list[str] | None) -> Iterator[dict[str, Any]]:
     """Use a RabbitMQ that runs already; yields the arguments of a chart."""
     yield {
-        "rabbit_user": os.environ["RABBIT_USER"],
-        "rabbit_password": os.environ["RABBIT_PASSWORD"],
-        "mesh_encryption_key": os.environ["MESH_KEY"],
+        "rabbit_user": from_environment("RABBIT_USER"),
+        "rabbit_password": from_environment("RABBIT_PASSWORD"),
+        "mesh_encryption_key": from_environment("MESH_KEY"),
         "rabbit_host": host,
         "addresses": addresses,
     }

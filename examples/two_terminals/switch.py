@@ -89,6 +89,13 @@ def connected_lamp_is(switch: Switch, e: Event) -> Any:
     return return_status.HANDLED
 
 
+def from_environment(name: str) -> str:
+    """A secret, which is not for the command line: everybody can see that."""
+    if name not in os.environ:
+        sys.exit(f"{name} is not in the environment: the top of this program says how to set it")
+    return os.environ[name]
+
+
 def network_from(options: argparse.Namespace) -> dict[str, Any]:
     """The arguments of a chart: those of the lamp's private broker, or of a given one."""
     if options.host is None:
@@ -97,9 +104,9 @@ def network_from(options: argparse.Namespace) -> dict[str, Any]:
         except FileNotFoundError:
             sys.exit(f"switch: no {ACCESS} here: start lamp.py first, in this folder")
     return {
-        "rabbit_user": os.environ["RABBIT_USER"],
-        "rabbit_password": os.environ["RABBIT_PASSWORD"],
-        "mesh_encryption_key": os.environ["MESH_KEY"],
+        "rabbit_user": from_environment("RABBIT_USER"),
+        "rabbit_password": from_environment("RABBIT_PASSWORD"),
+        "mesh_encryption_key": from_environment("MESH_KEY"),
         "rabbit_host": options.host,
         "addresses": options.addresses,
     }

@@ -277,7 +277,7 @@ class Receiver:
         channel.basic_qos(prefetch_count=self._prefetch, callback=lambda _: proceed())
 
     def _bind_queue(
-        self, channel: pika.channel.Channel, done: Callable[[], None] | None = None
+        self, channel: pika.channel.Channel, done: Callable[[], object] | None = None
     ) -> None:
         """Bind the queue with every pattern; then proceed, if something is to follow."""
         source = self.source
@@ -328,7 +328,9 @@ class Receiver:
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare and bind again: the broker reports no deleted exchange or binding."""
-        self._declaration.declare(channel, lambda: self._bind_queue(channel, self.link.answered))
+        # With one answer to both, as the thread of an idle chart wakes for each.
+        bound = self._declaration.declare_unanswered(channel, self.link.answered)
+        self._bind_queue(channel, bound)
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Delete a queue that would outlive its consumer.

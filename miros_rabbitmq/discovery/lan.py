@@ -12,10 +12,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, NoReturn
 
 from ..exceptions import SettingsError
 from ..host_names import is_loopback
 from ..interruption import refuse_to_wait_for
+from ..older import LAN, say_what_is_gone
 from ..urls import address_texts, parse_address
 from .choice import choose_interface
 from .devices import LinkState
@@ -121,6 +123,11 @@ class LocalAreaNetwork:
     def __repr__(self) -> str:
         known = self._named if self._named is not None else self._found
         return f"<LocalAreaNetwork: {'not swept yet' if known is None else list(known)}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            say_what_is_gone("LocalAreaNetwork", name, LAN)
 
     @property
     def addresses(self) -> list[str]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from miros import Event, signals
 
@@ -20,6 +20,7 @@ from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
 from ..failures import STOP, ErrorCallback
 from ..interruption import do_in_turn, has_interrupted
 from ..limits import Limits
+from ..older import NETS, say_what_is_gone
 from ..resources import shortage
 from ..urls import AmqpUrl, check_utf8
 from ..wire.codec import Deserializer, Serializer
@@ -149,6 +150,11 @@ class MirosNets:
 
     def __repr__(self) -> str:
         return f"<MirosNets of {self.node.name} {self.node.phase.value}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            say_what_is_gone("MirosNets", name, NETS)
 
     @property
     def settings(self) -> Settings:

@@ -29,7 +29,10 @@ from ..helpers import wait_until
 from .documents import ROOT, blocks_of
 
 HERE = Path(__file__).parent
-DOCUMENTS = ("README.rst", "docs/quick_start.rst", "docs/how_it_works.rst", "docs/settings.rst")
+DOCUMENTS = (
+    "README.rst",
+    *(f"docs/{page}.rst" for page in ("quick_start", "how_it_works", "settings", "errors")),
+)
 
 
 @pytest.fixture
@@ -131,7 +134,8 @@ def test_the_python_in_how_it_works_runs(
         "threading": threading,
     }
     names["chart"].start_at(listening)
-    run("docs/how_it_works.rst", names)
+    for page in ("docs/how_it_works.rst", "docs/errors.rst", "docs/without_a_chart.rst"):
+        run(page, names)
     names["test_a_greeting_arrives"](broker_a)
     assert broker_a.password not in capfd.readouterr().out
 
@@ -152,8 +156,12 @@ def test_every_page_with_python_is_run_here() -> None:
     ["docs/delivery.rst", "docs/discovery.rst", "docs/security.rst", "docs/settings.rst"],
 )
 def test_the_python_in_the_other_pages_runs(document: str, as_if_there: dict[str, Any]) -> None:
-    kind = miros_rabbitmq.NetworkedActiveObject
-    run(document, {**as_if_there, "NetworkedActiveObject": kind})
+    names = with_names(as_if_there)
+    names["chart"] = names["NetworkedActiveObject"](
+        "hob", "robot", "rabbit", as_if_there["MESH_KEY"]
+    )
+    names["chart"].start_at(listening)
+    run(document, names)
 
 
 def test_the_program_on_failures_ends_with_the_error_of_its_handler(

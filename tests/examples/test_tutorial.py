@@ -73,7 +73,9 @@ def test_the_whole_team_does_its_orders_shows_its_trace_and_keeps_it(
 ) -> None:
     log = tmp_path / "team.log"
     done = run(environment, "team.py", "--log", str(log))
-    assert (done.returncode, done.stderr) == (0, "")
+    # On a busy machine the robots may take so long to start that the base says so.
+    said = [line for line in done.stderr.splitlines() if "body listens" not in line]
+    assert (done.returncode, said) == (0, [])
     lines = done.stdout.splitlines()
     assert lines[-1] == "8 orders, 8 done, 0 events lost"
     traced = [match[1] for match in map(LINE.fullmatch, lines) if match]

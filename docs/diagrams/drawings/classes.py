@@ -45,8 +45,8 @@ OWNED = (
     Owns("Sender", "Link", "link"),
     Owns("Receiver", "Link", "link"),
     Owns("TopicNetwork", "EnvelopeTaker", "_taker"),
-    Owns("Membership", "LocalAreaNetwork", "lan"),
-    Owns("Membership", "RabbitScout", "scout"),
+    Owns("Membership", "LocalAreaNetwork", "_lan"),
+    Owns("Membership", "Lookout", "_lookout"),
 )
 """Who owns whom, by which attribute; a test looks for each in the code."""
 
@@ -101,10 +101,10 @@ def classes() -> Canvas:
     owned([(368, 350), (368, 378), (468, 378), (468, row)], "the mesh: 1")
     owned([(368, 350), (368, 378), (650, 378), (650, row)])
     canvas.card(
-        8, row, 192, 68, "broker", ["Membership", "which brokers there are", "owns lan and scout"]
+        8, row, 192, 68, "broker", ["Membership", "which brokers there are", "has a Lookout"]
     )
     canvas.card(
-        216, row, 152, 68, "thread", ["Reactor", "a thread, an I/O loop", "sends / receives"]
+        216, row, 152, 68, "thread", ["Reactor", "a thread, an I/O loop", "for many charts"]
     )
     canvas.card(384, row, 168, 68, "mesh", ["TopicNetwork", "an exchange", "on every broker"])
     canvas.card(572, row, 156, 68, "snoop", ["Snoops", "trace and spy,", "while enabled"])

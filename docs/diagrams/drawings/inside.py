@@ -69,10 +69,8 @@ def publisher() -> Canvas:
 
 THREADS = (
     "miros publishers",
-    "miros consumers of fan",
-    "miros discovery of fan",
-    "miros snoop teller of fan",
-    "miros snoop terminal of fan",
+    "miros consumers",
+    "miros discovery",
     "on_mesh_rx of fan",
     "miros log",
 )
@@ -83,49 +81,50 @@ def threads() -> Canvas:
     """The threads of a process with one chart."""
     canvas = Canvas(
         736,
-        470,
+        472,
         "The threads of a process",
         "The chart's thread transmits and takes from the FIFO. miros publishers drives all "
-        "connections that send, for all charts of the process; miros consumers of fan those that "
-        "listen, and posts to the FIFO or to the thread of on_mesh_rx. Discovery, the snoops' "
-        "threads and the log work beside them.",
+        "connections that send, miros consumers all that listen, for all charts of the process. "
+        "The consumers post to the chart's FIFO or to the thread of on_mesh_rx. The snoops' "
+        "threads, discovery and the log work beside them.",
     )
-    canvas.box(8, 8, 560, 454, "host", r=12)
+    canvas.box(8, 8, 560, 456, "host", r=12)
     canvas.text(24, 32, "a process", "b")
-    canvas.box(24, 46, 528, 312, "chart", r=10, style="faint")
+    canvas.box(24, 46, 528, 192, "chart", r=10, style="faint")
     canvas.text(40, 68, "the chart fan", "b")
     canvas.broker(612, 120, 116, 66, ["brokers", "all of them"])
-    canvas.broker(612, 238, 116, 66, ["broker", "this host's own"])
-    canvas.card(40, 84, 190, 56, "thread", ["fan's thread", "handlers, transmit"], first="b")
+    canvas.broker(612, 254, 116, 66, ["broker", "this host's own"])
+    # The chart's thread writes, and leaves the rest.
+    canvas.line([(230, 98), (670, 98), (670, 124)], "mesh", "thick", r=10)
+    canvas.text(300, 90, "writes to one broker itself", "s c-mesh")
+    canvas.line([(56, 140), (56, 340)], "mesh")
+    canvas.text(64, 322, "what is for the others", "s c-mesh")
+    canvas.line([(290, 376), (590, 376), (590, 172), (612, 172)], "mesh", r=10)
+    # Receiving.
+    canvas.line([(612, 292), (534, 292)], "mesh")
+    canvas.line([(298, 284), (158, 284), (158, 214)], "mesh", r=10)
+    canvas.line([(158, 182), (158, 140)], "mesh")
+    canvas.line([(416, 264), (416, 224)], "mesh", "dash")
+    canvas.text(426, 254, "or", "q")
+    canvas.queue(86, 182, 144, 32, "chart", "FIFO")
+    canvas.card(40, 84, 190, 56, "thread", ["fan's thread", "handlers, transmit"])
+    canvas.card(
+        298, 112, 236, 42, "thread", ["two for the snoops", "while one is enabled"], first="s b"
+    )
+    canvas.card(
+        298, 172, 236, 52, "thread", ["on_mesh_rx of fan", "and one for each of your callbacks"]
+    )
+    canvas.card(298, 264, 236, 56, "thread", ["miros consumers", "checks, decrypts, posts"])
     canvas.card(
         40,
-        374,
+        340,
         250,
         72,
         "thread",
-        ["miros publishers", "one for all charts of a process", "sends, takes confirms"],
+        ["miros publishers", "writes to brokers,", "takes their confirms"],
     )
-    # The chart's thread writes, and leaves the rest.
-    canvas.line([(230, 104), (670, 104), (670, 124)], "mesh", "thick", r=10)
-    canvas.text(244, 97, "writes to one broker itself", "s c-mesh")
-    canvas.line([(56, 140), (56, 374)], "mesh")
-    canvas.text(64, 346, "the others", "s c-mesh")
-    canvas.line([(290, 398), (590, 398), (590, 172), (612, 172)], "mesh", r=10)
-    # Receiving.
-    canvas.card(298, 240, 236, 56, "thread", ["miros consumers of fan", "checks, decrypts, posts"])
-    canvas.line([(612, 268), (534, 268)], "mesh")
-    canvas.queue(86, 172, 144, 32, "chart", "FIFO")
-    canvas.line([(298, 258), (158, 258), (158, 204)], "mesh", r=10)
-    canvas.line([(158, 172), (158, 140)], "mesh")
-    canvas.card(
-        298, 158, 236, 56, "thread", ["on_mesh_rx of fan", "and one for each of your callbacks"]
-    )
-    canvas.line([(416, 240), (416, 214)], "mesh", "dash")
-    canvas.text(426, 232, "or", "q")
-    # Beside.
-    canvas.card(298, 308, 130, 42, "thread", ["discovery", "of fan"], first="s b")
-    canvas.card(440, 308, 94, 42, "thread", ["snoops: 2", "while enabled"], first="s b")
-    canvas.card(380, 412, 172, 40, "thread", ["miros log", "for all charts"], first="s b")
+    canvas.card(310, 396, 130, 48, "thread", ["miros discovery", "looks for brokers"], first="s b")
+    canvas.card(452, 396, 100, 48, "thread", ["miros log", "writes lines"], first="s b")
     return canvas
 
 
