@@ -174,6 +174,21 @@ def test_every_class_of_the_class_diagram_exists() -> None:
     assert names <= known
 
 
+def test_every_class_and_module_that_the_page_on_architecture_names_exists() -> None:
+    text = (ROOT / "docs/architecture.rst").read_text(encoding="utf-8")
+    tree = text[text.index("    NetworkedActiveObject\n") : text.index("A connection's states\n")]
+    names = set(re.findall(r"\b(?:[A-Z][a-z]+)+\b", tree))
+    assert {"Lookout", "EnvelopeTaker", "Allowance"} <= names
+    defined = class_definitions()
+    for name in names - {"It", "Windows"}:
+        assert name in defined, name
+    for path in re.findall(r"``(amqp/\w+\.py)``", text):
+        assert (PACKAGE / path).is_file()
+    table = text[text.index("\n(root) ") : text.index("\n*Pure* means")]
+    for module in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", table):
+        assert (PACKAGE / f"{module}.py").is_file(), module
+
+
 # The states of a connection
 
 
