@@ -9,6 +9,7 @@ from .amqp.consumer import PikaTopicConsumer, SimplePikaTopicConsumer
 from .amqp.link_state import SessionState
 from .amqp.message_io import Delivery
 from .amqp.publisher import PikaTopicPublisher, SimplePikaTopicPublisher
+from .amqp.receiver import ConsumerStats
 from .amqp.sender import PublisherStats
 from .amqp.topology import Queue
 from .broker.local_broker import LocalBroker
@@ -16,6 +17,7 @@ from .chart.networked import NetworkedActiveObject, NetworkedFactory
 from .delivery.slowness import Condition
 from .discovery.lan import LocalAreaNetwork
 from .discovery.outcome import ProbeOutcome, ProbeResult, ScoutReport
+from .discovery.probe import ProbeLimits
 from .discovery.roster import Peer, PeersChanged, PeerSource, PeerState
 from .discovery.scout import RabbitScout
 from .exceptions import (
@@ -66,6 +68,7 @@ __all__ = [
     "ClosedByBroker",
     "Codec",
     "Condition",
+    "ConsumerStats",
     "Delivery",
     "DeliveryProblem",
     "DropReason",
@@ -93,6 +96,7 @@ __all__ = [
     "PeersChanged",
     "PikaTopicConsumer",
     "PikaTopicPublisher",
+    "ProbeLimits",
     "ProbeOutcome",
     "ProbeResult",
     "ProblemKind",

@@ -48,6 +48,9 @@ _MOST_BYTES = 16 * 1024 * 1024
 def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext | None:
     """Make a context from the environment's variables; `None` if none is set.
 
+    Args:
+        environment: where the variables are looked for.
+
     Raises:
         SettingsError: a variable is empty or unknown, or lacks another that it needs; or a file
             cannot be read or used.

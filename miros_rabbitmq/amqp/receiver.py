@@ -61,6 +61,7 @@ class ConsumerStats(NamedTuple):
     """The counters of one consumer; all but ``messages`` count events."""
 
     state: SessionState
+    """The state of the connection."""
     messages: int
     """AMQP messages that were delivered."""
     received: int
@@ -246,32 +247,48 @@ class Receiver:
         self._declaration.declare(channel, lambda: self._declare_queue(channel))
 
     def _declare_queue(self, channel: pika.channel.Channel) -> None:
+        """Declare the queue and bind it, then consume."""
         queue = self.source.queue
         self.queue_name = self._claim.name
 
+        def declare(callback: Callable[[Any], None] | None) -> None:
+            channel.queue_declare(
+                self.queue_name,
+                durable=queue.durable,
+                exclusive=queue.exclusive,
+                arguments=dict(queue.arguments),
+                callback=callback,
+            )
+
         def on_declared(frame: Any) -> None:
             self.queue_name = frame.method.queue
-            channel.basic_qos(prefetch_count=self._prefetch)
-            self._bind_queue(channel, lambda: self._consume(channel))
+            self._bind_and_consume(channel)
 
-        channel.queue_declare(
-            self.queue_name,
-            durable=queue.durable,
-            exclusive=queue.exclusive,
-            arguments=dict(queue.arguments),
-            callback=lambda frame: self.link.guarded(channel, lambda: on_declared(frame))(),
-        )
+        if self.queue_name:
+            # Wait for no answer: it says nothing new, and a refusal closes the channel in any case.
+            declare(None)
+            self._bind_and_consume(channel)
+        else:
+            declare(lambda frame: self.link.guarded(channel, lambda: on_declared(frame))())
 
-    def _bind_queue(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
-        """Bind the queue with every pattern, then proceed."""
+    def _bind_and_consume(self, channel: pika.channel.Channel) -> None:
+        self._bind_queue(channel)
+        proceed = self.link.guarded(channel, lambda: self._consume(channel))
+        channel.basic_qos(prefetch_count=self._prefetch, callback=lambda _: proceed())
+
+    def _bind_queue(
+        self, channel: pika.channel.Channel, done: Callable[[], object] | None = None
+    ) -> None:
+        """Bind the queue with every pattern; then proceed, if something is to follow."""
         source = self.source
-        proceed = self.link.guarded(channel, done)
         for key in source.further_keys:
             channel.queue_bind(self.queue_name, source.exchange, key)
-        # The broker answers in order.
-        channel.queue_bind(
-            self.queue_name, source.exchange, source.routing_key, callback=lambda _: proceed()
-        )
+        on_bound: Callable[[Any], None] | None = None
+        if done is not None:
+            proceed = self.link.guarded(channel, done)
+            # The broker answers in order.
+            on_bound = lambda _: proceed()  # noqa: E731
+        channel.queue_bind(self.queue_name, source.exchange, source.routing_key, callback=on_bound)
 
     def _consume(self, channel: pika.channel.Channel) -> None:
         self._claim.ask()
@@ -311,7 +328,9 @@ class Receiver:
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare and bind again: the broker reports no deleted exchange or binding."""
-        self._declaration.declare(channel, lambda: self._bind_queue(channel, self.link.answered))
+        # With one answer to both, as the thread of an idle chart wakes for each.
+        bound = self._declaration.declare_unanswered(channel, self.link.answered)
+        self._bind_queue(channel, bound)
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Delete a queue that would outlive its consumer.

@@ -71,8 +71,11 @@ class PublisherStats(NamedTuple):
     """The counters of one publisher; all but ``messages`` count events."""
 
     state: SessionState
+    """The state of the connection."""
     waiting: int
+    """In the FIFO, not sent yet."""
     unconfirmed: int
+    """Sent, and not confirmed by the broker yet."""
     sent: int
     """Handed to the connection, each resend counted again."""
     messages: int
@@ -84,7 +87,7 @@ class PublisherStats(NamedTuple):
     dropped: int
     """Given up because a limit was reached, for any of the reasons."""
     tempo_s: float
-    """The present time between two beats."""
+    """The present time between two beats, in seconds."""
     drops: Mapping[DropReason, int]
     """The same, by reason."""
     fault: str
@@ -731,7 +734,8 @@ class Sender:
             return False
         with self._lock:
             self._schedule.take_in()
-            self._unlearn_if_old()
+            if self._learned_s != math.inf:
+                self._unlearn_if_old()
             batch = self._outbox.take()
             if self._outbox.given_up:
                 self._note_given_up(self._limit_words)

@@ -173,7 +173,14 @@ class LocalBroker:
         return process is not None and process.is_running
 
     def url(self, vhost: str = "/") -> AmqpUrl:
-        """The AMQP URL of a virtual host, for the node's user."""
+        """The AMQP URL of a virtual host, for the node's user.
+
+        Args:
+            vhost: the virtual host's name.
+
+        Raises:
+            LocalBrokerError: ``start()``, which chooses the port, was not called yet.
+        """
         return amqp_url(self.user, self.password, self.address, vhost)
 
     @naming_shortage(forks=True)
@@ -239,6 +246,9 @@ class LocalBroker:
 
     def restart(self, timeout: float = START_TIMEOUT_S) -> None:
         """Start the node again, with its data, on the same port; a running one is shut down first.
+
+        Args:
+            timeout: how long the start may take, in seconds.
 
         Raises:
             LocalBrokerError: the node has no data, as it was never started or was stopped; or it

@@ -123,7 +123,7 @@ class ChartParts:
         limits = self.nets.settings.limits
         if self.fifo.large_bytes() >= limits.fifo_remote_bytes:
             return 0
-        return limits.fifo_remote_events - len(self.fifo)
+        return limits.fifo_remote_events - len(self.fifo.deque)
 
 
 class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hints
@@ -331,6 +331,9 @@ class NetworkedChart:
         If a stop comes after the networks are up, the chart handles nothing and this method
         returns.
 
+        Args:
+            initial_state: a state function, or what ``to_method`` has made of a state.
+
         Raises:
             AccessRefused: the own broker refuses the user, the password or a permission.
             VhostNotFound: the own broker has no such virtual host.
@@ -440,6 +443,9 @@ class NetworkedChart:
     def transmit(self, event: Event) -> None:
         """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
 
+        Args:
+            event: a `miros.Event`. Its signal's name and its payload are sent.
+
         Raises:
             MirosApiException: the argument is not an event.
             PayloadRefused: the event cannot be serialized, or its receivers would refuse it.
@@ -450,11 +456,19 @@ class NetworkedChart:
         self.nets.transmit(event)
 
     def cancel_event(self, uuid: Any = None) -> None:
-        """Cancel the timer that a post with a period has made and returned, as miros does."""
+        """Cancel the timer that a post with a period has made, as miros does.
+
+        Args:
+            uuid: what ``post_fifo`` or ``post_lifo`` has returned.
+        """
         self._miros_rabbitmq.timers.cancel(lambda timer: timer.uuid == uuid)
 
     def cancel_events(self, e: Event) -> None:
-        """Cancel all timers that post events of this one's signal, as miros does."""
+        """Cancel all timers that post events of this one's signal, as miros does.
+
+        Args:
+            e: an event of this signal.
+        """
         self._miros_rabbitmq.timers.cancel(lambda timer: timer.signal_name == e.signal_name)
 
     def trace(self) -> str | None:
@@ -510,7 +524,12 @@ class NetworkedChart:
         self.nets.disable_snoop_spy()
 
     def snoop_scribble(self, message: str, enable_color: bool = True) -> None:
-        """Write a remark to every snoop that is enabled; if none is, to this terminal only."""
+        """Write a remark to every snoop that is enabled; if none is, to this terminal only.
+
+        Args:
+            message: the remark, one line.
+            enable_color: whether it has colours on a terminal that has them.
+        """
         self.nets.snoops.scribble(message, colour=enable_color)
 
 
@@ -544,7 +563,7 @@ class NetworkedActiveObject(NetworkedChart, ActiveObject, SnoopedHsm):  # type: 
         chart.stop()
 
     State functions are those of miros. An event that another chart transmits is posted into this
-    chart's FIFO, as `post_fifo` does it. Nothing touches the network before `start_at`.
+    chart's FIFO, as ``post_fifo`` does it. Nothing touches the network before `start_at`.
 
     Args:
         name: the chart's name, in its instrumentation and inside its messages.
@@ -576,7 +595,7 @@ class NetworkedFactory(NetworkedChart, Factory, SnoopedHsm):  # type: ignore[mis
         chart.stop()
 
     States and callbacks are made as in miros. An event that another chart transmits is posted into
-    this chart's FIFO, as `post_fifo` does it. Nothing touches the network before `start_at`.
+    this chart's FIFO, as ``post_fifo`` does it. Nothing touches the network before ``start_at``.
 
     Args:
         name: the chart's name, in its instrumentation and inside its messages.

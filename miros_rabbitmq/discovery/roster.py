@@ -82,7 +82,9 @@ class PeersChanged(NamedTuple):
     """Which brokers a node has begun to publish to, and which it has given up."""
 
     added: tuple[Address, ...] = ()
+    """The brokers to which it publishes from now on."""
     removed: tuple[Address, ...] = ()
+    """Those that it has given up."""
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed)

@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from ..amqp.io_choice import io_name
 from ..amqp.link import Link
@@ -120,7 +121,11 @@ class Node:
         self._final: NetsStats | None = None
         self.terminal: SnoopTerminal = SnoopTerminal(name)
         self._teller = Teller(name)
-        self._reactors = Reactors.of(name)
+        self._reactors = Reactors.of(
+            name,
+            # The methods of allowed classes run while these are made.
+            runs_users_code=settings.deserializer is not None or bool(settings.allowed_classes),
+        )
         self._peer_callbacks: Worker[PeersChanged] = Worker(
             f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
         )
@@ -716,9 +721,10 @@ class Node:
         """Become ready for a start in a forked child."""
         self._make_locks()  # threads that held the old ones do not exist here
         self._is_open = False
-        if self.phase is not Phase.STOPPED:
+        self.phase = Phase.STOPPED
+        if self.pid:
+            # Also if it was stopped: others in the parent may go on with the same search.
             self.membership = self._make_membership()
-            self.phase = Phase.STOPPED
 
 
 def _fault_of(link: Link) -> BrokerError | None:
@@ -765,4 +771,13 @@ def search_of(settings: Settings) -> Search:
             ask_again_s=limits.refused_retry_s,
             announce_s=limits.announce_s,
         ),
+        trust=_trust(settings),
     )
+
+
+def _trust(settings: Settings) -> bytes:
+    """Tell nodes apart that take in the announcements of different others."""
+    if not settings.accept_unknown_peers:
+        return b""
+    # Of equal length, so that what is hashed has one meaning. Random keys cannot be guessed by it.
+    return sha256(b"".join(settings.mesh_keys)).digest()

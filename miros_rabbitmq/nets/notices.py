@@ -57,8 +57,12 @@ _UNHURRIED_S = (0.5, 2.0)
 not all that start together at the same moment."""
 
 _UNHURRIED_A_SECOND = 10
-"""Of many charts of a process that start together, only so many announce themselves in a second:
-each announcement goes to all charts at the broker."""
+"""Of many charts of a process that start together, only about so many announce themselves in a
+second: each announcement goes to all charts at the broker."""
+
+_REPEATING_A_SECOND = 1
+"""The same of charts that listen to what another of their process listens to: what they announce is
+known already, except to a chart that has the same name."""
 
 _MINUTE_S = 60.0
 
@@ -259,7 +263,9 @@ class Notices:
             residing = len(residents.beside(self))
             if residing:
                 least_s, most_s = _UNHURRIED_S
-                delay_s = random.uniform(least_s, max(most_s, residing / _UNHURRIED_A_SECOND))
+                is_news = residents.is_first_of_its_key(self)
+                rate = _UNHURRIED_A_SECOND if is_news else _REPEATING_A_SECOND
+                delay_s = random.uniform(least_s, max(most_s, residing / rate))
                 own.link.call_later(delay_s, lambda: self._announce_to(own, asks=False))
             else:
                 self._announce_to(own, asks=True)

@@ -5,6 +5,7 @@ Any thread may call everything here, with any lock: nothing waits.
 
 from __future__ import annotations
 
+import itertools
 import weakref
 from collections.abc import Hashable
 from typing import Protocol
@@ -56,7 +57,7 @@ class Residents:
         self._all.pop(id(one), None)
 
     def beside(self, one: Resident) -> list[Resident]:
-        """The others at its place."""
+        """The others at its place, in the order in which they came."""
         place = one.place
         others = [reference() for reference in list(self._all.values())]
         return [
@@ -64,6 +65,13 @@ class Residents:
             for other in others
             if other is not None and other is not one and other.place == place
         ]
+
+    def is_first_of_its_key(self, one: Resident) -> bool:
+        """Tell whether nobody who came before listens to the same pattern at its place."""
+        before = set(itertools.takewhile(lambda key: key != id(one), list(self._all)))
+        return all(
+            id(other) not in before or other.rx_key != one.rx_key for other in self.beside(one)
+        )
 
     def disown(self) -> None:
         """Forget those of the parent, in a forked child."""

@@ -67,15 +67,17 @@ _NO_ROOM_IN_HANDLER = (
 
 
 _publishers = SharedReactor("miros publishers")
+_consumers = SharedReactor("miros consumers")
 
 
 class Reactors(NamedTuple):
     """The two I/O threads for all connections of a node.
 
     Publishers and consumers have a thread each, so that a chart which is slow to take events does
-    not delay the events that it sends. The publishers of all charts of a process share one: the
-    threads that transmit do most of the work. What is received is decrypted in the consumers'
-    thread, so each chart has its own.
+    not delay the events that it sends. All charts of a process share the two: an event that goes to
+    many of them then wakes one thread, not one for each. A chart that takes no events holds up no
+    other: a message without room is offered again later. But code of the user that deserializes
+    may take its time, so a chart that has some gets a thread of its own for its consumers.
     """
 
     tx: IoThread
@@ -84,9 +86,16 @@ class Reactors(NamedTuple):
     """Drives everything that consumes."""
 
     @classmethod
-    def of(cls, name: str) -> Reactors:
-        """Make the reactors of a node; their threads start with its first connections."""
-        return cls(Share(_publishers), Reactor(f"miros consumers of {name}"))
+    def of(cls, name: str, *, runs_users_code: bool = False) -> Reactors:
+        """Make the reactors of a node; their threads start with its first connections.
+
+        Args:
+            name: the node's.
+            runs_users_code: whether code of the user deserializes what is received.
+        """
+        if runs_users_code:
+            return cls(Share(_publishers), Reactor(f"miros consumers of {name}"))
+        return cls(Share(_publishers), Share(_consumers))
 
 
 @dataclass(frozen=True)

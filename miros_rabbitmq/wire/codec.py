@@ -70,6 +70,9 @@ class Codec:
         A message that another thread encrypts or decrypts meanwhile uses either the old keys or the
         new ones.
 
+        Args:
+            keys: a Fernet key, or a list of them.
+
         Raises:
             MalformedKey: a key is not a Fernet key, or the list is empty; the old keys stay.
         """
@@ -78,6 +81,9 @@ class Codec:
     @calls_out
     def serialize(self, body: Any) -> bytes:
         """Turn a body into bytes.
+
+        Args:
+            body: plain data, or what the codec's own serializer takes.
 
         Raises:
             PayloadRefused: it cannot be serialized. The text says what to do, and begins with a
@@ -99,6 +105,9 @@ class Codec:
 
     def deserialize(self, plain: bytes) -> Any:
         """Restore a body from authentic bytes.
+
+        Args:
+            plain: what `serialize` has made.
 
         Raises:
             MessageRejected: the deserializer refuses them.

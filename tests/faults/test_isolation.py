@@ -218,8 +218,7 @@ def test_forty_bad_brokers_are_not_felt_by_ten_good_ones(
         record_property("among", str(among))
         print(f"{io}: alone {alone}; among 40 bad ones {among}")
         assert threads("miros publishers") == ["miros publishers"]
-        names = [f"miros consumers of {name}" for name in ("among", "receiver")]
-        assert sorted(threads("miros consumers of")) == names
+        assert threads("miros consumers") == ["miros consumers"]
         assert len(threads("miros-rabbitmq-resolve")) <= len(bad.nameless)
         # A thread that waits for a bad broker waits for a second, or for ever.
         assert among.p99_s < 3 * alone.p99_s + scaled(0.4)
@@ -228,7 +227,7 @@ def test_forty_bad_brokers_are_not_felt_by_ten_good_ones(
         began_s = time.monotonic()
         sender.stop()
         assert time.monotonic() - began_s < STOP_S + scaled(10)
-    wait_until(lambda: not threads("miros publishers") + threads("miros consumers of"))
+    wait_until(lambda: not threads("miros publishers") + threads("miros consumers"))
     assert write_all(scaled(20))
     texts = caplog.messages
     # No heartbeat of theirs was missed, by us or by the broker.

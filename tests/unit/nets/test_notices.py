@@ -89,7 +89,9 @@ class FakePosts:
 class Node:
     """The notices of a node, and what is around them."""
 
-    def __init__(self, notice: Notice | None = None, place: object = None) -> None:
+    def __init__(
+        self, notice: Notice | None = None, place: object = None, rx_key: str = ""
+    ) -> None:
         place = object() if place is None else place
         codec = Codec(Fernet.generate_key())
         self._sealer = Sealer(codec, MESH, "this")
@@ -103,7 +105,7 @@ class Node:
             "this",
             self._seal,
             TX_KEY,
-            "",
+            rx_key,
             lambda: place,
             30.0,
             self.posts,
@@ -260,6 +262,17 @@ def test_charts_of_one_process_know_of_each_other_without_asking() -> None:
     assert not elder.notices.neighbours_listen()
     elder.notices.on_hearing(is_hearing=False)
     stranger.notices.on_hearing(is_hearing=False)
+
+
+def test_of_many_charts_of_a_process_those_with_news_announce_themselves_first() -> None:
+    alike = [Node(place="crowd") for _ in range(100)]
+    others = [Node(place="crowd", rx_key=f"key.{number}") for number in range(100)]
+    for node in alike + others:
+        node.notices.on_hearing(is_hearing=True)
+    for node in alike + others:
+        node.notices.on_hearing(is_hearing=False)
+    assert max(delay_s for node in others for delay_s, _ in node.own.soon) <= 20
+    assert 20 < max(delay_s for node in alike[50:] for delay_s, _ in node.own.soon) < 100
 
 
 def test_a_node_asks_now_and_then_who_listens_to_what_it_sends(now_s: list[float]) -> None:

@@ -11,10 +11,9 @@ from miros_rabbitmq.nets.residents import Residents
 class One:
     """Stands in for a chart that listens."""
 
-    rx_key = "#"
-
-    def __init__(self, place: Hashable) -> None:
+    def __init__(self, place: Hashable, rx_key: str = "#") -> None:
         self.place = place
+        self.rx_key = rx_key
         self.noted = 0
 
     def note_neighbour(self) -> None:
@@ -67,3 +66,15 @@ def test_a_forked_child_has_none_of_its_parents() -> None:
     residents.disown()
     residents.enter(b)
     assert residents.beside(b) == []
+
+
+def test_the_first_who_listens_to_a_pattern_at_a_place_is_known() -> None:
+    residents = Residents()
+    elsewhere = One("there")
+    first, second, other = One("here"), One("here"), One("here", "other.key")
+    for one in (elsewhere, first, second, other):
+        residents.enter(one)
+    firsts = [residents.is_first_of_its_key(one) for one in (elsewhere, first, second, other)]
+    assert firsts == [True, True, False, True]
+    residents.leave(first)
+    assert residents.is_first_of_its_key(second)
