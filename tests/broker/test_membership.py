@@ -68,7 +68,7 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
         broker_a, fragile, key=KEY, rescan_interval=0.5, forget_after=1.5, on_peers_changed=note
     )
     chart, _ = make_active_object("chart", **arguments)
-    caplog.set_level(logging.INFO, "miros_rabbitmq.discovery.membership")
+    caplog.set_level(logging.INFO, "miros_rabbitmq.discovery.subscriber")
     gone = fragile.address
     with running(chart, peers=1):
         wait_until(lambda: changes == [PeersChanged(added=(gone,))])
