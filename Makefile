@@ -5,16 +5,19 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SOURCES = $(wildcard miros_rabbitmq tests examples tools bench docs setup.py)
 
-.PHONY: help setup demo test unit matrix trixie faults soak fuzz bench docs lint types format clean
+.PHONY: help setup demo fireflies test unit matrix trixie faults soak fuzz bench diagrams docs lint types format clean
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 16
+	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
 
 setup:  ## virtual environment in .venv, the package in it, RabbitMQ if it is missing
 	@tools/setup.sh
 
 demo: setup  ## a crossing's traffic lights: three processes, two brokers, one live trace (15 s)
 	@$(BIN)/python examples/crossing/demo.py
+
+fireflies: setup  ## twenty charts that come to blink as one, drawn in the terminal (a minute)
+	@$(BIN)/python examples/fireflies/watch.py
 
 test: setup  ## lint, types and all tests; unit tests on every Python; short matrix (20 minutes)
 	@tools/test.sh $(SOURCES)
@@ -41,6 +44,9 @@ soak: setup  ## charts that talk for an hour, with faults now and then (MINUTES=
 bench: setup  ## every figure of docs/performance.rst, 12 minutes (ONLY=round_trip,start: some)
 	@$(BIN)/python -m pip -q --disable-pip-version-check install -e '.[bench]'
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY))
+
+diagrams: setup  ## draw the pictures of the documentation from docs/diagrams
+	@$(BIN)/python -m docs.diagrams
 
 docs: setup  ## the site, in build/docs/index.html; warnings are errors
 	@tools/docs.sh

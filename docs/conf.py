@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
+import enum
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
+from typing import Any
+
+from sphinx.ext.napoleon import Config
+from sphinx.ext.napoleon.docstring import GoogleDocstring
+
+import miros_rabbitmq
+
+sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 
 project = "miros-rabbitmq"
 author = "the authors of miros-rabbitmq"
@@ -10,13 +21,112 @@ project_copyright = f"2026, {author}"
 release = version_of("miros-rabbitmq")
 version = ".".join(release.split(".")[:2])
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx_copybutton"]
+extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "diagram"]
+
+# In docstrings, `name` is a name of this package; it must exist.
+default_role = "py:obj"
+nitpicky = True
+nitpick_ignore = [
+    ("py:class", "Busy"),  # of an argument that only this package gives
+    # Of attributes that are for this package alone.
+    ("py:class", "miros_rabbitmq.nets.failing.Failures"),
+    ("py:class", "miros_rabbitmq.nets.node.Node"),
+    ("py:class", "miros_rabbitmq.wire.keyring.KeyRing"),
+]
+
+autodoc_typehints = "description"
+autodoc_typehints_description_target = "documented_params"
+autodoc_member_order = "bysource"
+# The value of a default may belong to this machine, such as its environment.
+autodoc_preserve_defaults = True
+python_maximum_signature_line_length = 72
+add_module_names = False
 
 html_theme = "furo"
 html_title = f"miros-rabbitmq {release}"
+html_static_path = ["_static"]
+html_css_files = ["site.css"]
+html_js_files = ["find_line.js"]
 html_show_sphinx = False
+html_copy_source = False
+html_show_sourcelink = False
+# Blocks without a language are what is typed into a shell, or what is printed.
+highlight_language = "none"
+pygments_style = "tango"
+pygments_dark_style = "github-dark"
+# A prompt or the output of a program is no part of what is copied.
+copybutton_prompt_text = r"\$ |>>> |\.\.\. "
+copybutton_prompt_is_regexp = True
 
-autodoc_typehints = "description"
-autodoc_member_order = "bysource"
-napoleon_google_docstring = True
-napoleon_numpy_docstring = False
+_SECTIONS: Any = Config(napoleon_use_ivar=True)
+_PUBLIC = {id(getattr(miros_rabbitmq, name)): name for name in miros_rabbitmq.__all__}
+_FOREIGN = {*sys.stdlib_module_names, "miros", "pika", "pytest", "cryptography"}
+
+_DEFAULTS = {"PORT_OF_SCHEME": "None", "STOP": "'stop'", "DEFAULT_LIMITS": "Limits()"}
+"""What signatures say for some names that stand for a default."""
+
+_WITHOUT_SIGNATURE = {
+    "ConsumerStats", "Delivery", "DeliveryProblem", "Envelope", "Failure", "Limits", "NetsStats",
+    "NetworkStats", "Peer", "PeersChanged", "ProbeLimits", "ProbeResult", "PublisherStats",
+    "ScoutReport", "Stuck",
+}  # fmt: skip
+"""Records: their fields are described one by one, and users make hardly any of them."""
+
+
+def _link(app: Any, env: Any, node: Any, text: Any) -> Any:
+    """Lead a name that is written with its module to the page that has it as a public name.
+
+    Type hints have the module in which a class is defined, and users import it from the root.
+    """
+    target = node.get("reftarget", "")
+    if node.get("refdomain") != "py":
+        return None
+    head, _, name = target.rpartition(".")
+    if target.startswith("miros_rabbitmq."):
+        found = getattr(sys.modules.get(head), name, None)
+        if id(found) in _PUBLIC:
+            domain = env.get_domain("py")
+            public = f"miros_rabbitmq.{_PUBLIC[id(found)]}"
+            return domain.resolve_xref(env, node["refdoc"], app.builder, "obj", public, node, text)
+        return None
+    # Other projects' pages are elsewhere: their names stay text.
+    is_builtin = hasattr(sys.modules["builtins"], target.partition(".")[0])
+    return text if is_builtin or target.partition(".")[0] in _FOREIGN else None
+
+
+def _shorten(
+    _app: Any, _what: str, _name: str, found: Any, _options: Any, arguments: str, returns: str
+) -> Any:
+    """Leave out the arguments of enumerations and records."""
+    if isinstance(found, type) and (
+        issubclass(found, enum.Enum) or found.__name__ in _WITHOUT_SIGNATURE
+    ):
+        return "", None
+    if not arguments:
+        return None
+    for value, meaning in _DEFAULTS.items():
+        arguments = arguments.replace(f"={value}", f"={meaning}")
+    return arguments, returns
+
+
+class _Sections(GoogleDocstring):
+    """The sections of a docstring; what follows ``Returns:`` is a sentence, without a type."""
+
+    def _consume_returns_section(self, preprocess_types: bool = False) -> Any:
+        return [("", "", self._dedent(self._consume_to_next_section()))]
+
+
+def _read(app: Any, what: str, name: str, _found: Any, _options: Any, lines: list[str]) -> None:
+    """Turn sections such as ``Args:`` into fields.
+
+    Napoleon as an extension would also take what stands before a colon in the sentence of an
+    attribute for its type.
+    """
+    if what in ("class", "exception", "function", "method", "property"):
+        lines[:] = _Sections("\n".join(lines), _SECTIONS, app, "function", name).lines()
+
+
+def setup(app: Any) -> None:
+    app.connect("autodoc-process-docstring", _read)
+    app.connect("missing-reference", _link)
+    app.connect("autodoc-process-signature", _shorten)

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -99,6 +100,13 @@ def meet(guests: list[Guest], timeout: float) -> bool:
             guest.stop()  # sends what still waits, and ends every thread
 
 
+def from_environment(name: str) -> str:
+    """A secret, which is not for the command line: everybody can see that."""
+    if name not in os.environ:
+        sys.exit(f"{name} is not in the environment: the top of this program says how to set it")
+    return os.environ[name]
+
+
 def main() -> int:
     """Run one chart at a given broker, or two at a private one."""
     parser = argparse.ArgumentParser(description="Two charts that say hello to each other.")
@@ -107,12 +115,14 @@ def main() -> int:
     parser.add_argument("--name", default="fan")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds to wait for others")
     options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
     if options.host is not None:
         guest = Guest(
             options.name,
-            rabbit_user=os.environ["RABBIT_USER"],
-            rabbit_password=os.environ["RABBIT_PASSWORD"],
-            mesh_encryption_key=os.environ["MESH_KEY"],
+            rabbit_user=from_environment("RABBIT_USER"),
+            rabbit_password=from_environment("RABBIT_PASSWORD"),
+            mesh_encryption_key=from_environment("MESH_KEY"),
             rabbit_host=options.host,
             addresses=options.addresses,
         )

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
 import threading
 from typing import Any
@@ -136,13 +137,20 @@ def run_both(timeout: float) -> bool:
             return heater.has_finished.wait(timeout)
 
 
+def from_environment(name: str) -> str:
+    """A secret, which is not for the command line: everybody can see that."""
+    if name not in os.environ:
+        sys.exit(f"{name} is not in the environment: the top of this program says how to set it")
+    return os.environ[name]
+
+
 def run_one(options: argparse.Namespace) -> bool:
     """Run one chart at a given broker."""
     kind = {"room": Room, "heater": Heater}[options.role]
     chart = kind(
-        rabbit_user=os.environ["RABBIT_USER"],
-        rabbit_password=os.environ["RABBIT_PASSWORD"],
-        mesh_encryption_key=os.environ["MESH_KEY"],
+        rabbit_user=from_environment("RABBIT_USER"),
+        rabbit_password=from_environment("RABBIT_PASSWORD"),
+        mesh_encryption_key=from_environment("MESH_KEY"),
         rabbit_host=options.host,
         addresses=options.addresses,
     )
@@ -161,6 +169,8 @@ def main() -> int:
     parser.add_argument("--role", choices=("room", "heater"), default="room")
     parser.add_argument("--timeout", type=float, default=60.0, help="seconds until it gives up")
     options = parser.parse_args()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: sys.exit(0))
     finished = run_both(options.timeout) if options.host is None else run_one(options)
     if not finished:
         print("the heater was not on twice in time", file=sys.stderr)

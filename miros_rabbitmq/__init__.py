@@ -9,6 +9,7 @@ from .amqp.consumer import PikaTopicConsumer, SimplePikaTopicConsumer
 from .amqp.link_state import SessionState
 from .amqp.message_io import Delivery
 from .amqp.publisher import PikaTopicPublisher, SimplePikaTopicPublisher
+from .amqp.receiver import ConsumerStats
 from .amqp.sender import PublisherStats
 from .amqp.topology import Queue
 from .broker.local_broker import LocalBroker
@@ -16,6 +17,7 @@ from .chart.networked import NetworkedActiveObject, NetworkedFactory
 from .delivery.slowness import Condition
 from .discovery.lan import LocalAreaNetwork
 from .discovery.outcome import ProbeOutcome, ProbeResult, ScoutReport
+from .discovery.probe import ProbeLimits
 from .discovery.roster import Peer, PeersChanged, PeerSource, PeerState
 from .discovery.scout import RabbitScout
 from .exceptions import (
@@ -52,6 +54,9 @@ from .wire.codec import Codec
 from .wire.envelope import Envelope
 from .wire.json_codec import json_deserializer, json_serializer
 
+__version__ = "1.0.0"
+"""The only place that says it: pyproject.toml and the site's conf.py have it from here."""
+
 __all__ = [
     "DEFAULT_ROUTING_KEY",
     "AccessRefused",
@@ -63,6 +68,7 @@ __all__ = [
     "ClosedByBroker",
     "Codec",
     "Condition",
+    "ConsumerStats",
     "Delivery",
     "DeliveryProblem",
     "DropReason",
@@ -90,6 +96,7 @@ __all__ = [
     "PeersChanged",
     "PikaTopicConsumer",
     "PikaTopicPublisher",
+    "ProbeLimits",
     "ProbeOutcome",
     "ProbeResult",
     "ProblemKind",
@@ -108,6 +115,7 @@ __all__ = [
     "TransmitError",
     "UnknownHost",
     "VhostNotFound",
+    "__version__",
     "json_deserializer",
     "json_serializer",
     "tls_from_environment",

@@ -14,6 +14,6 @@ class Condition(threading.Condition):
     """A condition with a reentrant lock: take it as ``with condition.lock: ...``."""
 
     def __init__(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         """The lock."""
         super().__init__(self.lock)

@@ -55,7 +55,7 @@ class BrokerError(MirosRabbitMQError, ConnectionError):
         has_answered: whether a program has answered there, so that this is more than an absence.
     """
 
-    has_answered = True
+    has_answered: bool = True
 
     def __init__(self, message: str, host: str = "", *, has_answered: bool | None = None) -> None:
         super().__init__(message)

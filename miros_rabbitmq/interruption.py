@@ -28,7 +28,7 @@ from . import process
 from .exceptions import MirosApiException
 from .logs import must_not_wait
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -39,7 +39,8 @@ class Unfit(Exception):
     def __init__(self, detail: str, fault: Callable[[Address], BrokerError] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
-        self.fault = fault or partial(faults.not_rabbitmq, detail=detail)
+        usual = partial(faults.not_rabbitmq, detail=detail)
+        self.fault: Callable[[Address], BrokerError] = fault or usual
 
 
 def check_start(properties: object, mechanisms: object, secret: str = "") -> str:

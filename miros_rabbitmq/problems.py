@@ -34,6 +34,7 @@ class DeliveryProblem(NamedTuple):
     """A problem that began, grew or ended."""
 
     kind: ProblemKind
+    """What is wrong."""
     subject: str
     """What it is about: a broker as ``host:port``, or the name of a sender or a chart."""
     text: str
@@ -43,8 +44,8 @@ class DeliveryProblem(NamedTuple):
     events: int = 0
     """How many events it has cost since the last report of the same kind and subject."""
     is_over: bool = False
-    """It has ended. Only problems that last end: `AWAY`, `BEHIND`, `SLOW`, `STALLED`, `UNHEARD`,
-    `STUCK_CHART` and `QUEUE`."""
+    """It has ended. Only problems that last end: ``AWAY``, ``BEHIND``, ``SLOW``, ``STALLED``,
+    ``UNHEARD``, ``STUCK_CHART`` and ``QUEUE``."""
 
 
 Report = Callable[[DeliveryProblem], object]

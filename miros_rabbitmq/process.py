@@ -28,7 +28,7 @@ import weakref
 from collections.abc import Callable
 from typing import Protocol
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Stage(enum.IntEnum):

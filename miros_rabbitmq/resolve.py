@@ -30,7 +30,7 @@ from .process import Stage, disown_in_child
 from .resources import require_descriptors, start_thread
 from .urls import Address
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 _MOST_ADDRESSES = 8

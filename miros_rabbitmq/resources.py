@@ -194,7 +194,7 @@ class News:
         self._said_s.clear()
 
 
-news = News()
+news: News = News()
 """That of this process."""
 
 
@@ -214,7 +214,7 @@ class LateStarts:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self.is_any = False
+        self.is_any: bool = False
         """Whether there are some. It costs nothing to ask."""
         self._forget()
         disown_in_child(self, Stage.WORKERS)
@@ -263,5 +263,5 @@ class LateStarts:
         self._forget()
 
 
-late_starts = LateStarts()
+late_starts: LateStarts = LateStarts()
 """Those of this process."""

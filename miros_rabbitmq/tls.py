@@ -26,7 +26,7 @@ from .foreign import in_words
 from .resources import shortage
 from .small_file import UnfitFile, require_plain_file
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CAFILE = "RABBIT_TLS_CAFILE"
 CERTFILE = "RABBIT_TLS_CERTFILE"
@@ -47,6 +47,9 @@ _MOST_BYTES = 16 * 1024 * 1024
 
 def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext | None:
     """Make a context from the environment's variables; `None` if none is set.
+
+    Args:
+        environment: where the variables are looked for.
 
     Raises:
         SettingsError: a variable is empty or unknown, or lacks another that it needs; or a file

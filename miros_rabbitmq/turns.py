@@ -69,7 +69,7 @@ class Turns(Generic[T]):
         self._renew()
 
     def _renew(self) -> None:
-        self.lock = threading.RLock()
+        self.lock: threading.RLock = threading.RLock()
         """Held by whoever's turn it is."""
         self._is_mine = is_mine(self.lock)
 

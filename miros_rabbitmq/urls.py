@@ -56,12 +56,14 @@ _IPV6_LIKE = re.compile(r"[0-9A-Fa-f:.\[\]]+(?:%[\w.-]*)?\]?[0-9:]*", re.ASCII)
 class Address(NamedTuple):
     """Where a broker listens: a host name or IP address, and a TCP port.
 
-    Addresses are compared as they are written. `parse_address` and `AmqpUrl.address` write a host
-    in one way only (see `host_names`).
+    Addresses are compared as they are written. Those that this package gives you, such as
+    `AmqpUrl.address`, have their host in normal form.
     """
 
     host: str
+    """The name or IP address; an IPv6 address without brackets."""
     port: int = DEFAULT_PORT
+    """The TCP port."""
 
     def __str__(self) -> str:
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -90,6 +92,9 @@ class AmqpUrl(str):
 
     It *is* the URL, ready for pika or for another publisher; its ``repr`` (and so the ``repr``
     of every list, log argument or dataclass that holds it) has ``***`` for the password.
+
+    Args:
+        url: the URL, as in ``amqp://user:password@host:5672/%2F``.
 
     Raises:
         SettingsError: it is made of something else than a text.

@@ -1,4 +1,6 @@
-"""Compare the package that pip installed with its sources, and import each module of it.
+"""Compare the package that pip installed with its sources, import each module of it, and try it.
+
+Trying is: two charts talk to each other through a private RabbitMQ on a loopback address.
 
 Run it by the Python of an environment that has the package and what it needs, and nothing else:
 ``python -I tools/installed.py SOURCES``. With ``-I`` the sources in the present folder are not what
@@ -9,8 +11,12 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 import sys
+import threading
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 PACKAGE = "miros_rabbitmq"
 
@@ -51,7 +57,42 @@ def main(sources: Path) -> None:
         except ModuleNotFoundError as error:
             if error.name is None or error.name != NEEDS_MORE.get(name):
                 raise
-    print(f"{len(there)} files installed, {len(modules)} modules imported")
+    package = importlib.import_module(PACKAGE)
+    if package.__version__ != version("miros-rabbitmq"):
+        sys.exit(f"__version__ is {package.__version__}, and pip says {version('miros-rabbitmq')}")
+    talk(package)
+    print(f"{len(there)} files installed, {len(modules)} modules imported, one event exchanged")
+
+
+def talk(package: Any) -> None:
+    """Let one chart of the package hear what another one says."""
+    import miros  # it came with the package
+    from cryptography.fernet import Fernet
+
+    heard = threading.Event()
+
+    @miros.spy_on
+    def listening(chart: Any, e: Any) -> Any:
+        if e.signal == miros.signals.HELLO:
+            heard.set()
+            return miros.return_status.HANDLED
+        chart.temp.fun = chart.top
+        return miros.return_status.SUPER
+
+    pid = os.getpid()
+    # An address that hardly anybody else has.
+    with package.LocalBroker(f"127.{pid % 200 + 20}.{pid // 200 % 256}.4") as broker:
+        of_network = (broker.user, broker.password, Fernet.generate_key())
+        there = {"rabbit_host": broker.host, "rabbit_port": broker.port, "addresses": []}
+        with (
+            package.NetworkedActiveObject("ear", *of_network, **there) as ear,
+            package.NetworkedActiveObject("mouth", *of_network, **there) as mouth,
+        ):
+            ear.start_at(listening)
+            mouth.start_at(listening)
+            mouth.transmit(miros.Event(signal=miros.signals.HELLO))
+            if not heard.wait(30):
+                sys.exit("an event was not heard")
 
 
 if __name__ == "__main__":

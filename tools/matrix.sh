@@ -1,10 +1,13 @@
 #!/bin/sh
 # The tests on both ends of what pyproject.toml allows: the oldest releases of our dependencies on
-# the oldest Python of this machine, and the newest on the newest. And what pip installs of this
-# checkout, against its files. Run "make matrix", which sets up.
+# the oldest Python of this machine, and the newest on the newest. And the wheel and the source
+# distribution of this checkout: they are built, checked, installed into empty environments, compared
+# with the files here, and tried; and the types that users see are complete. Run "make matrix", which
+# sets up.
 #
-# --short runs the unit tests and a few broker tests; tools/test.sh includes it. It leaves out the
-# newest releases if .venv has the newest Python, as tools/test.sh runs every test there.
+# --short runs the unit tests and a few broker tests, and installs the wheel on the newest Python
+# only; tools/test.sh includes it. It leaves out the newest releases if .venv has the newest Python,
+# as tools/test.sh runs every test there.
 # MIROS_RABBITMQ_IO=plain is handed on, as any variable is.
 #
 # The oldest releases are the lower bounds in pyproject.toml. The newest are those of the day on
@@ -15,6 +18,8 @@ cd "$(dirname "$0")/.."
 . tools/steps.sh
 
 LOG=.venv/matrix.log
+COPY=.venv/matrix-sources
+DIST=.venv/matrix-dist # what is built of it
 failed=
 
 short=false
@@ -54,19 +59,45 @@ on() {
     step "$end, broker" ".venv/matrix-$end/bin/python" -m pytest -q $BROKER_TESTS
 }
 
-# What pip makes of a copy of the sources, in an environment that has nothing else. Of a copy, as
-# setuptools would take in what an earlier build left in this folder.
+# The wheel and the source distribution, of a copy of the sources: setuptools would take in what an
+# earlier build left in this folder. Both have to be fit for an index.
+built() {
+    rm -rf "$COPY" "$DIST"
+    mkdir "$COPY"
+    git ls-files -z --cached --others --exclude-standard |
+        tar --create --null --files-from - --ignore-failed-read 2>/dev/null |
+        tar --extract --directory "$COPY" --no-same-owner
+    .venv/bin/python -m build --outdir "$DIST" "$COPY" >/dev/null || return
+    .venv/bin/python -m twine check --strict "$DIST"/* || return
+    tar --list --gzip --file "$DIST"/*.tar.gz >"$DIST/contents"
+    for wanted in CHANGELOG.rst docs/index.rst examples/factory.py miros_rabbitmq/py.typed \
+        tests/conftest.py tools/setup.sh; do
+        grep -q "^[^/]*/$wanted\$" "$DIST/contents" || { echo "the sdist lacks $wanted" && return 1; }
+    done
+    rm "$DIST/contents"
+    ls "$DIST"
+}
+
+# installed VERSION KIND: the wheel or the sdist in an environment of this Python that has nothing
+# else, against the sources; and two charts of it talk to each other.
 installed() {
-    copy=.venv/matrix-sources
-    rm -rf "$copy"
-    mkdir "$copy"
-    cp -R pyproject.toml setup.py README.rst LICENSE miros_rabbitmq "$copy"
     # First what the package needs, and then the package itself, which is different each time.
     # shellcheck disable=SC2046 # a list of words
-    environment .venv/matrix-installed "$1" $(dependencies) || return
-    .venv/matrix-installed/bin/python -m pip -q --disable-pip-version-check \
-        install --no-deps --force-reinstall "./$copy" || return
-    .venv/matrix-installed/bin/python -I tools/installed.py miros_rabbitmq
+    environment ".venv/installed-$1" "$(interpreter "$1")" $(dependencies) || return
+    ".venv/installed-$1/bin/python" -m pip -q --disable-pip-version-check \
+        install --no-deps --force-reinstall "$DIST"/*"$2" || return
+    ".venv/installed-$1/bin/python" -I tools/installed.py miros_rabbitmq
+}
+
+# Whether every name that users can see has a type, in the package as it is installed. pyright asks
+# the first Python on PATH where that is. With stubs, as miros has no type hints of its own.
+typed() {
+    cp -R tools/stubs/miros-stubs ".venv/installed-$1/lib/python$1/site-packages/" || return
+    bin=$PWD/.venv/bin
+    (cd "$DIST" && PATH="$OLDPWD/.venv/installed-$1/bin:$PATH" \
+        "$bin/python" -m pyright --verifytypes miros_rabbitmq --ignoreexternal >types) ||
+        { grep -B 1 -A 1 error "$DIST/types"; return 1; }
+    grep "Type completeness score: 100%" "$DIST/types"
 }
 
 names=$(oldest_releases | sed 's/==.*//' | paste -s -d '|')
@@ -80,7 +111,18 @@ if [ -z "$oldest" ]; then
     exit 1
 fi
 
-step installed installed "$(interpreter "$newest")"
+step built built
+case $failed in *" built,"*) ;; *)
+    step installed installed "$newest" .whl
+    step "types, users'" typed "$newest"
+    if ! $short; then
+        for version in $(versions | sed '$d'); do
+            step "on $version" installed "$version" .whl
+        done
+        step "from sdist" installed "$oldest" .tar.gz
+    fi
+    ;;
+esac
 # shellcheck disable=SC2046 # a list of words
 on oldest "$oldest" -e '.[unit]' $(oldest_releases)
 if ! $short || [ "$newest" != "$(main_version)" ]; then

@@ -1,7 +1,8 @@
 #!/bin/sh
-# Set up this checkout: a virtual environment in .venv with the package and its test tools, and
-# RabbitMQ from the distribution's packages if it is missing (its service is not started). And the
-# program ip, if it can be had: some tests make networks with it, and are skipped without it.
+# Set up this checkout: a virtual environment in .venv with the package, its test tools and what
+# builds the site, and RabbitMQ from the distribution's packages if it is missing (its service is not
+# started). And the program ip, if it can be had: some tests make networks with it, and are skipped
+# without it.
 #
 # Needs Python >= 3.10; PYTHON=/path/to/python chooses one, otherwise it is the newest on PATH.
 # Keeps what is there already, so that a second run has nothing to do. Details: .venv/setup.log.
@@ -131,6 +132,6 @@ if [ -x "$VENV/bin/python" ] && [ "$("$VENV/bin/python" -V 2>&1)" != "$("$python
 fi
 say "making .venv with Python $version and what the package needs ..."
 [ -x "$VENV/bin/pip" ] || logged "$python" -m venv "$VENV"
-logged "$VENV/bin/python" -m pip --disable-pip-version-check install --editable '.[test]'
+logged "$VENV/bin/python" -m pip --disable-pip-version-check install --editable '.[test,docs]'
 stamp >"$STAMP"
 say "done."

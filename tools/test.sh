@@ -1,9 +1,9 @@
 #!/bin/sh
 # Everything that has to hold, in three lanes at once, as tests mostly wait for RabbitMQ: the broker
 # tests; all other tests, and the broker tests on pika's public interface alone
-# (MIROS_RABBITMQ_IO=plain); and lint, types, the unit tests on every other Python from 3.10 to 3.13
-# that this machine has, and the short matrix (tools/matrix.sh). The output comes lane by lane at the
-# end, some twenty minutes later; pytest's closing lines end it.
+# (MIROS_RABBITMQ_IO=plain); and lint, types, the site, the unit tests on every other Python from
+# 3.10 to 3.13 that this machine has, and the short matrix (tools/matrix.sh). The output comes lane by
+# lane at the end, some twenty minutes later; pytest's closing lines end it.
 # Arguments: what lint and types look at. Run "make test", which sets up.
 
 set -u
@@ -27,6 +27,7 @@ others() {
     step lint "$BIN/ruff" check "$@"
     step format "$BIN/ruff" format --check "$@"
     step types "$BIN/mypy" "$@"
+    step site tools/docs.sh
     # The oldest and the newest belong to the matrix.
     for version in $(versions | sed '1d;$d'); do
         [ "$version" = "$(main_version)" ] || step "Python $version" unit_tests_on "$version"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from ..logs import RelayedLogger
 from .line_pace import LinePace
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 
 class Blockage:

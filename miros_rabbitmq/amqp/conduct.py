@@ -70,7 +70,8 @@ class Misconduct(Exception):
 
     def __init__(self, detail: str, fault: Callable[[Address], BrokerError] | None = None) -> None:
         super().__init__(detail)
-        self.fault = fault or partial(faults.misbehaved, detail=detail)
+        usual = partial(faults.misbehaved, detail=detail)
+        self.fault: Callable[[Address], BrokerError] = fault or usual
 
 
 class _Phase(enum.Enum):
@@ -151,15 +152,19 @@ class Channel:
     )
 
     def __init__(self) -> None:
-        self.is_open = self.is_closed = False
+        self.is_open: bool = False
+        self.is_closed: bool = False
         self.consumers: dict[bytes, int] = {}
         """The consumers' tags, and how much of a body is kept for each."""
         self.owed: Owed | None = None
         """What may be confirmed and returned; `None` if nothing is published here."""
-        self.stage = _Stage.METHOD
-        self.limit = self.most_kept = 0
+        self.stage: _Stage = _Stage.METHOD
+        self.limit: int = 0
+        self.most_kept: int = 0
         """The largest body that may come now, and how much of it is kept, but for one byte."""
-        self.left = self.keep = self.parts = 0
+        self.left: int = 0
+        self.keep: int = 0
+        self.parts: int = 0
         """How much of the body is still to come, how much to be kept, and in how many parts."""
 
 
@@ -173,9 +178,9 @@ class Conduct:
     """
 
     def __init__(self, frame_max: int, clock: Callable[[], float], secret: str = "") -> None:
-        self.most_frame = MOST_BYTES
+        self.most_frame: int = MOST_BYTES
         """The largest frame at present, in bytes, with what is around its contents."""
-        self.amid = 0
+        self.amid: int = 0
         """The number of channels on which a content has begun and not ended; never 0 again when the
         broker has closed the connection. While it is not 0, each frame has to be judged."""
         self._frame_max = frame_max

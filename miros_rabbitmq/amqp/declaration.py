@@ -48,7 +48,7 @@ class Refusing:
         return url in self._urls
 
 
-refusing = Refusing()
+refusing: Refusing = Refusing()
 """Those of this process. That is only where to begin: a link that is told that there is no exchange
 tries to declare it all the same."""
 
@@ -72,16 +72,40 @@ class Declaration:
 
     def declare(self, channel: pika.channel.Channel, done: Callable[[], object]) -> None:
         """Declare the exchange, or see that it is there, and then call ``done``."""
+
+        def declared() -> None:
+            self._note_answer()
+            done()
+
+        self._ask(channel, self._link.guarded(channel, declared))
+
+    def declare_unanswered(
+        self, channel: pika.channel.Channel, done: Callable[[], object]
+    ) -> Callable[[], object]:
+        """Declare the exchange as `declare` does, but have the broker send no answer.
+
+        A refusal closes the channel all the same.
+
+        Returns:
+            what to call when the broker has answered whatever is sent next; it calls ``done``.
+        """
+        self._ask(channel, None)
+
+        def next_is_answered() -> None:
+            self._note_answer()
+            done()
+
+        return next_is_answered
+
+    def _ask(self, channel: pika.channel.Channel, done: Callable[[], object] | None) -> None:
         is_refused = self._link.endpoint.url in self._known and not self._is_missing
         self._is_passive = is_refused
         self._asked = look_for_exchange if is_refused else declare_exchange
+        self._asked(channel, self._exchange, done)
 
-        def declared() -> None:
-            self._asked = None
-            self._is_missing = False
-            done()
-
-        self._asked(channel, self._exchange, self._link.guarded(channel, declared))
+    def _note_answer(self) -> None:
+        self._asked = None
+        self._is_missing = False
 
     def check_writing(self, channel: pika.channel.Channel, done: Callable[[], object]) -> None:
         """After a passive declaration: give the link up if the user may not publish either.

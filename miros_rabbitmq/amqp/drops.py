@@ -14,7 +14,7 @@ from ..delivery.outbox import DropReason
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _INTERVAL_S = 1.0
 """Seconds between two reports while events are being dropped one by one."""
@@ -41,7 +41,7 @@ class Drops:
         self._network = network
         self._report = report
         self._is_expected = is_expected
-        self.in_burst = 0
+        self.in_burst: int = 0
         """How many were dropped since the burst began; 0 if there is none."""
         self._given_up = Bursts()
         self._unreported: Counter[DropReason] = Counter()

@@ -34,7 +34,7 @@ from .receiver import Outcome, Ticket
 from .rejections import Rejections, Unread
 from .sinks import SharedTicket, Sink
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _MOST_RECORDS = 2_048
 """The most records in one message: many more than the default of ``Limits.batch_bytes`` has room
@@ -129,12 +129,12 @@ class EnvelopeTaker:
         limits: Limits,
         admission: Admission,
     ) -> None:
-        self.received = 0
+        self.received: int = 0
         """Envelopes that went to the sink."""
-        self.own = 0
+        self.own: int = 0
         """Envelopes of the own node that were skipped. Their epoch is in clear and nothing of them
         is checked, so somebody who has the broker's password can raise this number."""
-        self.duplicates = 0
+        self.duplicates: int = 0
         """Envelopes that came again and were skipped."""
         self._network = network
         self._kind = Kind.on(network)

@@ -26,7 +26,7 @@ class Freshness:
     ) -> None:
         self._age = age
         self._windows = Windows(max(2, most_senders), most_bytes, bounds=bounds)
-        self.missing_at_rejected = 0
+        self.missing_at_rejected: int = 0
         """How many records the last one that `take` rejected has shown to be missing."""
 
     @property

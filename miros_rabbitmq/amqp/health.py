@@ -19,7 +19,7 @@ from ..logs import RelayedLogger
 from ..resources import news
 from .line_pace import LinePace
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _LOOKS_A_HEARTBEAT = 2
 _PATIENCE_IN_HEARTBEATS = 0.95
@@ -53,7 +53,7 @@ class Watchdog:
         self._moved_s = 0.0
         self._received = 0
         self._unsent = 0
-        self.is_waiting = False
+        self.is_waiting: bool = False
         """An answer is due."""
 
     def ask(self, now_s: float) -> None:

@@ -18,7 +18,7 @@ from .message_io import Wire
 from .native import NativeWire, misfit
 from .plain import PlainWire
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 VARIABLE = "MIROS_RABBITMQ_IO"
 """The environment variable that chooses: ``native`` or ``plain``."""

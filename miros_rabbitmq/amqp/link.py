@@ -35,7 +35,7 @@ from ..exceptions import (
 from ..foreign import hidden, in_words
 from ..logs import RelayedLogger
 from ..resources import shortage
-from ..urls import AmqpUrl
+from ..urls import Address, AmqpUrl
 from .attempts import Attempts
 from .blockage import Blockage
 from .conduct import Conduct
@@ -53,7 +53,7 @@ from .parameters import (
 from .reactor import IoThread, Lane, Timer
 from .services import Services, Tap
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _ATTEMPT_TIMEOUTS = 5
 """An attempt takes at most this many times ``connect_timeout_s``: one for the name, and two for
@@ -132,11 +132,11 @@ class Link:
     def __init__(
         self, endpoint: Endpoint, role: Role, user: ChannelUser, reactor: IoThread
     ) -> None:
-        self.endpoint = endpoint
-        self.address = endpoint.url.address
+        self.endpoint: Endpoint = endpoint
+        self.address: Address = endpoint.url.address
         """Where it connects to; `move` changes it, and the name."""
-        self.name = f"{role.name} at {self.address}"
-        self.state = SessionState.NEW
+        self.name: str = f"{role.name} at {self.address}"
+        self.state: SessionState = SessionState.NEW
         """Where the link stands. Read it, but do not change it."""
         self.fault: BrokerError | None = None
         """Why it is not connected; `None` while it is, or before the first attempt has ended."""
@@ -145,11 +145,11 @@ class Link:
         connected."""
         self.shortage: OutOfResources | None = None
         """What this process lacked in the last attempt, if that was why it failed."""
-        self.is_stopping = False
+        self.is_stopping: bool = False
         """Whether it was asked to stop and not started again."""
-        self.is_forked = False
+        self.is_forked: bool = False
         """Whether it was started by the parent process."""
-        self.connection_name = ""
+        self.connection_name: str = ""
         """The name of its connection at the broker, while there is one or an attempt at one."""
         self._parameters = connection_parameters(endpoint, "")
         self._role = role

@@ -56,7 +56,7 @@ class Marker:
     """
 
     def __init__(self, link: Link) -> None:
-        self.name = "miros." + secrets.token_urlsafe(_RANDOM_BYTES)
+        self.name: str = "miros." + secrets.token_urlsafe(_RANDOM_BYTES)
         self._link = link
         self._connection = link.connection_name
         self._channel: pika.channel.Channel | None = None

@@ -21,10 +21,15 @@ class Delivery(NamedTuple):
     """A message as the broker delivered it."""
 
     body: bytes
+    """What was published."""
     routing_key: str
+    """The routing key that it was published with."""
     exchange: str
+    """The exchange that it was published to."""
     redelivered: bool
+    """Whether the broker has delivered it before, to this consumer or to another one."""
     tag: int
+    """The broker's number for it on this channel."""
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ class Owed:
     __slots__ = ("_published", "_returnable", "_unconfirmed", "most_returned")
 
     def __init__(self) -> None:
-        self.most_returned = 0
+        self.most_returned: int = 0
         self._published = 0
         # At least as many as really are: a confirm of several may be counted as that of one.
         self._unconfirmed = 0

@@ -14,7 +14,7 @@ from collections.abc import Callable, Hashable
 from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 INTERVAL_S = 60.0
 """Each subject is named at most once in this time."""

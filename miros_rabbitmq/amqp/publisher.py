@@ -245,6 +245,11 @@ class PikaTopicPublisher(Standalone):
     ) -> None:
         """Serialize, encrypt and post a value; otherwise as `SimplePikaTopicPublisher.post_fifo`.
 
+        Args:
+            message: plain data, or what the codec's serializer takes.
+            timeout: the longest wait for room in seconds; default 10.
+            routing_key: another than the publisher's.
+
         Raises:
             SettingsError: AMQP does not allow the routing key.
             PayloadRefused: it cannot be serialized, is too large, or is not what the exchange
@@ -335,7 +340,15 @@ class PikaTopicPublisher(Standalone):
         return self._sender.is_flushed
 
     def flush(self, timeout: float | None = None, *, if_absent: bool = True) -> bool:
-        """Wait until the broker has confirmed everything; see `SimplePikaTopicPublisher.flush`."""
+        """Wait until the broker has confirmed everything; see `SimplePikaTopicPublisher.flush`.
+
+        Args:
+            timeout: the longest wait in seconds; default 10.
+            if_absent: whether to wait even while the broker `is_absent`.
+
+        Returns:
+            whether it has in time, or cannot be reached.
+        """
         timeout_s = _DEFAULT_TIMEOUT_S if timeout is None else timeout
         return self._sender.flush(timeout_s, if_absent=if_absent)
 

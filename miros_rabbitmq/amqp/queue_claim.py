@@ -40,9 +40,9 @@ class QueueClaim:
     """
 
     def __init__(self, queue: Queue, address: Address, heartbeat_s: float) -> None:
-        self.name = queue.name
+        self.name: str = queue.name
         """The name to declare; empty if the broker chooses one."""
-        self.drawn = queue.drawn
+        self.drawn: bool = queue.drawn
         """Whether the queue is this receiver's alone."""
         self._beginning = queue.name
         self._address = address

@@ -41,7 +41,7 @@ from ..logs import MustNotWait, RelayedLogger
 from ..process import Stage, disown_in_child
 from ..resources import RETRY_S, late_starts, news, shortage, start_thread
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 READ, WRITE = selectors.EVENT_READ, selectors.EVENT_WRITE
 
@@ -82,7 +82,7 @@ class Timer:
     __slots__ = ("callback", "lane")
 
     def __init__(self, lane: Lane, callback: Callable[[], object]) -> None:
-        self.lane = lane
+        self.lane: Lane = lane
         self.callback: Callable[[], object] | None = callback
 
     def run(self) -> None:
@@ -108,13 +108,13 @@ class Lane:
         self, reactor: Reactor, name: str, on_error: Callable[[BaseException], object]
     ) -> None:
         self.name = name
-        self.is_open = True
+        self.is_open: bool = True
         self._reactor = reactor
         self._on_error = on_error
         # Reentrant only so that its owner can be told from others when an exception, such as
         # KeyboardInterrupt, comes right after it was taken. Nobody ever waits for it.
         self._lock = threading.RLock()
-        self.is_mine = is_mine(self._lock)
+        self.is_mine: Callable[[], bool] = is_mine(self._lock)
         """Tells whether the calling thread is at work in this lane."""
         self._is_inside = False
         # The lane stands aside: the holder of the lock wakes the reactor afterwards.

@@ -61,6 +61,7 @@ class ConsumerStats(NamedTuple):
     """The counters of one consumer; all but ``messages`` count events."""
 
     state: SessionState
+    """The state of the connection."""
     messages: int
     """AMQP messages that were delivered."""
     received: int
@@ -99,7 +100,7 @@ class Ticket:
     """A message that others are still handling; it is acknowledged when they have finished."""
 
     def __init__(self) -> None:
-        self.is_finished = False
+        self.is_finished: bool = False
         self.on_finished: Callable[[], object] | None = None
 
     def finish(self) -> None:
@@ -191,11 +192,11 @@ class Receiver:
         watch: Watch | None = None,
     ) -> None:
         self.source = source
-        self.link = Link(endpoint, role, self, reactor)
+        self.link: Link = Link(endpoint, role, self, reactor)
         self._declaration = Declaration(self.link, source.exchange)
-        self.messages = 0
+        self.messages: int = 0
         """AMQP messages that were delivered."""
-        self.queue_messages = 0
+        self.queue_messages: Any = 0
         """How many messages waited in the queue when the broker was last asked."""
         self._taker = taker
         self._watch = watch
@@ -216,7 +217,7 @@ class Receiver:
         self._is_watching = watch is None  # a timer runs, or there is nothing to look at
         self._is_asking = False
         self._claim = self._make_claim()
-        self.queue_name = self._claim.name
+        self.queue_name: str = self._claim.name
         """The name of the queue at present; empty until the broker has chosen one."""
         disown_in_child(self, Stage.CONNECTIONS)
 
@@ -276,7 +277,7 @@ class Receiver:
         channel.basic_qos(prefetch_count=self._prefetch, callback=lambda _: proceed())
 
     def _bind_queue(
-        self, channel: pika.channel.Channel, done: Callable[[], None] | None = None
+        self, channel: pika.channel.Channel, done: Callable[[], object] | None = None
     ) -> None:
         """Bind the queue with every pattern; then proceed, if something is to follow."""
         source = self.source
@@ -327,7 +328,9 @@ class Receiver:
 
     def probe(self, channel: pika.channel.Channel) -> None:
         """Declare and bind again: the broker reports no deleted exchange or binding."""
-        self._declaration.declare(channel, lambda: self._bind_queue(channel, self.link.answered))
+        # With one answer to both, as the thread of an idle chart wakes for each.
+        bound = self._declaration.declare_unanswered(channel, self.link.answered)
+        self._bind_queue(channel, bound)
 
     def tear_down(self, channel: pika.channel.Channel, done: Callable[[], None]) -> None:
         """Delete a queue that would outlive its consumer.

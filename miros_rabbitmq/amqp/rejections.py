@@ -64,7 +64,7 @@ class Unread:
     """
 
     def __init__(self) -> None:
-        self.explained = 0
+        self.explained: int = 0
         """Missing events that were rejected unread, as far as can be told."""
         # How many, and the highest number among them as far as it is known.
         self._counts: OrderedDict[Key, tuple[int, int]] = OrderedDict()

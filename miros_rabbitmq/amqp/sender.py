@@ -46,7 +46,7 @@ from .message_io import Outbound, Publishing, Wire
 from .parameters import Endpoint
 from .reactor import IoThread, Timer
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _PERSISTENT, _TRANSIENT = 2, 1
 """Delivery modes of AMQP."""
@@ -71,8 +71,11 @@ class PublisherStats(NamedTuple):
     """The counters of one publisher; all but ``messages`` count events."""
 
     state: SessionState
+    """The state of the connection."""
     waiting: int
+    """In the FIFO, not sent yet."""
     unconfirmed: int
+    """Sent, and not confirmed by the broker yet."""
     sent: int
     """Handed to the connection, each resend counted again."""
     messages: int
@@ -84,7 +87,7 @@ class PublisherStats(NamedTuple):
     dropped: int
     """Given up because a limit was reached, for any of the reasons."""
     tempo_s: float
-    """The present time between two beats."""
+    """The present time between two beats, in seconds."""
     drops: Mapping[DropReason, int]
     """The same, by reason."""
     fault: str
@@ -193,7 +196,7 @@ class Sender:
     ) -> None:
         self.traffic = traffic
         self._report = report
-        self.link = Link(endpoint, role, self, reactor)
+        self.link: Link = Link(endpoint, role, self, reactor)
         self._declaration = Declaration(self.link, traffic.exchange)
         self._limits = endpoint.limits
         self._tell_state = on_state
@@ -226,7 +229,7 @@ class Sender:
             patient=self.traffic.patient,
         )
         self._tally = _Tally()
-        self.confirms = 0
+        self.confirms: int = 0
         """How many confirms have come, of whatever."""
         # A message that went out aside has no confirm yet.
         self._is_aside_open = False

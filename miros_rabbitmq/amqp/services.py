@@ -40,7 +40,7 @@ except ImportError:  # not on Windows
     _UNSENT = None
 
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 
 class LaneLoop:
@@ -170,7 +170,13 @@ class LaneLoop:
         """Refuse: pika must not run or stop this loop."""
         raise NotImplementedError("the reactor runs by itself")
 
-    stop = close = start
+    def stop(self) -> None:
+        """Refuse, as `start` does."""
+        self.start()
+
+    def close(self) -> None:
+        """Refuse, as `start` does."""
+        self.start()
 
 
 class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika has no type hints
@@ -184,19 +190,19 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
     def __init__(self, protocol: Any, conduct: Conduct) -> None:
         self.inner = protocol
         self.conduct = conduct
-        self.inflow = Inflow(conduct, protocol.data_received)
+        self.inflow: Inflow = Inflow(conduct, protocol.data_received)
         """Cuts what arrives into frames."""
         self.misconduct: Misconduct | None = None
         """Why the connection could not go on, if it is the peer's fault."""
         self._connection: pika.SelectConnection | None = None
         self.transport: Any = None
-        self.received = 0
+        self.received: int = 0
         """Bytes that have arrived."""
-        self.greeting = b""
+        self.greeting: bytes = b""
         """The first of them, which say what kind of program has sent them."""
         self.lost_by: BaseException | None = None
         """The error with which the stream has ended. pika does not always pass it on."""
-        self.is_muted = False
+        self.is_muted: bool = False
 
     def connection_made(self, transport: Any) -> None:
         """Note the connected transport."""

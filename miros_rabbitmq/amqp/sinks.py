@@ -19,7 +19,7 @@ from ..wire.envelope import MESH, Envelope
 from ..worker import Worker
 from .receiver import Ticket
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _MOST_WAITING = 512
 """The most events that wait for a callback in its worker: as many as one message holds. Others wait
@@ -103,7 +103,7 @@ class DirectSink:
     ) -> None:
         self._callback = callback
         self._on_raise = _logging(name)
-        self.room = room or _any_number
+        self.room: Callable[[], int] = room or _any_number
 
     def begin(self) -> None:
         """Return no ticket: events are handled when `put` returns."""

@@ -25,7 +25,7 @@ from .link_state import SessionState
 from .parameters import Endpoint
 from .reactor import Reactor
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _MOST_CHANGES = 1_000
 """The most changes of the state that wait for a slow callback; beyond it, the oldest go."""
@@ -53,7 +53,7 @@ class OwnThread:
     """
 
     def __init__(self, name: str, on_change: Callable[[], object] | None) -> None:
-        self.reactor = Reactor(name)
+        self.reactor: Reactor = Reactor(name)
         self._name = name
         self._on_change = on_change
         self._workers: list[Worker[object]] = []

@@ -65,13 +65,17 @@ def snoop_queue(limits: Limits) -> Queue:
     )
 
 
-def declare_exchange(channel: Channel, name: str, done: Callable[[], object]) -> None:
-    """Declare a durable topic exchange, then call ``done``."""
+def declare_exchange(channel: Channel, name: str, done: Callable[[], object] | None) -> None:
+    """Declare a durable topic exchange, then call ``done``; without it, no answer is sent."""
     channel.exchange_declare(
-        name, exchange_type="topic", durable=True, callback=lambda _: done() and None
+        name, exchange_type="topic", durable=True, callback=_without_frame(done)
     )
 
 
-def look_for_exchange(channel: Channel, name: str, done: Callable[[], object]) -> None:
-    """See that an exchange exists, of whatever type, then call ``done``."""
-    channel.exchange_declare(name, passive=True, callback=lambda _: done() and None)
+def look_for_exchange(channel: Channel, name: str, done: Callable[[], object] | None) -> None:
+    """See that an exchange exists, of whatever type; otherwise as `declare_exchange`."""
+    channel.exchange_declare(name, passive=True, callback=_without_frame(done))
+
+
+def _without_frame(done: Callable[[], object] | None) -> Callable[[object], object] | None:
+    return None if done is None else lambda _: done()

@@ -42,7 +42,7 @@ from ..urls import (
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port, why_not_free
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 START_TIMEOUT_S = 60.0
 """How long a boot may take: about 4 s on two free cores, many times that on a busy CI machine."""
@@ -123,8 +123,8 @@ class LocalBroker:
             check_utf8("config", f"{key}{value}")
         self.host = host
         self.user = user
-        self.password = secrets.token_urlsafe(16) if password is None else password
-        self.name = name or f"miros-{secrets.token_hex(4)}"
+        self.password: str = secrets.token_urlsafe(16) if password is None else password
+        self.name: str = name or f"miros-{secrets.token_hex(4)}"
         self._vhosts = tuple(vhosts)
         self._users = {**(users or {}), self.user: self.password}
         self._config = dict(config or {})
@@ -173,7 +173,14 @@ class LocalBroker:
         return process is not None and process.is_running
 
     def url(self, vhost: str = "/") -> AmqpUrl:
-        """The AMQP URL of a virtual host, for the node's user."""
+        """The AMQP URL of a virtual host, for the node's user.
+
+        Args:
+            vhost: the virtual host's name.
+
+        Raises:
+            LocalBrokerError: ``start()``, which chooses the port, was not called yet.
+        """
         return amqp_url(self.user, self.password, self.address, vhost)
 
     @naming_shortage(forks=True)
@@ -239,6 +246,9 @@ class LocalBroker:
 
     def restart(self, timeout: float = START_TIMEOUT_S) -> None:
         """Start the node again, with its data, on the same port; a running one is shut down first.
+
+        Args:
+            timeout: how long the start may take, in seconds.
 
         Raises:
             LocalBrokerError: the node has no data, as it was never started or was stopped; or it

@@ -76,11 +76,11 @@ class NodeFiles:
     def __init__(self, folder: Path, scripts: Path, name: str, host: str) -> None:
         self.folder = folder
         self.has_booted = False
-        self.log = folder / "node.log"
-        self.console = folder / "console.log"
-        self.notify = folder / "notify"
-        self.rabbitmq_server = os.fspath(scripts / "rabbitmq-server")
-        self.rabbitmqctl = os.fspath(scripts / "rabbitmqctl")
+        self.log: Path = folder / "node.log"
+        self.console: Path = folder / "console.log"
+        self.notify: Path = folder / "notify"
+        self.rabbitmq_server: str = os.fspath(scripts / "rabbitmq-server")
+        self.rabbitmqctl: str = os.fspath(scripts / "rabbitmqctl")
         self._scripts = scripts
         self._config = folder / "rabbitmq.conf"
         self._definitions = folder / "definitions.json"
@@ -88,7 +88,7 @@ class NodeFiles:
         self._home = folder / "home"
         # An address, since a host name may not resolve in a container or a namespace.
         is_loopback = ipaddress.IPv4Address(host).is_loopback
-        self.control_host = host if is_loopback else "127.0.0.1"
+        self.control_host: str = host if is_loopback else "127.0.0.1"
         self._node_name = f"{name}@{self.control_host}"
         self._control_port = 0
 

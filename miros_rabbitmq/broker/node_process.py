@@ -110,7 +110,7 @@ class NodeProcess:
     """
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="miros-rabbitmq-", dir=plain_folder()))
+        self.folder: Path = Path(tempfile.mkdtemp(prefix="miros-rabbitmq-", dir=plain_folder()))
         self._node: subprocess.Popen[bytes] | None = None
         try:
             reader, self._pipe = os.pipe()

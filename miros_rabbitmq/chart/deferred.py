@@ -19,7 +19,7 @@ from typing import Any
 from ..nets.large_event import memory_of_remote
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class DeferredEvents(deque[Any]):
@@ -41,7 +41,7 @@ class DeferredEvents(deque[Any]):
         report: Report = report_to_nobody,
     ) -> None:
         super().__init__()
-        self.dropped = 0
+        self.dropped: int = 0
         """Events that were dropped."""
         self._most_events = most_events
         self._most_bytes = most_bytes

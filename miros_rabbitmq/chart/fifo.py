@@ -24,7 +24,7 @@ from .. import process
 from ..nets.large_event import LargeEvent
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _PATIENCE_S = 0.1
 """How long a post waits for the lock, which is held for microseconds."""
@@ -75,9 +75,9 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         self._on_wait = on_wait
         self._is_overflowing = False
         self._has_large = False
-        self.taken = 0
+        self.taken: int = 0
         """How many events the chart has taken out; only its own thread counts."""
-        self.dropped = 0
+        self.dropped: int = 0
         """Events that were refused because the FIFO was full."""
         self._forget_threads()
         process.disown_in_child(self, process.Stage.CHARTS)

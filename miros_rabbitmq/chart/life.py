@@ -21,7 +21,7 @@ from .. import process
 from ..condition import Condition
 from ..exceptions import MirosApiException
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LAST_HANDLER_S = 1.0
 """How long a program that ends waits for all charts that are in the middle of a handler."""
@@ -82,7 +82,7 @@ class ChartLife:
         """The chart's latest thread. The chart sets it."""
         self.initial_state: Any = None
         """The state in which the chart begins. The chart sets it."""
-        self.is_resting = False
+        self.is_resting: bool = False
         """Whether the chart's thread waits before the chart starts again."""
         self._name = name
         self._may_run = may_run

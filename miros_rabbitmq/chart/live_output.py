@@ -14,7 +14,7 @@ from typing import Any
 from .. import process
 from ..failures import OnRaise, call
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MOST_LINES = 5_000
 """The most lines of a chart that wait for the thread; further ones are dropped."""
@@ -33,7 +33,7 @@ class LiveOutput:
         self._writer = writer
         self._on_raise = on_raise
         self._most_lines = most_lines
-        self.dropped = 0
+        self.dropped: int = 0
         """Lines that were dropped."""
         # Threads that print at the same time may miscount by one each; that does no harm.
         self._put = self._done = 0

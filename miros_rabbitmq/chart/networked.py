@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class RtcTeller:
@@ -269,7 +269,8 @@ class NetworkedChart:
             report=nets.node.problems.report,
             on_wait=nets.look_soon,
         )
-        self.queue = self.locking_deque = fifo
+        self.queue = fifo
+        self.locking_deque: ChartFifo = fifo
         self.defer_queue = DeferredEvents(
             limits.deferred_events,
             limits.deferred_bytes,
@@ -329,6 +330,9 @@ class NetworkedChart:
 
         If a stop comes after the networks are up, the chart handles nothing and this method
         returns.
+
+        Args:
+            initial_state: a state function, or what ``to_method`` has made of a state.
 
         Raises:
             AccessRefused: the own broker refuses the user, the password or a permission.
@@ -439,6 +443,9 @@ class NetworkedChart:
     def transmit(self, event: Event) -> None:
         """Send an event to the other charts; see `MirosNets.transmit`. From any thread.
 
+        Args:
+            event: a `miros.Event`. Its signal's name and its payload are sent.
+
         Raises:
             MirosApiException: the argument is not an event.
             PayloadRefused: the event cannot be serialized, or its receivers would refuse it.
@@ -449,11 +456,19 @@ class NetworkedChart:
         self.nets.transmit(event)
 
     def cancel_event(self, uuid: Any = None) -> None:
-        """Cancel the timer that a post with a period has made and returned, as miros does."""
+        """Cancel the timer that a post with a period has made, as miros does.
+
+        Args:
+            uuid: what ``post_fifo`` or ``post_lifo`` has returned.
+        """
         self._miros_rabbitmq.timers.cancel(lambda timer: timer.uuid == uuid)
 
     def cancel_events(self, e: Event) -> None:
-        """Cancel all timers that post events of this one's signal, as miros does."""
+        """Cancel all timers that post events of this one's signal, as miros does.
+
+        Args:
+            e: an event of this signal.
+        """
         self._miros_rabbitmq.timers.cancel(lambda timer: timer.signal_name == e.signal_name)
 
     def trace(self) -> str | None:
@@ -509,7 +524,12 @@ class NetworkedChart:
         self.nets.disable_snoop_spy()
 
     def snoop_scribble(self, message: str, enable_color: bool = True) -> None:
-        """Write a remark to every snoop that is enabled; if none is, to this terminal only."""
+        """Write a remark to every snoop that is enabled; if none is, to this terminal only.
+
+        Args:
+            message: the remark, one line.
+            enable_color: whether it has colours on a terminal that has them.
+        """
         self.nets.snoops.scribble(message, colour=enable_color)
 
 
@@ -543,7 +563,7 @@ class NetworkedActiveObject(NetworkedChart, ActiveObject, SnoopedHsm):  # type: 
         chart.stop()
 
     State functions are those of miros. An event that another chart transmits is posted into this
-    chart's FIFO, as `post_fifo` does it. Nothing touches the network before `start_at`.
+    chart's FIFO, as ``post_fifo`` does it. Nothing touches the network before `start_at`.
 
     Args:
         name: the chart's name, in its instrumentation and inside its messages.
@@ -575,7 +595,7 @@ class NetworkedFactory(NetworkedChart, Factory, SnoopedHsm):  # type: ignore[mis
         chart.stop()
 
     States and callbacks are made as in miros. An event that another chart transmits is posted into
-    this chart's FIFO, as `post_fifo` does it. Nothing touches the network before `start_at`.
+    this chart's FIFO, as ``post_fifo`` does it. Nothing touches the network before ``start_at``.
 
     Args:
         name: the chart's name, in its instrumentation and inside its messages.

@@ -18,7 +18,7 @@ from miros import Factory
 
 from ..exceptions import MirosApiException
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CALLED = frozenset(
     {

@@ -11,7 +11,7 @@ from typing import Protocol
 from ..exceptions import NetworkStopped
 from ..failures import RESTART, STOP, Failure
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _FIRST_PAUSE_S = 0.1
 """How long a chart that has started again, and has raised again soon, rests before the next."""

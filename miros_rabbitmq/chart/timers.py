@@ -17,7 +17,7 @@ from typing import Any
 from .. import process
 from ..failures import OnRaise, call
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Timers(deque[Any]):
@@ -37,7 +37,9 @@ class Timers(deque[Any]):
         process.disown_in_child(self, process.Stage.CHARTS)
 
     # Compared by identity, as those who have to forget something after a fork are in a set.
-    __eq__ = object.__eq__
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
     __hash__ = object.__hash__  # type: ignore[assignment]  # of a deque it is None
 
     def _renew_lock(self) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from .. import process
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class Unstarted:

@@ -63,7 +63,7 @@ class Allowance:
         self._since_s = 0.0
         self._ahead = 0  # what was under way with it, itself included
         self._used_s = clock()
-        self.bytes = self._start_bytes
+        self.bytes: int = self._start_bytes
         """How many may be under way now."""
 
     def begin_anew(self) -> None:

@@ -16,13 +16,13 @@ class Filling:
 
     def __init__(self, limit_bytes: int) -> None:
         self.limit_bytes = limit_bytes
-        self.messages = 0
+        self.messages: int = 0
         """How many messages the queue held when the broker was last asked."""
-        self.bytes = 0
+        self.bytes: int = 0
         """About how many bytes they have, at most `limit_bytes`."""
-        self.grows_by = 0.0
+        self.grows_by: float = 0.0
         """By how many messages a second it has grown since the broker was asked before."""
-        self.is_near = False
+        self.is_near: bool = False
         """Whether it is nearly full."""
         self._asked_s: float | None = None
 

@@ -30,7 +30,7 @@ class Nacks:
         self._left = attempts
         self._last_s = -math.inf
         self._retry_s = -math.inf
-        self.is_refusing = False
+        self.is_refusing: bool = False
         """The attempts were used up, and the broker has nacked something in the last while."""
 
     def resends(self, now_s: float) -> bool:

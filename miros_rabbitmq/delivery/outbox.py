@@ -107,13 +107,13 @@ class Outbox:
         self._bytes = 0
         self._unconfirmed_events = 0
         self._unconfirmed_bytes = 0
-        self.confirmed_bytes = 0
+        self.confirmed_bytes: int = 0
         """Of all records that the broker has settled since the beginning."""
-        self.is_full = False
+        self.is_full: bool = False
         """It holds as much as it may. Computed at each change, because posts ask for it often."""
-        self.fills_message = False
+        self.fills_message: bool = False
         """What waits fills a message, so that waiting longer would save nothing."""
-        self.has_window = True
+        self.has_window: bool = True
         """One more message may go under way. If not, some are: a confirm will open the window."""
         self.given_up: list[Record] = []
         """Records that were given up because the broker refuses them; their owner clears this."""

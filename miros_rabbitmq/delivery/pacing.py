@@ -92,7 +92,7 @@ class Tempo:
         self._target = max(1.0, full * self.SET_POINT)
         self._pid = Pid(self.KP, self.KI, self.KD)
         self._last_beat_s: float | None = None
-        self.current_s = slow_s
+        self.current_s: float = slow_s
         """The tempo in force, in seconds."""
 
     def beat(self, depth: int, now_s: float) -> float:

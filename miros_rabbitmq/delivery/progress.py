@@ -37,11 +37,11 @@ class Progress:
     """
 
     def __init__(self, stuck_after_s: float) -> None:
-        self.stuck_s = 0.0
+        self.stuck_s: float = 0.0
         """For at least so many seconds it has not got on; after `Verdict.OVER`, it had not."""
-        self.is_stuck = False
+        self.is_stuck: bool = False
         """Whether that is too long."""
-        self.begun = -1
+        self.begun: int = -1
         """The counter at the last look."""
         self._stuck_after_s = stuck_after_s
         self._looked_s = 0.0

@@ -63,7 +63,7 @@ class Schedule:
         self._outbox = outbox
         self._lock = lock
         self._is_locked_here = is_locked_here
-        self.intake = Intake()
+        self.intake: Intake = Intake()
         """Takes small records without the lock. It is opened only while something waits in the
         outbox, and emptied before that is taken. So if the outbox has nothing that waits, neither
         has the intake."""
@@ -74,13 +74,13 @@ class Schedule:
         )
         self._closed_because = ""
         self._beat_pending = False
-        self.is_ready = False
+        self.is_ready: bool = False
         """The broker takes messages."""
-        self.wake_pending = False
+        self.wake_pending: bool = False
         """The reactor's thread was woken for this publisher, and has not looked yet."""
-        self.posted = 0
+        self.posted: int = 0
         """How many records were posted, without those still in the intake."""
-        self.pushed_out = 0
+        self.pushed_out: int = 0
         """How many records were dropped from a full outbox to make room for posts, since the owner
         last took this count."""
 

@@ -138,11 +138,11 @@ class Course:
         self.is_measure = True
         """Others may be called slow beside this one."""
         self.condition = Condition.KEEPING_UP
-        self.oldest_s = 0.0
+        self.oldest_s: float = 0.0
         """For how long the oldest event has waited, at the last look."""
-        self.silent_s = 0.0
+        self.silent_s: float = 0.0
         """For how long nothing has shown that the broker takes what waits for it."""
-        self.base = Base(0.0, 0, 0)
+        self.base: Base = Base(0.0, 0, 0)
         """Where the counting of its drain begins: when the oldest event was posted, but at least
         ``slow_after_s`` ago and at most twice that: a backlog of large events that was filled by a
         fast link says nothing of the link that has become thin."""
@@ -154,7 +154,7 @@ class Course:
         self._oldest_ready_s = 0.0
         # While events are dropped, the oldest does not get older: when it would have been posted.
         self._overflowing_since_ready_s: float | None = None
-        self.drain = Drain(0.0, 0.0)
+        self.drain: Drain = Drain(0.0, 0.0)
         """What it has taken since `base`, while it was ready."""
         self._recent_drain = Drain(0.0, 0.0)
         # Since when confirms come without a pause, events wait briefly, and it is not behind.

@@ -26,9 +26,9 @@ class Suspects:
         self._parts: deque[int] = deque()
         self._left = 0  # of the part that is being sent: records that wait
         self._refused_alone = 0
-        self.is_searching = False
+        self.is_searching: bool = False
         """There are suspects."""
-        self.has_found = False
+        self.has_found: bool = False
         """The search, or the last one if it has ended, has found a record that is refused alone."""
 
     def may_take(self, under_way: int) -> int:

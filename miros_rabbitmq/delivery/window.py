@@ -150,11 +150,11 @@ class Window:
         self._next = 0
         self._stop = 0
         self._verdict = Arrival.NEW
-        self.changes = 0
+        self.changes: int = 0
         """Grows whenever `gaps`, `forgotten` or `size_bytes` may have changed."""
-        self.forgotten = 0
+        self.forgotten: int = 0
         """Numbers that came and may be taken again, because the window had no room for them."""
-        self.gaps = 0
+        self.gaps: int = 0
         """Numbers that were skipped between the lowest and the highest seen or told, and have not
         come, or came too late."""
 
@@ -469,15 +469,15 @@ class Windows:
         # The window marked last. If it is established by its count, it is among the established.
         self._latest_key: Hashable = object()
         self._latest = _Kept(0, Window(bounds), established_after)
-        self.size_bytes = 0
+        self.size_bytes: int = 0
         """About how much memory the windows take, rather more than less."""
-        self.gaps = 0
+        self.gaps: int = 0
         """The gaps of all windows, also of those that were evicted."""
-        self.forgotten = 0
+        self.forgotten: int = 0
         """Numbers that windows forgot for want of room; see `Window`. Evictions do not count."""
-        self.evicted = 0
+        self.evicted: int = 0
         """Windows that were evicted."""
-        self.newest_evicted_ms = 0
+        self.newest_evicted_ms: int = 0
         """The newest time of sending in any window evicted, 0 as long as none was.
 
         A receiver that trusts the clocks refuses, from epochs it does not know, what is not newer.

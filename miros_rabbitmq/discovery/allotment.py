@@ -53,5 +53,5 @@ class Allotment:
         return {kind: max(1, count * most // total) for kind, count in wanted.items()}
 
 
-allotment = Allotment()
+allotment: Allotment = Allotment()
 """That of this process."""

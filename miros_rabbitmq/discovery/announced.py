@@ -100,7 +100,7 @@ class AnnouncedBrokers:
         self._broker_of: OrderedDict[bytes, Address] = OrderedDict()
         self._announcers: Counter[Address] = Counter()
         self._allowance, self._allowed_s = _PROBES_AT_ONCE, 0.0
-        self.crowded_out = 0
+        self.crowded_out: int = 0
         """How many were forgotten before they were probed, or although they work."""
 
     @property

@@ -18,7 +18,7 @@ from typing import NamedTuple
 from ..programs import find_program
 from ..resources import shortage
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 PROC_ARP = Path("/proc/net/arp")
 """The kernel's table on Linux. Everyone may read it, and no program is needed."""

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from ..resources import shortage
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 SYS_CLASS_NET = Path("/sys/class/net")
 """A folder for each device of this machine's network namespace."""

@@ -24,7 +24,7 @@ from ..resources import shortage
 from ..small_file import FileState, UnfitFile, read_small_file, state_of
 from ..urls import Address, parse_address
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 HOSTS_FILE_NAME = ".miros_rabbitmq_hosts.json"
 
@@ -80,8 +80,8 @@ class HostsFileError(ValueError):
 
     def __init__(self, text: str, offset: int, problem: str) -> None:
         before = text[:offset]
-        self.line = before.count("\n") + 1
-        self.column = offset - before.rfind("\n")
+        self.line: int = before.count("\n") + 1
+        self.column: int = offset - before.rfind("\n")
         super().__init__(f"line {self.line}, column {self.column}: {problem}")
 
 

@@ -16,7 +16,7 @@ import netifaces
 from ..resources import naming_shortage, require_descriptors, shortage
 from .devices import Device, Route, read_devices, read_routes
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class LinkKind(enum.Enum):

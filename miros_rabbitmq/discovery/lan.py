@@ -12,10 +12,12 @@ import logging
 import threading
 from collections.abc import Callable, Iterable
 from ipaddress import IPv4Network
+from typing import TYPE_CHECKING, NoReturn
 
 from ..exceptions import SettingsError
 from ..host_names import is_loopback
 from ..interruption import refuse_to_wait_for
+from ..older import LAN, say_what_is_gone
 from ..urls import address_texts, parse_address
 from .choice import choose_interface
 from .devices import LinkState
@@ -23,7 +25,7 @@ from .interfaces import Interface, Interfaces, LinkKind, read_interfaces
 from .own_address import Here
 from .sweep import sweep
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _remarks: set[str] = set()
 """What was said of the choice of the interface: once in a process, for all its charts."""
@@ -83,8 +85,8 @@ class LocalAreaNetwork:
     again. All of it may be used from any thread: threads that ask for the addresses during the
     first sweep wait for it.
 
-    If the machine has several interfaces, `choice.choose_interface` says which one is used, and a
-    warning does where that is a guess; ``interface`` names another. At the end of a point-to-point
+    If the machine has several interfaces, the one that most likely leads to a LAN is used, with a
+    warning where that is a guess; ``interface`` names another. At the end of a point-to-point
     link there is one host, which may be unknown. A machine that has only a loopback is alone.
 
     Attributes:
@@ -109,8 +111,8 @@ class LocalAreaNetwork:
         interface: str | None = None,
         rabbit_host: str | None = None,
     ) -> None:
-        self.this = ThisHost(self._this_address)
-        self.other = OtherHosts(self.this, lambda: self.addresses)
+        self.this: ThisHost = ThisHost(self._this_address)
+        self.other: OtherHosts = OtherHosts(self.this, lambda: self.addresses)
         self._named = None if addresses is None else address_texts(addresses)
         self._rabbit_host = None if rabbit_host is None else parse_address(rabbit_host).host
         self._wanted = interface
@@ -121,6 +123,11 @@ class LocalAreaNetwork:
     def __repr__(self) -> str:
         known = self._named if self._named is not None else self._found
         return f"<LocalAreaNetwork: {'not swept yet' if known is None else list(known)}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            say_what_is_gone("LocalAreaNetwork", name, LAN)
 
     @property
     def addresses(self) -> list[str]:

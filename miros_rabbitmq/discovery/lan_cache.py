@@ -25,7 +25,7 @@ from ..exceptions import SettingsError
 from ..small_file import UnfitFile, read_small_file
 from ..urls import Address, parse_address
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CACHE_FILE_NAME = ".miros_rabbitmq_lan_cache.json"
 

@@ -16,7 +16,7 @@ from ..host_names import ip_of, is_loopback
 from ..resolve import Target, look_up
 from ..urls import Address
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LOOK_S, LOOK_FOR_FIRST_S = 60.0, 10.0
 """Seconds from one look-up to the next: the host may have moved; or there was no answer yet."""

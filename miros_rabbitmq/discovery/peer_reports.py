@@ -10,16 +10,15 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
-from ..answers import Answers
 from ..exceptions import BrokerError, SettingsError
 from ..urls import Address
 from .outcome import ProbeOutcome, ProbeResult
 from .places import Kind
 from .roster import PeerSource
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 GETS_NONE = "a node whose events are heard here gets none"
 """How a warning says that the announced broker of another node cannot be used."""
@@ -28,6 +27,18 @@ _LIMITS = {Kind.FOUND: "Limits.lan_peers", Kind.ANNOUNCED: "Limits.unknown_peers
 
 _MOST_USELESS, _MINUTE_S = 16, 60.0
 """Of so many announced brokers in a minute, the log says that they cannot be used."""
+
+
+class Answered(Protocol):
+    """Knows what brokers have answered; see `answers.Answers`."""
+
+    def claim(self, fault: BrokerError, who: str, /) -> bool:
+        """Tell whether to say a fault, which is then said."""
+        ...
+
+    def forget(self, who: str, /) -> bool:
+        """Note that the trouble of somebody is over."""
+        ...
 
 
 class Standing(NamedTuple):
@@ -41,16 +52,16 @@ class Standing(NamedTuple):
 
 
 class PeerReports:
-    """What one node says of brokers. For one thread, but for `hears_loopback`.
+    """What a lookout says of brokers. For one thread, but for `hears_loopback`.
 
     Args:
-        name: the node's, for the log.
-        answers: knows what brokers have answered to the node, so that nothing is said twice.
+        name: the lookout's, for the log.
+        answers: knows what brokers have answered to its nodes, so that nothing is said twice.
         clock: returns seconds that never go back.
     """
 
     def __init__(
-        self, name: str, answers: Answers, clock: Callable[[], float] = time.monotonic
+        self, name: str, answers: Answered, clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._name = name
         self._answers = answers
@@ -62,11 +73,6 @@ class PeerReports:
         self._left_out: dict[Kind, int] = {}
         self._crowded_out = 0
         self._has_heard_loopback = False
-
-    def begin(self) -> None:
-        """Note that a search starts: what is true of brokers and places is said again."""
-        self._outcomes.clear()
-        self._left_out, self._crowded_out = {}, 0
 
     def lan_fails(self, error: SettingsError) -> None:
         """Say that the LAN cannot be searched."""

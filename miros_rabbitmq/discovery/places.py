@@ -136,7 +136,7 @@ class Places:
     def __init__(
         self, most: Mapping[Kind, int], chance: Callable[[], float] = random.random
     ) -> None:
-        self.most = dict(most)
+        self.most: dict[Kind, int] = dict(most)
         """How many places there are; may be changed, and counts from the next `turn` on."""
         self._chance = chance
         self._claims: dict[Address, _Claim] = {}

@@ -31,7 +31,7 @@ from .handshake import ProbeEnded, shake_hands
 from .outcome import MAX_DETAIL_LENGTH, ProbeOutcome, ProbeResult
 from .search import Login
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 CONNECT_TIMEOUT_S = 1.0
 """For the TCP connection, and again for the TLS handshake. Hosts on a LAN accept a connection in

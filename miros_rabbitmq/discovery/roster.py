@@ -82,7 +82,9 @@ class PeersChanged(NamedTuple):
     """Which brokers a node has begun to publish to, and which it has given up."""
 
     added: tuple[Address, ...] = ()
+    """The brokers to which it publishes from now on."""
     removed: tuple[Address, ...] = ()
+    """Those that it has given up."""
 
     def __bool__(self) -> bool:
         return bool(self.added or self.removed)
@@ -138,7 +140,7 @@ class Roster:
     def __init__(
         self, own: Address, now_s: float, limits: RosterLimits, places: Places | None = None
     ) -> None:
-        self.own = own
+        self.own: Address = own
         self._forget_after_s = limits.forget_after_s
         self._vouched_s = _VOUCHED_ANNOUNCEMENTS * limits.announce_s
         self._places = places or Places(

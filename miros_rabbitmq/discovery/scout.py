@@ -36,7 +36,7 @@ from .probe import (
 )
 from .search import Login
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 
 class ThisNode:
@@ -151,9 +151,9 @@ class RabbitScout:
             rabbit_port = DEFAULT_PORT if tls is None else DEFAULT_TLS_PORT
         if addresses is not None:
             addresses = address_texts(addresses, rabbit_port)
-        self.this = ThisNode(self._own, self._url)
-        self.other = OtherNodes(self._others, self._url)
-        self.lan = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
+        self.this: ThisNode = ThisNode(self._own, self._url)
+        self.other: OtherNodes = OtherNodes(self._others, self._url)
+        self.lan: LocalAreaNetwork = lan or LocalAreaNetwork(addresses, rabbit_host=rabbit_host)
         check_login(rabbit_user, rabbit_password, rabbit_vhost)
         self._login = Login(rabbit_user, rabbit_password, rabbit_vhost)
         self._named = None if addresses is None else _parse(addresses, rabbit_port)

@@ -49,6 +49,8 @@ class Search:
             trusts none.
         stop_timeout_s: seconds for which `Membership.stop` waits for its thread.
         limits: what is remembered of the brokers, and for how long.
+        trust: stands for whose announcements count, if any; it gives no key away. Nodes for which
+            it differs never search together, though all else be equal.
     """
 
     login: Login
@@ -61,6 +63,7 @@ class Search:
     cache_valid_s: float
     stop_timeout_s: float
     limits: RosterLimits
+    trust: bytes = field(default=b"", repr=False)
 
     def url(self, address: Address) -> AmqpUrl:
         """The URL of the broker at an address."""

@@ -28,7 +28,7 @@ from ..resources import naming_shortage
 from .arp import ArpEntry, read_arp_table
 from .interfaces import Interface, LinkKind
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 LARGEST_SWEPT_PREFIX = 22
 """In a network of up to 1022 hosts, each address gets a datagram. A larger network gets the

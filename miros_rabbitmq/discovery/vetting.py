@@ -28,7 +28,7 @@ from ..urls import Address, parse_address
 from .choice import PRIVATE_IPV4
 from .search import Search
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 Network = IPv4Network | IPv6Network
 
@@ -119,7 +119,7 @@ class Vetting:
         self._port = search.port
         self._is_searching = search.addresses is None
         self._named = frozenset(parse_address(one, search.port) for one in search.addresses or ())
-        self.takes_names = proves_names(search.tls)
+        self.takes_names: bool = proves_names(search.tls)
         """Whether announced names are admitted."""
         self._networks: tuple[IPv4Network, ...] | None = None
         self._said: set[Address] = set()

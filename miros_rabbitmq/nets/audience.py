@@ -19,7 +19,7 @@ from ..problems import DeliveryProblem, ProblemKind, Report
 from ..urls import Address
 from ..wire.envelope import MESH
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 UNHEARD_S = 5.0
 """After so long without any listener, it is said. Charts that start together need less."""

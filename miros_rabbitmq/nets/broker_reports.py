@@ -20,7 +20,7 @@ from ..problems import DeliveryProblem, ProblemKind, Report
 from ..urls import Address
 from .lately import Lately
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _EARLY_WARNING_S = 60.0
 """That a broker is behind is logged at most once in this time: floods come in waves."""

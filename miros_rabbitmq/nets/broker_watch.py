@@ -18,7 +18,7 @@ from ..problems import Report
 from ..urls import Address
 from .broker_reports import BrokerReports
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _LOOK_S = 0.5
 _LOOKS_IN_A_LIMIT = 8
@@ -67,7 +67,7 @@ class BrokerWatch:
         on_change: Callable[[], object] | None = None,
         on_round: Callable[[float], object] | None = None,
     ) -> None:
-        self.is_on = False
+        self.is_on: bool = False
         """Looks are being taken. To be asked after something was posted; if not, call `wake`."""
         self._name = name
         self._reactor = reactor

@@ -21,7 +21,7 @@ from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 from ..whereabouts import Activity
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _KIB, _MIB = 1024, 1024 * 1024
 

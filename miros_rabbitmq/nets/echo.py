@@ -17,7 +17,7 @@ from ..problems import DeliveryProblem, ProblemKind, Report
 from ..remedies import declare_exchange, delete_exchange, rabbitmqctl
 from ..urls import Address
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 
 _LOOKS_BACK = 8

@@ -28,7 +28,7 @@ from ..failures import (
 )
 from ..whereabouts import place_in
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _SHOWN_AGAIN_S = 1.0
 """An error that comes again from the same place is shown on the snoops at most once in this time.

@@ -14,7 +14,7 @@ from ..logs import RelayedLogger
 from ..problems import DeliveryProblem, ProblemKind, Report
 from ..wire.envelope import MESH
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _said: dict[str, int] = {}
 """The names of which this process has logged it: two charts of one process share a line."""

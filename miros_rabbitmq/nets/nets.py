@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from miros import Event, signals
 
@@ -20,6 +20,7 @@ from ..exceptions import MessageRejected, MirosApiException, PayloadRefused
 from ..failures import STOP, ErrorCallback
 from ..interruption import do_in_turn, has_interrupted
 from ..limits import Limits
+from ..older import NETS, say_what_is_gone
 from ..resources import shortage
 from ..urls import AmqpUrl, check_utf8
 from ..wire.codec import Deserializer, Serializer
@@ -63,7 +64,8 @@ class MirosNets:
             each event from the network unless ``on_mesh_rx`` is given.
         ...: see `Settings`.
         room: returns how many events ``miros_object`` can take now. Default: any number.
-        busy: shows what ``miros_object`` is doing, so that a handler that does not return is said.
+        busy: for this package only: shows what ``miros_object`` is doing, so that a handler that
+            does not return is said.
         stop: stops ``miros_object`` after a callback has raised; see ``on_error``. Default: `stop`.
         direct: whether its ``post_fifo`` returns at once while there is room. Then it is called in
             the consumers' thread; otherwise in a thread of its own.
@@ -125,7 +127,7 @@ class MirosNets:
         self._admitted: set[str] = set()
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
         most_bytes = limits.fifo_remote_bytes
-        self.failures = Failures(
+        self.failures: Failures = Failures(
             name, settings.on_error, lambda text: self.snoops.remark(text), stop or self.stop
         )
         """Judges what the user's code raises. For this package only."""
@@ -143,11 +145,16 @@ class MirosNets:
         if isinstance(sink, WorkerSink):
             all_busy.append(sink)
         events = Events(sink, self._admit, lambda: _dropped(miros_object), all_busy)
-        self.node = Node(name, settings, events, self.failures)
+        self.node: Node = Node(name, settings, events, self.failures)
         """The networks and their life. For this package only."""
 
     def __repr__(self) -> str:
         return f"<MirosNets of {self.node.name} {self.node.phase.value}>"
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> NoReturn:
+            say_what_is_gone("MirosNets", name, NETS)
 
     @property
     def settings(self) -> Settings:
@@ -218,6 +225,9 @@ class MirosNets:
         ``transmit_timeout``. It does not wait for a broker that is absent, confirms nothing or is
         slower than the others: its oldest events are dropped and counted.
 
+        Args:
+            event: its signal's name and its payload are sent.
+
         Raises:
             MirosApiException: ``event`` is not a miros ``Event``.
             PayloadRefused: it cannot be serialized, or its receivers would refuse it.
@@ -274,11 +284,25 @@ class MirosNets:
         self._change_keys(mesh_encryption_key=keys)
 
     def change_snoop_trace_encryption_key(self, keys: Keys) -> None:
-        """Do the same for the trace network, which has keys of its own from then on."""
+        """Do the same for the trace network, which has keys of its own from then on.
+
+        Args:
+            keys: a Fernet key, or a list of them.
+
+        Raises:
+            MalformedKey: a key is not a Fernet key; nothing was changed.
+        """
         self._change_keys(snoop_trace_encryption_key=keys)
 
     def change_snoop_spy_encryption_key(self, keys: Keys) -> None:
-        """Do the same for the spy network."""
+        """Do the same for the spy network.
+
+        Args:
+            keys: a Fernet key, or a list of them.
+
+        Raises:
+            MalformedKey: a key is not a Fernet key; nothing was changed.
+        """
         self._change_keys(snoop_spy_encryption_key=keys)
 
     def _change_keys(self, **keys: Keys) -> None:
@@ -347,11 +371,25 @@ class MirosNets:
     # Snoops.
 
     def enable_snoop_trace(self, *, colour: bool = True) -> None:
-        """Show and send state transitions, and show those of others; now, or from `start` on."""
+        """Show and send state transitions, and show those of others; now, or from `start` on.
+
+        Args:
+            colour: whether lines have colours on a terminal that has them.
+
+        Raises:
+            OutOfResources: no thread or memory is left; the snoop is as it was before.
+        """
         self._enable(lambda: self.snoops.trace, colour)
 
     def enable_snoop_spy(self, *, colour: bool = True) -> None:
-        """Do the same for spy lines."""
+        """Do the same for spy lines.
+
+        Args:
+            colour: whether lines have colours on a terminal that has them.
+
+        Raises:
+            OutOfResources: no thread or memory is left; the snoop is as it was before.
+        """
         self._enable(lambda: self.snoops.spy, colour)
 
     def disable_snoop_trace(self) -> None:
@@ -359,7 +397,7 @@ class MirosNets:
         self._disable(lambda: self.snoops.trace)
 
     def disable_snoop_spy(self) -> None:
-        """Do the same for spy lines."""
+        """Stop showing and sending spy lines; returns at once."""
         self._disable(lambda: self.snoops.spy)
 
     def _enable(self, snoop: Callable[[], Snoop], colour: bool) -> None:

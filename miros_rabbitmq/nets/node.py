@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from hashlib import sha256
 
 from ..amqp.io_choice import io_name
 from ..amqp.link import Link
@@ -54,7 +55,7 @@ from .teller import Teller
 from .terminal import LAST_LINES_S, SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 0.5
 """How long brokers may take to close connections if the flush has used up ``stop_timeout_s``."""
@@ -109,16 +110,16 @@ class Node:
     def __init__(self, name: str, settings: Settings, events: Events, failures: Failures) -> None:
         self.name = name
         self.settings = settings
-        self.phase = Phase.STOPPED
+        self.phase: Phase = Phase.STOPPED
         # Something may be open that a stop has to close: also if the start, or a stop before, was
         # interrupted by an exception such as KeyboardInterrupt.
         self._is_open = False
         self.events = events
         self._failures = failures
-        self.pid = 0
+        self.pid: int = 0
         self._members: list[AmqpUrl] = []
         self._final: NetsStats | None = None
-        self.terminal = SnoopTerminal(name)
+        self.terminal: SnoopTerminal = SnoopTerminal(name)
         self._teller = Teller(name)
         self._reactors = Reactors.of(
             name,
@@ -128,14 +129,14 @@ class Node:
         self._peer_callbacks: Worker[PeersChanged] = Worker(
             f"on_peers_changed of {name}", self._tell_peers, max_items=_MOST_CHANGES
         )
-        self.problems = ProblemHub(
+        self.problems: ProblemHub = ProblemHub(
             name, settings.on_delivery_problem, failures.of_callback("on_delivery_problem")
         )
         """Tells the user what is reported to it, while the node runs."""
         self._answers = Answers()
         self._make_locks()
-        self.membership = self._make_membership()
-        self.watch = ChartWatch(
+        self.membership: Membership = self._make_membership()
+        self.watch: ChartWatch = ChartWatch(
             name,
             MESH,
             events.all_busy,
@@ -144,13 +145,15 @@ class Node:
             on_trouble=self._tell_trouble,
         )
         """Watches whether the chart takes its events."""
+        self.mesh: TopicNetwork
+        self.snoops: Snoops
         self.mesh, self.snoops = self._make_networks()
         disown_in_child(self, Stage.NETWORKS)
 
     def _make_locks(self) -> None:
         # Held while the phase changes and while networks are opened; never while an event passes,
         # and never while waiting for a connection.
-        self.lifecycle = Condition()
+        self.lifecycle: Condition = Condition()
         self._peers_changed = Condition()
 
     # Life.
@@ -718,9 +721,10 @@ class Node:
         """Become ready for a start in a forked child."""
         self._make_locks()  # threads that held the old ones do not exist here
         self._is_open = False
-        if self.phase is not Phase.STOPPED:
+        self.phase = Phase.STOPPED
+        if self.pid:
+            # Also if it was stopped: others in the parent may go on with the same search.
             self.membership = self._make_membership()
-            self.phase = Phase.STOPPED
 
 
 def _fault_of(link: Link) -> BrokerError | None:
@@ -767,4 +771,13 @@ def search_of(settings: Settings) -> Search:
             ask_again_s=limits.refused_retry_s,
             announce_s=limits.announce_s,
         ),
+        trust=_trust(settings),
     )
+
+
+def _trust(settings: Settings) -> bytes:
+    """Tell nodes apart that take in the announcements of different others."""
+    if not settings.accept_unknown_peers:
+        return b""
+    # Of equal length, so that what is hashed has one meaning. Random keys cannot be guessed by it.
+    return sha256(b"".join(settings.mesh_keys)).digest()

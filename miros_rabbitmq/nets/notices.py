@@ -46,7 +46,7 @@ from .neighbours import ANSWERED_S, Neighbours
 from .residents import residents
 from .tails import RecentKeys, Tail
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _TAILS_AN_ANNOUNCEMENT = 6
 """A node that falls silent again and again tells its last numbers at most so often between two

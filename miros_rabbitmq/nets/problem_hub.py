@@ -18,7 +18,7 @@ from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child
 from ..worker import Worker
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _INTERVAL_S = 1.0
 """The least time between two calls for the same kind, network and subject."""

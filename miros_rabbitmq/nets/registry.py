@@ -36,7 +36,7 @@ from .. import process
 from .large_event import RemoteEvent
 from .visitors import Visitor, Visitors
 
-lock = threading.RLock()
+lock: threading.RLock = threading.RLock()
 """Held while a registry changes. A forked child gets a new lock, so always use it by this name:
 ``registry.lock``."""
 
@@ -49,7 +49,7 @@ _guards: dict[int, _Guard] = {}
 """The guards, by the id of their registry. Other objects of the same classes, such as copies, have
 none."""
 
-visitors = Visitors()
+visitors: Visitors = Visitors()
 """The signals of this process that only came from the network. Changed under the lock."""
 
 _VISITOR = "_miros_rabbitmq"

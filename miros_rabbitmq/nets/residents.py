@@ -78,5 +78,5 @@ class Residents:
         self._all.clear()
 
 
-residents = Residents()
+residents: Residents = Residents()
 """Those of this process."""

@@ -110,10 +110,10 @@ class Settings:
         rabbit_password: the user's password; no ``repr`` and no log shows it.
         mesh_encryption_key: the Fernet key of the mesh, or a list of keys: the first encrypts, all
             decrypt.
-        tx_routing_key: the routing key of the events that this node transmits.
+        tx_routing_key: the routing key of the events that this node transmits. Default:
+            `DEFAULT_ROUTING_KEY`.
         rx_routing_key: the pattern of the events that it hears: ``*`` stands for one word, ``#``
-            for any number of words. Default: ``tx_routing_key``. With neither of the two,
-            `DEFAULT_ROUTING_KEY` is both.
+            for any number of words. Default: ``tx_routing_key``.
         snoop_spy_encryption_key: the key, or keys, of the spy network. Default: those of the mesh.
         snoop_trace_encryption_key: the key, or keys, of the trace network. Default: those of the
             mesh.
@@ -397,7 +397,7 @@ def _argument_lines() -> Iterator[str]:
             words = [f"{each.name}:", *meanings[each.name].split()]
             default = each.default
             if "Default:" not in words and default is not MISSING:
-                words += ["Default:", f"{_shown(default)}."]
+                words += ["Default:", f"``{_shown(default)}``."]
             yield textwrap.fill(
                 " ".join(words), 96, initial_indent=" " * 4, subsequent_indent=" " * 8
             )

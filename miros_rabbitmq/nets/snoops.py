@@ -44,7 +44,7 @@ from .teller import Teller, Telling
 from .terminal import SnoopTerminal
 from .topic import Hooks, Reactors, TopicNetwork, TopicSpec
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _FLUSH_S = 1.0
 """How long a snoop that is disabled waits for its last lines to go out. They may be lost, but a
@@ -103,8 +103,8 @@ class Snoop:
         report: Report = report_to_nobody,
         answers: Answers | None = None,
     ) -> None:
-        self.enabled = False
-        self.colour = True
+        self.enabled: bool = False
+        self.colour: bool = True
         """Whether its lines may be coloured on this node's terminal."""
         self._spec = kind.spec
         self._layout = kind.layout
@@ -368,7 +368,7 @@ class Snoops:
                 ),
             ]
         )
-        self.trace = Snoop(
+        self.trace: Snoop = Snoop(
             SnoopKind(
                 _spec(SNOOP_TRACE, "snoop.trace", settings.trace_keys, settings),
                 trace_line,
@@ -384,7 +384,7 @@ class Snoops:
             report,
             answers,
         )
-        self.spy = Snoop(
+        self.spy: Snoop = Snoop(
             SnoopKind(
                 _spec(SNOOP_SPY, "snoop.spy", settings.spy_keys, settings),
                 spy_line,

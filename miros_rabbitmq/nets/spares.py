@@ -29,7 +29,7 @@ from ..problems import DeliveryProblem, ProblemKind, Report
 from ..urls import Address
 from .broker_groups import BrokerGroups
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _VET_S = 3.0
 """How long a new connection waits for the comparisons, of which each takes three round trips. An

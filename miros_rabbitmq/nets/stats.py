@@ -18,6 +18,7 @@ class NetworkStats:
     """One network of one node. The counters count events (or snoop lines), not AMQP messages."""
 
     enabled: bool
+    """Whether it is open: the mesh since the start, a snoop while it is enabled."""
     transmitted: int
     """Accepted by ``transmit``. Each of them goes to every broker."""
     sent: int
@@ -69,8 +70,11 @@ class NetsStats:
     """The three networks of one node."""
 
     mesh: NetworkStats
+    """The network of the events."""
     snoop_trace: NetworkStats
+    """The network of the state transitions."""
     snoop_spy: NetworkStats
+    """The network of the spy lines."""
     peers: tuple[Peer, ...] = ()
     """The known brokers, this node's own first."""
     stuck: tuple[Stuck, ...] = ()

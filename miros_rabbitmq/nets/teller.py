@@ -13,7 +13,7 @@ from typing import NamedTuple, Protocol
 from ..worker import Worker
 from .topic import TopicNetwork
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_TELLINGS = 5_000
 """The most tellings that wait. Each is one transition, or the spy lines of one event."""

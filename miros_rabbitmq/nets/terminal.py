@@ -18,7 +18,7 @@ from ..process import Stage, disown_in_child, end_with_program
 from ..worker import Worker
 from .lines import PLAIN, Palette, palette_for
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MAX_LINES = 5_000
 """The most lines that wait for a terminal: some seconds of a busy system."""

@@ -46,7 +46,7 @@ from .redirection import Redirection
 from .settings import DEFAULT_ROUTING_KEY, Settings
 from .stats import DropReason, NetworkStats
 
-logger = RelayedLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 _LOSSES = Reporting(first_failure=logging.INFO)
 """For the mesh. Discovery and `start` report brokers that do not answer at first."""
@@ -178,7 +178,7 @@ class TopicNetwork:
         former_epochs: frozenset[bytes] = frozenset(),
     ) -> None:
         self.spec = spec
-        self.codec = Codec(
+        self.codec: Codec = Codec(
             spec.keys,
             serializer=settings.serializer,
             deserializer=settings.deserializer,

@@ -34,8 +34,8 @@ class Visitor:
     __slots__ = ("__weakref__", "name", "number")
 
     def __init__(self, name: str, number: int) -> None:
-        self.name = name
-        self.number = number
+        self.name: str = name
+        self.number: int = number
 
 
 class Visitors:
@@ -49,7 +49,7 @@ class Visitors:
     """
 
     def __init__(self, key: bytes | None = None, recent: int = _RECENT) -> None:
-        self.have_come = False
+        self.have_come: bool = False
         """Whether there was any visitor yet."""
         self._key = os.urandom(16) if key is None else key
         self._by_name: weakref.WeakValueDictionary[str, Visitor] = weakref.WeakValueDictionary()

@@ -47,7 +47,7 @@ class AgeCheck:
         now: Callable[[], float] = time.time,
         steady: Callable[[], float] = steady_s,
     ) -> None:
-        self.is_on = max_age_s is not None
+        self.is_on: bool = max_age_s is not None
         self._max_age_s = max_age_s or 0.0
         self._skew_s = min(_MOST_SKEW_S, self._max_age_s)
         self._before_s = min(_MOST_SKEW_S, self._max_age_s * _BEFORE_LISTENING)

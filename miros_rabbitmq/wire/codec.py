@@ -56,7 +56,7 @@ class Codec:
         if max_age_s is not None and not max_age_s > 0:  # also if it is no number (NaN)
             raise SettingsError(f"max_age_s must be above 0, or None, not {max_age_s!r}")
         restricted = RestrictedPickle(allowed_classes)
-        self.keyring = KeyRing(keys)
+        self.keyring: KeyRing = KeyRing(keys)
         """The present keys; replaced as a whole when they change."""
         self.max_bytes = max_bytes
         self.max_age_s = max_age_s
@@ -70,6 +70,9 @@ class Codec:
         A message that another thread encrypts or decrypts meanwhile uses either the old keys or the
         new ones.
 
+        Args:
+            keys: a Fernet key, or a list of them.
+
         Raises:
             MalformedKey: a key is not a Fernet key, or the list is empty; the old keys stay.
         """
@@ -78,6 +81,9 @@ class Codec:
     @calls_out
     def serialize(self, body: Any) -> bytes:
         """Turn a body into bytes.
+
+        Args:
+            body: plain data, or what the codec's own serializer takes.
 
         Raises:
             PayloadRefused: it cannot be serialized. The text says what to do, and begins with a
@@ -99,6 +105,9 @@ class Codec:
 
     def deserialize(self, plain: bytes) -> Any:
         """Restore a body from authentic bytes.
+
+        Args:
+            plain: what `serialize` has made.
 
         Raises:
             MessageRejected: the deserializer refuses them.

@@ -47,11 +47,14 @@ pattern for a whole text would be tried anew at every quote in one that does not
 def json_serializer(value: Any) -> bytes:
     """Write plain data as JSON in UTF-8; may be called from any thread.
 
+    Args:
+        value: numbers, texts, `True`, `False`, `None`, and lists, tuples and dictionaries of them.
+
     Raises:
         TypeError: JSON has no form for something in the value.
-        ValueError: the value holds NaN or an infinity, an integer of more than `MOST_DIGITS`
+        ValueError: the value holds NaN or an infinity, an integer of more than 4,300
             digits, or a text with half of a surrogate pair; it contains itself, or is nested more
-            than `MAX_DEPTH` deep.
+            than 100 deep.
     """
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     _check(value, MAX_DEPTH)
@@ -63,6 +66,9 @@ def json_serializer(value: Any) -> bytes:
 
 def json_deserializer(data: bytes) -> Any:
     """Read what `json_serializer` wrote; may be called from any thread.
+
+    Args:
+        data: JSON in UTF-8.
 
     Raises:
         ValueError: the data is not JSON in UTF-8, or has what `json_serializer` refuses.

@@ -38,7 +38,7 @@ class RootKey:
 
     def __init__(self, fernet_key: bytes) -> None:
         self._secret = base64.urlsafe_b64decode(fernet_key)
-        self.id = _derive(self._secret, None, bytes((FORMAT, _FOR_IDS)), KEY_ID_BYTES)
+        self.id: bytes = _derive(self._secret, None, bytes((FORMAT, _FOR_IDS)), KEY_ID_BYTES)
         """Tells keys apart, in clear."""
 
     def cipher(self, epoch: bytes, purpose: Purpose, network: str) -> AESGCM:
@@ -64,7 +64,7 @@ class KeyRing:
 
     def __init__(self, keys: Keys) -> None:
         roots = [RootKey(key) for key in check_keys("keys", keys)]
-        self.first = roots[0]
+        self.first: RootKey = roots[0]
         self._by_id: dict[bytes, tuple[RootKey, ...]] = {}
         for root in roots:
             self._by_id[root.id] = (*self._by_id.get(root.id, ()), root)

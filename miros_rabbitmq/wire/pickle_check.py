@@ -296,7 +296,7 @@ class Walk:
         self._unusual = 0
         self._unusual_mappings: set[int] = set()
         self._is_plain = True
-        self.budget = Budget(len(data))
+        self.budget: Budget = Budget(len(data))
         self.budget.take_memory(_PLAIN_TIMES * len(data))
 
     def findings(self) -> Findings:

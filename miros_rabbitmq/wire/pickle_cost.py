@@ -51,8 +51,9 @@ class Budget:
 
     def __init__(self, size: int) -> None:
         larger = max(size, USUAL_BYTES) / USUAL_BYTES
-        self.steps = int(MAX_STEPS * larger)
-        self.memory = self._memory_limit = int(MAX_MEMORY_BYTES * larger)
+        self.steps: int = int(MAX_STEPS * larger)
+        self._memory_limit = int(MAX_MEMORY_BYTES * larger)
+        self.memory: int = self._memory_limit
         self._step_limit = self.steps
         self._squares = 0
 

@@ -89,18 +89,18 @@ class _Line:
     __slots__ = ("guess", "numbers", "seal", "stream")
 
     def __init__(self, stream: _Stream, seal: _Seal) -> None:
-        self.stream = stream
-        self.numbers = itertools.count(1)
-        self.guess = 1
+        self.stream: _Stream = stream
+        self.numbers: itertools.count[int] = itertools.count(1)
+        self.guess: int = 1
         """The number that comes next, unless somebody claims one meanwhile."""
-        self.seal = seal
+        self.seal: _Seal = seal
 
 
 class _Stream:
     """The records of one purpose, in one start."""
 
     def __init__(self, epoch: bytes, purpose: Purpose, network: str, keyring: KeyRing) -> None:
-        self.outer = itertools.count(1)
+        self.outer: itertools.count[int] = itertools.count(1)
         self.lines: dict[str, _Line] = {}
         self._epoch = epoch
         self.purpose = purpose

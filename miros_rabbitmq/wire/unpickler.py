@@ -124,7 +124,7 @@ class RestrictedUnpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(data))
         self._registered = registered
         self._budget = budget or Budget(len(data))
-        self.collisions = Collisions(self._budget)
+        self.collisions: Collisions = Collisions(self._budget)
         """Counts the comparisons of this message."""
 
     def find_class(self, module: str, name: str) -> Any:

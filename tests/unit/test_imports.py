@@ -1,6 +1,6 @@
 """Imports between the subpackages only point down, and only one subpackage knows pika.
 
-The order is that of ``docs/how_it_works.rst``. The syntax trees are walked, so that an import
+The order is that of ``docs/architecture.rst``. The syntax trees are walked, so that an import
 inside of a function, or for type checkers alone, counts like any other.
 """
 

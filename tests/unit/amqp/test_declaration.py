@@ -103,6 +103,33 @@ def test_who_may_declare_does_so_each_time() -> None:
     assert attempts.link.came_back == 0
 
 
+@pytest.mark.parametrize("is_refused", [False, True])
+def test_a_declaration_without_an_answer_is_over_with_the_next_answer(is_refused: bool) -> None:
+    attempts = Attempts()
+    if is_refused:
+        attempts.ask()
+        attempts.fail(REFUSED)
+    channel, done = FakeChannel(), []
+    next_is_answered = attempts.declaration.declare_unanswered(
+        channel,
+        lambda: done.append(True),
+    )
+    assert channel.asked == ("look" if is_refused else "declare")
+    assert channel.callback is None
+    assert not done
+    next_is_answered()
+    assert done == [True]
+    assert attempts.fail(REFUSED) is None, "nothing is under way, so others explain it"
+
+
+def test_a_declaration_without_an_answer_may_be_refused_too() -> None:
+    attempts = Attempts()
+    attempts.declaration.declare_unanswered(FakeChannel(), lambda: None)
+    assert attempts.fail(REFUSED) is not None
+    assert attempts.link.came_back == 1
+    assert attempts.ask() == "look"
+
+
 def test_who_may_not_declare_comes_back_at_once_and_looks_from_then_on() -> None:
     attempts = Attempts()
     assert attempts.ask() == "declare"

@@ -72,7 +72,7 @@ def test_help_says_what_every_argument_means_and_its_default(cls: type) -> None:
         (line,) = re.findall(rf"^    {each.name}: .+", meanings, re.MULTILINE)
         assert text.count(line) == 1
         if each.default not in (None, dataclasses.MISSING):
-            assert f"Default: {each.default!r}." in " ".join(meanings.split())
+            assert f"Default: ``{each.default!r}``." in " ".join(meanings.split())
     assert "**older" not in text
     assert max(map(len, (cls.__doc__ or "").splitlines())) <= 100
 

@@ -6,7 +6,7 @@ import logging
 import socket
 import ssl
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,97 +15,29 @@ import pytest
 
 from miros_rabbitmq.discovery import announced as announced_module
 from miros_rabbitmq.discovery import lan as lan_module
-from miros_rabbitmq.discovery import membership as membership_module
+from miros_rabbitmq.discovery import lookout as lookout_module
 from miros_rabbitmq.discovery import own_name as own_name_module
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.hosts_file import HOSTS_FILE_NAME
 from miros_rabbitmq.discovery.interfaces import Interfaces, interface_of
 from miros_rabbitmq.discovery.membership import Membership
-from miros_rabbitmq.discovery.outcome import ProbeOutcome, ProbeResult
-from miros_rabbitmq.discovery.places import Evidence
-from miros_rabbitmq.discovery.probe import MayConnect
-from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, PeerState, RosterLimits
-from miros_rabbitmq.discovery.search import Login, Search
+from miros_rabbitmq.discovery.outcome import ProbeOutcome
+from miros_rabbitmq.discovery.roster import PeersChanged, PeerSource, PeerState
+from miros_rabbitmq.discovery.search import Search
 from miros_rabbitmq.discovery.sweep import SweepResult
 from miros_rabbitmq.resolve import Target
-from miros_rabbitmq.urls import Address, AmqpUrl
+from miros_rabbitmq.urls import Address
 from miros_rabbitmq.wire.notice import Notice, NoticeKind, announced_broker
 from tests.helpers import scaled, wait_until
 
-OWN, ONE, TWO = Address("10.0.0.1"), Address("10.0.0.2"), Address("10.0.0.3")
-LOGIN = Login("user", "p/word", "floor")
-
-LIMITS = RosterLimits(
-    forget_after_s=600.0, most_found=64, most_announced=1, ask_again_s=30.0, announce_s=30.0
-)
-
-
-class Node:
-    """A node that publishes to nobody, and notes what it is told."""
-
-    def __init__(self) -> None:
-        self.members: list[Address] = []
-        self.urls: list[AmqpUrl] = []
-        self.stalled: set[Address] = set()
-        self.own: list[tuple[Address, bool]] = []
-        self.moves: list[tuple[Address, Address]] = []
-
-    def added(self, url: AmqpUrl) -> None:
-        self.members.append(url.address)
-        self.urls.append(url)
-
-    def removed(self, urls: Sequence[AmqpUrl]) -> Sequence[int]:
-        for url in urls:
-            self.members.remove(url.address)
-        return [7] * len(urls)
-
-    def connected(self) -> Collection[Address]:
-        return ()
-
-    def reached(self) -> Collection[Address]:
-        return self.stalled
-
-    def evidence(self) -> Mapping[Address, Evidence]:
-        return {}
-
-    def moved(self, before: AmqpUrl, url: AmqpUrl) -> None:
-        self.moves.append((before.address, url.address))
-
-    def own_moved(self, url: AmqpUrl, *, is_gone: bool) -> None:
-        self.own.append((url.address, is_gone))
-
-
-class Probes:
-    """Stands in for the probes: every broker works, but for those that are told not to."""
-
-    def __init__(self) -> None:
-        self.asked: list[Address] = []
-        self.rounds: list[frozenset[Address]] = []
-        self.outcomes: dict[Address, ProbeOutcome] = {}
-        self.may_connect: MayConnect | None = None
-
-    def __call__(
-        self,
-        addresses: Sequence[Address],
-        login: Login,
-        *,
-        may_connect: MayConnect | None = None,
-        **_: object,
-    ) -> list[ProbeResult]:
-        self.asked.extend(addresses)
-        self.rounds.append(frozenset(addresses))
-        self.may_connect = may_connect
-        return [
-            ProbeResult(one, self.outcomes.get(one, ProbeOutcome.CONNECTED), "", 0.01)
-            for one in addresses
-        ]
+from .nodes import LIMITS, LOGIN, ONE, OWN, TWO, Node, Probes
 
 
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(membership_module, "LOOK_INTERVAL_S", 0.02)
+    monkeypatch.setattr(lookout_module, "LOOK_INTERVAL_S", 0.02)
     return tmp_path
 
 
@@ -277,7 +209,7 @@ def test_it_can_be_stopped_and_started_again(made: Making, node: Node) -> None:
     membership = started(made(addresses=(ONE.host,)))
     membership.stop()
     membership.stop()
-    assert not [one for one in threading.enumerate() if one.name == "miros discovery of chart"]
+    assert not [one for one in threading.enumerate() if one.name.startswith("miros discovery")]
     started(membership)
     assert node.members == [ONE, ONE], "a node that starts again begins with its own broker alone"
 
@@ -619,7 +551,7 @@ def test_a_new_address_of_this_machine_is_the_own_one_everywhere(
     assert (node.members, changes) == ([], []), "it is no news of others"
     lines = [one.getMessage() for one in caplog.records if OWN.host in one.getMessage()]
     assert lines == [
-        f"miros discovery of chart: the address of this machine is now {ONE.host} (eth0), and was "
+        f"miros discovery: the address of this machine is now {ONE.host} (eth0), and was "
         f"{OWN.host}: its broker is used there"
     ]
 

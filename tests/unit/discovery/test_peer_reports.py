@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 
 import pytest
 
@@ -58,14 +57,12 @@ def test_an_outcome_is_said_once_until_it_changes(
     assert len(warnings(caplog)) == 1
 
 
-def test_it_is_said_again_after_a_start_and_of_a_broker_that_was_forgotten(
+def test_it_is_said_again_of_a_broker_that_was_forgotten(
     reports: PeerReports, caplog: pytest.LogCaptureFixture
 ) -> None:
-    agains: list[Callable[[], object]] = [lambda: reports.forget([]), reports.begin]
-    for again in agains:
-        reports.probed(row(ProbeOutcome.TIMED_OUT), NAMED)
-        assert len(warnings(caplog)) == 1
-        again()
+    reports.probed(row(ProbeOutcome.TIMED_OUT), NAMED)
+    assert len(warnings(caplog)) == 1
+    reports.forget([])
     reports.probed(row(ProbeOutcome.TIMED_OUT), NAMED)
     reports.forget([AT])
     reports.probed(row(ProbeOutcome.TIMED_OUT), NAMED)

@@ -211,8 +211,8 @@ def test_a_class_that_takes_settings_says_what_each_means_between_those_of_its_o
     names = re.findall(r"^    (\w+): ", arguments, re.MULTILINE)
     taken = [item.name for item in dataclasses.fields(Settings) if item.init]
     assert names == ["first", *taken, "last"]
-    assert "Default: 5.0." in arguments
-    assert "Default: Limits()." in arguments
+    assert "Default: ``5.0``." in arguments
+    assert "Default: ``Limits()``." in arguments
     assert text.endswith("Raises:\n    TypeError: a reason of its own.")
 
 

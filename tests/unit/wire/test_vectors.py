@@ -1,6 +1,6 @@
 """Golden vectors of format 2: fixed inputs, and the bytes that every implementation makes of them.
 
-`vectors.json` was made by `built_by_hand`, which follows the text of ``docs/how_it_works.rst`` and
+`vectors.json` was made by `built_by_hand`, which follows the text of ``docs/wire_format.rst`` and
 uses nothing of the package. If a change breaks one of these tests, it changes the format.
 """
 

@@ -1,0 +1,286 @@
+"""What each topology costs as nodes grow: a broker for each host, one for all, a cluster of three.
+
+::
+
+    python -m bench.topology own 2 5 10
+    python -m bench.topology shared 10 50
+    python -m bench.topology cluster 10 50
+
+Each node is a process with one chart; hosts are loopback addresses, and brokers are private RabbitMQ
+nodes. Every chart hears every event. Prints one row for each number of nodes. It is no part of
+``make bench``, as fifty brokers take 6 GB and some minutes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from cryptography.fernet import Fernet
+from miros import Event, return_status, signals, spy_on
+
+from miros_rabbitmq import LocalBroker, NetworkedActiveObject
+from miros_rabbitmq.broker import node_files, node_process
+
+EVENTS, PAUSE_S = 100, 0.1
+"""What one node transmits: so few that each event is a message of its own."""
+
+IDLE_S = 60.0
+"""Two rounds of announcements."""
+
+SETTLE_S = 10.0
+BOOT_S = 600.0
+PASSWORD = secrets.token_urlsafe()
+_TICKS = os.sysconf("SC_CLK_TCK")
+
+COLUMNS = (
+    *("nodes", "brokers", "connections", "each broker's", "idle B/s", "of it a connection"),
+    *("B an event", "in + out of a broker", "broker MiB", "node MiB", "cpu ms an event"),
+    "last start s",
+)
+
+
+# A node: a process that is told what to do, and answers, by lines of JSON.
+
+
+@spy_on
+def counting(chart: Any, e: Event) -> Any:
+    """Counts the events."""
+    if e.signal == signals.TICK:
+        chart.heard += 1
+        return return_status.HANDLED
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+def play_node() -> None:
+    """Be one node, until the input ends."""
+    arguments = json.loads(sys.stdin.readline())
+    chart: Any = NetworkedActiveObject(**arguments)
+    chart.heard = 0
+    begun_s = time.monotonic()
+    chart.start_at(counting)
+    _say(time.monotonic() - begun_s)
+    for line in sys.stdin:
+        if line.strip() == "send":
+            for _ in range(EVENTS):
+                chart.transmit(Event(signal=signals.TICK))
+                time.sleep(PAUSE_S)
+            chart.nets.flush(60)
+        _say(chart.heard)
+    chart.stop()
+
+
+def _say(what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+class Node:
+    """The process of a node.
+
+    Args:
+        arguments: of its chart.
+    """
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "bench.topology", "node"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        self._tell(json.dumps(arguments))
+
+    def _tell(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+
+    def hear(self) -> Any:
+        """Wait for its next answer."""
+        assert self.process.stdout is not None
+        return json.loads(self.process.stdout.readline())
+
+    def ask(self, line: str) -> Any:
+        """Tell it something, and wait for the answer."""
+        self._tell(line)
+        return self.hear()
+
+    def end(self) -> None:
+        """End it."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        try:
+            self.process.wait(30)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+# Brokers.
+
+
+def _host(number: int) -> str:
+    return f"127.{60 + os.getpid() % 100}.{1 + number // 200}.{1 + number % 200}"
+
+
+@contextlib.contextmanager
+def brokers_of(topology: str, count: int) -> Iterator[list[LocalBroker]]:
+    """Run the brokers of a topology."""
+    control_port = 0
+
+    def free_port(host: str, **keywords: Any) -> int:
+        return control_port if keywords and control_port else plain_free_port(host, **keywords)
+
+    plain_free_port = node_process.free_port
+    with contextlib.ExitStack() as stack:
+        brokers = [
+            LocalBroker(_host(number), user="robot", password=PASSWORD) for number in range(count)
+        ]
+        if topology == "cluster":
+            # Nodes of a cluster find each other at one port, and have one cookie.
+            control_port = plain_free_port(brokers[0].host)
+            cookie = mock.Mock(wraps=secrets, token_hex=lambda _, it=secrets.token_hex(16): it)
+            stack.enter_context(mock.patch.object(node_files, "secrets", cookie))
+            stack.enter_context(
+                mock.patch("miros_rabbitmq.broker.local_broker.free_port", free_port)
+            )
+        for broker in brokers:
+            stack.callback(broker.stop)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda broker: broker.start(BOOT_S), brokers))
+        if topology == "cluster":
+            for other in brokers[1:]:
+                other.ctl("stop_app", timeout=BOOT_S)
+                other.ctl("join_cluster", f"{brokers[0].name}@{brokers[0].host}", timeout=BOOT_S)
+                other.ctl("start_app", timeout=BOOT_S)
+        yield brokers
+
+
+class Watched:
+    """What is asked of one broker."""
+
+    def __init__(self, broker: LocalBroker) -> None:
+        self._broker = broker
+        self.pid = int(
+            broker.ctl("eval", 'io:format("~s", [os:getpid()]).', timeout=120).split("ok")[0]
+        )
+
+    def connections(self) -> int:
+        """How many connections this node has."""
+        code = 'io:format("~p", [length(rabbit_networking:local_connections())]).'
+        return int(self._broker.ctl("eval", code, timeout=120).split("ok")[0])
+
+    def octets(self) -> tuple[int, int]:
+        """The bytes that all its connections have received and sent."""
+        listed = self._broker.ctl("-q", "list_connections", "recv_oct", "send_oct", timeout=120)
+        rows = [line.split() for line in listed.splitlines()]
+        numbers = [(int(row[0]), int(row[1])) for row in rows if len(row) == 2 and row[0].isdigit()]
+        return sum(one for one, _ in numbers), sum(one for _, one in numbers)
+
+    def memory_mib(self) -> float:
+        """Its resident memory."""
+        return memory_mib(self.pid)
+
+
+def memory_mib(pid: int) -> float:
+    """The resident memory of a process."""
+    status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
+    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+
+
+def processor_s(pid: int) -> float:
+    """The processor time of a process."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / _TICKS
+
+
+# Measuring.
+
+
+def measure(topology: str, count: int) -> list[str]:
+    """Run one topology with some nodes; returns its row."""
+    broker_count = {"own": count, "shared": 1, "cluster": 3}[topology]
+    key = Fernet.generate_key().decode()
+    with brokers_of(topology, broker_count) as brokers, contextlib.ExitStack() as stack:
+        all_ = [str(broker.address) for broker in brokers]
+        sample = [Watched(broker) for broker in brokers[: 3 if topology == "cluster" else 2]]
+        nodes: list[Node] = []
+        start_s = 0.0
+        for number in range(count):
+            own = brokers[number % broker_count]
+            arguments = {
+                **{"name": f"node{number}", "rabbit_user": "robot", "rabbit_password": PASSWORD},
+                **{"mesh_encryption_key": key, "rabbit_host": str(own.address)},
+                **{"addresses": all_, "start_timeout": 60.0},
+            }
+            nodes.append(Node(arguments))
+            stack.callback(nodes[-1].end)
+            start_s = nodes[-1].hear()
+        time.sleep(SETTLE_S)
+        before, begun_s = [one.octets() for one in sample], time.monotonic()
+        time.sleep(IDLE_S)
+        idle_s = time.monotonic() - begun_s
+        after = [one.octets() for one in sample]
+        connections = [one.connections() for one in sample]
+        idle = _difference(before, after) / idle_s
+        pids = [node.process.pid for node in nodes] + [one.pid for one in sample]
+        worked_s = [processor_s(pid) for pid in pids]
+        first, begun_s = [one.octets() for one in sample], time.monotonic()
+        nodes[-1].ask("send")
+        heard = [node.ask("heard") for node in nodes[:-1]]
+        sent_s = time.monotonic() - begun_s
+        last = [one.octets() for one in sample]
+        cpu_s = sum(processor_s(pid) - then for pid, then in zip(pids, worked_s, strict=True))
+        assert heard == [EVENTS] * (count - 1), heard
+        event = (_difference(first, last) - idle * sent_s) / EVENTS
+        share = broker_count / len(sample)
+        each = sum(connections) / len(sample)
+        return [
+            str(count),
+            str(broker_count),
+            f"{each * broker_count:,.0f}",
+            f"{each:,.0f}",
+            f"{idle * share:,.0f}",
+            f"{idle / sum(connections):,.0f}",
+            f"{event * share:,.0f}",
+            f"{event / len(sample):,.0f}",
+            f"{sum(one.memory_mib() for one in sample) / len(sample):,.0f}",
+            f"{sum(memory_mib(node.process.pid) for node in nodes) / count:,.0f}",
+            f"{cpu_s / EVENTS * 1e3:,.1f}",
+            f"{start_s:.2f}",
+        ]
+
+
+def _difference(before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]]) -> int:
+    return sum(map(sum, after)) - sum(map(sum, before))
+
+
+def main() -> None:
+    """Measure what the command line names."""
+    if sys.argv[1:] == ["node"]:
+        play_node()
+        return
+    topology, *counts = sys.argv[1:]
+    print("  ".join(COLUMNS), flush=True)
+    for count in counts:
+        row = measure(topology, int(count))
+        print("  ".join(cell.rjust(len(name)) for cell, name in zip(row, COLUMNS, strict=True)))
+        sys.stdout.flush()
+    assert threading.active_count() == 1
+
+
+if __name__ == "__main__":
+    main()

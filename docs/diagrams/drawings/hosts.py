@@ -1,0 +1,224 @@
+"""Hosts, their charts and brokers, and the networks over them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from ..canvas import Canvas
+
+TRACE = (
+    "[+t] [2026-11-22 15:11:36.122709] [control] e->BUTTON() yielding->stopping",
+    "[+t] [2026-11-22 15:11:36.128279] [cars] e->STOP() green->amber",
+    "[+t] [2026-11-22 15:11:36.939834] [people] e->WALK() asked->green_man",
+)
+"""Lines of a run of ``make demo``."""
+
+
+def _host(canvas: Canvas, x: float, y: float, w: float, h: float, name: str, address: str) -> None:
+    canvas.box(x, y, w, h, "host", r=12)
+    canvas.text(x + 14, y + 23, name, "b")
+    canvas.text(x + w - 14, y + 23, address, "k", at="end")
+
+
+def overview() -> Canvas:
+    """Three hosts: what the whole thing is."""
+    canvas = Canvas(
+        736,
+        452,
+        "Charts on three hosts",
+        "Three hosts, each with a RabbitMQ broker of its own. The chart control on the first host "
+        "transmits an event to all three brokers; each broker hands it to the charts of its host. "
+        "A chart on the third host shows the state transitions of all charts in its terminal.",
+    )
+    wide, gap = 224.0, 24.0
+    xs = [8 + number * (wide + gap) for number in range(3)]
+    names = (("control box", "192.168.1.71"), ("pole", "192.168.1.72"), ("desk", "192.168.1.73"))
+    for x, (name, address) in zip(xs, names, strict=True):
+        _host(canvas, x, 8, wide, 284, name, address)
+    middle = [x + wide / 2 for x in xs]
+    # The mesh: from one chart to all brokers.
+    rail = 152.0
+    start = xs[0] + 58
+    canvas.line([(start, 92), (start, 226)], "mesh", "thick")
+    for x in middle[1:]:
+        canvas.line([(start, rail), (x - 30, rail), (x - 30, 226)], "mesh", "thick")
+    canvas.circle(start, rail, 4, "mesh")
+    canvas.text(start + 12, rail - 9, "transmit(STOP)", "s b c-mesh over")
+    # From each broker to the charts of its host.
+    for x in (xs[0] + 166, middle[1] + 30, middle[2] + 30):
+        canvas.line([(x, 228), (x, 94)], "mesh")
+    for x, text in ((xs[0] + 174, "queue"), (middle[1] + 38, "queue"), (middle[2] + 38, "queue")):
+        canvas.text(x, 200, text, "q over")
+    canvas.card(xs[0] + 14, 44, 88, 48, "chart", ["control", "chart"])
+    canvas.card(xs[0] + 122, 44, 88, 48, "chart", ["cars", "chart"])
+    canvas.card(middle[1] - 56, 44, 112, 48, "chart", ["people", "chart"])
+    canvas.card(middle[2] - 56, 44, 112, 48, "chart", ["watcher", "chart"])
+    for x in middle:
+        canvas.broker(x - 88, 222, 176, 56, ["RabbitMQ", "broker of this host"])
+    # The terminal.
+    top = 330.0
+    out = xs[2] + wide - 12
+    canvas.line([(middle[2] + 56, 68), (out, 68), (out, top)], "snoop", "dash")
+    canvas.text(out - 8, top - 14, "the trace of all charts", "s b c-snoop halo", at="end")
+    canvas.box(8, top, 720, 108, "snoop", r=10)
+    for number in range(3):
+        canvas.circle(26 + 16 * number, top + 17, 4.5, "line")
+    canvas.text(368, top + 21, "one terminal, at the desk", "q", at="middle")
+    canvas.line([(8, top + 33), (728, top + 33)], "snoop", "thin", arrow=False)
+    canvas.lines_of_text(24, top + 54, TRACE, "m", pitch=20)
+    return canvas
+
+
+def two_machines() -> Canvas:
+    """The lamp and the switch of the quick start."""
+    canvas = Canvas(
+        560,
+        316,
+        "A lamp and a switch on two machines",
+        "The switch on 192.168.1.72 transmits TOGGLE to the brokers of both machines. The lamp on "
+        "192.168.1.71 takes it from the queue at its own machine's broker.",
+    )
+    wide = 256.0
+    left, right = 8.0, 296.0
+    _host(canvas, left, 8, wide, 300, "lamp.py", "192.168.1.71")
+    _host(canvas, right, 8, wide, 300, "switch.py", "192.168.1.72")
+    canvas.card(left + 62, 46, 132, 50, "chart", ["lamp", "dark, bright"])
+    canvas.card(right + 62, 46, 132, 50, "chart", ["switch", "waiting"])
+    canvas.broker(left + 44, 236, 168, 58, ["RabbitMQ", "port 5672"])
+    canvas.broker(right + 44, 236, 168, 58, ["RabbitMQ", "port 5672"])
+    x, rail = right + 128, 166.0
+    canvas.line([(x, 96), (x, 241)], "mesh", "thick")
+    canvas.line([(x, rail), (left + 170, rail), (left + 170, 241)], "mesh", "thick")
+    canvas.circle(x, rail, 4, "mesh")
+    canvas.text(x + 10, 126, "transmit(TOGGLE)", "s b c-mesh over")
+    canvas.line([(left + 90, 240), (left + 90, 98)], "mesh")
+    canvas.text(left + 82, 172, "the lamp's", "q over", at="end")
+    canvas.text(left + 82, 188, "queue", "q over", at="end")
+    return canvas
+
+
+def three_networks() -> Canvas:
+    """What goes by each of the three networks, between two hosts."""
+    canvas = Canvas(
+        736,
+        546,
+        "The three networks over two hosts",
+        "fan and hob run on host .71, tap on host .72. On the mesh, fan sends an event to the "
+        "exchange miros.mesh on both brokers; queues lead to the FIFOs of hob and tap. On "
+        "snoop_trace and snoop_spy, fan's lines go the same way to the terminals of hob and tap.",
+    )
+    columns = (
+        (8.0, 148.0, "the sender"),
+        (196.0, 196.0, "the brokers"),
+        (452.0, 276.0, "the others"),
+    )
+    for x, w, head in columns:
+        canvas.text(x + w / 2, 20, head, "q b", at="middle")
+    bands = (
+        ("mesh", "mesh", "miros.mesh", "fan.transmit(event)", ("on from start_at to stop",), ""),
+        (
+            "snoop_trace",
+            "snoop",
+            "miros.snoop.trace",
+            "fan changes state",
+            ("while enabled",),
+            "dash",
+        ),
+        ("snoop_spy", "snoop", "miros.snoop.spy", "fan does anything", ("while enabled",), "dot"),
+    )
+    for number, (name, kind, exchange, what, when, style) in enumerate(bands):
+        top = 34.0 + number * 170
+        canvas.box(8, top, 720, 158, "host", r=12)
+        canvas.text(22, top + 24, name, f"h c-{kind}")
+        canvas.lines_of_text(22, top + 42, when, "q")
+        canvas.card(22, top + 74, 132, 50, "chart", ["fan", "at .71"])
+        canvas.text(22, top + 142, what, "k")
+        for row, (address, other) in enumerate((("71", "hob"), ("72", "tap"))):
+            y = top + 14 + row * 70
+            canvas.broker(206, y, 176, 60, [exchange, f"exchange at 192.168.1.{address}"])
+            way = [(154, top + 99), (180, top + 99), (180, y + 32), (206, y + 32)]
+            canvas.line(way, kind, style)
+            if kind == "mesh":
+                canvas.queue(420, y + 17, 136, 30, kind, "durable")
+            else:
+                canvas.queue(420, y + 17, 136, 30, kind, "1,000 lines")
+            canvas.line([(382, y + 32), (420, y + 32)], kind, style)
+            canvas.line([(556, y + 32), (590, y + 32)], kind, style)
+            where = "FIFO" if kind == "mesh" else "terminal"
+            canvas.card(590, y + 7, 126, 50, "chart", [other, f"{where}, at .{address}"])
+    return canvas
+
+
+def three_hosts() -> Canvas:
+    """Which connections there are between three hosts."""
+    canvas = Canvas(
+        736,
+        396,
+        "The connections of three charts on three hosts",
+        "Each chart has a publisher to each of the three brokers, and a consumer at its own host's "
+        "broker. The brokers are not connected with each other.",
+    )
+    wide, gap = 224.0, 24.0
+    xs = [8 + number * (wide + gap) for number in range(3)]
+    names = ("fan", "tap", "lid")
+    for number, x in enumerate(xs):
+        _host(canvas, x, 8, wide, 344, f"host {number + 1}", f"192.168.1.7{number + 1}")
+    broker_y = 278.0
+    for number, x in enumerate(xs):
+        rail = 132.0 + 36 * number
+        start = x + 44
+        # Each chart's lines arrive at a place of their own at each broker.
+        for other in xs:
+            at = other + 70 + 28 * number
+            canvas.line([(start, 98), (start, rail), (at, rail), (at, broker_y + 4)], "mesh")
+        canvas.circle(start, rail, 4, "mesh")
+        canvas.line([(x + 186, broker_y + 5), (x + 186, 100)], "chart", "thick")
+        canvas.text(start + 8, 117, f"{names[number]}'s publishers", "q over")
+    for number, x in enumerate(xs):
+        canvas.card(x + 20, 42, 184, 56, "chart", [names[number], "chart"])
+        canvas.broker(x + 22, broker_y, 180, 60, ["RabbitMQ", "knows no other broker"])
+    canvas.line([(60, 376), (96, 376)], "mesh")
+    canvas.text(104, 380, "publishes: to every broker", "s")
+    canvas.line([(390, 376), (426, 376)], "chart", "thick")
+    canvas.text(434, 380, "consumes: at its own broker only", "s")
+    return canvas
+
+
+def slow_broker() -> Canvas:
+    """A backlog for each broker, one of which is full."""
+    canvas = Canvas(
+        640,
+        254,
+        "One sick broker holds up no other",
+        "A chart has a backlog for each of three brokers. Two are nearly empty. The third broker "
+        "takes nothing: its backlog is full, and its oldest events are dropped and counted.",
+    )
+    canvas.card(8, 98, 116, 54, "chart", ["fan", "transmit"])
+    rows: Sequence[tuple[str, str, int, str]] = (
+        ("KEEPING_UP", "mesh", 1, "192.168.1.71"),
+        ("KEEPING_UP", "mesh", 2, "192.168.1.72"),
+        ("STALLED", "no", 12, "192.168.1.73"),
+    )
+    for number, (condition, kind, full, address) in enumerate(rows):
+        y = 14.0 + number * 82
+        middle = y + 32
+        canvas.line([(124, 125), (150, 125), (150, middle), (190, middle)], "mesh")
+        canvas.box(190, y + 14, 212, 36, "card", r=4)
+        for place in range(full):
+            canvas.box(384 - place * 16.5, y + 19, 12, 26, kind, r=2)
+        canvas.line([(402, middle), (470, middle)], kind, "dash" if kind == "no" else "")
+        if kind == "no":
+            canvas.cross(436, middle)
+        canvas.text(192, y + 7, condition, f"k c-{kind}")
+        canvas.broker(470, y + 4, 162, 56, [address, "RabbitMQ"])
+    canvas.text(192, 246, "full: the oldest are dropped, and counted", "q c-no")
+    return canvas
+
+
+DRAWINGS: dict[str, Callable[[], Canvas]] = {
+    "overview": overview,
+    "two_machines": two_machines,
+    "three_networks": three_networks,
+    "three_hosts": three_hosts,
+    "slow_broker": slow_broker,
+}

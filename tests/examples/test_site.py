@@ -1,0 +1,195 @@
+"""The built site: complete, nothing in it from elsewhere, and no link that leads nowhere.
+
+Sphinx itself reports links between pages that lead nowhere, and names in docstrings that do not
+exist, as warnings, which are errors. Whether other projects' pages still exist is not asked, as
+tests use no network; where links may lead is written down here.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import pytest
+
+from .documents import ROOT
+
+pytest.importorskip("sphinx")
+pytest.importorskip("furo")
+pytest.importorskip("sphinx_copybutton")
+
+KNOWN_HOSTS = {
+    "blog.rabbitmq.com",
+    "csrc.nist.gov",
+    "cryptography.io",
+    "docs.pytest.org",
+    "docs.python.org",
+    "force-color.org",
+    "github.com",
+    "no-color.org",
+    "pradyunsg.me",  # the theme, in the footer
+    "semver.org",
+    "www.ansible.com",
+    "www.rabbitmq.com",
+    "www.rfc-editor.org",
+}
+"""Where links of the pages lead. Look at a new one before you add it."""
+
+FETCHED = {
+    "audio": "src", "embed": "src", "iframe": "src", "image": "href", "img": "src",
+    "input": "src", "object": "data", "script": "src", "source": "src", "track": "src",
+    "use": "href", "video": "src",
+}  # fmt: skip
+"""The elements for which a browser fetches something, and by which attribute."""
+
+OUR_SOURCES = r"https://github\.com/[\w-]+/miros-rabbitmq/(?:blob|tree)/\w+/(.+)"
+
+RELATIONS = {"icon", "stylesheet", "preload", "prefetch", "preconnect", "dns-prefetch", "manifest"}
+
+
+class Page(HTMLParser):
+    """What a page fetches, where its links lead, and which places it has."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self.path = path
+        self.fetched: list[str] = []
+        self.links: list[str] = []
+        self.places: set[str] = set()
+        self.title = ""
+        self._in_title = False
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        values = {name.removeprefix("xlink:"): value or "" for name, value in attributes}
+        self._in_title = self._in_title or tag == "title"
+        self.places |= {values[name] for name in ("id", "name") if values.get(name)}
+        if tag in FETCHED and values.get(FETCHED[tag]):
+            self.fetched.append(values[FETCHED[tag]])
+        if "srcset" in values:
+            self.fetched += [part.split()[0] for part in values["srcset"].split(",")]
+        if tag == "link" and RELATIONS & set(values.get("rel", "").split()):
+            self.fetched.append(values.get("href", ""))
+        self.fetched += re.findall(r"url\(['\"]?([^'\")]+)", values.get("style", ""))
+        if tag == "a" and values.get("href"):
+            self.links.append(values["href"])
+
+    def handle_endtag(self, tag: str) -> None:
+        self._in_title = self._in_title and tag != "title"
+
+    def handle_data(self, data: str) -> None:
+        if self._in_title and not self.title:
+            self.title = data.strip()
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The built site; a secret is in the environment of the build, and a warning is an error."""
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-b", "html"]
+    built = subprocess.run(
+        [*command, "-d", str(folder / "trees"), str(ROOT / "docs"), str(folder / "html")],
+        env={**os.environ, "RABBIT_SECRET": "sesame-of-the-builder", "PYTHONPATH": str(ROOT)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=110,
+        check=False,
+    )
+    assert built.returncode == 0, built.stderr
+    return folder / "html"
+
+
+@pytest.fixture(scope="module")
+def pages(site: Path) -> list[Page]:
+    return [Page(path) for path in sorted(site.rglob("*.html"))]
+
+
+def is_elsewhere(address: str) -> bool:
+    return bool(urlsplit(address).netloc) or urlsplit(address).scheme not in ("", "data")
+
+
+def test_no_page_fetches_anything_from_elsewhere(pages: list[Page]) -> None:
+    assert len(pages) > 15
+    for page in pages:
+        assert page.fetched, page.path.name
+        for address in page.fetched:
+            assert not is_elsewhere(address), (page.path.name, address)
+
+
+def test_no_style_and_no_picture_fetches_anything_from_elsewhere(site: Path) -> None:
+    styles = list(site.rglob("*.css"))
+    assert styles
+    for style in styles:
+        text = style.read_text(encoding="utf-8")
+        for address in re.findall(r"url\(['\"]?([^'\")]+)", text) + imports_of(text):
+            assert not is_elsewhere(address), (style.name, address)
+    for picture in site.rglob("*.svg"):
+        text = picture.read_text(encoding="utf-8")
+        for address in re.findall(r"(?:href|src)=['\"]([^'\"]+)|url\(['\"]?([^'\")]+)", text):
+            assert not is_elsewhere("".join(address)), (picture.name, address)
+
+
+def imports_of(style: str) -> list[str]:
+    return re.findall(r"@import\s+['\"]([^'\"]+)", style)
+
+
+def local_files(page: Page, addresses: list[str]) -> Iterator[tuple[str, Path, str]]:
+    for address in addresses:
+        parts = urlsplit(address)
+        if not is_elsewhere(address) and parts.scheme != "data":
+            path = page.path if not parts.path else page.path.parent / unquote(parts.path)
+            yield address, path.resolve(), unquote(parts.fragment)
+
+
+def test_every_link_within_the_site_leads_to_a_place_that_exists(pages: list[Page]) -> None:
+    places = {page.path.resolve(): page.places for page in pages}
+    for page in pages:
+        for address, path, place in local_files(page, page.links + page.fetched):
+            assert path.is_file(), (page.path.name, address)
+            if place and path in places:
+                assert place in places[path], (page.path.name, address)
+
+
+def test_links_to_elsewhere_are_well_formed_and_lead_where_we_have_looked(
+    pages: list[Page],
+) -> None:
+    for page in pages:
+        for address in filter(is_elsewhere, page.links):
+            parts = urlsplit(address)
+            assert parts.scheme == "https", (page.path.name, address)
+            assert parts.hostname in KNOWN_HOSTS, (page.path.name, address)
+            assert not re.search(r"[\s<>\"{}|\\^`]|\.$|,$|\)$", address), (page.path.name, address)
+
+
+def test_links_to_our_own_sources_name_files_that_exist(pages: list[Page]) -> None:
+    for page in pages:
+        for address in page.links:
+            named = re.match(OUR_SOURCES, address)
+            assert not named or (ROOT / named[1].partition("#")[0]).exists(), address
+
+
+def test_every_page_has_a_title_of_its_own(pages: list[Page]) -> None:
+    titles = [page.title for page in pages]
+    assert all(titles)
+    assert len(titles) == len(set(titles))
+
+
+def test_the_site_can_be_searched(site: Path) -> None:
+    index = (site / "searchindex.js").read_text(encoding="utf-8")
+    for word in ("quick_start", "routing", "rabbit_host"):
+        assert word in index
+
+
+def test_nothing_of_the_machine_that_built_the_site_is_in_it(site: Path) -> None:
+    for file in site.rglob("*"):
+        if file.suffix in (".html", ".js", ".txt", ".css", ".svg"):
+            text = file.read_text(encoding="utf-8", errors="replace")
+            assert "sesame-of-the-builder" not in text, file
+            assert str(ROOT) not in text, file
