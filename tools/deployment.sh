@@ -33,6 +33,7 @@ boot() {
 # The cable and the two machines belong to namespaces that end with this program.
 if [ "${1-}" = --machines ]; then
     mount --make-rprivate /
+    mount -t proc proc /proc # that of the namespace, which systemd-nspawn looks at
     mount -t tmpfs tmpfs "$ROOT.run"
     mkdir -p /run/netns
     mount -t tmpfs tmpfs /run/netns
