@@ -26,13 +26,13 @@ import os
 import random
 import signal
 import sys
+import threading
 import time
-from contextlib import ExitStack
 from typing import Any
 
 from miros import Event, return_status, signals, spy_on
 
-from miros_rabbitmq import NetworkedActiveObject
+from miros_rabbitmq import Limits, NetworkedActiveObject
 
 PERIOD_S = 1.8
 """The time from flash to flash, if no other is seen."""
@@ -199,6 +199,12 @@ def hiding(fly: Firefly, e: Event) -> Any:
     return status
 
 
+def end_with_standard_input() -> None:
+    """End this process when the one that has started it is gone, also while it still starts."""
+    os.read(sys.stdin.fileno(), 1)  # no lock of Python's, which could be held at the end
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
 def main() -> None:
     """Run some fireflies until standard input ends: until the program that has started this one."""
     parser = argparse.ArgumentParser(description="Some fireflies; watch.py runs this.")
@@ -206,21 +212,24 @@ def main() -> None:
     parser.add_argument("--host", required=True, help="the broker, host:port")
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    with ExitStack() as stack:
-        for number in options.numbers:
-            fly = Firefly(
-                number,
-                rabbit_user=os.environ["RABBIT_USER"],
-                rabbit_password=os.environ["RABBIT_PASSWORD"],
-                mesh_encryption_key=os.environ["MESH_KEY"],
-                rabbit_host=options.host,
-                addresses=[],
-                durable=False,  # a flash is of no use after a restart of the broker
-            )
-            stack.enter_context(fly)
-            fly.wait_for(random.random())
-            fly.start_at(watchful)
-        sys.stdin.read()
+    threading.Thread(target=end_with_standard_input, daemon=True).start()
+    flies = [
+        Firefly(
+            number,
+            rabbit_user=os.environ["RABBIT_USER"],
+            rabbit_password=os.environ["RABBIT_PASSWORD"],
+            mesh_encryption_key=os.environ["MESH_KEY"],
+            rabbit_host=options.host,
+            addresses=[],
+            durable=False,  # a flash is of no use after a restart of the broker
+            limits=Limits(stop_timeout_s=1.0),  # nor worth a wait at the end
+        )
+        for number in options.numbers
+    ]
+    for fly in flies:
+        fly.wait_for(random.random())
+        fly.start_at(watchful)
+    flies[0].wait()
 
 
 if __name__ == "__main__":

@@ -176,7 +176,7 @@ class Night:
         if self._depth is Depth.PLAIN:
             return "", _character(max(upper[1], lower[1]))
         if self._depth is Depth.PALETTE:
-            return f"\x1b[38;5;{_in_palette(upper)};48;5;{_in_palette(lower)}m", "▀"
+            return f"\x1b[38;5;{in_palette(upper)};48;5;{in_palette(lower)}m", "▀"
         above = ";".join(str(part & 0xFC) for part in upper)
         below = ";".join(str(part & 0xFC) for part in lower)
         return f"\x1b[38;2;{above};48;2;{below}m", "▀"
@@ -189,7 +189,7 @@ def _character(green: int) -> str:
     return " "
 
 
-def _in_palette(colour: Colour) -> int:
+def in_palette(colour: Colour) -> int:
     """The nearest of the 256 colours of xterm: of its cube, or of its greys."""
     steps = [0 if part < 48 else 1 if part < 115 else (part - 35) // 40 for part in colour]
     in_cube = tuple(0 if step == 0 else 55 + 40 * step for step in steps)

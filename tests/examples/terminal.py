@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import os
 import pty
 import subprocess
@@ -30,6 +31,7 @@ class OnTerminal:
         )
         os.close(theirs)
         self.output = ""
+        self._decoder = codecs.getincrementaldecoder("utf-8")()  # a read may end in a character
 
     def read_until(self, text: str | None) -> None:
         """Read until the output contains a text, or until its end for None."""
@@ -41,7 +43,7 @@ class OnTerminal:
             if not part:
                 assert text is None, f"{text!r} is not in {self.output}"
                 return
-            self.output += part.decode()
+            self.output += self._decoder.decode(part)
 
     def press(self, key: bytes) -> None:
         os.write(self._ours, key)
