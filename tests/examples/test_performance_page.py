@@ -42,7 +42,7 @@ def test_the_page_has_each_figure_of_the_last_run() -> None:
 def test_a_run_fills_the_page_without_changing_the_rest(tmp_path: Path) -> None:
     page = tmp_path / "performance.rst"
     page.write_text(PAGE.read_text(encoding="utf-8"), encoding="utf-8")
-    results = {name: Result([]) for name in report.TITLES}
+    results: dict[str, Result] = {name: Result([]) for name in report.TITLES}
     for one in figures():
         if one.part in results:
             results[one.part].figures.append(one)
