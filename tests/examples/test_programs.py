@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from ..helpers import scaled, wait_until
+from ..helpers import scaled
 from .documents import Block, programs_of
 from .terminal import OnTerminal, on_terminal
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..canvas import Canvas
-from . import classes, examples, hosts, house, inside, sequences, wire
+from . import classes, examples, fireflies, hosts, house, inside, sequences, topologies, wire
 
 DRAWINGS: dict[str, Callable[[], Canvas]] = {
     **hosts.DRAWINGS,
@@ -15,5 +15,7 @@ DRAWINGS: dict[str, Callable[[], Canvas]] = {
     **wire.DRAWINGS,
     **house.DRAWINGS,
     **examples.DRAWINGS,
+    **topologies.DRAWINGS,
+    **fireflies.DRAWINGS,
 }
 """How each picture of ``docs/pictures`` is drawn, by its name."""
