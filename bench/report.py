@@ -11,10 +11,13 @@ from .figure import Figure, Result, number
 
 ORDER = (
     "round_trip",
+    "dense",
+    "tls",
     "throughput",
     "transmit",
     "idle",
     "start",
+    "process",
     "peers",
     "trace",
     "isolation",
@@ -29,10 +32,13 @@ ORDER = (
 
 TITLES = {
     "round_trip": "Round trip",
+    "dense": "Round trip, 1 ms apart",
+    "tls": "Round trip over TLS",
     "throughput": "Throughput",
     "transmit": "transmit, processor time of the caller",
     "idle": "Idle process",
     "start": "Start",
+    "process": "Process",
     "peers": "Peers",
     "trace": "Trace",
     "isolation": "An event to a healthy peer at 1,000/s",

@@ -12,15 +12,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import breakdown, costs, isolation, many, plots, report, sizes, tempo, traffic
+from . import breakdown, costs, isolation, many, plots, process, report, sizes, tempo, tls, traffic
 from .figure import Result, Size
 from .stage import ROOT, machine, open_stage, open_wide
 
 PAIR: dict[str, Callable[[Any, Size], Result]] = {
     "round_trip": traffic.round_trip,
+    "dense": traffic.dense,
     "throughput": traffic.throughput,
     "idle": costs.idle,
     "start": costs.start,
+    "process": process.process,
     "trace": costs.trace,
     "pid": tempo.pid,
     "breakdown": breakdown.breakdown,
@@ -40,7 +42,10 @@ WIDE: dict[str, Callable[[Any, Size], Result]] = {
 TRIO: dict[str, Callable[[Any, Size], Result]] = {"isolation": isolation.isolation}
 """Measurements on three nodes, of which one gets sick."""
 
-EVERYTHING = (*PAIR, *WIDE, *TRIO)
+SECURE: dict[str, Callable[[Any, Size], Result]] = {"tls": tls.tls}
+"""Measurements on two nodes that take TLS."""
+
+EVERYTHING = (*PAIR, *SECURE, *WIDE, *TRIO)
 
 
 def parse() -> argparse.Namespace:
@@ -68,6 +73,9 @@ def measure(wanted: tuple[str, ...], size: Size) -> tuple[dict[str, Result], dic
     with open_stage() as stage:
         facts = machine(stage.version)
         take(PAIR, wanted, stage, size, results)
+    if set(wanted) & set(SECURE):
+        with tls.open_tls() as secure:
+            take(SECURE, wanted, secure, size, results)
     if set(wanted) & set(WIDE):
         with open_wide() as wide:
             take(WIDE, wanted, wide, size, results)

@@ -6,9 +6,9 @@
     python -m bench.topology shared 10 50
     python -m bench.topology cluster 10 50
 
-Each node is a process with one chart; hosts are loopback addresses, and brokers are private RabbitMQ
-nodes. Every chart hears every event. Prints one row for each number of nodes. It is no part of
-``make bench``, as fifty brokers take 6 GB and some minutes.
+Each node is a process with one chart; hosts are loopback addresses, and brokers are private
+RabbitMQ nodes. Every chart hears every event. Prints one row for each number of nodes. It is no
+part of ``make bench``, as fifty brokers take 6 GB and some minutes.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 from cryptography.fernet import Fernet
@@ -36,10 +36,9 @@ from miros_rabbitmq.broker import node_files, node_process
 EVENTS, PAUSE_S = 100, 0.1
 """What one node transmits: so few that each event is a message of its own."""
 
-IDLE_S = 60.0
-"""Two rounds of announcements."""
-
 SETTLE_S = 10.0
+"""After this a start is over; six times as long has two rounds of announcements."""
+
 BOOT_S = 600.0
 PASSWORD = secrets.token_urlsafe()
 _TICKS = os.sysconf("SC_CLK_TCK")
@@ -73,8 +72,9 @@ def play_node() -> None:
     chart.start_at(counting)
     _say(time.monotonic() - begun_s)
     for line in sys.stdin:
-        if line.strip() == "send":
-            for _ in range(EVENTS):
+        command, _, count = line.strip().partition(" ")
+        if command == "send":
+            for _ in range(int(count)):
                 chart.transmit(Event(signal=signals.TICK))
                 time.sleep(PAUSE_S)
             chart.nets.flush(60)
@@ -120,13 +120,14 @@ class Node:
 
     def end(self) -> None:
         """End it."""
-        assert self.process.stdin is not None
-        self.process.stdin.close()
-        try:
-            self.process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+        # Leaving its context closes the streams, and waits.
+        with self.process as process:
+            assert process.stdin is not None
+            process.stdin.close()
+            try:
+                process.wait(30)
+            except subprocess.TimeoutExpired:
+                process.kill()
 
 
 # Brokers.
@@ -152,7 +153,8 @@ def brokers_of(topology: str, count: int) -> Iterator[list[LocalBroker]]:
         if topology == "cluster":
             # Nodes of a cluster find each other at one port, and have one cookie.
             control_port = plain_free_port(brokers[0].host)
-            cookie = mock.Mock(wraps=secrets, token_hex=lambda _, it=secrets.token_hex(16): it)
+            drawn = secrets.token_hex(16)
+            cookie = mock.Mock(wraps=secrets, token_hex=lambda _: drawn)
             stack.enter_context(mock.patch.object(node_files, "secrets", cookie))
             stack.enter_context(
                 mock.patch("miros_rabbitmq.broker.local_broker.free_port", free_port)
@@ -210,8 +212,17 @@ def processor_s(pid: int) -> float:
 # Measuring.
 
 
-def measure(topology: str, count: int) -> list[str]:
-    """Run one topology with some nodes; returns its row."""
+def measure(
+    topology: str, count: int, *, events: int = EVENTS, settle_s: float = SETTLE_S
+) -> list[str]:
+    """Run one topology with some nodes; returns its row.
+
+    Args:
+        topology: "own", "shared" or "cluster".
+        count: how many nodes.
+        events: how many one of them transmits.
+        settle_s: what is waited after the starts; six times as long is looked at the silence.
+    """
     broker_count = {"own": count, "shared": 1, "cluster": 3}[topology]
     key = Fernet.generate_key().decode()
     with brokers_of(topology, broker_count) as brokers, contextlib.ExitStack() as stack:
@@ -222,16 +233,20 @@ def measure(topology: str, count: int) -> list[str]:
         for number in range(count):
             own = brokers[number % broker_count]
             arguments = {
-                **{"name": f"node{number}", "rabbit_user": "robot", "rabbit_password": PASSWORD},
-                **{"mesh_encryption_key": key, "rabbit_host": str(own.address)},
-                **{"addresses": all_, "start_timeout": 60.0},
+                "name": f"node{number}",
+                "rabbit_user": "robot",
+                "rabbit_password": PASSWORD,
+                "mesh_encryption_key": key,
+                "rabbit_host": str(own.address),
+                "addresses": all_,
+                "start_timeout": 60.0,
             }
             nodes.append(Node(arguments))
             stack.callback(nodes[-1].end)
             start_s = nodes[-1].hear()
-        time.sleep(SETTLE_S)
+        time.sleep(settle_s)
         before, begun_s = [one.octets() for one in sample], time.monotonic()
-        time.sleep(IDLE_S)
+        time.sleep(6 * settle_s)
         idle_s = time.monotonic() - begun_s
         after = [one.octets() for one in sample]
         connections = [one.connections() for one in sample]
@@ -239,13 +254,13 @@ def measure(topology: str, count: int) -> list[str]:
         pids = [node.process.pid for node in nodes] + [one.pid for one in sample]
         worked_s = [processor_s(pid) for pid in pids]
         first, begun_s = [one.octets() for one in sample], time.monotonic()
-        nodes[-1].ask("send")
+        nodes[-1].ask(f"send {events}")
         heard = [node.ask("heard") for node in nodes[:-1]]
         sent_s = time.monotonic() - begun_s
         last = [one.octets() for one in sample]
         cpu_s = sum(processor_s(pid) - then for pid, then in zip(pids, worked_s, strict=True))
-        assert heard == [EVENTS] * (count - 1), heard
-        event = (_difference(first, last) - idle * sent_s) / EVENTS
+        assert heard == [events] * (count - 1), heard
+        event = (_difference(first, last) - idle * sent_s) / events
         share = broker_count / len(sample)
         each = sum(connections) / len(sample)
         return [
@@ -259,13 +274,60 @@ def measure(topology: str, count: int) -> list[str]:
             f"{event / len(sample):,.0f}",
             f"{sum(one.memory_mib() for one in sample) / len(sample):,.0f}",
             f"{sum(memory_mib(node.process.pid) for node in nodes) / count:,.0f}",
-            f"{cpu_s / EVENTS * 1e3:,.1f}",
+            f"{cpu_s / events * 1e3:,.1f}",
             f"{start_s:.2f}",
         ]
 
 
 def _difference(before: Sequence[tuple[int, int]], after: Sequence[tuple[int, int]]) -> int:
     return sum(map(sum, after)) - sum(map(sum, before))
+
+
+# Reckoning.
+
+
+class Costs(NamedTuple):
+    """What some nodes cost if each transmits one event a second, which all hear."""
+
+    connections: int
+    """Of all brokers together."""
+    broker_connections: int
+    """Of one broker."""
+    broker_mib: float
+    """The memory of one broker."""
+    broker_messages: int
+    """What one broker takes and hands out in a second."""
+    idle: float
+    """The bytes a second over the network, before anybody transmits."""
+
+
+BROKER_MIB, CONNECTION_MIB = 112.0, 0.27
+"""A broker without connections, and what each of them takes."""
+
+IDLE_BYTES = 32.0
+"""What a connection carries in a second, in both directions, while nobody transmits."""
+
+
+def reckon(nodes: int, brokers: int) -> Costs:
+    """What a topology costs.
+
+    Each node has a connection to each broker, and another to its own, from which it hears. With as
+    many brokers as nodes, that is a broker for each host; with one, a shared broker.
+
+    Args:
+        nodes: how many nodes, one to a host.
+        brokers: how many brokers, each with the same number of nodes.
+    """
+    hearing = nodes / brokers
+    connections = nodes * brokers + nodes
+    each = nodes + hearing
+    return Costs(
+        connections,
+        round(each),
+        BROKER_MIB + CONNECTION_MIB * each,
+        round(nodes + nodes * hearing),
+        IDLE_BYTES * connections,
+    )
 
 
 def main() -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import enum
+import inspect
+import re
 import sys
-from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
+from sphinx.domains.python._object import PyObject
 from sphinx.ext.napoleon import Config
 from sphinx.ext.napoleon.docstring import GoogleDocstring
 
@@ -18,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).parent / "_ext"))
 project = "miros-rabbitmq"
 author = "the authors of miros-rabbitmq"
 project_copyright = f"2026, {author}"
-release = version_of("miros-rabbitmq")
+release = miros_rabbitmq.__version__
 version = ".".join(release.split(".")[:2])
 
 extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "diagram"]
@@ -46,6 +48,7 @@ html_theme = "furo"
 html_title = f"miros-rabbitmq {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_js_files = ["find_line.js"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
@@ -60,9 +63,6 @@ copybutton_prompt_is_regexp = True
 _SECTIONS: Any = Config(napoleon_use_ivar=True)
 _PUBLIC = {id(getattr(miros_rabbitmq, name)): name for name in miros_rabbitmq.__all__}
 _FOREIGN = {*sys.stdlib_module_names, "miros", "pika", "pytest", "cryptography"}
-
-_DEFAULTS = {"PORT_OF_SCHEME": "None", "STOP": "'stop'", "DEFAULT_LIMITS": "Limits()"}
-"""What signatures say for some names that stand for a default."""
 
 _WITHOUT_SIGNATURE = {
     "ConsumerStats", "Delivery", "DeliveryProblem", "Envelope", "Failure", "Limits", "NetsStats",
@@ -96,15 +96,22 @@ def _link(app: Any, env: Any, node: Any, text: Any) -> Any:
 def _shorten(
     _app: Any, _what: str, _name: str, found: Any, _options: Any, arguments: str, returns: str
 ) -> Any:
-    """Leave out the arguments of enumerations and records."""
+    """Leave out the arguments of enumerations and records, and show constants by their values."""
     if isinstance(found, type) and (
         issubclass(found, enum.Enum) or found.__name__ in _WITHOUT_SIGNATURE
     ):
         return "", None
     if not arguments:
         return None
-    for value, meaning in _DEFAULTS.items():
-        arguments = arguments.replace(f"={value}", f"={meaning}")
+    function = getattr(found, "__init__", None) if isinstance(found, type) else found
+    function = inspect.unwrap(function) if callable(function) else None
+    known = getattr(function, "__globals__", {})
+
+    def shown(name: re.Match[str]) -> str:
+        return f"={known[name[1]]!r}" if name[1] in known else name[0]
+
+    # Not the name of a constant: readers want to know what it is.
+    arguments = re.sub(r"=([A-Z][A-Z_0-9]+)\b", shown, arguments)
     return arguments, returns
 
 
@@ -126,6 +133,9 @@ def _read(app: Any, what: str, name: str, _found: Any, _options: Any, lines: lis
 
 
 def setup(app: Any) -> None:
+    for field in PyObject.doc_field_types:
+        if field.name == "variable":
+            field.label = "Attributes"  # Sphinx says Variables
     app.connect("autodoc-process-docstring", _read)
     app.connect("missing-reference", _link)
     app.connect("autodoc-process-signature", _shorten)

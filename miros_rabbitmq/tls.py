@@ -18,6 +18,7 @@ import difflib
 import logging
 import os
 import ssl
+import weakref
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -37,6 +38,11 @@ _PREFIX = "RABBIT_TLS"
 
 _NEAR = 0.85
 """How alike two names are, for `difflib`, of which one may be meant for the other."""
+
+_made: weakref.WeakValueDictionary[tuple[object, ...], ssl.SSLContext] = (
+    weakref.WeakValueDictionary()
+)
+"""The contexts that were made and are in use, by the files that they were made of."""
 
 _told: set[str] = set()
 """The names of which this process has warned."""
@@ -64,6 +70,25 @@ def tls_from_environment(environment: Mapping[str, str] = os.environ) -> ssl.SSL
         return None
     if own is None and key is not None:
         raise SettingsError(f"{KEYFILE} is set, and {CERTFILE} is not: a key needs its certificate")
+    files = tuple(_state_of(one) for one in (authorities, own, key))
+    context = _made.get(files)
+    if context is None:
+        context = _made[files] = _make(authorities, own, key)
+    return context
+
+
+def _state_of(file: str | None) -> tuple[object, ...]:
+    """What differs if a file is another one, or was changed."""
+    if file is None:
+        return ()
+    try:
+        state = Path(file).stat()
+    except OSError:  # it has gone just now: who reads it says so
+        return (object(),)
+    return str(Path(file).absolute()), state.st_ino, state.st_size, state.st_mtime_ns
+
+
+def _make(authorities: str, own: str | None, key: str | None) -> ssl.SSLContext:
     try:
         context = ssl.create_default_context(cafile=authorities)
     except OSError as error:  # ssl.SSLError is one

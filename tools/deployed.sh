@@ -1,6 +1,6 @@
 #!/bin/sh
 # What tools/deployment.sh runs in each of its machines when that has booted. Arguments: the machine's
-# name, which is that of its network interface, too, and the other one's.
+# name, and the other one's.
 
 set -eu
 cd "$(dirname "$0")"
@@ -16,9 +16,6 @@ nowhere() { if grep -E -e "$1" "$2"; then exit 1; fi; }
 
 # Show why it failed, if it does.
 trap 'echo "FAILED on $me"; journalctl --no-pager -n 80 -u robot -u rabbitmq-server' EXIT
-
-ip link set "$me" up
-ip address add "$(sed -n "s/^$me //p" addresses)/24" dev "$me"
 
 step "the playbook"
 play

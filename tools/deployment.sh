@@ -19,14 +19,32 @@ COPY=root/deployment # in that folder: examples/deployment and a wheel
 NAME=deployment
 . tools/root.sh
 
+# boot MACHINE: run it until its test has ended. It may fail to begin, and is tried again then.
+boot() {
+    for _ in 1 2 3; do
+        systemd-nspawn --quiet --boot --directory "$ROOT.run/$1/root" --machine "$1" --register=no \
+            --keep-unit --network-namespace-path "/run/netns/$1" --resolv-conf=off \
+            --link-journal=no || true
+        [ ! -e "$ROOT.run/$1/root/root/log" ] || return 0
+        sleep 1
+    done
+}
+
 # The cable and the two machines belong to namespaces that end with this program.
 if [ "${1-}" = --machines ]; then
     mount --make-rprivate /
     mount -t tmpfs tmpfs "$ROOT.run"
+    mkdir -p /run/netns
+    mount -t tmpfs tmpfs /run/netns
     ip link add ada type veth peer name bob
     running=
     for machine in ada bob; do
         [ $machine = ada ] && other=bob || other=ada
+        ip netns add $machine
+        ip link set $machine netns $machine
+        ip -n $machine link set lo up
+        ip -n $machine link set $machine up
+        ip -n $machine address add "$(sed -n "s/^$machine //p" "$ROOT/$COPY/addresses")/24" dev $machine
         at=$ROOT.run/$machine
         mkdir -p "$at/upper" "$at/work" "$at/root"
         mount -t overlay overlay -o "lowerdir=$ROOT,upperdir=$at/upper,workdir=$at/work" "$at/root"
@@ -46,10 +64,10 @@ UNIT
         mkdir -p "$at/root/etc/systemd/system/default.target.wants"
         ln -s ../try.service "$at/root/etc/systemd/system/default.target.wants/"
         echo $machine >"$at/root/etc/hostname"
-        systemd-nspawn --quiet --boot --directory "$at/root" --machine $machine --register=no \
-            --keep-unit --network-interface $machine --resolv-conf=off --link-journal=no \
-            >"$ROOT.$machine.console" 2>&1 </dev/null &
+        boot $machine >"$ROOT.$machine.console" 2>&1 </dev/null &
         running="$running $!"
+        # Two that begin at once are in each other's way.
+        for _ in $(seq 60); do [ ! -e "$at/root/root/log" ] || break; sleep 1; done
     done
     # shellcheck disable=SC2086 # a list of words
     wait $running || true # their logs say how it went

@@ -3,9 +3,9 @@
     make docs && .venv/bin/python tools/pictures.py [PAGE...]
 
 The pictures are in build/pictures; a page is cut into pieces that can be looked at. Look at them
-after a change of docs/_static, of a diagram or of a table. A page that is wider than
-its window, so that it scrolls sideways, is an error, and so is whatever a page would fetch from
-elsewhere. It needs Debian's chromium, and installs it if it may.
+after a change of docs/_static, of a diagram or of a table. A page that is wider than its window, so
+that it scrolls sideways, is an error, and so is whatever a page would fetch from elsewhere. Tables
+that scroll by themselves are told. It needs Debian's chromium, and installs it if it may.
 """
 
 from __future__ import annotations
@@ -51,6 +51,15 @@ TOO_WIDE = """
 """JavaScript: what reaches beyond the window, and is in nothing that scrolls by itself."""
 
 
+SCROLLS = """
+    [...document.querySelectorAll(".table-wrapper")]
+        .filter(node => node.scrollWidth > node.clientWidth + 1)
+        .map(node => node.scrollWidth - node.clientWidth + " px: "
+            + node.textContent.trim().replace(/\\s+/g, " ").slice(0, 60))
+"""
+"""JavaScript: the tables that are wider than the page, and scroll."""
+
+
 class Browser:
     """A chromium without a window, which takes commands from two pipes.
 
@@ -83,6 +92,11 @@ class Browser:
                 if "error" in answer:
                     raise RuntimeError(f"{method}: {answer['error']['message']}")
                 return answer["result"]
+
+    def value_of(self, expression: str) -> list[str]:
+        """Evaluate a list of JavaScript in the page."""
+        found = self.call("Runtime.evaluate", expression=expression, returnByValue=True)
+        return list(found["result"]["value"])
 
     def open(self, page: Path) -> None:
         """Show a page, and return when it is complete."""
@@ -147,7 +161,7 @@ def browser() -> Iterator[Browser]:
 
 
 def take(view: Browser, page: Path, width: int, dark: bool, name: str) -> list[str]:
-    """Take the pictures of a page; returns what is too wide in it."""
+    """Take the pictures of a page, print which tables scroll, and return what is too wide."""
     theme = "dark" if dark else "light"
     view.call(
         "Emulation.setEmulatedMedia",
@@ -164,8 +178,10 @@ def take(view: Browser, page: Path, width: int, dark: bool, name: str) -> list[s
         picture = PICTURES / f"{name}-{number:02}.png"
         picture.write_bytes(base64.b64decode(taken["data"]))
         top, number = top + PIECE, number + 1
-    found = view.call("Runtime.evaluate", expression=TOO_WIDE, returnByValue=True)
-    return list(found["result"]["value"])
+    for table in view.value_of(SCROLLS):
+        if not dark:
+            print(f"{name}: a table scrolls, {table}")
+    return view.value_of(TOO_WIDE)
 
 
 def main() -> None:

@@ -54,7 +54,7 @@ def chart_echo(chart: dict[str, Any], **_: Any) -> None:
         hear()
 
 
-def chart_ping(chart: dict[str, Any], **_: Any) -> None:
+def chart_ping(chart: dict[str, Any], quiet_s: float = QUIET_S, **_: Any) -> None:
     """The asking chart."""
     with make_chart("ping", chart) as node:
         node.answered = threading.Event()
@@ -67,7 +67,7 @@ def chart_ping(chart: dict[str, Any], **_: Any) -> None:
                 node.answered.clear()
                 node.post_fifo(Event(signal=signals.GO))
                 assert node.answered.wait(5)
-                time.sleep(QUIET_S)  # the silence is what is measured
+                time.sleep(quiet_s)  # the silence is what is measured
             say({"times": node.times})
 
 

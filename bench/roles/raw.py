@@ -108,7 +108,7 @@ def raw_echo(out_url: str, in_url: str, **_: Any) -> None:
     node.run()
 
 
-def raw_ping(out_url: str, in_url: str, **_: Any) -> None:
+def raw_ping(out_url: str, in_url: str, quiet_s: float = QUIET_S, **_: Any) -> None:
     """Time round trips, one after the other, as many as are asked for."""
     node = RawPika(out_url, in_url, "ping", "pong")
     times: list[float] = []
@@ -139,7 +139,7 @@ def raw_ping(out_url: str, in_url: str, **_: Any) -> None:
             say({"times": times})
             go_on()
         else:
-            node.loop.call_later(QUIET_S, send)
+            node.loop.call_later(quiet_s, send)
 
     node.on_body = on_body
     node.on_ready = on_ready

@@ -119,7 +119,7 @@ class Interaction:
             middle = self._width / 2
             for a, b in ((8, middle - wide / 2), (middle + wide / 2, self._width - 8)):
                 canvas.line([(a, y), (b, y)], kind or "line", "thin dot", arrow=False)
-            style = f"b q c-{kind}" if kind else "b q"
+            style = f"b q halo c-{kind}" if kind else "b q halo"
             canvas.text(middle, y + 4, text, style, at="middle")
 
         self._painters.append(paint)

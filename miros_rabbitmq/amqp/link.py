@@ -600,7 +600,7 @@ class Link:
         # The broker is there for the others, whatever it says of what this link is for.
         self.fault = None
         _attempts.succeed(self.endpoint.url, self)
-        self._wire.open(connection, tap)
+        services.read_by(self._wire.open(connection, tap))
         self._blockage.forget()
         self._health.watchdog.ask(self._reactor.clock())
         self._look_later()

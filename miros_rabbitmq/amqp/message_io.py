@@ -79,12 +79,16 @@ class Wire(Protocol):
     writes_from_any_thread: bool
     """A thread inside `Link.run_here` may publish; otherwise only the reactor's thread may."""
 
-    def open(self, connection: pika.SelectConnection, tap: Tap) -> None:
+    def open(self, connection: pika.SelectConnection, tap: Tap) -> Callable[[], bool] | None:
         """Note that the connection is open.
 
         Args:
             connection: pika's.
             tap: what stands between its socket and pika.
+
+        Returns:
+            what reads from the socket when it is readable, and tells whether it has; otherwise,
+            and without it, pika reads.
         """
 
     def publishing(

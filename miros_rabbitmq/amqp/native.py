@@ -6,13 +6,13 @@ more than its encryption. Here the parts that all messages of a channel share ar
 most frequent frames are recognized by their first bytes. All other frames are left to pika, in
 order.
 
-The private parts: ``_transport`` of a connection, and ``_sock``, ``_MAX_RECV_BYTES`` and
-``_MAX_CONSUME_BYTES`` of a transport. `misfit` checks them.
+The private parts: ``_transport`` of a connection, and ``_sock``, ``_state``, ``_STATE_ACTIVE``,
+``_initiate_abort``, ``_MAX_RECV_BYTES`` and ``_MAX_CONSUME_BYTES`` of a transport. `misfit` checks
+them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import ssl
 import struct
 from collections.abc import Callable
@@ -61,17 +61,19 @@ class NativeWire:
     def __init__(self) -> None:
         self._tap: Tap | None = None
 
-    def open(self, connection: pika.SelectConnection, tap: Tap) -> None:
+    def open(self, connection: pika.SelectConnection, tap: Tap) -> Callable[[], bool] | None:
         """Have a new connection read as much as a whole batch in one call, and once at a time.
 
         pika itself calls again until there is nothing, which costs an exception each time. Of TLS
-        there may be something left that no poller tells of.
+        there may be something left that no poller tells of, so TLS is read by pika.
         """
         self._tap = tap
         transport = connection._transport
         transport._MAX_RECV_BYTES = _RECEIVE_BYTES
-        if not isinstance(transport._sock, ssl.SSLSocket):
-            transport._MAX_CONSUME_BYTES = 1
+        if isinstance(transport._sock, ssl.SSLSocket):
+            return None
+        transport._MAX_CONSUME_BYTES = 1
+        return _reader(transport, tap)
 
     def publishing(
         self,
@@ -98,6 +100,31 @@ class NativeWire:
         deliveries = Deliveries(channel, consumer_tag, on_delivery, most_body)
         self._tap.inflow.shortcut = deliveries.take
         return deliveries
+
+
+def _reader(transport: Any, tap: Tap) -> Callable[[], bool]:
+    """Reads once from the socket of a transport, as pika's ``_on_socket_readable`` does.
+
+    Returns:
+        a function that tells whether it has read. The end of the stream is left to pika.
+    """
+    receive, take, is_active = transport._sock.recv, tap.data_received, transport._STATE_ACTIVE
+
+    def read() -> bool:
+        if transport._state != is_active:
+            return False
+        try:
+            data = receive(_RECEIVE_BYTES)
+            if data:
+                take(data)
+        except BlockingIOError:
+            return True
+        except Exception as error:  # noqa: BLE001 - pika treats all alike
+            transport._initiate_abort(error)
+            return True
+        return bool(data)
+
+    return read
 
 
 class Deliveries:
@@ -295,10 +322,11 @@ def write(connection: Any, data: bytes) -> bool:
     transport = connection._transport
     # What pika still has to write goes first.
     if transport.get_write_buffer_size() == 0:
-        taken = 0
-        # The socket is full or broken: pika finds out which when it tries the same bytes again.
-        with contextlib.suppress(OSError):
+        try:
             taken = transport._sock.send(data)
+        except OSError:
+            # The socket is full or broken: pika finds out which when it tries the same bytes again.
+            taken = 0
         if taken == len(data):
             return True
         data = data[taken:]
@@ -321,7 +349,17 @@ def _missing_part() -> str:
         (base._proto_connection_made.__code__.co_names, ("_transport",)),
         (transport.__init__.__code__.co_names, ("_sock",)),
         (transport._consume.__code__.co_names, ("_sock", "_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES")),
-        (dir(transport), ("_MAX_RECV_BYTES", "_MAX_CONSUME_BYTES", "get_write_buffer_size")),
+        (
+            dir(transport),
+            (
+                "_MAX_RECV_BYTES",
+                "_MAX_CONSUME_BYTES",
+                "_STATE_ACTIVE",
+                "_initiate_abort",
+                "get_write_buffer_size",
+            ),
+        ),
+        (transport.__init__.__code__.co_names, ("_state",)),
     ):
         for name in names:
             if name not in where:

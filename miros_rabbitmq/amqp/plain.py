@@ -25,7 +25,7 @@ class PlainWire:
         self._tap: Tap | None = None
 
     def open(self, connection: pika.SelectConnection, tap: Tap) -> None:
-        """Remember the tap, which knows how many bytes wait."""
+        """Remember the tap, which knows how many bytes wait. pika reads."""
         self._tap = tap
 
     def publishing(

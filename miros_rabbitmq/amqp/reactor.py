@@ -370,6 +370,8 @@ class Reactor:
         self._changed = Condition()
         self._lanes: set[Lane] = set()
         self._thread: threading.Thread | None = None
+        # Of the thread while it runs; 0 otherwise.
+        self._ident = 0
         self._calls: deque[tuple[Lane, Callable[[], object]]] = deque()
         self._timers: list[tuple[float, int, Timer]] = []
         self._numbers = itertools.count()
@@ -394,7 +396,7 @@ class Reactor:
     @property
     def is_current_thread(self) -> bool:
         """Whether the caller is this reactor's thread."""
-        return self._thread is threading.current_thread()
+        return self._ident == threading.get_ident()
 
     def attach(
         self,
@@ -588,9 +590,13 @@ class Reactor:
         self.wake()
 
     def _run(self) -> None:
+        me = threading.current_thread()
+        with self._changed.lock:
+            if self._thread is me:
+                self._ident = threading.get_ident()
         self._read_s = time.monotonic()
         pause_s = _STAND_ASIDE_S
-        while not self._ends():
+        while (self._lanes and self._thread is me) or not self._ends():
             try:
                 if self._selector is None:
                     self._open_poller()
@@ -618,6 +624,7 @@ class Reactor:
             self._timers.clear()
             self._cancelled = 0
             self._thread = None
+            self._ident = 0
             self._changed.notify_all()
             return True
 
@@ -670,7 +677,7 @@ class Reactor:
         self._is_waiting = True
         try:
             # Look only after noting that the thread waits: a call that comes later wakes it.
-            if self._calls or any(lane.is_free() for lane in self._aside):
+            if self._calls or (self._aside and any(lane.is_free() for lane in self._aside)):
                 timeout_s = 0.0
             ready = self._read(timeout_s)
         finally:
@@ -682,12 +689,16 @@ class Reactor:
         for _ in range(len(self._calls)):
             lane, callback = self._calls.popleft()
             self._call(lane, callback)
-        for lane in tuple(self._aside):
-            lane.resume()
-        if self._is_stale and self._timers and self._timers[0][0] <= time.monotonic():
-            for key, events in self._read(0.0):
-                self._handle(key, events)
-        self._call_timers()
+        if self._aside:
+            for lane in tuple(self._aside):
+                lane.resume()
+        if self._timers and self._timers[0][0] <= time.monotonic():
+            if self._is_stale:
+                for key, events in self._read(0.0):
+                    self._handle(key, events)
+            self._call_timers()
+        if self._cancelled > _CANCELLED_TIMERS:
+            self._drop_cancelled()
         if late_starts.is_any or self._has_late_starts:
             self._start_late()
         self._busy_with = None
@@ -720,19 +731,23 @@ class Reactor:
     def _read(self, timeout_s: float) -> list[tuple[selectors.SelectorKey, int]]:
         """Wait for descriptors, and note the time in which nothing could be read."""
         began_s = time.monotonic()
-        self._note_unread(began_s - self._read_s)
+        if began_s - self._read_s > _STALL_S:
+            self._note_unread(began_s - self._read_s)
         if self._selector is None:
             timeout_s = min(timeout_s, _WITHOUT_POLLER_S)
             time.sleep(timeout_s)
             ready = []
         else:
             ready = self._select(self._selector, timeout_s)
-        late_s = time.monotonic() - began_s - timeout_s
-        if late_s > _STALE_S and not ready and self._selector is not None:
-            # The program was paused for a while: then the poller only says that time is up.
-            ready = self._select(self._selector, 0.0)
-        self._note_unread(late_s)
-        self._read_s = time.monotonic()
+        now_s = time.monotonic()
+        late_s = now_s - began_s - timeout_s
+        if late_s > _STALE_S:
+            if not ready and self._selector is not None:
+                # The program was paused for a while: then the poller only says that time is up.
+                ready = self._select(self._selector, 0.0)
+            self._note_unread(late_s)
+            now_s = time.monotonic()
+        self._read_s = now_s
         return ready
 
     def _select(
@@ -777,13 +792,15 @@ class Reactor:
                 while listener is not None and listener.recv_into(_WAKES):
                     pass
         elif lane.is_open:
-            self._begin(lane)
+            self._busy_since_s = time.monotonic()
+            self._busy_with = lane
             lane.handle(key.fd, events)
             self._note_time(lane)
 
     def _call(self, lane: Lane, callback: Callable[[], object]) -> None:
         if lane.is_open:
-            self._begin(lane)
+            self._busy_since_s = time.monotonic()
+            self._busy_with = lane
             lane.call(callback)
             self._note_time(lane)
 
@@ -798,14 +815,14 @@ class Reactor:
             self._call(timer.lane, timer.run)
             if self._is_stale:
                 break  # the others follow at once, after a look at what has arrived
+
+    def _drop_cancelled(self) -> None:
+        """Take the cancelled timers out, if they are many."""
+        timers = self._timers
         if self._cancelled > max(_CANCELLED_TIMERS, len(timers) // 2):
             timers[:] = [entry for entry in timers if entry[2].callback is not None]
             heapq.heapify(timers)
             self._cancelled = 0
-
-    def _begin(self, lane: Lane) -> None:
-        self._busy_since_s = time.monotonic()
-        self._busy_with = lane
 
     def _note_time(self, lane: Lane) -> None:
         took_s = time.monotonic() - self._busy_since_s
@@ -817,8 +834,10 @@ class Reactor:
         if late_starts.is_any:
             timeout_s = min(timeout_s, RETRY_S)
         if self._timers:
-            timeout_s = min(timeout_s, self._timers[0][0] - time.monotonic())
-        return max(0.0, timeout_s)
+            left_s = self._timers[0][0] - time.monotonic()
+            if left_s < timeout_s:
+                timeout_s = max(0.0, left_s)
+        return timeout_s
 
     def _note_unread(self, seconds: float) -> None:
         self._stalled_s += max(0.0, seconds - _STALL_S)

@@ -734,7 +734,8 @@ class Sender:
             return False
         with self._lock:
             self._schedule.take_in()
-            self._unlearn_if_old()
+            if self._learned_s != math.inf:
+                self._unlearn_if_old()
             batch = self._outbox.take()
             if self._outbox.given_up:
                 self._note_given_up(self._limit_words)

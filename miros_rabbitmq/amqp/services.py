@@ -64,6 +64,8 @@ class LaneLoop:
         self._is_silent = False
         self.is_aligned = False
         """Whether timers may come a little early, together with others."""
+        self.read: Callable[[], bool] | None = None
+        """Reads in pika's place, and tells whether it has."""
 
     def add_callback(self, callback: Callable[[], object]) -> None:
         """Call something soon."""
@@ -151,12 +153,14 @@ class LaneLoop:
 
     def _handle(self, fd: int, events: int) -> None:
         handler = self._handlers.get(fd)
-        if handler is not None:
-            handler(fd, events)
+        if handler is None or (events == READ and self.read is not None and self.read()):
+            return
+        handler(fd, events)
 
     def fall_silent(self) -> None:
         """Forget all timers and descriptors, and take no more; what was to be called soon, is."""
         self._is_silent = True
+        self.read = None
         for fd in list(self._handlers):
             self.remove_handler(fd)
         for timer in list(self._timers):
@@ -331,6 +335,10 @@ class Services(SelectorIOServicesAdapter):  # type: ignore[misc]  # pika has no 
                 raise OSError(*cause.args) from error
             raise
         return self._pending
+
+    def read_by(self, read: Callable[[], bool] | None) -> None:
+        """Have something else read from the socket of the open connection; see `Wire.open`."""
+        self._lane_loop.read = read
 
     def align_timers(self) -> None:
         """Let the timers of an open connection, its heartbeats, fall together with others."""

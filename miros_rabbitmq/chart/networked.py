@@ -123,7 +123,7 @@ class ChartParts:
         limits = self.nets.settings.limits
         if self.fifo.large_bytes() >= limits.fifo_remote_bytes:
             return 0
-        return limits.fifo_remote_events - len(self.fifo)
+        return limits.fifo_remote_events - len(self.fifo.deque)
 
 
 class SnoopedHsm(HsmWithQueues):  # type: ignore[misc]  # miros has no type hints

@@ -90,6 +90,8 @@ class Intake:
         """Close the intake, and return what is in it, in order."""
         self._places = 0
         records = self._records
+        if not records:
+            return []
         # A record that is put in from now on is left out: its thread will look itself.
         return [records[number] for number in range(len(records))]
 

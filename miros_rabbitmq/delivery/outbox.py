@@ -52,7 +52,10 @@ class Batch(NamedTuple):
     @property
     def body(self) -> bytes:
         """The message."""
-        return b"".join((self.heading.prefix, *(record.data for record in self.records)))
+        records = self.records
+        if len(records) == 1:
+            return self.heading.prefix + records[0].data
+        return b"".join((self.heading.prefix, *(record.data for record in records)))
 
 
 class Outbox:
@@ -445,9 +448,11 @@ class Outbox:
             self._batch_bytes = max(self._batch_bytes // 2, self._least_batch_bytes)
 
     def _measure(self) -> None:
-        waiting = len(self._waiting)
-        self.fills_message = waiting >= self._batch_events or self._bytes >= self._message_bytes
-        events, size = self._held()
+        events, size = len(self._waiting), self._bytes
+        self.fills_message = events >= self._batch_events or size >= self._message_bytes
+        if self._resend:
+            events += self._unconfirmed_events
+            size += self._unconfirmed_bytes
         self.is_full = events >= self._max_events or size >= self._max_bytes
 
     def _held(self) -> tuple[int, int]:
@@ -460,7 +465,7 @@ class Outbox:
         return len(self._waiting), self._bytes
 
     def _forget(self, records: Sequence[Record]) -> int:
-        size = _size(records)
+        size = len(records[0].data) if len(records) == 1 else _size(records)
         self._unconfirmed_events -= len(records)
         self._unconfirmed_bytes -= size
         self.confirmed_bytes += size

@@ -142,7 +142,8 @@ class Schedule:
         return self.has_turn()
 
     def _put(self, record: Record) -> None:
-        self.check_open()
+        if self._closed_because:
+            self.check_open()
         self.posted += 1
         self.pushed_out += self._outbox.post(record)
 

@@ -42,7 +42,8 @@ class Lookouts:
     def disown(self) -> None:
         """Forget them in a forked child, where their threads do not exist."""
         # Held while one is made and its thread started, and never while a follower is called.
-        self._lock = threading.Lock()
+        # Reentrant, as a handler of `logging` that gets a line of ours may stop another chart.
+        self._lock = threading.RLock()
         self._running: dict[Scope, Lookout] = {}
 
     def present(self, scope: Scope) -> Lookout | None:

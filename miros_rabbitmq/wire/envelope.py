@@ -80,6 +80,8 @@ _FITS: dict[Kind, Callable[[Any], bool]] = {
 def shape(body: Any) -> str:
     """Name the types in a body; its values are left out, as this text goes into an error."""
     if isinstance(body, (tuple, list)):
+        if not body:
+            return f"an empty {type(body).__name__}"
         return f"a {type(body).__name__} of {', '.join(type(item).__name__ for item in body)}"
     return f"a {type(body).__name__}"
 

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import pickle
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
 
 HEAD = b"\x80\x03"
 STOP = ord(".")
@@ -27,6 +28,31 @@ CONTAINERS = b"abesutR\x81\x85\x86\x87"
 class OpcodeRefused(pickle.UnpicklingError):
     """A pickle has an opcode, or uses one in a way, that our own writer does not; or it goes beyond
     a limit of `pickle_cost`."""
+
+
+class Later:
+    """A regular expression that is compiled when it is first used.
+
+    To compile those of this module takes some 30 ms, and most pickles need one of them. Any thread
+    may use it.
+
+    Args:
+        source: the expression; a dot matches any byte.
+    """
+
+    match: Callable[..., re.Match[bytes] | None]
+    """As of a compiled expression, and so are the others."""
+    fullmatch: Callable[..., re.Match[bytes] | None]
+    findall: Callable[..., list[bytes]]
+
+    def __init__(self, source: bytes) -> None:
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        """Compile it, and keep its methods in this object."""
+        pattern = re.compile(self._source, re.DOTALL)
+        self.match, self.fullmatch, self.findall = pattern.match, pattern.fullmatch, pattern.findall
+        return getattr(pattern, name)
 
 
 def _counted(opcode: bytes, tail: bytes = b"") -> bytes:
@@ -57,12 +83,10 @@ _ANY_SMALL = (
     + _counted(b"\x8a")
 )
 _OBJECT = rb"R|" + _GLOBAL
-SMALL = re.compile(
-    rb"\x80\x03(?:" + _ANY_SMALL + rb"|(h.)|(" + _OBJECT + rb")(?:q.)?)*\.", re.DOTALL
-)
+SMALL = Later(rb"\x80\x03(?:" + _ANY_SMALL + rb"|(h.)|(" + _OBJECT + rb")(?:q.)?)*\.")
 """A whole pickle of small tokens. The match has a first group if some opcode reads the memo, and a
 second one if some opcode looks up a class or calls one."""
-SMALL_TOKENS = re.compile(_ANY_SMALL + rb"|h.|(?:" + _OBJECT + rb")(?:q.)?", re.DOTALL)
+SMALL_TOKENS = Later(_ANY_SMALL + rb"|h.|(?:" + _OBJECT + rb")(?:q.)?")
 MAY_READ = re.compile(rb"h(?=(.))", re.DOTALL)
 MAY_SHARE = re.compile(rb"[])}tR\x85\x86\x87]q(?=(.))", re.DOTALL)
 """The indexes of what a small pickle reads from the memo, and of containers and objects that it
@@ -77,15 +101,21 @@ _TOKEN = (
     rb"h.|[Naseu\x88\x89]|(?:%b)%b|K.|[]}t\x85\x86\x87R\x81]%b|\((?:%b[et]?)?|M..|J....|G.{8}|[)b]|"
     rb"j....|q.|r....|%b|%b"
 ) % (_TEXT, _PUT, _PUT, _NUMBERS, _counted(b"\x8a"), _GLOBAL)
-TOKENS = re.compile(_TOKEN, re.DOTALL)
+TOKENS = Later(_TOKEN)
 """Each token of a piece. A mark and the numbers behind it are one, with the opcode that puts all of
 them into a list or a tuple, if that follows. A text, and an opcode that makes an object, includes
 the opcode that puts it into the memo."""
-PIECE = re.compile(rb"(?:%b){1,512}" % _TOKEN, re.DOTALL)
+PIECE = Later(rb"(?:%b){1,512}" % _TOKEN)
 """Up to 512 tokens."""
-NUMBERS = re.compile(_NUMBERS, re.DOTALL)
+NUMBERS = Later(_NUMBERS)
 """As many numbers as are one token with the mark before them."""
-NUMBER = re.compile(_NUMBER, re.DOTALL)
+NUMBER = Later(_NUMBER)
+
+
+def compile_all() -> None:
+    """Compile every expression now."""
+    for one in (SMALL, SMALL_TOKENS, TOKENS, PIECE, NUMBERS, NUMBER):
+        _ = one.match
 
 
 LONG = frozenset(b"XB\x8b")

@@ -57,7 +57,6 @@ SMALL_LEVELS = MAX_DEPTH
 """The most bytes, and opcodes that nest, of a small pickle. Whatever its opcodes are, it stays
 within the limits of depth and expansion: each level takes an opcode, and it shares no container."""
 # Python finds a method through a name of this module faster than through an imported one.
-_match_small = SMALL.fullmatch
 _may_read, _may_share = MAY_READ.findall, MAY_SHARE.findall
 
 FEW_KEYS = 2_000_000
@@ -134,7 +133,7 @@ def check_opcodes(
         and not (b"\xed" in data and HALF_PAIR.search(data))
         # Only the walk sees whether opcodes add to a Counter what it may not count with.
         and b"\nCounter\n" not in data
-        and (small := _match_small(data)) is not None
+        and (small := SMALL.fullmatch(data)) is not None
     ):
         if small.lastindex is None:
             return _PLAIN_ALONE

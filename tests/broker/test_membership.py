@@ -68,7 +68,7 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
         broker_a, fragile, key=KEY, rescan_interval=0.5, forget_after=1.5, on_peers_changed=note
     )
     chart, _ = make_active_object("chart", **arguments)
-    caplog.set_level(logging.INFO, "miros_rabbitmq.discovery.membership")
+    caplog.set_level(logging.INFO, "miros_rabbitmq.discovery.subscriber")
     gone = fragile.address
     with running(chart, peers=1):
         wait_until(lambda: changes == [PeersChanged(added=(gone,))])
@@ -255,6 +255,45 @@ def test_a_fifo_in_place_of_the_hosts_file_holds_up_neither_start_nor_search_nor
         assert chart.nets.wait_for_peers(1, 0), "what the file named before"
     assert "left behind" not in caplog.text
     assert not [one for one in threading.enumerate() if one.name.startswith("miros discovery")]
+
+
+def test_charts_of_a_process_share_a_search_and_none_waits_for_the_callback_of_another(
+    broker_a: LocalBroker, broker_b: LocalBroker
+) -> None:
+    may_return = threading.Event()
+    told: list[str] = []
+
+    def note(name: str) -> Callable[[PeersChanged], None]:
+        def note_change(_: PeersChanged) -> None:
+            told.append(name)
+            if name == "slow":
+                may_return.wait(scaled(60))
+
+        return note_change
+
+    arguments = arguments_for(broker_a, broker_b, key=KEY, limits=Limits(stop_timeout_s=1.0))
+    names = ["slow", *(f"chart {number}" for number in range(10))]
+    charts = {
+        name: make_active_object(name, **arguments, on_peers_changed=note(name))[0]
+        for name in names
+    }
+    other, _ = make_active_object("other", **{**arguments, "addresses": []})
+    with running(*charts.values(), peers=1), running(other):
+        wait_until(lambda: sorted(told) == sorted(names))
+        searches = [one for one in threading.enumerate() if one.name == "miros discovery"]
+        assert len(searches) == 2, "one for all that look for the same, and one for the other"
+        assert (
+            charts["slow"].nets.node.membership.scout is charts[names[1]].nets.node.membership.scout
+        )
+        for one in charts.values():
+            assert sources(one)[broker_b.address] is PeerSource.NAMED
+        charts["slow"].stop()
+        charts[names[1]].transmit(Event(signal="NUMBER"))
+        assert charts[names[1]].nets.flush(scaled(20))
+        may_return.set()
+    wait_until(
+        lambda: not [one for one in threading.enumerate() if one.name.startswith("miros discovery")]
+    )
 
 
 def test_the_start_with_named_brokers_is_quick(

@@ -111,6 +111,33 @@ def _words_of(node: ast.AST, module: str) -> str | None:
     return holes.sub(_HOLE, node.value)
 
 
+TESTS = ROOT / "tests"
+
+
+def quoted() -> set[str]:
+    """Every piece of text of two words that some test has, but for the tests of the page."""
+    found = set()
+    for path in TESTS.rglob("*.py"):
+        if path.name in ("messages.py", "test_troubleshooting.py"):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Constant) and isinstance(node.value, str):
+                # Also of a regular expression: between what may be anything, without backslashes.
+                for piece in (node.value, *re.split(r"\.[*+]\??|\|", node.value)):
+                    plain = " ".join(re.sub(r"\\(.)", r"\1", piece).split()).strip("^$ ")
+                    if len(plain) > 8 and len(_WORD.findall(plain)) > 1:
+                        found.add(plain)
+    return found
+
+
+def is_quoted(text: Text, pieces: set[str]) -> bool:
+    """Whether a test quotes a part of a text."""
+    parts = [" ".join(part.split()) for part in text.words.split(_HOLE)]
+    return any(
+        piece in part or (len(part) > 11 and part in piece) for part in parts for piece in pieces
+    )
+
+
 _TERM = re.compile(r"^(?: *\* - | *\* |)``(.+?)``(?: \(.*\)|: .*)?$", re.MULTILINE)
 
 

@@ -84,6 +84,30 @@ def test_texts_are_large_enough_within_the_picture_and_not_upon_each_other(name:
             assert is_apart, (words, other[4])
 
 
+def test_within_a_page_a_picture_has_the_style_of_the_page_and_a_text_that_stands_for_it() -> None:
+    directive = pytest.importorskip("docs._ext.diagram", reason="needs Sphinx")
+    alone = DRAWINGS["house"]().svg()
+    within = directive.within_page(alone, 'an "arrow" & more')
+    assert "<style>" in alone
+    assert "prefers-color-scheme" in alone
+    assert "<style>" not in within
+    assert "<title>" not in within
+    root = ET.fromstring(within)  # noqa: S314  # our own
+    assert root.attrib["aria-label"] == 'an "arrow" & more'
+    assert root.attrib["role"] == "img"
+    assert directive.described(alone).startswith("Imports point down only: amqp imports delivery")
+
+
+def test_the_page_style_follows_the_switch_of_the_theme() -> None:
+    style = language.page_style()
+    assert "body[data-theme=dark] svg.mr{" in style
+    assert "body:not([data-theme=light]) svg.mr{" in style
+    # The smallest text has nine pixels and more where a picture is shown at its smallest.
+    sizes = [float(size) for size in re.findall(r"font-size:([\d.]+)px", style)]
+    least = float(re.findall(r"min-width:([\d.]+)px", DRAWINGS["house"]().svg())[0])
+    assert min(sizes) * least / DRAWINGS["house"]().width >= 9
+
+
 def contrast(one: str, other: str) -> float:
     """The contrast of two colours, by WCAG 2."""
 
@@ -148,6 +172,21 @@ def test_every_class_of_the_class_diagram_exists() -> None:
     known = {*class_definitions(), *dir(miros)}
     assert len(names) >= 14
     assert names <= known
+
+
+def test_every_class_and_module_that_the_page_on_architecture_names_exists() -> None:
+    text = (ROOT / "docs/architecture.rst").read_text(encoding="utf-8")
+    tree = text[text.index("    NetworkedActiveObject\n") : text.index("A connection's states\n")]
+    names = set(re.findall(r"\b(?:[A-Z][a-z]+)+\b", tree))
+    assert {"Lookout", "EnvelopeTaker", "Allowance"} <= names
+    defined = class_definitions()
+    for name in names - {"It", "Windows"}:
+        assert name in defined, name
+    for path in re.findall(r"``(amqp/\w+\.py)``", text):
+        assert (PACKAGE / path).is_file()
+    table = text[text.index("\n(root) ") : text.index("\n*Pure* means")]
+    for module in re.findall(r"\b[a-z]+(?:_[a-z]+)+\b", table):
+        assert (PACKAGE / f"{module}.py").is_file(), module
 
 
 # The states of a connection

@@ -123,23 +123,6 @@ def test_the_python_in_the_quick_start_runs(as_if_there: dict[str, Any]) -> None
     run("docs/quick_start.rst", with_names(as_if_there))
 
 
-def test_the_python_in_how_it_works_runs(
-    as_if_there: dict[str, Any], broker_a: LocalBroker, capfd: pytest.CaptureFixture[str]
-) -> None:
-    names = {
-        **with_names(as_if_there),
-        "chart": miros_rabbitmq.NetworkedActiveObject(
-            "hob", "robot", "rabbit", as_if_there["MESH_KEY"]
-        ),
-        "threading": threading,
-    }
-    names["chart"].start_at(listening)
-    for page in ("docs/how_it_works.rst", "docs/errors.rst", "docs/without_a_chart.rst"):
-        run(page, names)
-    names["test_a_greeting_arrives"](broker_a)
-    assert broker_a.password not in capfd.readouterr().out
-
-
 def test_every_page_with_python_is_run_here() -> None:
     """A piece of code that nobody runs goes wrong unseen."""
     pages = {f"docs/{page.name}" for page in (ROOT / "docs").glob("*.rst")} | {"README.rst"}
@@ -153,15 +136,28 @@ def test_every_page_with_python_is_run_here() -> None:
 
 @pytest.mark.parametrize(
     "document",
-    ["docs/delivery.rst", "docs/discovery.rst", "docs/security.rst", "docs/settings.rst"],
+    [
+        "docs/delivery.rst",
+        "docs/discovery.rst",
+        "docs/errors.rst",
+        "docs/security.rst",
+        "docs/settings.rst",
+        "docs/without_a_chart.rst",
+    ],
 )
-def test_the_python_in_the_other_pages_runs(document: str, as_if_there: dict[str, Any]) -> None:
+def test_the_python_in_the_other_pages_runs(
+    document: str,
+    as_if_there: dict[str, Any],
+    broker_a: LocalBroker,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     names = with_names(as_if_there)
     names["chart"] = names["NetworkedActiveObject"](
         "hob", "robot", "rabbit", as_if_there["MESH_KEY"]
     )
     names["chart"].start_at(listening)
     run(document, names)
+    assert broker_a.password not in capfd.readouterr().out
 
 
 def test_the_program_on_failures_ends_with_the_error_of_its_handler(

@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from ..helpers import scaled, wait_until
+from ..helpers import scaled
 from .documents import Block, programs_of
 from .terminal import OnTerminal, on_terminal
 
@@ -56,9 +56,10 @@ def test_readme_and_quick_start_have_these_programs() -> None:
     assert list(ALL) == [
         "README plain.py",
         "README networked.py",
+        "quick start both.py",
+        "quick start broker.py",
         "quick start lamp.py",
         "quick start switch.py",
-        "quick start both.py",
     ]
     assert list(THAT_END) == ["README plain.py", "README networked.py", "quick start both.py"]
 
@@ -112,6 +113,18 @@ def test_a_program_pasted_into_python_prints_what_its_page_says(
 
 
 @contextmanager
+def private_broker(environment: dict[str, str], folder: Path) -> Iterator[None]:
+    """The broker of the quick start, which makes the key, too; Enter ends it."""
+    (folder / "broker.py").write_text(here(ALL["quick start broker.py"].code), encoding="utf-8")
+    with on_terminal([sys.executable, "broker.py"], environment, folder) as broker:
+        broker.read_until("Press Enter to end it.")
+        yield
+        broker.press(b"\n")
+        broker.read_until(None)
+        assert broker.process.wait(scaled(30)) == 0, broker.output
+
+
+@contextmanager
 def in_files(
     environment: dict[str, str], folder: Path
 ) -> Iterator[tuple[subprocess.Popen[str], subprocess.Popen[str]]]:
@@ -133,8 +146,8 @@ def in_files(
             stack.callback(process.kill)
             return process
 
+        stack.enter_context(private_broker(environment, folder))
         lamp = start("lamp.py")
-        wait_until(lambda: (folder / "mesh.key").exists(), 20, "the key of the lamp")
         first = line_of(lamp.stdout)
         assert "[lamp] e->start_at() top->dark" in first, first
         yield lamp, start("switch.py")
@@ -170,6 +183,7 @@ def test_lamp_and_switch_pasted_into_two_terminals_show_the_same_trace(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     with ExitStack() as stack:
+        stack.enter_context(private_broker(environment, tmp_path))
         terminals = []
         for name, first in (("lamp.py", "top->dark"), ("switch.py", "top->waiting")):
             terminal = stack.enter_context(

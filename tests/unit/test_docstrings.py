@@ -31,6 +31,7 @@ FOR_THIS_PACKAGE = {
     "PikaTopicPublisher": {"disown"},
     "RabbitScout": {"ask", "has_broker", "empty_places"},
     "AmqpUrl": {"parts"},
+    "Codec": {"keyring"},
     "NetworkedActiveObject": {"run_event"},
     "NetworkedFactory": {"run_event"},
     "Settings": {"url"},

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import ssl
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,29 @@ NAMES = ["RABBIT_TLS_CAFILE", "RABBIT_TLS_CERTFILE", "RABBIT_TLS_KEYFILE"]
 def test_without_any_variable_there_is_no_tls() -> None:
     others = {"RABBIT_USER": "", "RABBITMQ_TLS_CAFILE": "x", "RABBIT_PASSWORD": "p"}
     assert tls_from_environment(others) is None
+
+
+def test_who_uses_the_same_files_uses_one_context_until_they_change(tmp_path: Path) -> None:
+    one, two = make_certificate("one"), make_certificate("two")
+    files = {name: tmp_path / f"{name}.pem" for name in ("one", "two", "key", "none")}
+    one.write(files["one"], files["none"])
+    two.write(files["two"], files["key"])
+    environment = {"RABBIT_TLS_CAFILE": str(files["one"])}
+    context = tls_from_environment(environment)
+    assert context is not None
+    assert tls_from_environment(environment) is context
+    assert tls_from_environment({"RABBIT_TLS_CAFILE": str(files["two"])}) is not context
+    own = {"RABBIT_TLS_CERTFILE": str(files["two"]), "RABBIT_TLS_KEYFILE": str(files["key"])}
+    assert tls_from_environment({**environment, **own}) is not context
+    two.write(files["one"], files["none"])
+    changed = tls_from_environment(environment)
+    assert changed is not None
+    assert changed is not context
+    assert changed.get_ca_certs() != context.get_ca_certs()
+    kept = weakref.ref(changed)
+    del changed
+    gc.collect()
+    assert kept() is None, "nobody uses it any more"
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -70,30 +70,29 @@ def overview() -> Canvas:
 
 
 def two_machines() -> Canvas:
-    """The lamp and the switch of the quick start."""
+    """The lamp and the switch of the quick start; narrow enough for a phone."""
     canvas = Canvas(
-        560,
+        430,
         316,
         "A lamp and a switch on two machines",
         "The switch on 192.168.1.72 transmits TOGGLE to the brokers of both machines. The lamp on "
         "192.168.1.71 takes it from the queue at its own machine's broker.",
     )
-    wide = 256.0
-    left, right = 8.0, 296.0
+    wide = 204.0
+    left, right = 4.0, 222.0
     _host(canvas, left, 8, wide, 300, "lamp.py", "192.168.1.71")
     _host(canvas, right, 8, wide, 300, "switch.py", "192.168.1.72")
-    canvas.card(left + 62, 46, 132, 50, "chart", ["lamp", "dark, bright"])
-    canvas.card(right + 62, 46, 132, 50, "chart", ["switch", "waiting"])
-    canvas.broker(left + 44, 236, 168, 58, ["RabbitMQ", "port 5672"])
-    canvas.broker(right + 44, 236, 168, 58, ["RabbitMQ", "port 5672"])
-    x, rail = right + 128, 166.0
+    x, rail = right + 66, 174.0
     canvas.line([(x, 96), (x, 241)], "mesh", "thick")
-    canvas.line([(x, rail), (left + 170, rail), (left + 170, 241)], "mesh", "thick")
+    canvas.line([(x, rail), (left + 150, rail), (left + 150, 241)], "mesh", "thick")
     canvas.circle(x, rail, 4, "mesh")
-    canvas.text(x + 10, 126, "transmit(TOGGLE)", "s b c-mesh over")
-    canvas.line([(left + 90, 240), (left + 90, 98)], "mesh")
-    canvas.text(left + 82, 172, "the lamp's", "q over", at="end")
-    canvas.text(left + 82, 188, "queue", "q over", at="end")
+    canvas.text(x + 10, 132, "transmit(TOGGLE)", "s b c-mesh over")
+    canvas.line([(left + 62, 240), (left + 62, 98)], "mesh")
+    canvas.text(left + 70, 136, "the lamp's queue", "q over")
+    canvas.card(left + 36, 46, 132, 50, "chart", ["lamp", "a chart"])
+    canvas.card(right + 36, 46, 132, 50, "chart", ["switch", "a chart"])
+    canvas.broker(left + 20, 236, 164, 58, ["RabbitMQ", "port 5672"])
+    canvas.broker(right + 20, 236, 164, 58, ["RabbitMQ", "port 5672"])
     return canvas
 
 

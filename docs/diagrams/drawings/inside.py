@@ -36,7 +36,8 @@ def publisher() -> Canvas:
     canvas.text(
         380,
         26,
-        "while single messages keep up: the chart's own thread writes each at once",
+        "while single messages keep up, each goes at once; to one broker, from the chart's own "
+        "thread",
         "s c-mesh",
         at="middle",
     )

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from miros_rabbitmq import SettingsError, SimplePikaTopicPublisher
 from miros_rabbitmq.amqp import io_choice
 from miros_rabbitmq.amqp.message_io import Delivery, Outbound
-from miros_rabbitmq.amqp.native import Confirms, Deliveries, Publishing, misfit, write
+from miros_rabbitmq.amqp.native import Confirms, Deliveries, NativeWire, Publishing, misfit, write
 from miros_rabbitmq.amqp.owed import Owed
 from miros_rabbitmq.amqp.services import Tap
 
@@ -60,6 +60,11 @@ class Transport:
         self._sock = sock
         self.buffered = buffered
         self.left_to_pika = bytearray()
+        self._state = self._STATE_ACTIVE = 1
+        self.aborted_by: list[BaseException] = []
+
+    def _initiate_abort(self, error: BaseException) -> None:
+        self.aborted_by.append(error)
 
     def get_write_buffer_size(self) -> int:
         return self.buffered
@@ -81,6 +86,43 @@ def sockets() -> Any:
     yield ours, theirs
     ours.close()
     theirs.close()
+
+
+class Taking:
+    """Stands in for a tap, and may refuse what comes."""
+
+    def __init__(self) -> None:
+        self.data = bytearray()
+        self.refuses: Exception | None = None
+
+    def data_received(self, data: bytes) -> None:
+        if self.refuses is not None:
+            raise self.refuses
+        self.data += data
+
+
+def test_it_reads_in_pikas_place_and_leaves_the_end_of_the_stream_to_it(sockets: Any) -> None:
+    ours, theirs = sockets
+    transport, taking = Transport(ours), Taking()
+    wire: Any = NativeWire()
+    read = wire.open(over(transport), taking)
+    assert read()  # there was nothing
+    theirs.send(b"some frames")
+    assert read()
+    assert taking.data == b"some frames"
+    taking.refuses = ValueError("junk")
+    theirs.send(b"more")
+    assert read()
+    assert transport.aborted_by == [taking.refuses]
+    transport._state = 2
+    assert not read()  # pika has given the connection up
+    transport._state = transport._STATE_ACTIVE
+    theirs.close()
+    assert not read()
+    assert len(transport.aborted_by) == 1
+    ours.close()
+    assert read()
+    assert isinstance(transport.aborted_by[1], OSError)
 
 
 def received(sock: socket.socket) -> bytes:
