@@ -15,7 +15,7 @@ DRAWINGS: dict[str, Callable[[], Canvas]] = {
     **wire.DRAWINGS,
     **house.DRAWINGS,
     **examples.DRAWINGS,
-    **fireflies.DRAWINGS,
     **topologies.DRAWINGS,
+    **fireflies.DRAWINGS,
 }
 """How each picture of ``docs/pictures`` is drawn, by its name."""
