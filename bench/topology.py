@@ -40,6 +40,9 @@ SETTLE_S = 10.0
 """After this a start is over; six times as long has two rounds of announcements."""
 
 BOOT_S = 600.0
+HEAR_S = 60.0
+"""How long the last event may take."""
+
 PASSWORD = secrets.token_urlsafe()
 _TICKS = os.sysconf("SC_CLK_TCK")
 
@@ -78,6 +81,10 @@ def play_node() -> None:
                 chart.transmit(Event(signal=signals.TICK))
                 time.sleep(PAUSE_S)
             chart.nets.flush(60)
+        elif command == "hear":
+            deadline_s = time.monotonic() + HEAR_S
+            while chart.heard < int(count) and time.monotonic() < deadline_s:
+                time.sleep(0.01)
         _say(chart.heard)
     chart.stop()
 
@@ -255,7 +262,7 @@ def measure(
         worked_s = [processor_s(pid) for pid in pids]
         first, begun_s = [one.octets() for one in sample], time.monotonic()
         nodes[-1].ask(f"send {events}")
-        heard = [node.ask("heard") for node in nodes[:-1]]
+        heard = [node.ask(f"hear {events}") for node in nodes[:-1]]
         sent_s = time.monotonic() - begun_s
         last = [one.octets() for one in sample]
         cpu_s = sum(processor_s(pid) - then for pid, then in zip(pids, worked_s, strict=True))
