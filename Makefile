@@ -5,7 +5,7 @@ SHELL := /bin/sh
 BIN := .venv/bin
 SOURCES = $(wildcard miros_rabbitmq tests examples tools bench docs setup.py)
 
-.PHONY: help setup demo fireflies test unit matrix trixie faults soak fuzz bench diagrams docs lint types format clean
+.PHONY: help setup demo fireflies test unit matrix trixie deployment faults soak fuzz bench diagrams docs lint types format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -30,6 +30,9 @@ matrix: setup  ## tests with the oldest dependencies and Python, and the newest 
 
 trixie:  ## the broker tests in a Debian 13 that this makes, as root (TESTS=tests/faults: others)
 	@tools/trixie.sh $(TESTS)
+
+deployment: setup  ## examples/deployment on two machines that this makes, with systemd, as root
+	@tools/deployment.sh
 
 fuzz: setup  ## ten minutes of atheris for each parser of foreign bytes (FUZZ_SECONDS=600)
 	@tools/fuzz.sh
@@ -64,5 +67,6 @@ format: setup  ## let ruff format everything, and repair what it can
 
 clean:  ## remove everything that was built here
 	@tools/trixie.sh --clean
+	@tools/deployment.sh --clean
 	@rm -rf .venv build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -33,6 +33,7 @@ boot() {
 # The cable and the two machines belong to namespaces that end with this program.
 if [ "${1-}" = --machines ]; then
     mount --make-rprivate /
+    mount -t proc proc /proc # that of the namespace, which systemd-nspawn looks at
     mount -t tmpfs tmpfs "$ROOT.run"
     mkdir -p /run/netns
     mount -t tmpfs tmpfs /run/netns
@@ -112,6 +113,14 @@ robot_wheel: /$COPY/$(basename "$ROOT/$COPY"/*.whl)
 robot_max_age_s: "30"
 VARIABLES
 use_network_settings
+quietly linters .venv/bin/python -m pip -q --disable-pip-version-check install -e '.[deployment]'
+(
+    PATH=$PWD/.venv/bin:$PATH
+    cd examples/deployment
+    quietly lint ansible-lint --offline --profile production .
+    quietly yaml yamllint --strict .
+    quietly docker hadolint Dockerfile
+)
 say "installing Ansible, and by it the packages, the package and the keys ..."
 # Here the index can be reached, and nothing is started; in the machines it is the other way round.
 # shellcheck disable=SC2016 # variables of the shell in there

@@ -46,7 +46,7 @@ TICK_S = 0.04
 HIDES_SHORTEST_S, HIDES_LONGEST_S = 1.0, 3.5
 
 BEND = 3.0
-STRENGTH = 0.014
+STRENGTH = 0.016
 REACH = 0.45
 """How far a flash is seen well, as a part of the meadow's width."""
 

@@ -54,9 +54,12 @@ IN_EACH = 5
 FRAME_S = 1 / 15
 LINE_S = 2.0
 
-THUNDER_AT_S = 24.0
-KILL_AT_S = 42.0
-"""The story, as long as nobody presses a key."""
+STORY = ((" ", 30.0), ("k", 46.0))
+"""The keys that are pressed as long as nobody presses any: when they have been together for
+`ENJOY_S`, or after so many seconds."""
+
+ENJOY_S = 7.0
+WAKE_S = 30.0
 
 EMPTY_S = 6.0
 """How long the place of a killed process stays empty."""
@@ -96,7 +99,7 @@ class Meadow(NetworkedActiveObject):
     def __init__(self, **network: Any) -> None:
         super().__init__("meadow", **network)
         self.begun_s = time.monotonic()
-        self.recorded: list[tuple[float, int, float, float, float, float]] = []
+        self.recorded: list[tuple[float, int | str]] = []  # firefly or words, and when
         self.together_since_s: float | None = None
         self.steady_since_s: float | None = None
         self.thunder_s = -math.inf
@@ -109,7 +112,19 @@ class Meadow(NetworkedActiveObject):
         place = flash["x"], flash["y"], flash["dx"], flash["dy"]
         with self._lock:
             self._flashes[flash["number"]] = Flash(now_s, *place)
-        self.recorded.append((now_s - self.begun_s, flash["number"], *place))
+        self.record(flash["number"])
+
+    def wait_for_all(self, timeout_s: float) -> None:
+        """Wait until every firefly has flashed, and begin the evening."""
+        deadline_s = time.monotonic() + timeout_s
+        while len(self.flashes()) < PROCESSES * IN_EACH and time.monotonic() < deadline_s:
+            time.sleep(FRAME_S)
+        self.recorded.clear()
+        self.begun_s = time.monotonic()
+
+    def record(self, what: int | str) -> None:
+        """Remember when a firefly has flashed, or what else has happened. From any thread."""
+        self.recorded.append((round(time.monotonic() - self.begun_s, 2), what))
 
     def flashes(self) -> list[Flash]:
         """The last flash of every firefly that is there; of one that hides, too."""
@@ -371,7 +386,12 @@ def depth_of_terminal() -> Depth:
 
 def watch(meadow: Meadow, swarm: Swarm, view: Lines | Screen, seconds: float) -> None:
     """Show the meadow until the time is over or a key ends it, and play the story."""
-    story = [(THUNDER_AT_S, " "), (KILL_AT_S, "k")]
+
+    def say(words: str) -> None:
+        view.say(words)
+        meadow.record(words)
+
+    story = [*STORY]
     processes = PROCESSES
     was_together = False
     while not seconds or time.monotonic() < meadow.begun_s + seconds:
@@ -379,22 +399,25 @@ def watch(meadow: Meadow, swarm: Swarm, view: Lines | Screen, seconds: float) ->
         key = view.key(FRAME_S)
         if key:
             story = []
-        elif story and time.monotonic() > meadow.begun_s + story[0][0]:
-            key = story.pop(0)[1]
+        elif story:
+            now_s = time.monotonic()
+            is_late = now_s > meadow.begun_s + story[0][1]
+            if is_late or now_s > (meadow.together_since_s or now_s) + ENJOY_S:
+                key = story.pop(0)[0]
         if key == "q":
             return
         if key == " ":
             meadow.post_fifo(Event(signal=signals.LIGHTNING))
-            view.say("Thunder! They hide, and forget each other.")
+            say("Thunder! They hide, and forget each other.")
         elif key == "k" and swarm.kill():
             processes -= 1
-            view.say(f"A process is killed, and {IN_EACH} fireflies with it.")
+            say(f"A process is killed, and {IN_EACH} fireflies with it.")
         if swarm.replace():
             processes += 1
-            view.say(f"A new process: {IN_EACH} fireflies that know nobody yet.")
+            say(f"A new process: {IN_EACH} fireflies that know nobody yet.")
         is_together = meadow.together_since_s is not None
         if is_together and not was_together:
-            view.say("They blink together.")
+            say("They blink together.")
         was_together = is_together
 
 
@@ -426,6 +449,7 @@ def run(seconds: float, record: Path | None) -> None:
             )
         )
         meadow.start_at(flickering)
+        meadow.wait_for_all(WAKE_S)
         if isinstance(view, Screen):
             stack.enter_context(view.taken())
         watch(meadow, swarm, view, seconds)
@@ -440,7 +464,7 @@ def main() -> int:
     """Watch the fireflies; returns the exit code."""
     parser = argparse.ArgumentParser(description="Twenty fireflies that come to blink as one.")
     parser.add_argument("--seconds", type=float, default=60.0, help="how long (60); 0: until q")
-    parser.add_argument("--record", type=Path, help="write all flashes to this file, as JSON")
+    parser.add_argument("--record", type=Path, help="write what has happened to this file, as JSON")
     options = parser.parse_args()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit(0))

@@ -194,12 +194,18 @@ class Lookout:
     def unsubscribe(self, subscriber: Subscriber) -> bool:
         """Show a subscriber nothing more, and forget what its node has told; returns at once.
 
+        With the last one, the search is broken off.
+
         Returns:
             whether there are others.
         """
         with self._changed.lock:
-            self._subscribers = tuple(one for one in self._subscribers if one is not subscriber)
-            return bool(self._subscribers)
+            others = tuple(one for one in self._subscribers if one is not subscriber)
+            if not others:
+                # First, as a search for nobody would probe what nobody reaches any more.
+                self.ask_to_end()
+            self._subscribers = others
+            return bool(others)
 
     @property
     def own_url(self) -> AmqpUrl:
@@ -514,6 +520,8 @@ class Lookout:
             ]
             unasked = {one for one in candidates if self._roster.was_asked(one) and not again(one)}
         self._show(change)
+        if self._is_over:
+            return
         report = self.scout.ask(
             candidates,
             unasked=unasked,

@@ -98,9 +98,6 @@ class Lookouts:
             for scope, running in list(self._running.items()):
                 if running is lookout:
                     del self._running[scope]
-            # Asked with the lock, so that no two look at the same time for longer than one takes
-            # to break off.
-            lookout.ask_to_end()
         return lookout.wait_for_end(timeout_s)
 
 

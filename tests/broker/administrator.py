@@ -15,6 +15,7 @@ PAGE = "docs/security.rst"
 USER, PASSWORD = "robot", "it's a $ecret"
 
 _NOTING = r"""
+install() { :; }
 rabbitmqctl() {
     count=$((${count:-0} + 1)); line=
     for arg in "$@"; do line="$line \"$(printf %s "$arg" | sed -e 's/"/\\"/g')\""; done
@@ -22,7 +23,8 @@ rabbitmqctl() {
     cat > "$count.input"
 }
 """
-"""As Debian has it: each argument goes through another shell, between double quotes."""
+"""As Debian has it: each argument goes through another shell, between double quotes. The file with
+the definitions stays where it is."""
 
 
 class Commands(NamedTuple):
@@ -37,7 +39,7 @@ class Commands(NamedTuple):
 def commands_of_the_page() -> Commands:
     """The blocks for ``rabbitmqctl``."""
     blocks = other_blocks_of(PAGE, "sh")
-    return Commands(*[block for block in blocks if block.startswith("rabbitmqctl ")])
+    return Commands(*[block for block in blocks if "rabbitmqctl " in block])
 
 
 def run(node: LocalBroker, commands: str, folder: Path) -> None:
@@ -47,7 +49,10 @@ def run(node: LocalBroker, commands: str, folder: Path) -> None:
     for left in folder.glob("[0-9]*.*"):
         left.unlink()
     subprocess.run(
-        ["bash", "-euc", _NOTING + commands], cwd=folder, stdin=subprocess.DEVNULL, check=True
+        ["bash", "-euc", _NOTING + commands.replace("/etc/rabbitmq/", f"{folder}/")],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        check=True,
     )
     count = commands.count("rabbitmqctl ")
     assert len(list(folder.glob("[0-9]*.arguments"))) == count

@@ -30,6 +30,7 @@ pytestmark = pytest.mark.usefixtures("rabbitmq_installed")
 
 PAGES = ("docs/kinds.rst", "docs/recipes.rst", "docs/recipes_keys.rst", "docs/recipes_programs.rst")
 KEYS = "docs/recipes_keys.rst"
+PROGRAMS = "docs/recipes_programs.rst"
 ALL = {page: programs_of(page) for page in PAGES}
 THAT_PRINT = [(page, one) for page, blocks in ALL.items() for one in blocks.values() if one.printed]
 
@@ -70,8 +71,21 @@ def test_a_program_prints_what_its_page_says(
     assert (done.stderr, done.stdout, done.returncode) == ("", block.printed, 0)
 
 
-def test_the_pieces_of_the_keys_page_run(as_if_there: dict[str, Any]) -> None:
-    run(KEYS, with_names(as_if_there))
+@pytest.mark.parametrize("page", ["docs/recipes.rst", KEYS])
+def test_the_pieces_of_a_page_run(page: str, as_if_there: dict[str, Any]) -> None:
+    run(page, {"chart": None, **with_names(as_if_there)})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_no_program_of_a_page_is_left_untried(page: str) -> None:
+    """Those that print nothing have a test of their own, or are imported by others."""
+    silent = {name for name, block in ALL[page].items() if not block.printed}
+    tried = {
+        "docs/recipes.rst": {"shapes.py"},
+        KEYS: {"reads_keys.py", "robot.py"},
+        PROGRAMS: {"cell_1.py", "cell_2.py", "cell_3.py", "service.py"},
+    }
+    assert silent == tried.get(page, set())
 
 
 def test_a_key_is_read_from_the_file_that_the_page_makes(
@@ -90,6 +104,84 @@ def test_a_key_is_read_from_the_file_that_the_page_makes(
         program, cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
     )
     assert re.fullmatch(r"[0-9a-f]{8}\n", done.stdout)
+
+
+def test_the_cells_of_the_notebook_show_what_the_lamp_does(
+    environment: dict[str, str], tmp_path: Path, broker_a: LocalBroker
+) -> None:
+    """The cells as one program, the first one twice."""
+    first, press, show = (ALL[PROGRAMS][f"cell_{number}.py"].code for number in (1, 2, 3))
+    wait = "import time\nwhile not any('off->dim' in line for line in lines): time.sleep(0.05)\n"
+    lamp = (
+        "import signal, sys\n"
+        "signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))\n"
+        "from os import environ\nfrom lamp import Lamp, off\n"
+        'lamp = Lamp("lamp", environ["RABBIT_USER"], environ["RABBIT_PASSWORD"],'
+        ' environ["MESH_KEY"], rabbit_host=environ["RABBIT_HOST"], addresses=[])\n'
+        "lamp.enable_snoop_trace()\nlamp.start_at(off)\nprint('on', flush=True)\nlamp.wait()\n"
+    )
+    environment.update(at(broker_a), PYTHONPATH=f"{ROOT}:{ROOT / 'examples' / 'two_terminals'}")
+    (tmp_path / "notebook.py").write_text(first + first + press + wait + show, encoding="utf-8")
+    with subprocess.Popen(
+        [sys.executable, "-c", lamp], env=environment, stdout=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stdout is not None
+            while "on\n" not in process.stdout.readline():
+                pass
+            done = subprocess.run(
+                [sys.executable, "notebook.py"],
+                env=environment,
+                cwd=tmp_path,
+                capture_output=True,
+                text=True,
+                timeout=scaled(60),
+                check=False,
+            )
+        finally:
+            process.terminate()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.fullmatch(
+        r"\[[-0-9]{10} [0-9:.]{15}\] \[lamp\] e->PRESS\(\) off->dim", done.stdout.splitlines()[-1]
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_the_service_ends_well(
+    number: signal.Signals, environment: dict[str, str], tmp_path: Path, broker_a: LocalBroker
+) -> None:
+    (tmp_path / "service.py").write_text(ALL[PROGRAMS]["service.py"].code, encoding="utf-8")
+    environment.update(at(broker_a))
+    before = queues(broker_a)
+    with subprocess.Popen(
+        [sys.executable, "service.py"],
+        env=environment,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            wait_until(lambda: queues(broker_a) - before, 30, "the queue of the service")
+            process.send_signal(number)
+            _, complaints = process.communicate(timeout=scaled(30))
+        finally:
+            process.kill()
+    assert (process.returncode, complaints) == (0, "")
+    assert not queues(broker_a) - before
+
+
+def at(broker: LocalBroker) -> dict[str, str]:
+    """What the programs read from the environment."""
+    return {
+        "RABBIT_USER": broker.user,
+        "RABBIT_PASSWORD": broker.password,
+        "RABBIT_HOST": str(broker.address),
+        "MESH_KEY": Fernet.generate_key().decode(),
+    }
+
+
+def queues(broker: LocalBroker) -> set[str]:
+    return {line for line in broker.ctl("list_queues", "name").split() if line.startswith("miros.")}
 
 
 class Robot:
@@ -184,7 +276,10 @@ def test_the_rotation_of_the_page_loses_no_event(
         ids = [line.partition("keys ")[2] for line in robot.lines if ": keys (" in line]
         assert all(line.endswith("True") for line in ids)
         assert ids == [line.partition("keys ")[2] for line in robots[0].lines if ": keys (" in line]
-    (tmp_path / "transcript").write_text("\n".join("\n".join(one.lines) for one in robots))
+    # What the page shows is what they write, but for the ids and the numbers.
+    wrote = "\n".join("\n".join(one.lines) for one in robots)
+    (shown,) = (block for block in other_blocks_of(KEYS, "text") if "anna: keys" in block)
+    assert without_numbers(wrote) == without_numbers(shown.strip())
 
 
 def test_the_first_two_steps_in_one_would_lose_events(robots: list[Robot]) -> None:
@@ -205,6 +300,10 @@ def test_the_first_two_steps_in_one_would_lose_events(robots: list[Robot]) -> No
             robot.process.send_signal(signal.SIGTERM)
             robot.process.wait(scaled(30))
     assert bert.lines[-1] != "bert: rejected 0"
+
+
+def without_numbers(text: str) -> str:
+    return re.sub(r"heard \d+", "heard N", re.sub(r"'[0-9a-f]{8}'", "ID", text))
 
 
 def _hup(robot: Robot) -> bool:

@@ -275,3 +275,17 @@ def test_at_a_shared_broker_nothing_is_lost_when_its_power_is_cut(
         ),
     ]
     assert_nothing_is_left(tmp_path / "tmp")
+
+
+def test_the_page_shows_every_example_and_its_statecharts() -> None:
+    page = (EXAMPLES.parent / "docs" / "examples.rst").read_text(encoding="utf-8")
+    shown = set(re.findall(r"^\.\. literalinclude:: \.\./examples/(\S+)$", page, re.MULTILINE))
+    elsewhere = ("team/", "deployment/")  # which have pages of their own
+    on_stage = {"crossing/demo.py", "crossing/stage.py", "fireflies/night.py", "fireflies/watch.py"}
+    programs = {str(path.relative_to(EXAMPLES)) for path in EXAMPLES.rglob("*.py")}
+    assert shown == {one for one in programs if not one.startswith(elsewhere)} - on_stage
+    pictures = {path.stem for path in (EXAMPLES.parent / "docs" / "pictures").glob("chart_*.svg")}
+    elsewhere = ("chart_team", "chart_deployment", "chart_own_serializer_thermometer")
+    for picture in pictures:
+        if not picture.startswith(elsewhere):
+            assert f".. diagram:: {picture}\n" in page, picture

@@ -104,9 +104,7 @@ def test_the_team_does_all_orders_though_the_robots_broker_is_restarted(
     assert "connected again" in done.stderr
 
 
-def test_the_tests_of_the_tutorial_pass(environment: dict[str, str], tmp_path: Path) -> None:
-    # With no other configuration than a reader has.
-    options = ("-q", "-p", "no:cacheprovider", "-c", os.devnull, "--rootdir", str(TEAM))
-    done = run(environment, "-m", "pytest", *options, str(TEAM))
+def test_the_tests_of_the_tutorial_pass(environment: dict[str, str]) -> None:
+    done = run(environment, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0, done.stdout
     assert "12 passed" in done.stdout

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..canvas import Canvas
-from . import classes, examples, hosts, house, inside, sequences, topologies, wire
+from . import classes, examples, fireflies, hosts, house, inside, sequences, topologies, wire
 
 DRAWINGS: dict[str, Callable[[], Canvas]] = {
     **hosts.DRAWINGS,
@@ -16,5 +16,6 @@ DRAWINGS: dict[str, Callable[[], Canvas]] = {
     **house.DRAWINGS,
     **examples.DRAWINGS,
     **topologies.DRAWINGS,
+    **fireflies.DRAWINGS,
 }
 """How each picture of ``docs/pictures`` is drawn, by its name."""
