@@ -143,8 +143,8 @@ def test_the_python_in_the_page_runs(
 
 UNQUOTED = 128
 """So many texts are quoted by no test. Tests provoke most of these, too, and ask for less than the
-words, such as for a reason or a counter.
-It may only go down: a new text has a test of its words."""
+words, such as for a reason or a counter. A new text has a test of its words: this may only go down.
+"""
 
 
 def test_each_new_text_is_quoted_by_the_test_that_provokes_it(shown: list[Text]) -> None:
