@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import faulthandler
 import logging
+import re
 import signal
 from typing import Any
 
@@ -11,10 +12,17 @@ import pytest
 from miros import Event, signals
 
 import miros_rabbitmq
-from miros_rabbitmq import ProbeOutcome, ProblemKind, exceptions
+from miros_rabbitmq import (
+    DropReason,
+    PeerSource,
+    ProbeOutcome,
+    ProblemKind,
+    RejectReason,
+    exceptions,
+)
 
 from .documents import ROOT
-from .messages import Text, entries_of, texts
+from .messages import TESTS, Text, entries_of, is_quoted, quoted, texts
 from .test_documents import as_if_there, listening, run
 
 __all__ = ["as_if_there"]  # a fixture
@@ -131,3 +139,26 @@ def test_the_python_in_the_page_runs(
     assert printed.splitlines()[-2].startswith("1 ")
     assert "PRESENT" in printed
     assert registered == [signal.SIGUSR1]
+
+
+UNQUOTED = 128
+"""So many texts are quoted by no test. Tests provoke most of these, too, and ask for less than the
+words, such as for a reason or a counter. It may only go down: a new text has a test of its words."""
+
+
+def test_each_new_text_is_quoted_by_the_test_that_provokes_it(shown: list[Text]) -> None:
+    pieces = quoted()
+    names = {
+        reason.value: reason.name
+        for reasons in (RejectReason, DropReason, ProblemKind, ProbeOutcome, PeerSource)
+        for reason in reasons
+    }
+    named = "\n".join(path.read_text(encoding="utf-8") for path in TESTS.rglob("*.py"))
+    missing = [
+        str(text)
+        for text in shown
+        if text.logged != "info"
+        and not is_quoted(text, pieces)
+        and not re.search(rf"\b{names.get(text.words, 'no reason')}\b", named)
+    ]
+    assert len(missing) <= UNQUOTED, "\n".join(missing)
