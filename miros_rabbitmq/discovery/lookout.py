@@ -10,6 +10,7 @@ addresses.
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -51,8 +52,9 @@ LOOK_INTERVAL_S = 2.0
 who edits the file expects to see something happen."""
 
 FRESH_S = 10.0
-"""When a node comes after a round that began so long ago, there is another soon. It does not wait
-for that, and many charts that start one after the other need not search each for itself."""
+"""When a node has come, there is another round so long after the last, or at once if that is over.
+The node does not wait for it, and many charts that start one after the other need not search each
+for itself."""
 
 _LOOK_SHARE = 0.005
 """The look at the machine's addresses takes at most this share of a processor: a fraction of a
@@ -131,8 +133,8 @@ class Lookout:
         self._changed = Condition()
         self._roster = Roster(own_url.address, time.monotonic(), limits)
         self._is_to_ask = False
-        self._is_to_search = False
         self._round_s: float | None = None  # when the last round began
+        self._wanted_s = math.inf  # when there has to be one for a node that has come since
         self._is_gone = False  # whether this machine does not have the former own address any more
         # Announcements that came while another thread had the lock: the reactors that hear them
         # wait for nobody.
@@ -186,8 +188,8 @@ class Lookout:
         with self._changed.lock:
             if subscriber not in self._subscribers:
                 self._subscribers = (*self._subscribers, subscriber)
-            if self._round_s is not None and time.monotonic() - self._round_s > FRESH_S:
-                self._is_to_search = True
+            if self._round_s is not None:
+                self._wanted_s = min(self._wanted_s, self._round_s + FRESH_S)
                 self._changed.notify_all()
             subscriber.show(self._members(), self._own_now())
 
@@ -315,17 +317,18 @@ class Lookout:
 
     def _run(self) -> None:
         stop = self._stop
-        interval_s = self._search.rescan_interval_s or float("inf")
+        interval_s = self._search.rescan_interval_s or math.inf
         next_round_s = time.monotonic()
         self._guard(self._trust_cache)
         while not stop.is_set():
             now_s = time.monotonic()
             # There may be other hosts at the new place.
-            if self._guard(self._follow_own) or self._is_to_search:
+            if self._guard(self._follow_own):
                 next_round_s = now_s
-            if now_s >= next_round_s:
+            if now_s >= min(next_round_s, self._wanted_s):
                 next_round_s = now_s + interval_s
-                self._is_to_search, self._round_s = False, now_s
+                with self._changed.lock:
+                    self._round_s, self._wanted_s = now_s, math.inf
                 self._guard(lambda: self._vetting.note_networks(self.lan.networks()))
                 if self._guard(self._round):
                     self._note_end_of_shortage()
@@ -337,7 +340,7 @@ class Lookout:
                 next_round_s = min(next_round_s, now_s + self._starved_pause_s)
             with self._changed.lock:
                 self._changed.wait_for(
-                    lambda: self._is_to_ask or self._is_to_search or stop.is_set(),
+                    lambda: self._is_to_ask or stop.is_set() or time.monotonic() >= self._wanted_s,
                     min(LOOK_INTERVAL_S, max(0.0, next_round_s - time.monotonic())),
                 )
         self._first_round.set()

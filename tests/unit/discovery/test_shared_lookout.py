@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import ssl
 import threading
@@ -31,6 +32,7 @@ from miros_rabbitmq.discovery.search import Login, Search
 from miros_rabbitmq.discovery.subscriber import Subscriber
 from miros_rabbitmq.discovery.sweep import SweepResult
 from miros_rabbitmq.exceptions import OutOfResources
+from miros_rabbitmq.logs import MustNotWait
 from miros_rabbitmq.urls import Address, AmqpUrl
 from tests.helpers import end_child, scaled, wait_until
 
@@ -209,6 +211,25 @@ def test_a_node_that_comes_long_after_a_search_has_another_soon_and_does_not_wai
     third.start()
     assert third.node.members == [ONE]
     wait_until(lambda: len(probes.asked) > asked)
+
+
+@pytest.mark.parametrize("interval_s", [600.0, 0.0])
+def test_a_node_that_comes_soon_after_a_search_has_another_a_little_later(
+    made: Making, probes: Probes, monkeypatch: pytest.MonkeyPatch, interval_s: float
+) -> None:
+    """What works since the last round would be unknown to it for long, or for ever."""
+    search = replace(SEARCH, rescan_interval_s=interval_s)
+    monkeypatch.setattr(lookout_module, "FRESH_S", 1.0)
+    first, second, third = made(search), made(search), made(search)
+    probes.outcomes[ONE] = ProbeOutcome.ACCESS_REFUSED
+    began_s = time.monotonic()
+    first.start()
+    probes.outcomes.clear()
+    second.start()
+    third.start()
+    wait_until(lambda: second.node.members == third.node.members == [ONE])
+    assert time.monotonic() - began_s >= 1.0
+    assert probes.asked.count(ONE) == 2, "one round for both"
 
 
 # ---- what the nodes tell
@@ -393,6 +414,47 @@ def test_an_announcement_waits_for_nobody(folder: Path) -> None:
     assert not lookout.unsubscribe(subscriber)
     lookout.ask_to_end()
     assert lookout.wait_for_end(scaled(20))
+
+
+class Handler(logging.Handler):
+    """Writes a line when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_write = threading.Event()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert self.may_write.wait(scaled(20))
+        self.lines.append(record.getMessage())
+
+
+@pytest.mark.parametrize(
+    ("announced", "said"),
+    [("198.51.100.7", "in no private network"), ("127.0.0.1", "leads to no other machine")],
+)
+def test_an_announcement_that_is_refused_waits_for_no_handler_of_the_log(
+    made: Making, announced: str, said: str
+) -> None:
+    """The thread that hears it carries the events of all charts of the process."""
+    chart = made()
+    chart.start()
+    handler = Handler()
+    package = logging.getLogger("miros_rabbitmq")
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        hearing = MustNotWait(target=lambda: chart.membership.hear(Address(announced)))
+        hearing.start()
+        hearing.join(scaled(5))
+        assert not hearing.is_alive()
+        handler.may_write.set()
+        wait_until(lambda: any(said in line for line in handler.lines))
+    finally:
+        handler.may_write.set()
+        package.removeHandler(handler)
+        package.setLevel(level)
 
 
 # ---- the address of this machine
