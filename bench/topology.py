@@ -193,11 +193,17 @@ class Watched:
         return int(self._broker.ctl("eval", code, timeout=120).split("ok")[0])
 
     def octets(self) -> tuple[int, int]:
-        """The bytes that all its connections have received and sent."""
-        listed = self._broker.ctl("-q", "list_connections", "recv_oct", "send_oct", timeout=120)
-        rows = [line.split() for line in listed.splitlines()]
-        numbers = [(int(row[0]), int(row[1])) for row in rows if len(row) == 2 and row[0].isdigit()]
-        return sum(one for one, _ in numbers), sum(one for _, one in numbers)
+        """The bytes that all connections of this node have received and sent."""
+        # Not list_connections, which asks all nodes of a cluster.
+        code = """
+            lists:foldl(fun(Connection, {Received, Sent}) ->
+                Keys = [recv_oct, send_oct],
+                [{_, In}, {_, Out}] = rabbit_networking:connection_info(Connection, Keys),
+                {Received + In, Sent + Out}
+            end, {0, 0}, rabbit_networking:local_connections()).
+        """
+        received, sent = self._broker.ctl("eval", code, timeout=120).strip("{}\n ").split(",")
+        return int(received), int(sent)
 
     def memory_mib(self) -> float:
         """Its resident memory."""

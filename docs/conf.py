@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from sphinx.directives.code import LiteralInclude
 from sphinx.domains.python._object import PyObject
 from sphinx.ext.napoleon import Config
 from sphinx.ext.napoleon.docstring import GoogleDocstring
@@ -64,6 +65,12 @@ _SECTIONS: Any = Config(napoleon_use_ivar=True)
 _PUBLIC = {id(getattr(miros_rabbitmq, name)): name for name in miros_rabbitmq.__all__}
 _FOREIGN = {*sys.stdlib_module_names, "miros", "pika", "pytest", "cryptography"}
 
+_LANGUAGES = {
+    ".py": "python", ".sh": "sh", ".yml": "yaml", ".yaml": "yaml", ".toml": "toml", ".json": "json",
+    ".ini": "ini", ".conf": "ini", ".cfg": "ini", ".service": "ini", "Dockerfile": "dockerfile",
+}  # fmt: skip
+"""The languages of the files that pages show."""
+
 _WITHOUT_SIGNATURE = {
     "ConsumerStats", "Delivery", "DeliveryProblem", "Envelope", "Failure", "Limits", "NetsStats",
     "NetworkStats", "Peer", "PeersChanged", "ProbeLimits", "ProbeResult", "PublisherStats",
@@ -115,6 +122,17 @@ def _shorten(
     return arguments, returns
 
 
+class _Source(LiteralInclude):
+    """A file that is shown: its name says in which language it is."""
+
+    def run(self) -> Any:
+        name = Path(self.arguments[0])
+        language = _LANGUAGES.get(name.suffix) or _LANGUAGES.get(name.name)
+        if language:
+            self.options.setdefault("language", language)
+        return super().run()
+
+
 class _Sections(GoogleDocstring):
     """The sections of a docstring; what follows ``Returns:`` is a sentence, without a type."""
 
@@ -133,6 +151,7 @@ def _read(app: Any, what: str, name: str, _found: Any, _options: Any, lines: lis
 
 
 def setup(app: Any) -> None:
+    app.add_directive("literalinclude", _Source, override=True)
     for field in PyObject.doc_field_types:
         if field.name == "variable":
             field.label = "Attributes"  # Sphinx says Variables

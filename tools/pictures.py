@@ -5,7 +5,8 @@
 The pictures are in build/pictures; a page is cut into pieces that can be looked at. Look at them
 after a change of docs/_static, of a diagram or of a table. A page that is wider than its window, so
 that it scrolls sideways, is an error, and so is whatever a page would fetch from elsewhere. Tables
-that scroll by themselves are told. It needs Debian's chromium, and installs it if it may.
+and programs that scroll by themselves are told. All pages take two minutes, or many on a busy
+machine. It needs Debian's chromium, and installs it if it may.
 """
 
 from __future__ import annotations
@@ -52,12 +53,12 @@ TOO_WIDE = """
 
 
 SCROLLS = """
-    [...document.querySelectorAll(".table-wrapper")]
+    [...document.querySelectorAll(innerWidth < 800 ? ".table-wrapper" : ".table-wrapper, pre")]
         .filter(node => node.scrollWidth > node.clientWidth + 1)
         .map(node => node.scrollWidth - node.clientWidth + " px: "
             + node.textContent.trim().replace(/\\s+/g, " ").slice(0, 60))
 """
-"""JavaScript: the tables that are wider than the page, and scroll."""
+"""JavaScript: the tables, and in a wide window the programs, that are wider than the page."""
 
 
 class Browser:
@@ -161,7 +162,7 @@ def browser() -> Iterator[Browser]:
 
 
 def take(view: Browser, page: Path, width: int, dark: bool, name: str) -> list[str]:
-    """Take the pictures of a page, print which tables scroll, and return what is too wide."""
+    """Take the pictures of a page, print what scrolls in it, and return what is too wide."""
     theme = "dark" if dark else "light"
     view.call(
         "Emulation.setEmulatedMedia",
@@ -180,7 +181,7 @@ def take(view: Browser, page: Path, width: int, dark: bool, name: str) -> list[s
         top, number = top + PIECE, number + 1
     for table in view.value_of(SCROLLS):
         if not dark:
-            print(f"{name}: a table scrolls, {table}")
+            print(f"{name}: this scrolls: {table}")
     return view.value_of(TOO_WIDE)
 
 

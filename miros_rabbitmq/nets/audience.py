@@ -116,9 +116,12 @@ class Audience:
             self._unheard += unheard
             if self._since_s is None:
                 self._since_s = now_s
-        if self._since_s is None or self._is_said or now_s - self._since_s < UNHEARD_S:
+        if self._since_s is None or self._is_said:
             return
-        if is_expected and all(taken.is_known for taken in brokers.values()):
+        if not all(taken.is_known for taken in brokers.values()):
+            # Somebody may listen there. What waits for that broker shows it soon after its return.
+            self._since_s = now_s
+        elif is_expected and now_s - self._since_s >= UNHEARD_S:
             self._is_said = True
             count = f"{self._unheard} event{'' if self._unheard == 1 else 's'}"
             self._tell(

@@ -62,17 +62,21 @@ class Text:
         return f"{self.module}:{self.line}: {self.words.replace(_HOLE, '...')}"
 
 
-def texts() -> list[Text]:
-    """Every text that a user may see, in the order of the source."""
+def texts(least_words: int = 3) -> list[Text]:
+    """Every text that a user may see, in the order of the source.
+
+    Args:
+        least_words: how many words make a string a text.
+    """
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
         module = path.relative_to(PACKAGE).as_posix()
         for text in _texts_in(ast.parse(path.read_text(encoding="utf-8")), module, ""):
             words = len(_WORD.findall(text.words.replace(_HOLE, " ")))
             is_line = text.logged in _BAD and words > 0
-            if (is_line or (words > 2 and " " in text.words.strip())) and not _REGEX.search(
-                text.words
-            ):
+            if (
+                is_line or (words >= least_words and " " in text.words.strip())
+            ) and not _REGEX.search(text.words):
                 found.append(text)
     return found
 

@@ -11,11 +11,14 @@ import decimal
 import errno
 import io
 import math
+import socket
 import ssl
 import types
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
+import pika
 import pytest
 from cryptography.fernet import Fernet
 
@@ -31,14 +34,18 @@ from miros_rabbitmq import (
     json_deserializer,
     json_serializer,
 )
+from miros_rabbitmq.amqp import native
 from miros_rabbitmq.closings import closed_by_broker
 from miros_rabbitmq.discovery.hosts_file import parse_hosts
 from miros_rabbitmq.discovery.lan_cache import parse_cache
 from miros_rabbitmq.greeting import sounds_like, usual_use
 from miros_rabbitmq.host_names import normal_host
 from miros_rabbitmq.introduction import check_frame_max, check_start
+from miros_rabbitmq.resolve import look_up
 from miros_rabbitmq.resources import shortage
+from miros_rabbitmq.tls import tls_from_environment
 from miros_rabbitmq.urls import Address, AmqpUrl, parse_address
+from miros_rabbitmq.wire.age import AgeCheck
 from miros_rabbitmq.wire.codec import Codec as WireCodec
 from miros_rabbitmq.wire.envelope import Kind
 from miros_rabbitmq.wire.message import FORMAT, HEADER_BYTES, MARK, open_records, read_header
@@ -46,6 +53,8 @@ from miros_rabbitmq.wire.opener import UnknownKey, start_words
 from miros_rabbitmq.wire.payload_types import check_counter, check_decimal
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 from miros_rabbitmq.wire.record import pack, unpack
+
+from ..helpers import wait_until
 
 KEY = Fernet.generate_key()
 HERE = Address("192.168.1.71")
@@ -346,3 +355,112 @@ TOLD: list[tuple[str, Callable[[], object]]] = [
 @pytest.mark.parametrize(("words", "call"), TOLD, ids=[words for words, _ in TOLD])
 def test_the_text_is_told(words: str, call: Callable[[], object]) -> None:
     assert words in told(call)
+
+
+@pytest.mark.parametrize(
+    ("variables", "words"),
+    [
+        ({"CERTFILE": "me.pem"}, "need RABBIT_TLS_CAFILE, which turns TLS on"),
+        (
+            {"CAFILE": "", "KEYFILE": ""},
+            "is set, but empty: give it the path of a PEM file, or unset it",
+        ),
+    ],
+)
+def test_the_environment_asks_for_tls_by_halves(
+    variables: dict[str, str], words: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name, value in variables.items():
+        path = tmp_path / value
+        if value:
+            path.write_text("")
+        monkeypatch.setenv(f"RABBIT_TLS_{name}", str(path) if value else "")
+    assert words in told(tls_from_environment)
+
+
+def test_a_key_without_its_certificate_is_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in ("CAFILE", "KEYFILE"):
+        path = tmp_path / name
+        path.write_text("")
+        monkeypatch.setenv(f"RABBIT_TLS_{name}", str(path))
+    assert "is not: a key needs its certificate" in told(tls_from_environment)
+
+
+def test_a_pika_that_lacks_a_part_or_writes_otherwise_is_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    transport = pika.adapters.utils.io_services_utils._AsyncTransportBase
+    with monkeypatch.context() as patch:
+        assert native.misfit() == ""
+        patch.delattr(transport, "_MAX_RECV_BYTES")
+        assert f"pika {pika.__version__} has no _MAX_RECV_BYTES" == native.misfit()
+    with monkeypatch.context() as patch:
+        patch.setattr(native.Publishing, "publish", lambda *_: None)
+        assert "writes a message otherwise" in native.misfit()
+    with monkeypatch.context() as patch:
+        patch.setattr(native.Deliveries, "take", lambda *_: 0)
+        assert "writes a delivery otherwise" in native.misfit()
+    with monkeypatch.context() as patch:
+        patch.setattr(native.Confirms, "take", lambda *_: 0)
+        assert "writes a confirm otherwise" in native.misfit()
+
+
+def test_a_name_without_addresses_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: [])
+    done: list[object] = []
+    look_up(Address("nameless"), done.append)
+    wait_until(lambda: done)
+    assert "the name has no address" in str(done[0])
+
+
+def test_a_name_that_python_cannot_encode_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise UnicodeError("too long")
+
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+    done: list[object] = []
+    look_up(Address("odd"), done.append)
+    wait_until(lambda: done)
+    assert "no host name: too long" in str(done[0])
+
+
+def test_a_look_up_that_fails_oddly_is_logged(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: 1 / 0)
+    done: list[object] = []
+    look_up(Address("odder"), done.append)
+    wait_until(lambda: done)
+    assert "looking up 'odder' failed" in caplog.text
+
+
+def test_a_callback_for_addresses_that_raises_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    look_up(Address("127.0.0.1"), lambda _: 1 / 0)
+    wait_until(lambda: "a callback for the addresses of a host failed" in caplog.text)
+
+
+def test_what_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    age = AgeCheck(30.0, lambda: 1_000.0, lambda: 50.0)
+    assert "40 s old: it was delayed or replayed" in told(lambda: age.check(960_000))
+    age.begin()
+    early = told(lambda: age.check(980_000))
+    assert "before this node began to listen, where 7.5 s are granted" in early
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        (memoryview(b""), "a view of memory"),
+        ((one for one in (1, 2)), "something that runs"),
+        ({}.keys(), "a view of a mapping"),
+    ],
+)
+def test_what_never_travels_is_named_in_words(value: object, words: str) -> None:
+    assert words in told(dumps(value))
+
+
+def test_the_attribute_that_holds_what_never_travels_is_named() -> None:
+    error = types.SimpleNamespace(callback=print)
+    assert "(the attribute callback of" in told(dumps(error))

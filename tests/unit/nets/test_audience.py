@@ -94,8 +94,20 @@ def test_nothing_is_said_while_a_broker_is_away_as_somebody_may_listen_there() -
     for n in range(1, 20):
         sending.look(n, (n, n), (0, 0), is_known=False)
     assert not sending.said
-    sending.look(21.0, (21, 21), (0, 0))
+    sending.look(19 + UNHEARD_S, (24, 24), (24, 24))
     assert sending.said == [False]
+
+
+def test_a_broker_that_comes_back_has_time_to_take_what_waits_for_it() -> None:
+    sending = Sending()
+    for n in range(10):
+        sending.look(n, (n, n), (0, 0), is_known=False)
+    sending.look(10, (10, 10), (0, 0))
+    sending.look(9 + UNHEARD_S - 0.1, (12, 12), (0, 0))
+    assert not sending.said
+    sending.look(9 + UNHEARD_S, (13, 13), (10, 0))  # somebody has heard them there
+    sending.look(20 + UNHEARD_S, (13, 13), (10, 0))
+    assert not sending.said
 
 
 def test_nothing_is_said_where_nobody_is_expected() -> None:
