@@ -9,6 +9,7 @@ addresses.
 
 from __future__ import annotations
 
+import copy
 import logging
 import math
 import threading
@@ -153,6 +154,29 @@ class Lookout:
         # None if the own broker is announced as it is given.
         self._own_name = self._name_to_look_up(own_url.address)
 
+    def successor(self, search: Search, lan: LocalAreaNetwork, scout: RabbitScout) -> Lookout:
+        """Make another one that begins with what this one knows, and is not started.
+
+        Args:
+            search: whom it is to look for.
+            lan: the LAN, for it alone.
+            scout: the scout, for it alone.
+        """
+        with self._changed.lock:
+            one = Lookout(search, self._folder, copy.copy(self._own), self._own_url, lan, scout)
+            one.begin_with(copy.deepcopy(self._roster), self._moved_s, is_gone=self._is_gone)
+        return one
+
+    def begin_with(self, roster: Roster, moved_s: float, *, is_gone: bool) -> None:
+        """Take over, before the start, what another one knows.
+
+        Args:
+            roster: the brokers.
+            moved_s: when this machine's address has changed, by `time.monotonic`.
+            is_gone: as for `Own`.
+        """
+        self._roster, self._moved_s, self._is_gone = roster, moved_s, is_gone
+
     def start(self) -> None:
         """Start to look for brokers. Does not wait.
 
@@ -208,6 +232,12 @@ class Lookout:
                 self.ask_to_end()
             self._subscribers = others
             return bool(others)
+
+    @property
+    def members(self) -> frozenset[Address]:
+        """All brokers to publish to."""
+        with self._changed.lock:
+            return frozenset(self._roster.members)
 
     @property
     def own_url(self) -> AmqpUrl:
@@ -584,13 +614,13 @@ class Lookout:
         """Have the nodes follow a change of the members, or what some could not follow before."""
         if self._is_over:
             return
+        # With the lock, so that whoever unsubscribes is shown nothing after that.
         with self._changed.lock:
-            # Whoever subscribes from here on is shown the same.
             to_show = [one for one in self._subscribers if change or moves or one.is_behind]
             if to_show:
                 members, own = self._members(), self._own_now()
-        for one in to_show:
-            one.show(members, own, moves)
+            for one in to_show:
+                one.show(members, own, moves)
 
     def _report(self, row: ProbeResult, source: PeerSource | None) -> None:
         """Have the log say what a probe has shown, if that is news."""

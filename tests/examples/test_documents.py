@@ -31,7 +31,10 @@ from .documents import ROOT, blocks_of
 HERE = Path(__file__).parent
 DOCUMENTS = (
     "README.rst",
-    *(f"docs/{page}.rst" for page in ("quick_start", "how_it_works", "settings", "messages", "api/errors")),
+    *(
+        f"docs/{page}.rst"
+        for page in ("quick_start", "how_it_works", "settings", "messages", "api/errors")
+    ),
 )
 
 

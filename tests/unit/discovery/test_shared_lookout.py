@@ -232,6 +232,104 @@ def test_a_node_that_comes_soon_after_a_search_has_another_a_little_later(
     assert probes.asked.count(ONE) == 2, "one round for both"
 
 
+# ---- a node whose keys change
+
+OTHER_KEYS = replace(SEARCH, trust=b"other keys")
+
+
+def test_a_node_with_other_keys_hears_of_brokers_alone_and_gives_none_up(
+    made: Making, probes: Probes
+) -> None:
+    first, second = made(), made()
+    first.start()
+    second.start()
+    first.membership.hear(TWO)
+    wait_until(lambda: first.node.members == second.node.members == [ONE, TWO])
+    first.membership.use(OTHER_KEYS, at_once=True)
+    assert len(searching()) == 2
+    assert first.membership.wait_for_first_round(scaled(20))
+    assert first.membership.is_announced(TWO)
+    third = Address("10.0.0.9")
+    probes.outcomes[TWO] = ProbeOutcome.ACCESS_REFUSED
+    second.membership.hear(third)
+    wait_until(lambda: second.membership.is_announced(third))
+    assert not first.membership.is_announced(third)
+    assert first.node.members == [ONE, TWO]
+    assert first.changes == [PeersChanged(added=(ONE,)), PeersChanged(added=(TWO,))]
+    second.stop()
+    assert len(searching()) == 1
+    first.stop()
+    assert not searching()
+
+
+def test_nodes_whose_keys_change_one_after_the_other_search_together_again(
+    made: Making, probes: Probes
+) -> None:
+    charts = [made(), made(), made()]
+    for one in charts:
+        one.start()
+    charts[0].membership.hear(TWO)
+    wait_until(lambda: all(one.node.members == [ONE, TWO] for one in charts))
+    for one in charts:
+        one.membership.use(OTHER_KEYS, at_once=True)
+    wait_until(lambda: len(searching()) == 1)
+    newcomer = made(OTHER_KEYS)
+    newcomer.start()
+    assert len(searching()) == 1
+    assert newcomer.node.members == [ONE, TWO]
+    assert all(one.node.members == [ONE, TWO] for one in charts)
+
+
+def test_a_node_whose_keys_change_joins_nobody_who_knows_less(made: Making) -> None:
+    first, newcomer = made(), made(OTHER_KEYS)
+    first.start()
+    newcomer.start()
+    first.membership.hear(TWO)
+    wait_until(lambda: first.node.members == [ONE, TWO])
+    first.membership.use(OTHER_KEYS, at_once=True)
+    assert first.membership.wait_for_first_round(scaled(20))
+    assert first.node.members == [ONE, TWO]
+    assert newcomer.node.members == [ONE]
+    first.membership.hear(Address("10.0.0.9"))
+    wait_until(lambda: first.membership.is_announced(Address("10.0.0.9")))
+
+
+def test_keys_that_change_before_the_start_or_in_a_stop_count_from_the_next_start_on(
+    made: Making,
+) -> None:
+    first, second = made(), made()
+    first.membership.use(OTHER_KEYS, at_once=True)
+    first.start()
+    second.start()
+    assert len(searching()) == 2
+    first.membership.use(SEARCH, at_once=False)
+    assert len(searching()) == 2
+    first.stop()
+    first.start()
+    assert len(searching()) == 1
+
+
+def test_a_node_for_which_no_thread_can_be_started_goes_on_as_before(
+    made: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = made(), made()
+    first.start()
+    second.start()
+
+    def fail(_: Lookout) -> None:
+        raise OutOfResources("threads", "no thread can be started")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lookout, "start", fail)
+        with pytest.raises(OutOfResources):
+            first.membership.use(OTHER_KEYS, at_once=True)
+    first.membership.hear(TWO)
+    wait_until(lambda: first.node.members == second.node.members == [ONE, TWO])
+    first.stop()
+    first.start()
+    assert len(searching()) == 2
+
+
 # ---- what the nodes tell
 
 
