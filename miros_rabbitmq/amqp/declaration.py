@@ -135,7 +135,8 @@ class Declaration:
         If it can be declared in the other way, the link comes back at once, and does so.
         """
         asked, self._asked = self._asked, None
-        if asked is None or f"exchange '{self._exchange}'" not in error.reply_text:
+        text = error.reply_text
+        if asked is None or f"exchange '{self._exchange}'" not in text or _OTHER_RIGHT.search(text):
             return None
         link, url = self._link, self._link.endpoint.url
         if asked is declare_exchange and error.reply_code == _ACCESS_REFUSED:
@@ -152,6 +153,9 @@ class Declaration:
             return faults.gave_up(link.address, f"{self._exchange} is not there")
         return None
 
+
+_OTHER_RIGHT = re.compile(r"\b(?:read|write) access to exchange '")
+"""Refuses what was sent after a declaration without an answer, such as a binding."""
 
 _EXCHANGE_REFUSED = re.compile(r"ACCESS_REFUSED - (?:\w+ )?access to exchange '")
 """Not for a right to a routing key, which somebody may lack who may publish by others."""

@@ -9,7 +9,9 @@ addresses.
 
 from __future__ import annotations
 
+import copy
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -41,7 +43,7 @@ from .search import Search
 from .subscriber import Own, Subscriber
 from .vetting import Vetting
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 NAME = "miros discovery"
 """That of the thread, and how its lines in the log begin."""
@@ -51,8 +53,9 @@ LOOK_INTERVAL_S = 2.0
 who edits the file expects to see something happen."""
 
 FRESH_S = 10.0
-"""When a node comes after a round that began so long ago, there is another soon. It does not wait
-for that, and many charts that start one after the other need not search each for itself."""
+"""When a node has come, there is another round so long after the last, or at once if that is over.
+The node does not wait for it, and many charts that start one after the other need not search each
+for itself."""
 
 _LOOK_SHARE = 0.005
 """The look at the machine's addresses takes at most this share of a processor: a fraction of a
@@ -131,8 +134,8 @@ class Lookout:
         self._changed = Condition()
         self._roster = Roster(own_url.address, time.monotonic(), limits)
         self._is_to_ask = False
-        self._is_to_search = False
         self._round_s: float | None = None  # when the last round began
+        self._wanted_s = math.inf  # when there has to be one for a node that has come since
         self._is_gone = False  # whether this machine does not have the former own address any more
         # Announcements that came while another thread had the lock: the reactors that hear them
         # wait for nobody.
@@ -150,6 +153,29 @@ class Lookout:
         self._starved_pause_s = 0.0
         # None if the own broker is announced as it is given.
         self._own_name = self._name_to_look_up(own_url.address)
+
+    def successor(self, search: Search, lan: LocalAreaNetwork, scout: RabbitScout) -> Lookout:
+        """Make another one that begins with what this one knows, and is not started.
+
+        Args:
+            search: whom it is to look for.
+            lan: the LAN, for it alone.
+            scout: the scout, for it alone.
+        """
+        with self._changed.lock:
+            one = Lookout(search, self._folder, copy.copy(self._own), self._own_url, lan, scout)
+            one.begin_with(copy.deepcopy(self._roster), self._moved_s, is_gone=self._is_gone)
+        return one
+
+    def begin_with(self, roster: Roster, moved_s: float, *, is_gone: bool) -> None:
+        """Take over, before the start, what another one knows.
+
+        Args:
+            roster: the brokers.
+            moved_s: when this machine's address has changed, by `time.monotonic`.
+            is_gone: as for `Own`.
+        """
+        self._roster, self._moved_s, self._is_gone = roster, moved_s, is_gone
 
     def start(self) -> None:
         """Start to look for brokers. Does not wait.
@@ -186,8 +212,8 @@ class Lookout:
         with self._changed.lock:
             if subscriber not in self._subscribers:
                 self._subscribers = (*self._subscribers, subscriber)
-            if self._round_s is not None and time.monotonic() - self._round_s > FRESH_S:
-                self._is_to_search = True
+            if self._round_s is not None:
+                self._wanted_s = min(self._wanted_s, self._round_s + FRESH_S)
                 self._changed.notify_all()
             subscriber.show(self._members(), self._own_now())
 
@@ -206,6 +232,12 @@ class Lookout:
                 self.ask_to_end()
             self._subscribers = others
             return bool(others)
+
+    @property
+    def members(self) -> frozenset[Address]:
+        """All brokers to publish to."""
+        with self._changed.lock:
+            return frozenset(self._roster.members)
 
     @property
     def own_url(self) -> AmqpUrl:
@@ -315,17 +347,18 @@ class Lookout:
 
     def _run(self) -> None:
         stop = self._stop
-        interval_s = self._search.rescan_interval_s or float("inf")
+        interval_s = self._search.rescan_interval_s or math.inf
         next_round_s = time.monotonic()
         self._guard(self._trust_cache)
         while not stop.is_set():
             now_s = time.monotonic()
             # There may be other hosts at the new place.
-            if self._guard(self._follow_own) or self._is_to_search:
+            if self._guard(self._follow_own):
                 next_round_s = now_s
-            if now_s >= next_round_s:
+            if now_s >= min(next_round_s, self._wanted_s):
                 next_round_s = now_s + interval_s
-                self._is_to_search, self._round_s = False, now_s
+                with self._changed.lock:
+                    self._round_s, self._wanted_s = now_s, math.inf
                 self._guard(lambda: self._vetting.note_networks(self.lan.networks()))
                 if self._guard(self._round):
                     self._note_end_of_shortage()
@@ -337,7 +370,7 @@ class Lookout:
                 next_round_s = min(next_round_s, now_s + self._starved_pause_s)
             with self._changed.lock:
                 self._changed.wait_for(
-                    lambda: self._is_to_ask or self._is_to_search or stop.is_set(),
+                    lambda: self._is_to_ask or stop.is_set() or time.monotonic() >= self._wanted_s,
                     min(LOOK_INTERVAL_S, max(0.0, next_round_s - time.monotonic())),
                 )
         self._first_round.set()
@@ -581,13 +614,13 @@ class Lookout:
         """Have the nodes follow a change of the members, or what some could not follow before."""
         if self._is_over:
             return
+        # With the lock, so that whoever unsubscribes is shown nothing after that.
         with self._changed.lock:
-            # Whoever subscribes from here on is shown the same.
             to_show = [one for one in self._subscribers if change or moves or one.is_behind]
             if to_show:
                 members, own = self._members(), self._own_now()
-        for one in to_show:
-            one.show(members, own, moves)
+            for one in to_show:
+                one.show(members, own, moves)
 
     def _report(self, row: ProbeResult, source: PeerSource | None) -> None:
         """Have the log say what a probe has shown, if that is news."""

@@ -54,25 +54,14 @@ class Membership:
         self._follower = follower
         self._on_change = on_change
         self._answers = answers or Answers()
-        self._lan = LocalAreaNetwork(
-            search.addresses, interface=search.interface, rabbit_host=search.rabbit_host
-        )
-        self._scout = RabbitScout(
-            search.login.user,
-            search.login.password,
-            addresses=search.addresses,
-            rabbit_host=search.rabbit_host,
-            rabbit_port=search.port,
-            rabbit_vhost=search.login.vhost,
-            lan=self._lan,
-            tls=search.tls,
-        )
+        self._lan, self._scout = _tools(search)
         # None if ``rabbit_host`` says where it is, or if a lookout knows it already.
         self._own: OwnAddress | None = None
         self._own_url: AmqpUrl | None = None  # as it was found for the next start
         self._subscriber: Subscriber | None = None
-        # The one that searches for this node, and after a stop the one that did.
+        # The one that searches for this node, and after a stop the one that did; and where.
         self._lookout: Lookout | None = None
+        self._folder = Path()
 
     def find_own(self) -> AmqpUrl:
         """Look where this node's own broker is, for the next `start`. Asks nobody.
@@ -131,6 +120,7 @@ class Membership:
         allotment.join(self)
         # Taken now, as the program may change its working directory while the chart runs.
         scope = self._scope()
+        self._folder = scope.folder
         lookouts.join(scope, subscriber, lambda: self._make_lookout(scope), self._use)
 
     def _use(self, lookout: Lookout) -> None:
@@ -145,6 +135,30 @@ class Membership:
                 self._own = OwnAddress(self._lan.here())
             own_url = search.url(Address(self._own.address, search.port))
         return Lookout(scope.search, scope.folder, self._own, own_url, self._lan, self._scout)
+
+    def use(self, search: Search, *, at_once: bool) -> None:
+        """Search otherwise, as other announcements count; no broker is given up. Does not wait.
+
+        Args:
+            search: differs from the present one in `Search.trust` only.
+            at_once: not from the next start on only. Then neither `start` nor `stop` may run.
+
+        Raises:
+            OutOfResources: the thread cannot be started. All stays as it was until the next start.
+        """
+        if search == self._search:
+            return
+        self._search = search
+        subscriber, lookout = self._subscriber, self._lookout
+        if subscriber is None or lookout is None or not at_once:
+            return
+        scope = _scope(search, self._folder)
+
+        def make() -> Lookout:
+            self._lan, self._scout = _tools(search)
+            return lookout.successor(scope.search, self._lan, self._scout)
+
+        lookouts.move(scope, subscriber, lookout, make, self._use)
 
     def stop(self) -> None:
         """Have nobody look for this node any more; the last node breaks a search off.
@@ -234,5 +248,27 @@ class Membership:
             folder = Path.cwd()
         except OSError:  # the directory was removed
             folder = Path()
-        # How long a node waits for threads to end is its own business.
-        return Scope(replace(self._search, stop_timeout_s=0.0), folder)
+        return _scope(self._search, folder)
+
+
+def _scope(search: Search, folder: Path) -> Scope:
+    # How long a node waits for threads to end is its own business.
+    return Scope(replace(search, stop_timeout_s=0.0), folder)
+
+
+def _tools(search: Search) -> tuple[LocalAreaNetwork, RabbitScout]:
+    """What one lookout needs for a search."""
+    lan = LocalAreaNetwork(
+        search.addresses, interface=search.interface, rabbit_host=search.rabbit_host
+    )
+    scout = RabbitScout(
+        search.login.user,
+        search.login.password,
+        addresses=search.addresses,
+        rabbit_host=search.rabbit_host,
+        rabbit_port=search.port,
+        rabbit_vhost=search.login.vhost,
+        lan=lan,
+        tls=search.tls,
+    )
+    return lan, scout

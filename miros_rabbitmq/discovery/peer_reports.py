@@ -13,12 +13,13 @@ from collections.abc import Callable, Collection, Mapping
 from typing import NamedTuple, Protocol
 
 from ..exceptions import BrokerError, SettingsError
+from ..logs import RelayedLogger
 from ..urls import Address
 from .outcome import ProbeOutcome, ProbeResult
 from .places import Kind
 from .roster import PeerSource
 
-logger: logging.Logger = logging.getLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 GETS_NONE = "a node whose events are heard here gets none"
 """How a warning says that the announced broker of another node cannot be used."""

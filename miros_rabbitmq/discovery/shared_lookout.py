@@ -81,6 +81,47 @@ class Lookouts:
                 lookout.start()
                 self._running[scope] = lookout
 
+    def move(
+        self,
+        scope: Scope,
+        subscriber: Subscriber,
+        former: Lookout,
+        make: Callable[[], Lookout],
+        keep: Callable[[Lookout], object],
+    ) -> None:
+        """Have a subscriber follow another lookout, as what its node looks for has changed.
+
+        The node gives no broker up for that.
+
+        Args:
+            scope: what to look for.
+            subscriber: the node's.
+            former: what it has followed so far.
+            make: makes a lookout that begins with what the former knows, if no other does.
+            keep: called with the lookout, once it runs.
+
+        Raises:
+            OutOfResources: a thread cannot be started. The subscriber still follows the former.
+        """
+        with self._lock:
+            lookout = self._running.get(scope)
+            if lookout is former:
+                return
+            is_new = lookout is None or not former.members <= lookout.members
+            if lookout is None or is_new:
+                lookout = make()
+            try:
+                lookout.subscribe(subscriber)
+                if is_new:
+                    lookout.start()
+                    self._running.setdefault(scope, lookout)
+                keep(lookout)
+            except BaseException:
+                self._unsubscribe(lookout, subscriber)
+                raise
+            self._unsubscribe(former, subscriber)
+            lookout.subscribe(subscriber)  # the former may have shown something after the first
+
     def leave(self, lookout: Lookout, subscriber: Subscriber, timeout_s: float) -> bool:
         """Have a subscriber follow nothing more. With the last one, the lookout ends.
 
@@ -93,13 +134,19 @@ class Lookouts:
             False if the thread has not ended in time.
         """
         with self._lock:
-            if lookout.unsubscribe(subscriber):
+            if self._unsubscribe(lookout, subscriber):
                 return True
-            for scope, running in list(self._running.items()):
-                if running is lookout:
-                    del self._running[scope]
         return lookout.wait_for_end(timeout_s)
 
+    def _unsubscribe(self, lookout: Lookout, subscriber: Subscriber) -> bool:
+        """Do it, with the lock; tells whether others follow the lookout, which goes on then."""
+        if lookout.unsubscribe(subscriber):
+            return True
+        for scope, running in list(self._running.items()):
+            if running is lookout:
+                del self._running[scope]
+        return False
 
-lookouts = Lookouts()
+
+lookouts: Lookouts = Lookouts()
 """Those of this process."""

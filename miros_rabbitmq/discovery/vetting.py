@@ -24,11 +24,12 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 
 from ..host_names import ip_of, is_loopback
+from ..logs import RelayedLogger
 from ..urls import Address, parse_address
 from .choice import PRIVATE_IPV4
 from .search import Search
 
-logger: logging.Logger = logging.getLogger(__name__)
+logger: RelayedLogger = RelayedLogger(__name__)
 
 Network = IPv4Network | IPv6Network
 

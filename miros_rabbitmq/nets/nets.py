@@ -311,11 +311,7 @@ class MirosNets:
         def change() -> None:
             node = self.node
             with node.lifecycle.lock:
-                settings = replace(node.settings, **keys)  # type: ignore[arg-type]
-                node.settings = settings
-                node.mesh.change_keys(settings.mesh_keys)
-                self.snoops.trace.change_keys(settings.trace_keys)
-                self.snoops.spy.change_keys(settings.spy_keys)
+                node.change_keys(replace(node.settings, **keys))  # type: ignore[arg-type]
 
         if has_interrupted():
             do_in_turn(change, f"the change of a key of {self.node.name}")

@@ -26,7 +26,13 @@ from ..discovery.membership import Membership
 from ..discovery.places import Evidence
 from ..discovery.roster import PeersChanged, RosterLimits
 from ..discovery.search import Login, Search
-from ..exceptions import AccessRefused, BrokerError, NetworkStopped, VhostNotFound
+from ..exceptions import (
+    AccessRefused,
+    BrokerError,
+    NetworkStopped,
+    OutOfResources,
+    VhostNotFound,
+)
 from ..failures import call
 from ..interruption import do_apart, has_interrupted, is_mine, refuse
 from ..logs import must_not_wait, write_all
@@ -109,7 +115,7 @@ class Node:
 
     def __init__(self, name: str, settings: Settings, events: Events, failures: Failures) -> None:
         self.name = name
-        self.settings = settings
+        self.settings: Settings = settings
         self.phase: Phase = Phase.STOPPED
         # Something may be open that a stop has to close: also if the start, or a stop before, was
         # interrupted by an exception such as KeyboardInterrupt.
@@ -386,6 +392,18 @@ class Node:
         self._stop(began_s + self.settings.limits.stop_timeout_s, lines_s=0.0)
 
     # What a chart does.
+
+    def change_keys(self, settings: Settings) -> None:
+        """Encrypt and decrypt with the keys of other settings. Called with the lock."""
+        self.settings = settings
+        self.mesh.change_keys(settings.mesh_keys)
+        self.snoops.trace.change_keys(settings.trace_keys)
+        self.snoops.spy.change_keys(settings.spy_keys)
+        try:
+            self.membership.use(search_of(settings), at_once=self.is_running)
+        except OutOfResources as error:
+            text = "%s still hears of brokers together with charts that have other keys: %s"
+            logger.warning(text, self.name, error)
 
     def open_snoops(self) -> None:
         """Open the snoops that are enabled. Called with the lock, while the node runs."""
@@ -780,4 +798,4 @@ def _trust(settings: Settings) -> bytes:
     if not settings.accept_unknown_peers:
         return b""
     # Of equal length, so that what is hashed has one meaning. Random keys cannot be guessed by it.
-    return sha256(b"".join(settings.mesh_keys)).digest()
+    return sha256(b"".join(sorted(settings.mesh_keys))).digest()

@@ -10,7 +10,7 @@ What each means stands here alone: `documented` copies it.
 
 from __future__ import annotations
 
-import difflib
+import functools
 import inspect
 import re
 import ssl
@@ -19,7 +19,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
-from ..amqp.io_choice import check_io_choice
 from ..exceptions import SettingsError
 from ..failures import ACTIONS, STOP, ErrorCallback
 from ..hidden import hide
@@ -39,13 +38,13 @@ from ..urls import (
     parse_address,
     require_text,
 )
-from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys, check_keys
 
 if TYPE_CHECKING:
     from miros import Event
 
     from ..discovery.roster import PeersChanged
+    from ..wire.codec import Deserializer, Serializer
 
 DEFAULT_ROUTING_KEY = "miros.mesh"
 """The mesh routing key of a node whose user gives none."""
@@ -227,6 +226,8 @@ class Settings:
         if self.tls is None:
             self._settle("tls", tls_from_environment())
         check_tls(self.tls)
+        from ..amqp.io_choice import check_io_choice  # imports the I/O: with the first node
+
         check_io_choice()
         self._settle_routing_keys()
         self._settle("mesh_keys", hide(check_keys("mesh_encryption_key", self.mesh_encryption_key)))
@@ -356,6 +357,8 @@ def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settin
         if name in merged:
             raise TypeError(f"{name} was given twice, as {spelled[name]} and as {keyword}")
         if name not in known:
+            import difflib  # for this mistake alone
+
             near = difflib.get_close_matches(keyword, known, 1)
             guess = f" (did you mean {near[0]}=?)" if near else ""
             names = ", ".join(sorted(known))
@@ -384,12 +387,17 @@ def documented(cls: _Class) -> _Class:
     if cls.__doc__ is not None:  # python -OO removes docstrings
         before, mark, after = inspect.cleandoc(cls.__doc__).partition("    ...:")
         assert mark, f"the docstring of {cls.__name__} has no line ...:"
-        cls.__doc__ = before + "\n".join(_argument_lines()) + "\n" + after.partition("\n")[2]
+        cls.__doc__ = before + _argument_text() + "\n" + after.partition("\n")[2]
     return cls
 
 
-def _argument_lines() -> Iterator[str]:
+@functools.cache  # for all the classes
+def _argument_text() -> str:
     """The arguments as `Settings` documents them, each with its default."""
+    return "\n".join(_argument_lines())
+
+
+def _argument_lines() -> Iterator[str]:
     text = inspect.cleandoc(Settings.__doc__ or "")
     meanings = dict(re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", text, re.MULTILINE))
     for each in fields(Settings):

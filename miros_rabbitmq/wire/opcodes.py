@@ -11,6 +11,7 @@ Source: Lib/pickletools.py of CPython describes each opcode.
 
 from __future__ import annotations
 
+import functools
 import pickle
 import re
 from collections.abc import Callable, Collection, Iterable
@@ -55,6 +56,10 @@ class Later:
         return getattr(pattern, name)
 
 
+_SIZES = [re.escape(bytes([size])) for size in range(256)]
+
+
+@functools.cache  # most are part of several expressions
 def _counted(opcode: bytes, tail: bytes = b"") -> bytes:
     """The expression for an opcode, a length below 256, and as many bytes.
 
@@ -62,9 +67,7 @@ def _counted(opcode: bytes, tail: bytes = b"") -> bytes:
         opcode: one byte.
         tail: the upper bytes of the length, all zero, if its field is wider than one byte.
     """
-    sizes = (
-        re.escape(bytes([size])) + tail + (b".{%d}" % size if size else b"") for size in range(256)
-    )
+    sizes = (byte + tail + (b".{%d}" % size if size else b"") for size, byte in enumerate(_SIZES))
     return re.escape(opcode) + b"(?:" + b"|".join(sizes) + b")"
 
 

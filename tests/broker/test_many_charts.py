@@ -34,6 +34,11 @@ def consumers() -> list[str]:
     return sorted(name for name in names if name.startswith("miros consumers"))
 
 
+def searches() -> int:
+    """How many searches for brokers go on in this process."""
+    return sum(one.name == "miros discovery" for one in threading.enumerate())
+
+
 def dump(body: Any) -> bytes:
     return json.dumps(body).encode()
 
@@ -107,3 +112,21 @@ def test_a_chart_that_takes_nothing_holds_up_no_other_chart(
             sender.transmit(Event(signal="NUMBER", payload=number))
         wait_until(lambda: record.payloads("NUMBER") == list(range(count)), 20)
         gate.set()
+
+
+def test_charts_search_together_while_they_have_the_same_keys(broker_a: LocalBroker) -> None:
+    """Whoever holds a key of theirs may announce a broker, to nobody else."""
+    network = arguments_for(broker_a, key=KEY)
+    other_key = Fernet.generate_key()
+    (one, _), (two, record) = (make_active_object(name, **network) for name in ("one", "two"))
+    with running(one), running(two):
+        assert searches() == 1
+        for keys in ([KEY, other_key], [other_key, KEY], [other_key]):
+            one.nets.change_mesh_encryption_key(keys)
+            assert searches() == 1 + (keys != [other_key, KEY]), "the order does not matter"
+            two.nets.change_mesh_encryption_key(keys)
+            wait_until(lambda: searches() == 1)
+        one.transmit(Event(signal="NUMBER", payload=1))
+        wait_until(lambda: record.payloads("NUMBER") == [1])
+        assert not record.heard[1:]
+    wait_until(lambda: not searches())

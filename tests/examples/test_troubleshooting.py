@@ -108,15 +108,18 @@ def test_no_text_is_taken_for_hidden_that_is_not_there() -> None:
             ), (module, beginning)
 
 
-def test_the_page_has_every_error_and_every_reason() -> None:
+def test_the_pages_have_every_error_and_every_reason() -> None:
     page = (ROOT / PAGE).read_text(encoding="utf-8")
     errors = [
         name
         for name, one in vars(exceptions).items()
         if isinstance(one, type) and issubclass(one, exceptions.MirosRabbitMQError)
     ]
+    reference = (ROOT / "docs/api/errors.rst").read_text(encoding="utf-8")
+    tree = reference.partition("The tree\n")[2].partition("Who raises what\n")[0]
     for name in errors:
-        assert f"``{name}``" in page, name
+        assert re.search(rf"^    \W*{name}\b", tree, re.MULTILINE), name
+        assert f".. autoexception:: miros_rabbitmq.{name}\n" in reference, name
     for outcome in ProbeOutcome:
         assert f"   * - *{outcome.value}* (``{outcome.name}``)\n" in page, outcome
     for kind in ProblemKind:

@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from ..canvas import Canvas
 
 TRACE = (
-    "[+t] [2026-11-22 15:11:36.122709] [control] e->BUTTON() yielding->stopping",
-    "[+t] [2026-11-22 15:11:36.128279] [cars] e->STOP() green->amber",
-    "[+t] [2026-11-22 15:11:36.939834] [people] e->WALK() asked->green_man",
+    "[+t] [2026-11-27 05:23:27.933282] [people] e->PERSON() red_man->asked",
+    "[+t] [2026-11-27 05:23:28.716954] [control] e->BUTTON() yielding->stopping",
+    "[+t] [2026-11-27 05:23:28.738110] [cars] e->STOP() green->amber",
 )
 """Lines of a run of ``make demo``."""
 

@@ -130,6 +130,18 @@ def test_a_declaration_without_an_answer_may_be_refused_too() -> None:
     assert attempts.ask() == "look"
 
 
+@pytest.mark.parametrize("right", ["read", "write"])
+def test_a_right_that_a_declaration_does_not_need_is_left_to_others(right: str) -> None:
+    """The broker may refuse what follows a declaration to which it sends no answer."""
+    attempts = Attempts()
+    channel = FakeChannel()
+    attempts.declaration.declare_unanswered(channel, attempts.link.come_back_soon)
+    text = REFUSED.reply_text.replace("access", f"{right} access")
+    assert attempts.fail(pika.exceptions.ChannelClosedByBroker(403, text)) is None
+    assert URL not in attempts.known
+    assert attempts.link.came_back == 0
+
+
 def test_who_may_not_declare_comes_back_at_once_and_looks_from_then_on() -> None:
     attempts = Attempts()
     assert attempts.ask() == "declare"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 import os
 import ssl
 import threading
@@ -31,6 +32,7 @@ from miros_rabbitmq.discovery.search import Login, Search
 from miros_rabbitmq.discovery.subscriber import Subscriber
 from miros_rabbitmq.discovery.sweep import SweepResult
 from miros_rabbitmq.exceptions import OutOfResources
+from miros_rabbitmq.logs import MustNotWait
 from miros_rabbitmq.urls import Address, AmqpUrl
 from tests.helpers import end_child, scaled, wait_until
 
@@ -209,6 +211,123 @@ def test_a_node_that_comes_long_after_a_search_has_another_soon_and_does_not_wai
     third.start()
     assert third.node.members == [ONE]
     wait_until(lambda: len(probes.asked) > asked)
+
+
+@pytest.mark.parametrize("interval_s", [600.0, 0.0])
+def test_a_node_that_comes_soon_after_a_search_has_another_a_little_later(
+    made: Making, probes: Probes, monkeypatch: pytest.MonkeyPatch, interval_s: float
+) -> None:
+    """What works since the last round would be unknown to it for long, or for ever."""
+    search = replace(SEARCH, rescan_interval_s=interval_s)
+    monkeypatch.setattr(lookout_module, "FRESH_S", 1.0)
+    first, second, third = made(search), made(search), made(search)
+    probes.outcomes[ONE] = ProbeOutcome.ACCESS_REFUSED
+    began_s = time.monotonic()
+    first.start()
+    probes.outcomes.clear()
+    second.start()
+    third.start()
+    wait_until(lambda: second.node.members == third.node.members == [ONE])
+    assert time.monotonic() - began_s >= 1.0
+    assert probes.asked.count(ONE) == 2, "one round for both"
+
+
+# ---- a node whose keys change
+
+OTHER_KEYS = replace(SEARCH, trust=b"other keys")
+
+
+def test_a_node_with_other_keys_hears_of_brokers_alone_and_gives_none_up(
+    made: Making, probes: Probes
+) -> None:
+    first, second = made(), made()
+    first.start()
+    second.start()
+    first.membership.hear(TWO)
+    wait_until(lambda: first.node.members == second.node.members == [ONE, TWO])
+    first.membership.use(OTHER_KEYS, at_once=True)
+    assert len(searching()) == 2
+    assert first.membership.wait_for_first_round(scaled(20))
+    assert first.membership.is_announced(TWO)
+    third = Address("10.0.0.9")
+    probes.outcomes[TWO] = ProbeOutcome.ACCESS_REFUSED
+    second.membership.hear(third)
+    wait_until(lambda: second.membership.is_announced(third))
+    assert not first.membership.is_announced(third)
+    assert first.node.members == [ONE, TWO]
+    assert first.changes == [PeersChanged(added=(ONE,)), PeersChanged(added=(TWO,))]
+    second.stop()
+    assert len(searching()) == 1
+    first.stop()
+    assert not searching()
+
+
+def test_nodes_whose_keys_change_one_after_the_other_search_together_again(
+    made: Making, probes: Probes
+) -> None:
+    charts = [made(), made(), made()]
+    for one in charts:
+        one.start()
+    charts[0].membership.hear(TWO)
+    wait_until(lambda: all(one.node.members == [ONE, TWO] for one in charts))
+    for one in charts:
+        one.membership.use(OTHER_KEYS, at_once=True)
+    wait_until(lambda: len(searching()) == 1)
+    newcomer = made(OTHER_KEYS)
+    newcomer.start()
+    assert len(searching()) == 1
+    assert newcomer.node.members == [ONE, TWO]
+    assert all(one.node.members == [ONE, TWO] for one in charts)
+
+
+def test_a_node_whose_keys_change_joins_nobody_who_knows_less(made: Making) -> None:
+    first, newcomer = made(), made(OTHER_KEYS)
+    first.start()
+    newcomer.start()
+    first.membership.hear(TWO)
+    wait_until(lambda: first.node.members == [ONE, TWO])
+    first.membership.use(OTHER_KEYS, at_once=True)
+    assert first.membership.wait_for_first_round(scaled(20))
+    assert first.node.members == [ONE, TWO]
+    assert newcomer.node.members == [ONE]
+    first.membership.hear(Address("10.0.0.9"))
+    wait_until(lambda: first.membership.is_announced(Address("10.0.0.9")))
+
+
+def test_keys_that_change_before_the_start_or_in_a_stop_count_from_the_next_start_on(
+    made: Making,
+) -> None:
+    first, second = made(), made()
+    first.membership.use(OTHER_KEYS, at_once=True)
+    first.start()
+    second.start()
+    assert len(searching()) == 2
+    first.membership.use(SEARCH, at_once=False)
+    assert len(searching()) == 2
+    first.stop()
+    first.start()
+    assert len(searching()) == 1
+
+
+def test_a_node_for_which_no_thread_can_be_started_goes_on_as_before(
+    made: Making, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = made(), made()
+    first.start()
+    second.start()
+
+    def fail(_: Lookout) -> None:
+        raise OutOfResources("threads", "no thread can be started")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Lookout, "start", fail)
+        with pytest.raises(OutOfResources):
+            first.membership.use(OTHER_KEYS, at_once=True)
+    first.membership.hear(TWO)
+    wait_until(lambda: first.node.members == second.node.members == [ONE, TWO])
+    first.stop()
+    first.start()
+    assert len(searching()) == 2
 
 
 # ---- what the nodes tell
@@ -393,6 +512,47 @@ def test_an_announcement_waits_for_nobody(folder: Path) -> None:
     assert not lookout.unsubscribe(subscriber)
     lookout.ask_to_end()
     assert lookout.wait_for_end(scaled(20))
+
+
+class Handler(logging.Handler):
+    """Writes a line when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_write = threading.Event()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        assert self.may_write.wait(scaled(20))
+        self.lines.append(record.getMessage())
+
+
+@pytest.mark.parametrize(
+    ("announced", "said"),
+    [("198.51.100.7", "in no private network"), ("127.0.0.1", "leads to no other machine")],
+)
+def test_an_announcement_that_is_refused_waits_for_no_handler_of_the_log(
+    made: Making, announced: str, said: str
+) -> None:
+    """The thread that hears it carries the events of all charts of the process."""
+    chart = made()
+    chart.start()
+    handler = Handler()
+    package = logging.getLogger("miros_rabbitmq")
+    level = package.level
+    package.addHandler(handler)
+    package.setLevel(logging.INFO)
+    try:
+        hearing = MustNotWait(target=lambda: chart.membership.hear(Address(announced)))
+        hearing.start()
+        hearing.join(scaled(5))
+        assert not hearing.is_alive()
+        handler.may_write.set()
+        wait_until(lambda: any(said in line for line in handler.lines))
+    finally:
+        handler.may_write.set()
+        package.removeHandler(handler)
+        package.setLevel(level)
 
 
 # ---- the address of this machine

@@ -65,6 +65,10 @@ def test_charts_that_differ_have_not(arguments: dict[str, Any]) -> None:
     assert search(**arguments) != search()
 
 
+def test_the_key_that_encrypts_does_not_matter_for_whose_announcements_count() -> None:
+    assert search(mesh_encryption_key=[KEY, OTHER]) == search(mesh_encryption_key=[OTHER, KEY])
+
+
 def test_a_search_shows_neither_password_nor_key() -> None:
     shown = repr(search())
     assert "carrot" not in shown
