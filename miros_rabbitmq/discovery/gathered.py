@@ -15,7 +15,7 @@ from ..urls import Address
 from .places import Evidence
 from .subscriber import Follower, Subscriber
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 

@@ -43,7 +43,7 @@ from .search import Search
 from .subscriber import Own, Subscriber
 from .vetting import Vetting
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 NAME = "miros discovery"
 """That of the thread, and how its lines in the log begin."""

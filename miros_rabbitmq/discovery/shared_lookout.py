@@ -148,5 +148,5 @@ class Lookouts:
         return False
 
 
-lookouts = Lookouts()
+lookouts: Lookouts = Lookouts()
 """Those of this process."""

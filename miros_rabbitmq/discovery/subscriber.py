@@ -22,7 +22,7 @@ from .places import Evidence
 from .roster import PeersChanged
 from .search import Search
 
-logger = logging.getLogger(__name__)
+logger: logging.Logger = logging.getLogger(__name__)
 
 _MOST_LINES = 8
 """A change of so many brokers gets a line in the log for each of them; a larger one gets one."""
@@ -115,7 +115,7 @@ class Subscriber:
         answers: Answers | None = None,
     ) -> None:
         self.follower = follower
-        self.answers = answers or Answers()
+        self.answers: Answers = answers or Answers()
         self._name = f"miros discovery of {name}"
         self._search = search
         self._on_change = on_change
@@ -125,7 +125,7 @@ class Subscriber:
         self._moves: deque[tuple[Address, Address]] = deque(maxlen=_MOST_MOVES)
         self._new_own = Own(own)
         self._is_over = False
-        self.is_behind = False
+        self.is_behind: bool = False
         """The node could not follow, as something was short: it is to be shown the members anew."""
         # From here on: for the subscriber's thread only.
         self._own = own

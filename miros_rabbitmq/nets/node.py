@@ -115,7 +115,7 @@ class Node:
 
     def __init__(self, name: str, settings: Settings, events: Events, failures: Failures) -> None:
         self.name = name
-        self.settings = settings
+        self.settings: Settings = settings
         self.phase: Phase = Phase.STOPPED
         # Something may be open that a stop has to close: also if the start, or a stop before, was
         # interrupted by an exception such as KeyboardInterrupt.

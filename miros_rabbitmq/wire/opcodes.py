@@ -59,7 +59,7 @@ class Later:
 _SIZES = [re.escape(bytes([size])) for size in range(256)]
 
 
-@functools.cache  # that every import makes three of them, and not seven
+@functools.cache  # most are part of several expressions
 def _counted(opcode: bytes, tail: bytes = b"") -> bytes:
     """The expression for an opcode, a length below 256, and as many bytes.
 

@@ -19,7 +19,7 @@ import types
 from collections.abc import Collection, ItemsView, Iterator, KeysView, ValuesView
 from typing import Any
 
-from .payload_types import HARMLESS, OWN_FORMS, ClassRefused
+from .payload_types import HARMLESS, ClassRefused, own_form
 
 _SERIALIZER = "give a serializer and a deserializer"
 
@@ -108,7 +108,7 @@ class Survey(pickle.Pickler):
         """
         cls = obj if isinstance(obj, type) else type(obj)
         if cls in HARMLESS:
-            return NotImplemented if obj is cls else OWN_FORMS.get(cls, _as_pickle_does)(obj)
+            return NotImplemented if obj is cls else (own_form(cls) or _as_pickle_does)(obj)
         if obj is cls:
             if cls not in self.wanted and cls not in self._allowed:
                 self.as_values.add(cls)
@@ -120,7 +120,7 @@ class Survey(pickle.Pickler):
                 f"classes helps: {instead}"
             )
         self._want(cls)
-        form = OWN_FORMS.get(cls, _as_pickle_does)(obj)
+        form = (own_form(cls) or _as_pickle_does)(obj)
         if form is NotImplemented:
             self._check_form(obj, _reduced(obj, self._protocol))
         self.objects.append(obj)

@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import array
 import collections
+import copyreg
 import datetime
 import decimal
+import enum
 import fractions
 import pickle
 import uuid
@@ -161,6 +163,24 @@ OWN_FORMS: dict[type, Callable[[Any], Any]] = {
 }
 """For some standard classes, what our writer makes of an object: the class and the arguments, or
 ``NotImplemented`` to write it as Python does."""
+
+
+def _member(one: enum.Enum) -> Any:
+    return type(one), (one._value_,)
+
+
+def own_form(cls: type) -> Callable[[Any], Any] | None:
+    """Return what our writer makes of an object of a class; None to write it as Python does.
+
+    A member of an enumeration is its class, called with its value, unless the class says otherwise.
+    Python 3.11.2, which is that of Debian 12, would write a call of ``getattr``, and receivers
+    refuse this.
+    """
+    if isinstance(cls, enum.EnumMeta) and cls not in copyreg.dispatch_table:
+        usual: tuple[object, ...] = (enum.Enum.__reduce_ex__, enum.Flag.__reduce_ex__)
+        if cls.__reduce_ex__ in usual:
+            return _member
+    return OWN_FORMS.get(cls)
 
 
 class ClassRefused(pickle.PicklingError, pickle.UnpicklingError):

@@ -22,7 +22,7 @@ from typing import Any
 from ..exceptions import SettingsError
 from .opcodes import OpcodeRefused, TextRefused
 from .payload_advice import advice_on, could_not_be_made, objects_in
-from .payload_types import CHECKS, COSTLY, HARMLESS, OWN_FORMS, ClassRefused
+from .payload_types import CHECKS, COSTLY, HARMLESS, ClassRefused, own_form
 from .pickle_check import Findings, check_opcodes
 from .pickle_cost import MAX_DEPTH
 from .unpickler import CollisionRefused, Name, RestrictedUnpickler, check_key_hashes
@@ -93,7 +93,7 @@ class _Writer(pickle.Pickler):
             self.has_registered = True
         elif (check := CHECKS.get(cls)) is not None:
             check(obj)
-        form = OWN_FORMS.get(cls)
+        form = own_form(cls)
         return NotImplemented if form is None else form(obj)
 
 

