@@ -21,6 +21,7 @@ from miros import signals
 from miros.activeobject import LockingDeque
 
 from .. import process
+from ..exceptions import MirosApiException
 from ..nets.large_event import LargeEvent
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
 
@@ -129,6 +130,10 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
         self._put(item, self.deque.appendleft)
 
     def _put(self, item: Any, put: Callable[[Any], None]) -> None:
+        if not hasattr(item, "signal"):  # the chart's thread would find it, and end
+            raise MirosApiException(
+                f"post_fifo and post_lifo take a miros Event, not a {type(item).__name__}"
+            )
         lock = self._lock
         try:
             # Without the lock, an event too many may go in. That is better than to wait for its

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
-from ..exceptions import NetworkStopped
+from ..exceptions import MirosApiException, NetworkStopped
 from ..failures import STOP, ErrorCallback, Failure
 from ..interruption import calls_out, do_apart, has_interrupted, refuse
 from ..limits import Limits
@@ -342,14 +342,19 @@ class NetworkedChart:
             AccessRefused: the own broker refuses the user, the password or a permission.
             VhostNotFound: the own broker has no such virtual host.
             NetworkStopped: the chart was stopped before its networks were up.
-            MirosApiException: a start or stop by another thread has not ended within twice
-                ``limits.stop_timeout_s``; the chart's own thread, which is ending, has called this;
-                a name that the chart needs was set to something else; or the handler of a signal
-                has called this in the middle of other work of this package.
+            MirosApiException: the argument is no state; a start or stop by another thread has not
+                ended within twice ``limits.stop_timeout_s``; the chart's own thread, which is
+                ending, has called this; a name that the chart needs was set to something else; or
+                the handler of a signal has called this in the middle of other work of this package.
             OutOfResources: no file descriptor, thread or memory is left; see `MirosNets.start`.
         """
         if has_interrupted():
             refuse("start_at")
+        if not callable(initial_state):
+            raise MirosApiException(
+                "start_at takes a state, which is a state function or what to_method has returned, "
+                f"not a {type(initial_state).__name__}"
+            )
         parts = self._miros_rabbitmq
         with parts.unstarted.starting(), parts.life.starting() as is_new:
             overrides.check_start(self, {**parts.kept, "thread": parts.life.thread})

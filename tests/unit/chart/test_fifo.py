@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from miros import ActiveObject, Event, return_status, signals, spy_on
 from miros.activeobject import LockingDeque
 
+from miros_rabbitmq import MirosApiException
 from miros_rabbitmq.chart.fifo import ChartFifo
 from miros_rabbitmq.nets.large_event import LargeEvent
 from tests.helpers import end_child, scaled, wait_until
@@ -53,6 +54,14 @@ def test_what_was_appended_first_is_taken_first() -> None:
     for number in range(5):
         queue.append(event(number))
     assert [queue.popleft().payload for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_what_is_no_event_is_refused_where_it_is_posted() -> None:
+    queue = fifo()
+    for put in (queue.append, queue.appendleft):
+        with pytest.raises(MirosApiException, match="take a miros Event, not a str"):
+            put("HELLO")
+    assert not queue.deque
 
 
 def test_what_was_put_before_the_others_is_taken_before_them() -> None:

@@ -17,7 +17,13 @@ from typing import Any
 import pytest
 from miros import Event, return_status, signals, spy_on
 
-from miros_rabbitmq import MirosNets, NetworkedActiveObject, NetworkedFactory, Settings
+from miros_rabbitmq import (
+    MirosApiException,
+    MirosNets,
+    NetworkedActiveObject,
+    NetworkedFactory,
+    Settings,
+)
 from miros_rabbitmq.nets import nets
 from tests.helpers import scaled, wait_until
 
@@ -147,6 +153,39 @@ def test_the_arguments_by_position_are_in_their_order(cls: Any) -> None:
     assert (settings.tx_key, settings.rx_key) == ("tx", "rx")
     assert settings.snoop_spy_encryption_key == OTHER_KEY
     assert settings.snoop_trace_encryption_key == [KEY, OTHER_KEY]
+
+
+# Mistakes.
+
+
+@pytest.mark.parametrize("cls", NETWORKED)
+@pytest.mark.parametrize("state", ["holding", None])
+def test_what_is_no_state_is_refused_before_anything_starts(cls: Any, state: Any) -> None:
+    chart = cls("chart", "user", "password", KEY, rabbit_host="127.0.0.2", addresses=[])
+    chart.nets.start = lambda: pytest.fail("it has started the networks")
+    with pytest.raises(MirosApiException, match=f"takes a state.*not a {type(state).__name__}"):
+        chart.start_at(state)
+    chart.nets.start = lambda: None
+    chart.start_at(holding)
+    chart.stop()
+
+
+@pytest.mark.parametrize("cls", NETWORKED)
+def test_a_chart_lives_on_when_what_is_no_event_was_posted(cls: Any) -> None:
+    chart = cls("chart", "user", "password", KEY, rabbit_host="127.0.0.2", addresses=[])
+    chart.nets.start = lambda: None
+    chart.start_at(holding)
+    gate = threading.Event()
+    gate.set()
+    try:
+        for post in (chart.post_fifo, chart.post_lifo):
+            with pytest.raises(MirosApiException, match="take a miros Event, not a str"):
+                post("HOLD")
+        chart.post_fifo(Event(signal=signals.HOLD, payload=gate))
+        wait_until(lambda: "HOLD:holding:HOOK" in chart.spy())
+        assert chart.failure is None
+    finally:
+        chart.stop()
 
 
 # Room for events from the network.
