@@ -128,9 +128,12 @@ def _without_files(*, is_all: bool) -> str:
     )
 
 
+_ENDING = "no thread can be started any more, because the program is ending"
+
+
 def _without_threads(detail: str) -> str:
     if "shutdown" in detail:
-        return "no thread can be started any more, because the program is ending"
+        return _ENDING
     return (
         f"no thread can be started: this process has {threading.active_count():,}. Let some of "
         "them end, or raise the limit: ulimit -u in a shell, TasksMax= in a systemd unit, "
@@ -187,6 +190,8 @@ class News:
 
     def level(self, short: OutOfResources) -> int:
         """The level at which to log it."""
+        if _ENDING in str(short):
+            return logging.DEBUG  # nothing is short, and nobody can do anything about it
         return logging.WARNING if self.is_news(short) else logging.INFO
 
     def forget(self) -> None:

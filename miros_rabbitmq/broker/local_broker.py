@@ -299,7 +299,8 @@ class LocalBroker:
         """
         self._require_running()
         files = self._own_files()
-        command = [files.rabbitmqctl, "--silent", *args]
+        # With --silent, that of RabbitMQ 4.0 never comes to the end of its standard input.
+        command = [files.rabbitmqctl, "--quiet" if stdin else "--silent", *args]
         what = f"rabbitmqctl {args[0] if args else ''} on {self.name}".replace("  ", " ")
         try:
             done = subprocess.run(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import errno
+import logging
 import os
 import threading
 from collections import deque
@@ -180,3 +181,15 @@ def test_a_worker_without_a_thread_stops_and_counts_what_it_gives_up() -> None:
         worker.handle_here()
     assert done == [2]
     assert worker.stop(5) == 0
+
+
+def test_that_the_program_is_ending_is_no_shortage_to_warn_of() -> None:
+    news = News(lambda: 0.0)
+    for error, level in (
+        (RuntimeError("can't create new thread at interpreter shutdown"), logging.DEBUG),
+        (NO_THREAD, logging.WARNING),
+        (NO_THREAD, logging.INFO),
+    ):
+        short = shortage(error)
+        assert short is not None
+        assert news.level(short) == level
