@@ -286,11 +286,13 @@ class LocalBroker:
             *args: the command and its arguments. Not a password, as every user of the machine may
                 see the arguments of a running program.
             stdin: what the command reads from its standard input: ``add_user``, ``change_password``
-                and ``authenticate_user`` the password, ``import_definitions`` the definitions.
+                and ``authenticate_user`` the password. (``import_definitions`` reads none on
+                RabbitMQ 4.0: name a file.)
             timeout: how long it may take, in seconds.
 
         Returns:
-            what the command wrote to its standard output: data only, no headings.
+            what the command wrote to its standard output: data only, no headings, unless there is
+            a ``stdin``.
 
         Raises:
             LocalBrokerError: the node is not running, or the command failed; the message has what
@@ -299,8 +301,8 @@ class LocalBroker:
         """
         self._require_running()
         files = self._own_files()
-        # With --silent, that of RabbitMQ 4.0 never comes to the end of its standard input.
-        command = [files.rabbitmqctl, "--quiet" if stdin else "--silent", *args]
+        # That of RabbitMQ 4.0 counts its arguments, options too, to find out whether to read.
+        command = [files.rabbitmqctl, *([] if stdin else ["--silent"]), *args]
         what = f"rabbitmqctl {args[0] if args else ''} on {self.name}".replace("  ", " ")
         try:
             done = subprocess.run(
