@@ -8,7 +8,6 @@
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from .chart.networked import NetworkedActiveObject, NetworkedFactory
 from .exceptions import (
     AccessRefused,
     BackPressure,
@@ -32,7 +31,6 @@ from .exceptions import (
 )
 from .failures import Failure
 from .limits import Limits
-from .nets.settings import DEFAULT_ROUTING_KEY, Settings
 from .problems import DeliveryProblem, ProblemKind
 from .tls import tls_from_environment
 from .urls import Address, AmqpUrl
@@ -46,6 +44,7 @@ if TYPE_CHECKING:
     from .amqp.sender import PublisherStats
     from .amqp.topology import Queue
     from .broker.local_broker import LocalBroker
+    from .chart.networked import NetworkedActiveObject, NetworkedFactory
     from .delivery.slowness import Condition
     from .discovery.lan import LocalAreaNetwork
     from .discovery.outcome import ProbeOutcome, ProbeResult, ScoutReport
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from .discovery.scout import RabbitScout
     from .nets.chart_watch import Stuck
     from .nets.nets import MirosNets
+    from .nets.settings import DEFAULT_ROUTING_KEY, Settings
     from .nets.stats import DropReason, NetsStats, NetworkStats
     from .wire.codec import Codec
     from .wire.envelope import Envelope
@@ -126,12 +126,15 @@ __all__ = [
     "tls_from_environment",
 ]
 
-# A program that only imports the package, or makes a chart that knows its brokers, needs few of
-# these: each is imported when it is first asked for, in the thread that asks (PEP 562).
+# A program needs few of these, and one that only catches errors or reads help needs none: each is
+# imported when it is first asked for, in the thread that asks (PEP 562). Below the root, modules
+# import what they need at once: a program that has its classes may give up its rights, or be short
+# of descriptors.
 _LATER = {
     "Codec": "wire.codec",
     "Condition": "delivery.slowness",
     "ConsumerStats": "amqp.receiver",
+    "DEFAULT_ROUTING_KEY": "nets.settings",
     "Delivery": "amqp.message_io",
     "DropReason": "nets.stats",
     "Envelope": "wire.envelope",
@@ -140,6 +143,8 @@ _LATER = {
     "MirosNets": "nets.nets",
     "NetsStats": "nets.stats",
     "NetworkStats": "nets.stats",
+    "NetworkedActiveObject": "chart.networked",
+    "NetworkedFactory": "chart.networked",
     "Peer": "discovery.roster",
     "PeerSource": "discovery.roster",
     "PeerState": "discovery.roster",
@@ -154,6 +159,7 @@ _LATER = {
     "RabbitScout": "discovery.scout",
     "ScoutReport": "discovery.outcome",
     "SessionState": "amqp.link_state",
+    "Settings": "nets.settings",
     "SimplePikaTopicConsumer": "amqp.consumer",
     "SimplePikaTopicPublisher": "amqp.publisher",
     "Stuck": "nets.chart_watch",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 from pathlib import Path
 
 
@@ -21,10 +22,6 @@ def find_program(name: str) -> str:
     Raises:
         FileNotFoundError: it is in no absolute folder of ``PATH``.
     """
-    # Imports the compressors as well. Here, as most charts run no program; whoever runs one needs
-    # file descriptors in any case.
-    import shutil
-
     path = os.environ.get("PATH", os.defpath)
     folders = [one for one in path.split(os.pathsep) if Path(one).is_absolute()]
     found = shutil.which(name, path=os.pathsep.join(folders)) if folders else None

@@ -14,6 +14,7 @@ fall back to plain TCP because of it.
 
 from __future__ import annotations
 
+import difflib
 import logging
 import os
 import ssl
@@ -111,8 +112,6 @@ def _refuse_unknown(environment: Mapping[str, str]) -> None:
     """Refuse a misspelled name: whoever has set it takes the connections for encrypted."""
     for name in environment:
         if name.upper().startswith(_PREFIX) and name not in _NAMES:
-            import difflib  # most programs never need it
-
             near = difflib.get_close_matches(name.upper(), _NAMES, 1)
             guess = f" (did you mean {near[0]}?)" if near else ""
             raise SettingsError(
@@ -126,8 +125,6 @@ def _tell_of_near_names(environment: Mapping[str, str]) -> None:
     for name in environment:
         if "RAB" not in name.upper() or name in _NAMES or name in _told:
             continue
-        import difflib  # most programs never need it
-
         near = difflib.get_close_matches(name.upper(), _NAMES, 1, _NEAR)
         if near:
             _told.add(name)

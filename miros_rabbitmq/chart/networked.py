@@ -22,11 +22,13 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from miros import ActiveObject, Event, Factory, HsmWithQueues, signals
 
+from ..discovery.lan import LocalAreaNetwork
 from ..exceptions import MirosApiException, NetworkStopped
 from ..failures import STOP, ErrorCallback, Failure
 from ..interruption import calls_out, do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import must_not_wait
+from ..nets.nets import MirosNets
 from ..nets.settings import (
     DEFAULT_LIMITS,
     PORT_OF_SCHEME,
@@ -40,6 +42,9 @@ from ..nets.settings import (
     without_older_spellings,
 )
 from ..resources import naming_shortage
+from ..urls import AmqpUrl
+from ..wire.codec import Deserializer, Serializer
+from ..wire.keys import Keys
 from . import overrides
 from .decoration import Decoration
 from .deferred import DeferredEvents
@@ -55,11 +60,6 @@ from .unstarted import Unstarted
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
 
-    from ..discovery.lan import LocalAreaNetwork
-    from ..nets.nets import MirosNets
-    from ..urls import AmqpUrl
-    from ..wire.codec import Deserializer, Serializer
-    from ..wire.keys import Keys
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -246,10 +246,6 @@ class NetworkedChart:
         **older: Unpack[OlderSpellings],
     ) -> None:
         given = taken(locals())
-        with naming_shortage():
-            # Most of the package, which a program does without that only looks at its classes or
-            # prints its help. In the caller's thread, and before anything waits for it.
-            from ..nets.nets import MirosNets
         overrides.check_new(self)
         overrides.warn_of_uncalled_methods(type(self), given)
         parent_init: Callable[..., None] = super().__init__
@@ -587,7 +583,6 @@ class NetworkedActiveObject(NetworkedChart, ActiveObject, SnoopedHsm):  # type: 
         SettingsError: a value cannot work; the message says what would.
         MalformedKey: an encryption key is not a Fernet key.
         TypeError: a value was given twice, an argument is missing, or a keyword is unknown.
-        OutOfResources: the first chart imports most of the package, and no file can be opened.
     """
 
 
@@ -620,5 +615,4 @@ class NetworkedFactory(NetworkedChart, Factory, SnoopedHsm):  # type: ignore[mis
         SettingsError: a value cannot work; the message says what would.
         MalformedKey: an encryption key is not a Fernet key.
         TypeError: a value was given twice, an argument is missing, or a keyword is unknown.
-        OutOfResources: the first chart imports most of the package, and no file can be opened.
     """

@@ -15,6 +15,7 @@ import logging
 import math
 import os
 import stat
+import tempfile
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -112,9 +113,6 @@ class LanCache:
         self._written = (frozenset(kept), now_s)
 
     def _replace(self, content: str) -> None:
-        # After a search alone, in its thread; it imports much, and opens a file in any case.
-        import tempfile
-
         folder = self.path.parent
         self._remove_abandoned()
         handle, name = tempfile.mkstemp(".tmp", self.path.name + ".", folder)

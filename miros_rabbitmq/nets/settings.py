@@ -10,6 +10,7 @@ What each means stands here alone: `documented` copies it.
 
 from __future__ import annotations
 
+import difflib
 import functools
 import inspect
 import re
@@ -19,6 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields
 from typing import TYPE_CHECKING, Any, TypedDict, TypeVar
 
+from ..amqp.io_choice import check_io_choice
 from ..exceptions import SettingsError
 from ..failures import ACTIONS, STOP, ErrorCallback
 from ..hidden import hide
@@ -226,8 +228,6 @@ class Settings:
         if self.tls is None:
             self._settle("tls", tls_from_environment())
         check_tls(self.tls)
-        from ..amqp.io_choice import check_io_choice  # imports the I/O: with the first node
-
         check_io_choice()
         self._settle_routing_keys()
         self._settle("mesh_keys", hide(check_keys("mesh_encryption_key", self.mesh_encryption_key)))
@@ -357,8 +357,6 @@ def settings_from(given: Mapping[str, Any], extras: Mapping[str, Any]) -> Settin
         if name in merged:
             raise TypeError(f"{name} was given twice, as {spelled[name]} and as {keyword}")
         if name not in known:
-            import difflib  # for this mistake alone
-
             near = difflib.get_close_matches(keyword, known, 1)
             guess = f" (did you mean {near[0]}=?)" if near else ""
             names = ", ".join(sorted(known))

@@ -24,7 +24,7 @@ from miros_rabbitmq import (
     NetworkedFactory,
     Settings,
 )
-from miros_rabbitmq.nets import nets
+from miros_rabbitmq.chart import networked
 from tests.helpers import scaled, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -210,7 +210,7 @@ def test_a_chart_has_room_for_events_while_it_has_a_thread_and_free_places(
         given.append(room)
         return MirosNets(*arguments, room=room, **keywords)
 
-    monkeypatch.setattr(nets, "MirosNets", make_nets)
+    monkeypatch.setattr(networked, "MirosNets", make_nets)
     chart = cls("chart", "user", "password", KEY, rabbit_host="127.0.0.2", addresses=[])
     (room,) = given
     assert room() == 0
