@@ -19,7 +19,7 @@ demo: setup  ## a crossing's traffic lights: three processes, two brokers, one l
 fireflies: setup  ## twenty charts that come to blink as one, drawn in the terminal (a minute)
 	@$(BIN)/python examples/fireflies/watch.py
 
-test: setup  ## lint, types and all tests; unit tests on every Python; short matrix (20 minutes)
+test: setup  ## lint, types and all tests; unit tests on every Python; short matrix (25 minutes)
 	@tools/test.sh $(SOURCES)
 
 unit: setup  ## the tests that need no RabbitMQ

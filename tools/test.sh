@@ -1,9 +1,9 @@
 #!/bin/sh
 # Everything that has to hold, in three lanes at once, as tests mostly wait for RabbitMQ: the broker
-# tests; all other tests, and the broker tests on pika's public interface alone
-# (MIROS_RABBITMQ_IO=plain); and lint, types, the site, the unit tests on every other Python from
-# 3.10 to 3.13 that this machine has, and the short matrix (tools/matrix.sh). The output comes lane by
-# lane at the end, some twenty minutes later; pytest's closing lines end it.
+# tests; all other tests; and lint, types, the site, the unit tests on every other Python from 3.10
+# to 3.13 that this machine has, the short matrix (tools/matrix.sh), and the broker tests on pika's
+# public interface alone (MIROS_RABBITMQ_IO=plain). The output comes lane by lane at the end, some 25
+# minutes later; pytest's closing lines end it.
 # Arguments: what lint and types look at. Run "make test", which sets up.
 
 set -u
@@ -43,27 +43,34 @@ tests() {
     "$BIN/python" -m pytest --durations=10 --durations-min=1 "$@" >"$log" 2>&1 </dev/null
 }
 
-# All but the broker tests, and those once more.
-rest_and_plain() {
+# All but the broker tests.
+rest() {
     tests rest tests/examples tests/lan tests/unit || failed=rest
     tests faults tests/faults || failed=faults
-    # Without what does not depend on how messages are written and read, or tries both by itself.
-    MIROS_RABBITMQ_IO=plain tests plain tests/broker \
-        --ignore=tests/broker/test_local_broker.py --ignore=tests/broker/test_mistakes.py \
-        --ignore=tests/broker/test_rights.py --ignore=tests/broker/test_foreign_text.py \
-        --ignore=tests/broker/test_false_brokers.py --ignore=tests/broker/test_impostors.py ||
-        failed=plain
     [ -z "$failed" ]
 }
 
-echo "running lint, types and all tests; this takes about twenty minutes ..."
-others "$@" >"$OTHERS" 2>&1 &
+# The broker tests once more, on pika's public interface alone; without what does not depend on how
+# messages are written and read, or tries both by itself.
+plain() {
+    MIROS_RABBITMQ_IO=plain tests plain tests/broker \
+        --ignore=tests/broker/test_local_broker.py --ignore=tests/broker/test_mistakes.py \
+        --ignore=tests/broker/test_rights.py --ignore=tests/broker/test_foreign_text.py \
+        --ignore=tests/broker/test_false_brokers.py --ignore=tests/broker/test_impostors.py
+}
+
+echo "running lint, types and all tests; this takes about 25 minutes ..."
+{
+    others "$@" >"$OTHERS" 2>&1
+    status=$?
+    plain && [ "$status" = 0 ]
+} &
 others=$!
-rest_and_plain &
+rest &
 rest=$!
 tests broker tests/broker || failed="$failed the broker tests,"
-wait "$rest" || failed="$failed the other tests or plain I/O,"
-wait "$others" || failed="$failed others,"
+wait "$rest" || failed="$failed the other tests,"
+wait "$others" || failed="$failed lint, types, other Pythons or plain I/O,"
 cat "$OTHERS" "$TESTS"broker.log "$TESTS"rest.log "$TESTS"faults.log "$TESTS"plain.log
 [ -z "$failed" ] || printf 'FAILED: %s\n' "${failed%,}"
 tail -qn 1 "$TESTS"broker.log "$TESTS"rest.log "$TESTS"faults.log "$TESTS"plain.log
