@@ -361,8 +361,15 @@ def test_the_policy_bounds_every_queue_that_a_thief_fills(
     size, nacked = fill(narrow, {"x-overflow": "reject-publish"})
     assert size <= 64 * 1024 * 1024 + 1_000_000
     assert nacked > 0
-    with pytest.raises(LocalBrokerError, match="overflow"):
-        narrow.ctl("set_operator_policy", "-p", "/", "all", ".*", '{"overflow": "drop-head"}')
+    # RabbitMQ 3 takes no such policy; on RabbitMQ 4, the argument of a queue goes before it.
+    policy = '{"overflow": "drop-head", "max-length-bytes": 67108864}'
+    with contextlib.suppress(LocalBrokerError):
+        narrow.ctl("set_operator_policy", "-p", "/", "--priority", "9", "all", ".*", policy)
+    with admin_of(narrow) as channel:
+        channel.queue_delete(OWN)
+    size, nacked = fill(narrow, {"x-overflow": "reject-publish"})
+    assert size <= 64 * 1024 * 1024 + 1_000_000
+    assert nacked > 0
 
 
 def test_the_policy_deletes_queues_that_nobody_uses(narrow: LocalBroker, tmp_path: Path) -> None:
