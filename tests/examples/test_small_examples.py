@@ -264,11 +264,14 @@ def test_at_a_shared_broker_nothing_is_lost_when_its_power_is_cut(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
     output = run([sys.executable, str(EXAMPLES / "shared_broker.py")], environment)
-    assert output.splitlines() == [
+    lines = output.splitlines()
+    # On a busy machine, the collector falls silent more than once.
+    heard = [line for line in lines if line.startswith("collector: hears")]
+    pair = ["collector: hears nothing any more", "collector: hears the sensors again"]
+    assert heard == pair * (len(heard) // 2) != []
+    assert [line for line in lines if line not in pair] == [
         "broker: its power is cut",
-        "collector: hears nothing any more",
         "broker: is back",
-        "collector: hears the sensors again",
         *(
             f"collector: 80 readings of {name}: each once and in order"
             for name in ("attic", "cellar", "garden")
