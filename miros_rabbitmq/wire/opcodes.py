@@ -34,8 +34,8 @@ class OpcodeRefused(pickle.UnpicklingError):
 class Later:
     """A regular expression that is compiled when it is first used.
 
-    To compile those of this module takes some 30 ms, and most pickles need one of them. Any thread
-    may use it.
+    Each takes some milliseconds to compile, and small pickles, which most are, need none of these.
+    Any thread may use it.
 
     Args:
         source: the expression; a dot matches any byte.
@@ -86,7 +86,9 @@ _ANY_SMALL = (
     + _counted(b"\x8a")
 )
 _OBJECT = rb"R|" + _GLOBAL
-SMALL = Later(rb"\x80\x03(?:" + _ANY_SMALL + rb"|(h.)|(" + _OBJECT + rb")(?:q.)?)*\.")
+SMALL = re.compile(
+    rb"\x80\x03(?:" + _ANY_SMALL + rb"|(h.)|(" + _OBJECT + rb")(?:q.)?)*\.", re.DOTALL
+)
 """A whole pickle of small tokens. The match has a first group if some opcode reads the memo, and a
 second one if some opcode looks up a class or calls one."""
 SMALL_TOKENS = Later(_ANY_SMALL + rb"|h.|(?:" + _OBJECT + rb")(?:q.)?")
@@ -113,12 +115,6 @@ PIECE = Later(rb"(?:%b){1,512}" % _TOKEN)
 NUMBERS = Later(_NUMBERS)
 """As many numbers as are one token with the mark before them."""
 NUMBER = Later(_NUMBER)
-
-
-def compile_all() -> None:
-    """Compile every expression now."""
-    for one in (SMALL, SMALL_TOKENS, TOKENS, PIECE, NUMBERS, NUMBER):
-        _ = one.match
 
 
 LONG = frozenset(b"XB\x8b")

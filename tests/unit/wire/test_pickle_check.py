@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from miros_rabbitmq.wire.opcodes import compile_all
+from miros_rabbitmq.wire.opcodes import NUMBER, NUMBERS, PIECE, SMALL_TOKENS, TOKENS
 from miros_rabbitmq.wire.pickle_check import Walk, check_opcodes
 from miros_rabbitmq.wire.pickle_cost import (
     MAX_DEPTH,
@@ -29,7 +29,8 @@ from ...helpers import scaled
 from . import loading
 from .loading import BOUND, MANY
 
-compile_all()  # which takes memory and time once
+for _expression in (SMALL_TOKENS, TOKENS, PIECE, NUMBERS, NUMBER):
+    _ = _expression.match  # compiles it, which takes memory and time once
 
 HEAD = b"\x80\x03"
 LARGE = b"B" + (100_000).to_bytes(4, "little") + b"x" * 100_000
