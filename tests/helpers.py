@@ -57,6 +57,17 @@ def wait_until(
     return value
 
 
+def complaints(errors: str) -> str:
+    """What a program has written to its standard error, but for what is said on a busy machine.
+
+    Namely that a thread did not come to run for a second, and, where others of the program start
+    late, that nobody listens.
+    """
+    lines = errors.splitlines(keepends=True)
+    of_a_busy_machine = (" stood still for ", "body listens to what")
+    return "".join(line for line in lines if not any(text in line for text in of_a_busy_machine))
+
+
 PATIENT_PROBE = ProbeLimits(
     connect_timeout_s=scaled(10), answer_timeout_s=scaled(10), probe_timeout_s=scaled(30)
 )
