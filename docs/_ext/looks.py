@@ -25,7 +25,7 @@ SENTENCE = 30
 FIGURE = 24
 """No cell of a table of figures is longer, but for those of its first column."""
 
-LONG_NAME = 14
+LONG_NAME = 26
 """A name of fewer characters does not break."""
 
 DESCRIPTION = 200
