@@ -6,6 +6,8 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import pika
@@ -61,6 +63,22 @@ PATIENT_PROBE = ProbeLimits(
     connect_timeout_s=scaled(10), answer_timeout_s=scaled(10), probe_timeout_s=scaled(30)
 )
 """For a probe of a broker that answers, on a machine that may be too busy for the usual seconds."""
+def processes_with(mark: str) -> list[str]:
+    """Processes whose environment or command line contains a text."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(
+                mark.encode() in (folder / part).read_bytes() for part in ("environ", "cmdline")
+            ):
+                found.append((folder / "cmdline").read_text().replace("\0", " ")[:100])
+    return found
+
+
+def without_slow_starts(said: str) -> str:
+    """What a program has said, without what each `LocalBroker` says if this machine is busy."""
+    lines = said.splitlines(keepends=True)
+    return "".join(line for line in lines if "has been starting for" not in line)
 
 
 class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints

@@ -62,7 +62,7 @@ _UNHURRIED_A_SECOND = 10
 second: each announcement goes to all charts at the broker."""
 
 _TURN = 0.2
-"""By up to this share of the time, at random, a chart looks earlier whether it is to announce itself
+"""A chart looks earlier by up to this share of the time, at random, whether to announce itself
 again, unless it is the one that has spoken last: so charts, of which one speaks for all, take
 turns."""
 
