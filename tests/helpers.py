@@ -63,6 +63,8 @@ PATIENT_PROBE = ProbeLimits(
     connect_timeout_s=scaled(10), answer_timeout_s=scaled(10), probe_timeout_s=scaled(30)
 )
 """For a probe of a broker that answers, on a machine that may be too busy for the usual seconds."""
+
+
 def processes_with(mark: str) -> list[str]:
     """Processes whose environment or command line contains a text."""
     found = []
