@@ -272,7 +272,9 @@ def test_ctrl_c_in_a_terminal_leaves_nothing_behind(moment: str, presses: int) -
                 time.sleep(draw.uniform(0, 0.3))
             program.read_until(None)
             assert program.process.wait(scaled(30)) == -signal.SIGINT
-        assert program.output.replace("^C", "").rstrip().endswith("KeyboardInterrupt")
+        # The second is how Python ends that is interrupted while it prints the traceback.
+        ends = ("KeyboardInterrupt", "lost sys.stderr")
+        assert program.output.replace("^C", "").rstrip().endswith(ends if presses > 1 else ends[0])
         assert "Exception ignored" not in program.output
         # The program may end a moment before the watchdog, if it was hurried.
         wait_until(lambda: not os.listdir(folder), 15, "the folder of the node goes")
