@@ -6,6 +6,8 @@ import os
 import struct
 import time
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 from typing import NoReturn, TypeVar
 
 import pika
@@ -57,21 +59,33 @@ def wait_until(
     return value
 
 
-def complaints(errors: str) -> str:
-    """What a program has written to its standard error, but for what is said on a busy machine.
+BUSY = ("has been starting for", " stood still for ", "body listens to what")
+"""What is said on a busy machine: by a `LocalBroker`, by a thread that did not come to run, and by a
+chart whose listeners start late."""
 
-    Namely that a thread did not come to run for a second, and, where others of the program start
-    late, that nobody listens.
-    """
-    lines = errors.splitlines(keepends=True)
-    of_a_busy_machine = (" stood still for ", "body listens to what")
-    return "".join(line for line in lines if not any(text in line for text in of_a_busy_machine))
+
+def complaints(said: str) -> str:
+    """What a program has written to its standard error, without what `BUSY` has."""
+    lines = said.splitlines(keepends=True)
+    return "".join(line for line in lines if not any(text in line for text in BUSY))
 
 
 PATIENT_PROBE = ProbeLimits(
     connect_timeout_s=scaled(10), answer_timeout_s=scaled(10), probe_timeout_s=scaled(30)
 )
 """For a probe of a broker that answers, on a machine that may be too busy for the usual seconds."""
+
+
+def processes_with(mark: str) -> list[str]:
+    """Processes whose environment or command line contains a text."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if any(
+                mark.encode() in (folder / part).read_bytes() for part in ("environ", "cmdline")
+            ):
+                found.append((folder / "cmdline").read_text().replace("\0", " ")[:100])
+    return found
 
 
 class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints

@@ -486,14 +486,17 @@ class Lookout:
         with self._changed.lock:
             self._roster.see(connected, now_s)
             change = self._roster.forget(now_s)
-        self._show(change)
-        evidence = self._gathered.evidence()
+        if change:
+            self._show(change)
+        evidence, places = self._gathered.evidence(), self._places()
         with self._changed.lock:
-            self._roster.use_places(self._places())
+            self._roster.use_places(places)
             change = self._roster.look(evidence, now_s)
+            left_out = {kind: self._roster.left_out(kind) for kind in Kind}
+            crowded_out = self._roster.crowded_out
         self._show(change)
-        self._show()
-        self._say_who_is_left_out()
+        self._reports.left_out(left_out, places)
+        self._reports.crowded_out(crowded_out, self._search.limits.most_announced)
 
     def _places(self) -> dict[Kind, int]:
         """How many places there are now for brokers that the user does not name."""
@@ -501,13 +504,6 @@ class Lookout:
         return allotment.places(
             {Kind.FOUND: limits.most_found, Kind.ANNOUNCED: limits.most_announced}
         )
-
-    def _say_who_is_left_out(self) -> None:
-        with self._changed.lock:
-            left_out = {kind: self._roster.left_out(kind) for kind in Kind}
-            crowded_out = self._roster.crowded_out
-        self._reports.left_out(left_out, self._places())
-        self._reports.crowded_out(crowded_out, self._search.limits.most_announced)
 
     def _sweep(self) -> None:
         try:
