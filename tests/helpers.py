@@ -60,8 +60,8 @@ def wait_until(
 
 
 BUSY = ("has been starting for", " stood still for ", "body listens to what")
-"""What is said on a busy machine: by a `LocalBroker`, by a thread that did not come to run, and by a
-chart whose listeners start late."""
+"""What is said on a busy machine: by a `LocalBroker`, by a thread that did not come to run, and by
+a chart whose listeners start late."""
 
 
 def complaints(said: str) -> str:
