@@ -111,5 +111,5 @@ def running(*charts: Chart, state: Any = listening, peers: int = 0) -> Iterator[
             stack.callback(chart.stop)
             chart.start_at(getattr(chart, "first_state", state))
         for chart in charts:
-            assert chart.nets.wait_for_peers(peers, scaled(20))
+            assert chart.nets.wait_for_peers(peers, scaled(25))
         yield

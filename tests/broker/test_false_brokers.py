@@ -293,7 +293,7 @@ def test_what_no_broker_sends_to_a_publisher_ends_the_connection(
     before = resident_bytes()
     one.start_thread()
     try:
-        assert one.wait_until_ready(scaled(20))
+        assert one.wait_until_ready(scaled(25))
         one.post_fifo(bytes(1_000))
         wait_until(lambda: words in faults, scaled(30), lambda: str(set(faults.seen)))
         wait_until(lambda: broker.connections >= 2, scaled(20))
@@ -317,7 +317,7 @@ def test_a_broker_that_was_blocked_goes_on_to_confirm_by_the_same_numbers(fakes:
     one = publisher(broker, Faults())
     one.start_thread()
     try:
-        assert one.wait_until_ready(scaled(20))
+        assert one.wait_until_ready(scaled(25))
         for number in range(1, 6):
             one.post_fifo(bytes(100))
             wait_until(partial(has_confirmed, number), scaled(20))
@@ -339,7 +339,7 @@ def test_a_broker_that_blocks_and_unblocks_all_the_time_fills_no_log(
             wait_until(lambda: "more than 1,000 frames" in faults, scaled(30))
         finally:
             one.stop_thread()
-        write_all(scaled(5))
+        write_all(scaled(25))
     lines = [record for record in caplog.records if "publish" in record.getMessage()]
     assert len(lines) <= 20 * broker.connections
 
@@ -460,9 +460,9 @@ def test_a_strange_tune_that_can_be_lived_with_works(
     one = publisher(broker, Faults())
     one.start_thread()
     try:
-        assert one.wait_until_ready(scaled(20))
+        assert one.wait_until_ready(scaled(25))
         one.post_fifo(bytes(200_000))
-        assert one.flush(scaled(20))
+        assert one.flush(scaled(25))
     finally:
         assert one.stop_thread()
     assert broker.connections == 1
