@@ -664,7 +664,7 @@ def steady_program(broker: LocalBroker) -> Iterator[subprocess.Popen[str]]:
     arguments = arguments_for(
         broker,
         key=Fernet.generate_key(),
-        limits=Limits(heartbeat_s=2),
+        limits=Limits(heartbeat_s=3),
     )
     process = subprocess.Popen(
         [sys.executable, "-m", "tests.faults.programs", "steady"],
@@ -699,10 +699,10 @@ def test_a_machine_that_was_asleep_takes_no_broker_for_silent(
             time.sleep(0.5)
             broker.pause()
             try:
-                # Long enough that something is asked; and far less than a silence of 1.9 s.
-                time.sleep(0.6)
+                # Long enough that something is asked; and far less than a silence of 2.9 s.
+                time.sleep(0.9)
                 process.send_signal(signal.SIGSTOP)
-                time.sleep(2.5)
+                time.sleep(4)
                 process.send_signal(signal.SIGCONT)
                 time.sleep(0.1)
             finally:
