@@ -98,7 +98,7 @@ def arguments_for(
         "rabbit_host": own.host,
         "rabbit_port": own.port,
         "addresses": [str(broker.address) for broker in (own, *others)],
-        "start_timeout": scaled(5),
+        "start_timeout": scaled(15),
         **extras,
     }
 

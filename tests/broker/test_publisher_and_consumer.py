@@ -533,7 +533,7 @@ def test_a_broker_that_cannot_be_used_gives_a_fault_that_says_what_to_do(
         assert text in str(fault)
         assert "wrong" not in str(fault)
         refused = issubclass(error, (AccessRefused, VhostNotFound))
-        assert (publisher.state is SessionState.REFUSED) == refused
+        wait_until(lambda: (publisher.state is SessionState.REFUSED) == refused)
     finally:
         assert publisher.stop_thread()
 
@@ -611,6 +611,7 @@ def test_a_callback_may_take_its_time_and_hold_up_neither_an_end_nor_a_start() -
             publisher.start_thread()
             publisher.stop()
             wait_until(lambda: publisher.state is SessionState.STOPPED)
+        wait_until(lambda: states)
         assert len(states) == 1
     finally:
         may_end.set()
