@@ -59,6 +59,17 @@ def wait_until(
     return value
 
 
+def complaints(errors: str) -> str:
+    """What a program has written to its standard error, but for what is said on a busy machine.
+
+    Namely that a thread did not come to run for a second, that a `LocalBroker` takes its time, and,
+    where others of the program start late, that nobody listens.
+    """
+    lines = errors.splitlines(keepends=True)
+    of_a_busy_machine = (" stood still for ", "has been starting for", "body listens to what")
+    return "".join(line for line in lines if not any(text in line for text in of_a_busy_machine))
+
+
 PATIENT_PROBE = ProbeLimits(
     connect_timeout_s=scaled(10), answer_timeout_s=scaled(10), probe_timeout_s=scaled(30)
 )
@@ -75,12 +86,6 @@ def processes_with(mark: str) -> list[str]:
             ):
                 found.append((folder / "cmdline").read_text().replace("\0", " ")[:100])
     return found
-
-
-def without_slow_starts(said: str) -> str:
-    """What a program has said, without what each `LocalBroker` says if this machine is busy."""
-    lines = said.splitlines(keepends=True)
-    return "".join(line for line in lines if "has been starting for" not in line)
 
 
 class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints

@@ -553,8 +553,11 @@ def _end(chart: NetworkedChart) -> None:
     """Stop a chart, whatever its own method raises: what has failed does not live on."""
     try:
         _stop(chart)
-    except BaseException:
-        logger.exception("%s: its stop has raised", chart.name)
+    except BaseException as error:
+        # The handler of a signal that comes meanwhile may end the program: that is no error.
+        is_exit = isinstance(error, (SystemExit, KeyboardInterrupt))
+        level = logging.INFO if is_exit else logging.ERROR
+        logger.log(level, "%s: its stop has raised", chart.name, exc_info=not is_exit)
         NetworkedChart.stop(chart)
 
 

@@ -293,7 +293,7 @@ def test_a_boot_in_another_thread_is_ended_at_once(end: Callable[[LocalBroker], 
         took = time.monotonic() - started
         with pytest.raises(LocalBrokerError, match="was stopped while it booted"):
             booting.result(ANSWER_S)
-    assert took < scaled(2)
+    assert took < scaled(4)
     assert not broker.is_running
     assert not folder.exists()
     # This ends only that boot: the next one may take its time.

@@ -140,7 +140,7 @@ def test_one_of_two_brokers_that_refuses_makes_no_transmit_wait_or_raise(
         heard_far.wait_for(297, 20)
         assert heard_numbers(heard_near) == list(range(300))
         assert heard_numbers(heard_far) == [n for n in range(300) if n % 100 != 50]
-        assert slowest_s < scaled(3)
+        assert slowest_s < scaled(6)
         by_broker = sender.nets.stats().mesh.brokers
         assert by_broker[str(narrow.address)].drops[DropReason.REFUSED] == 3
         assert DropReason.REFUSED not in by_broker[str(broker_a.address)].drops

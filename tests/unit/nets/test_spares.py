@@ -297,6 +297,25 @@ def test_one_that_never_answers_holds_up_nobody_for_longer_than_their_own_time(
     assert world.proceeded == [OWN, C, B]
 
 
+@pytest.mark.parametrize("first", [OWN, B])
+def test_of_two_that_a_third_one_shows_to_be_the_same_the_one_that_ranks_higher_is_used(
+    world: World, first: Address
+) -> None:
+    """Their own comparison takes longer than a connection waits for it."""
+    world.add(OWN, B, C)
+    world.connect(OWN)
+    world.connect(B)
+    world.put_forward(3.0)
+    assert world.proceeded == [OWN, B]
+    world.connect(C)
+    for other in (first, OWN if first == B else B):
+        world.answer(C, other, Verdict.SAME)
+    assert world.spares.spare_of == {B: OWN, C: OWN}
+    world.answer(B, OWN, Verdict.SAME)
+    world.put_forward(10.0)
+    assert world.spares.spare_of == {B: OWN, C: OWN}
+
+
 def test_one_that_is_late_and_ranks_higher_is_used(world: World) -> None:
     world.add(OWN, B)
     world.connect(B)
