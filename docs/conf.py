@@ -51,6 +51,7 @@ html_theme = "furo"
 html_title = f"miros-rabbitmq {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(Path(__file__).parent / "_ext" / "scorer.js")
 html_favicon = "_static/favicon.svg"
 html_js_files = ["find_line.js"]
 html_show_sphinx = False

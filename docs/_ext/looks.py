@@ -3,7 +3,8 @@
 - A table with two columns of which the second has sentences becomes a list on a phone
   (``stacked``). Columns of numbers are set right (``number``), and cells of tables of figures do
   not break. Bold words that the row above begins with, too, are said once.
-- A long name in ``code`` may break after a dot, a slash or an underscore, and nowhere else.
+- A long name in ``code`` may break after a dot, a slash or an underscore, and nowhere else. The
+  ending of a file's name stays with it.
 - Each page says in its head what it is about: its first paragraph, for search engines and for
   whoever shows a link to it.
 """
@@ -32,7 +33,7 @@ DESCRIPTION = 200
 """The longest description of a page, in characters."""
 
 _NUMBER = re.compile(r"[<>~-]?\d[\d,.]*(?: (?:to|/) \d[\d,.]*)*(?: ?[\w%µ/]+){0,4}")
-_BREAK = re.compile(r"(?<=[\w)\]>])([._/=@:\\-]+)(?=[\w{(\[<\"'])")
+_BREAK = re.compile(r"(?<=[\w)\]>])([._/=@:\\-]+)(?=[\w{(\[<\"']{4})")
 
 
 class Tables(SphinxPostTransform):

@@ -53,6 +53,7 @@ def test_every_picture_is_shown_on_a_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
     shown = set(re.findall(r"\.\. diagram:: (\w+)\n", text))
     shown |= set(re.findall(r"docs/pictures/(\w+)\.svg", text))
+    shown |= set(re.findall(r"^   :narrow: (\w+)$", text, re.MULTILINE))
     assert shown <= set(DRAWINGS)
     # The page on examples shows their statecharts when it has them.
     assert {name for name in set(DRAWINGS) - shown if not name.startswith("chart_")} == set()
