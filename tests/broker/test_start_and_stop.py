@@ -70,7 +70,7 @@ def from_another_thread(act: Callable[[], object]) -> None:
 def wait_for_end(chart: NetworkedActiveObject) -> None:
     """Wait until nothing of a chart runs; the leak check counts the threads of its timers."""
     wait_until(lambda: not chart.nets.is_running)
-    chart.thread.join(scaled(10))
+    chart.thread.join(scaled(25))
     assert not chart.thread.is_alive()
     assert not chart.posted_events_queue
 

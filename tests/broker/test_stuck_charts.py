@@ -208,7 +208,7 @@ def test_a_chart_without_a_broker_that_hangs_while_its_own_process_posts_says_so
         posts.start()
         wait_for_line(caplog, "hanger has been in its handler", "20 events wait for it")
         hanging.may_return.set()
-        posts.join(scaled(10))
+        posts.join(scaled(25))
         wait_for_line(caplog, "hanger gets on again")
 
 
@@ -237,7 +237,7 @@ def test_a_chart_that_does_not_enter_its_first_state_says_so(
         line = wait_for_line(caplog, "hanger has been in its handler")
         assert "at its start: it has not entered its first state yet" in line
         hanging.may_return.set()
-        start.join(scaled(10))
+        start.join(scaled(25))
         wait_for_line(caplog, "hanger gets on again")
 
 
