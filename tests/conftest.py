@@ -16,6 +16,7 @@ import pytest
 from miros_rabbitmq.broker.local_broker import LocalBroker
 from miros_rabbitmq.broker.node_files import find_rabbitmq
 from miros_rabbitmq.exceptions import LocalBrokerError
+from miros_rabbitmq.said_before import said_before
 
 from .helpers import scaled, wait_until
 from .leaks import Holdings
@@ -55,6 +56,12 @@ def no_leaks(_multiprocessing_helper: None) -> Iterator[None]:
     leaks = Holdings.now().since(before)
     if leaks:
         pytest.fail("the test left behind: " + ", ".join(leaks), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_before() -> None:
+    """Have each test read whole texts: this process may have said them in another one."""
+    said_before.forget()
 
 
 @pytest.fixture(scope="session")
