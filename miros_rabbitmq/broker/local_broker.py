@@ -39,6 +39,7 @@ from ..urls import (
     redact,
     require_text,
 )
+from ..wording import a_value_of
 from .node_files import NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port, why_not_free
 
@@ -107,10 +108,10 @@ class LocalBroker:
         config: Mapping[str, str] | None = None,
     ) -> None:
         if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
-            shown = repr(redact(host)) if isinstance(host, str) else type(host).__name__
+            shown = repr(redact(host)) if isinstance(host, str) else a_value_of(host)
             raise SettingsError(f"host is an IPv4 address of this machine, not {shown}")
         if port is not None and (type(port) is not int or not 0 < port < 65536):
-            shown = repr(port) if isinstance(port, int) else f"a {type(port).__name__}"
+            shown = repr(port) if isinstance(port, int) else f"{a_value_of(port)}"
             raise SettingsError(f"port is None or 1 to 65535, not {shown}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise SettingsError(f"name has letters, digits, '-' and '_' only, not {name!r}")

@@ -362,7 +362,10 @@ def test_a_right_to_send_by_a_routing_key_is_missing(
     try:
         chart.start_at(listening)
         chart.transmit(Event(signal="HELLO"))
-        said = "use the routing key 'of.mine': on the broker run: rabbitmqctl set_topic_permissions"
+        said = (
+            "use the routing key 'of.mine': on the broker run as root: "
+            "rabbitmqctl set_topic_permissions"
+        )
         wait_until(lambda: said in caplog.text, 10)
     finally:
         chart.stop()
