@@ -457,9 +457,10 @@ class Reactor:
         if self._is_waiting and self._woken_round != number:
             waker = self._waker
             if waker is not None:
-                # Full, or closed: then it is awake.
-                with contextlib.suppress(OSError):
+                try:  # noqa: SIM105 - this is passed for many an event
                     waker.send(b"w")
+                except OSError:
+                    pass  # full, or closed: then it is awake
             self._woken_round = number
 
     def clock(self) -> float:
@@ -792,9 +793,10 @@ class Reactor:
         if lane is None:
             listener = self._listener
             with contextlib.suppress(OSError):
-                # Into the same bytes each time: this takes no memory, which may be short.
-                while listener is not None and listener.recv_into(_WAKES):
-                    pass
+                # Into the same bytes each time: this takes no memory, which may be short. If that
+                # is not all, the poller says so again.
+                if listener is not None:
+                    listener.recv_into(_WAKES)
         elif lane.is_open:
             self._busy_since_s = time.monotonic()
             self._busy_with = lane

@@ -62,8 +62,9 @@ _UNHURRIED_A_SECOND = 10
 second: each announcement goes to all charts at the broker."""
 
 _TURN = 0.2
-"""The time between two announcements to neighbours is shorter by up to this share, at random: so
-charts of a process, of which one speaks for all, take turns."""
+"""A chart looks earlier by up to this share of the time, at random, whether to announce itself
+again, unless it is the one that has spoken last: so charts, of which one speaks for all, take
+turns."""
 
 _MINUTE_S = 60.0
 
@@ -230,7 +231,7 @@ class Notices:
         if not path.will_announce:
             path.will_announce = True
             delay_s = self._announce_s
-            if sender is self._own:
+            if sender is self._own and self._neighbours.are_told_lately(time.monotonic()):
                 delay_s *= random.uniform(1.0 - _TURN, 1.0)
             sender.link.call_later(delay_s, lambda: self._announce_again(sender, path))
         path.companion.note_told(self._posts.transmitted, time.monotonic())
