@@ -91,7 +91,7 @@ class Wire(Protocol):
             and without it, pika reads.
         """
 
-    def beat(
+    def take_heartbeats(
         self, connection: pika.SelectConnection, interval_s: float
     ) -> Callable[[], object] | None:
         """Have pika send no heartbeats any more, if the caller sends something often enough.

@@ -77,7 +77,7 @@ class NativeWire:
         transport._MAX_CONSUME_BYTES = 1
         return _reader(transport, tap)
 
-    def beat(
+    def take_heartbeats(
         self, connection: pika.SelectConnection, interval_s: float
     ) -> Callable[[], object] | None:
         """Stop pika's timer for heartbeats, each of which would go out beside a request of ours.

@@ -28,7 +28,7 @@ class PlainWire:
         """Remember the tap, which knows how many bytes wait. pika reads."""
         self._tap = tap
 
-    def beat(self, connection: pika.SelectConnection, interval_s: float) -> None:
+    def take_heartbeats(self, connection: pika.SelectConnection, interval_s: float) -> None:
         """Leave the heartbeats to pika."""
 
     def publishing(

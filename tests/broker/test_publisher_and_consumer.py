@@ -670,11 +670,11 @@ def test_a_connection_lives_by_what_it_asks_and_by_our_heartbeats_where_it_may_n
     """The broker ends a connection of which it hears nothing for two heartbeats."""
     heartbeat_s = 2
     ours: list[float] = []
-    picas: list[object] = []
-    beat_of = native.NativeWire.beat
+    of_pika: list[object] = []
+    take = native.NativeWire.take_heartbeats
 
-    def beat(self: native.NativeWire, connection: Any, interval_s: float) -> Any:
-        send = beat_of(self, connection, interval_s)
+    def take_heartbeats(self: native.NativeWire, connection: Any, interval_s: float) -> Any:
+        send = take(self, connection, interval_s)
         assert send is not None
 
         def count() -> None:
@@ -684,9 +684,9 @@ def test_a_connection_lives_by_what_it_asks_and_by_our_heartbeats_where_it_may_n
 
         return count
 
-    monkeypatch.setattr(native.NativeWire, "beat", beat)
+    monkeypatch.setattr(native.NativeWire, "take_heartbeats", take_heartbeats)
     checker = pika.heartbeat.HeartbeatChecker
-    monkeypatch.setattr(checker, "_send_heartbeat_frame", picas.append)
+    monkeypatch.setattr(checker, "_send_heartbeat_frame", of_pika.append)
     publisher = SimplePikaTopicPublisher(
         broker_a.url(), EXCHANGE, "key", limits=Limits(heartbeat_s=heartbeat_s)
     )
@@ -696,7 +696,7 @@ def test_a_connection_lives_by_what_it_asks_and_by_our_heartbeats_where_it_may_n
         name = publisher.stats().connection
         began_s = time.monotonic()
         wait_until(lambda: time.monotonic() - began_s > 3 * heartbeat_s, 20)
-        assert (publisher.stats().connection, ours, picas) == (name, [], [])
+        assert (publisher.stats().connection, ours, of_pika) == (name, [], [])
         broker_a.ctl("set_vm_memory_high_watermark", "absolute", "1")
         try:
             publisher.post_fifo(b"a message")
@@ -706,6 +706,6 @@ def test_a_connection_lives_by_what_it_asks_and_by_our_heartbeats_where_it_may_n
             broker_a.ctl("set_vm_memory_high_watermark", "0.4")
         wait_until(lambda: publisher.stats().confirmed == 1, 20)
         assert publisher.stats().connection == name
-        assert not picas
+        assert not of_pika
     finally:
         publisher.stop_thread()

@@ -624,10 +624,10 @@ class Beating:
 def test_where_we_send_often_enough_pika_only_checks_that_something_comes() -> None:
     connection = Beating(10)
     assert [delay for delay, _ in connection.timers] == [5.0, 15]
-    beat = NativeWire().beat(cast("pika.SelectConnection", connection), 5.0)
+    send = NativeWire().take_heartbeats(cast("pika.SelectConnection", connection), 5.0)
     assert [delay for delay, _ in connection.timers] == [15]
-    assert beat is not None
-    beat()
+    assert send is not None
+    send()
     assert connection.written == pika.frame.Heartbeat().marshal()
     connection._heartbeat_checker.stop()
     assert connection.timers == []
@@ -637,5 +637,5 @@ def test_where_we_send_often_enough_pika_only_checks_that_something_comes() -> N
 def test_a_broker_that_wants_more_heartbeats_or_none_is_left_to_pika(heartbeat_s: int) -> None:
     connection = Beating(heartbeat_s)
     before = list(connection.timers)
-    assert NativeWire().beat(cast("pika.SelectConnection", connection), 5.0) is None
+    assert NativeWire().take_heartbeats(cast("pika.SelectConnection", connection), 5.0) is None
     assert connection.timers == before
