@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import enum
 import logging
+import math
 import os
 import time
 from collections import deque
@@ -388,8 +389,11 @@ class Node:
 
     def end(self, began_s: float) -> None:
         """Stop before the program ends; the time limit counts from ``began_s``."""
+        deadline_s = began_s + self.settings.limits.stop_timeout_s
+        if began_s == -math.inf:
+            deadline_s = time.monotonic()  # at once; the connections still say good-bye
         # The terminals write their last lines later, all at the same time.
-        self._stop(began_s + self.settings.limits.stop_timeout_s, lines_s=0.0)
+        self._stop(deadline_s, lines_s=0.0)
 
     # What a chart does.
 
@@ -439,7 +443,7 @@ class Node:
         Raises:
             NetworkStopped: they cannot; the message says why.
         """
-        if self.is_running:  # never in a forked child
+        if self.phase is Phase.RUNNING:  # never in a forked child
             return
         if not self._is_ours():
             raise NetworkStopped(

@@ -7,7 +7,6 @@ import re
 import signal
 import subprocess
 import sys
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -15,7 +14,7 @@ from cryptography.fernet import Fernet
 
 from miros_rabbitmq import LocalBroker
 
-from ..helpers import scaled, wait_until
+from ..helpers import complaints, processes_with, scaled, wait_until
 from .terminal import on_terminal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -43,20 +42,8 @@ def run(command: list[str], environment: dict[str, str]) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stderr == ""
+    assert complaints(done.stderr) == ""
     return done.stdout
-
-
-def processes_with(mark: str) -> list[str]:
-    """Processes whose environment or command line contains a text."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        with suppress(OSError):
-            if any(
-                mark.encode() in (folder / part).read_bytes() for part in ("environ", "cmdline")
-            ):
-                found.append((folder / "cmdline").read_text().replace("\0", " ")[:100])
-    return found
 
 
 def assert_nothing_is_left(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from ..helpers import scaled
+from ..helpers import complaints, scaled
 from .documents import ROOT, programs_of
 from .test_programs import environment, here
 
@@ -37,7 +37,7 @@ def test_the_program_of_the_introduction_prints_what_the_page_says(
         check=True,
     )
     assert done.stdout == program.printed
-    assert done.stderr == ""
+    assert complaints(done.stderr) == ""
 
 
 def test_every_page_ends_with_where_to_go_next() -> None:

@@ -67,6 +67,8 @@ NOT_SHOWN = {
     "discovery/roster.py": ("a member that", "no member, "),
     # Told by a table of its own, see below.
     "discovery/outcome.py": ("no such vhost", "closed by the broker", "out of resources", "vhost "),
+    # A value of `OutOfResources.what`.
+    "resources.py": ("threads at exit",),
     # Checks of the package's own code: no call of a user leads there.
     "amqp/link_state.py": ("\0: \0 has no step",),
     "amqp/reactor.py": ("the reactor has no poller",),
