@@ -87,6 +87,8 @@ def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The log, settled."""
     caplog.__class__ = SettledLog
     return caplog
+
+
 @pytest.fixture(autouse=True)
 def _nothing_said_before() -> None:
     """Have each test read whole texts: this process may have said them in another one."""
