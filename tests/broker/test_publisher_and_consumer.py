@@ -661,3 +661,51 @@ def test_on_change_is_called_without_a_lock_and_what_it_raises_is_logged(
     assert "of the user's own making" in caplog.text
     assert "the lock is held" not in caplog.text
     assert "unexpected error" not in caplog.text
+
+
+@pytest.mark.skipif(io_name() != "native", reason="pika sends all heartbeats")
+def test_a_connection_lives_by_what_it_asks_and_by_our_heartbeats_where_it_may_not_ask(
+    broker_a: LocalBroker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The broker ends a connection of which it hears nothing for two heartbeats."""
+    heartbeat_s = 2
+    ours: list[float] = []
+    of_pika: list[object] = []
+    take = native.NativeWire.take_heartbeats
+
+    def take_heartbeats(self: native.NativeWire, connection: Any, interval_s: float) -> Any:
+        send = take(self, connection, interval_s)
+        assert send is not None
+
+        def count() -> None:
+            assert send is not None
+            ours.append(time.monotonic())
+            send()
+
+        return count
+
+    monkeypatch.setattr(native.NativeWire, "take_heartbeats", take_heartbeats)
+    checker = pika.heartbeat.HeartbeatChecker
+    monkeypatch.setattr(checker, "_send_heartbeat_frame", of_pika.append)
+    publisher = SimplePikaTopicPublisher(
+        broker_a.url(), EXCHANGE, "key", limits=Limits(heartbeat_s=heartbeat_s)
+    )
+    publisher.start_thread()
+    try:
+        assert publisher.wait_until_ready(scaled(20))
+        name = publisher.stats().connection
+        began_s = time.monotonic()
+        wait_until(lambda: time.monotonic() - began_s > 3 * heartbeat_s, 20)
+        assert (publisher.stats().connection, ours, of_pika) == (name, [], [])
+        broker_a.ctl("set_vm_memory_high_watermark", "absolute", "1")
+        try:
+            publisher.post_fifo(b"a message")
+            wait_until(lambda: publisher.stats().state is SessionState.BLOCKED, 20)
+            wait_until(lambda: len(ours) > 3 * heartbeat_s, 20)
+        finally:
+            broker_a.ctl("set_vm_memory_high_watermark", "0.4")
+        wait_until(lambda: publisher.stats().confirmed == 1, 20)
+        assert publisher.stats().connection == name
+        assert not of_pika
+    finally:
+        publisher.stop_thread()

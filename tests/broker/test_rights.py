@@ -536,7 +536,7 @@ def test_a_direct_exchange_is_told_by_what_comes_back_where_the_user_may_not_dec
     with running(chart):
         (text,) = wait_until(said, 30)
         assert {one.kind for one in told if one.text == text} == {ProblemKind.UNHEARD}
-        assert text.endswith(f"On the broker run: {delete}; {declare}")
+        assert text.endswith(f"On the broker run as root: {delete}; {declare}")
         shell(narrow, delete)
         shell(narrow, declare)
         confirmed = chart.nets.stats().mesh.own

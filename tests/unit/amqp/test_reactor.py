@@ -614,6 +614,7 @@ def test_the_handler_of_a_signal_that_comes_within_run_here_is_refused(rig: Rig)
 
 def check_that_it_is_usable(rig: Rig, lane: Lane) -> None:
     rig.call(lane)
+    wait_until(lane.is_free)  # the reactor's thread may not have left it yet
     answers: list[bool] = []
     thread = threading.Thread(target=lambda: answers.append(lane.run_here(lambda: True)))
     thread.start()
