@@ -114,6 +114,7 @@ def test_drops_of_a_fifo_are_told_and_the_chart_may_be_started_again(
             wait_until(lambda: told)
             go_on.set()
             heard.note = note  # type: ignore[method-assign]
+            heard.wait_for(6 * start)  # what is in the FIFO at the stop would be told, too
         assert sum(problem.events for problem in told) == 3, start
         assert {(problem.kind, problem.subject) for problem in told} == {
             (ProblemKind.DROPPED, "chart")
