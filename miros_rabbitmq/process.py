@@ -17,14 +17,17 @@ longer registered. Every function here may be called from any thread.
 from __future__ import annotations
 
 import atexit
+import contextlib
 import enum
 import functools
 import logging
+import math
 import os
 import signal
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -46,6 +49,9 @@ class Stage(enum.IntEnum):
     """Private RabbitMQ nodes."""
 
 
+_STAGES = tuple(Stage)
+
+
 class EndsWithProgram(Protocol):
     """An object that has something to do before the program ends."""
 
@@ -57,6 +63,7 @@ class EndsWithProgram(Protocol):
 
         Args:
             began_s: when the program began to end, by `time.monotonic`. A limit counts from here.
+                Minus infinity if it is to end at once, as by a further Ctrl-C.
         """
 
 
@@ -100,35 +107,94 @@ def is_ending() -> bool:
 
 
 def end_all() -> None:
-    """End every registered object, in the order of the stages. Python calls this at exit."""
+    """End every registered object, in the order of the stages. Python calls this at exit.
+
+    What the handler of a signal raises meanwhile ends nothing: the program ends already. A
+    KeyboardInterrupt, as by a further Ctrl-C, means that it is to end at once: from then on nothing
+    is waited for that may take its time.
+    """
     global _has_begun_to_end
     _has_begun_to_end = True
-    began_s = time.monotonic()
-    for stage in Stage:
-        with _lock:
-            members = list(_ending[stage])
-        for member in members:
-            _attempt(member.ask_to_end, member, "ended")
-        for member in members:
-            _attempt(functools.partial(member.end, began_s), member, "ended")
+    end = _End(time.monotonic())
+    while not end.is_over:
+        # Two signals at once: the second comes while the first is dealt with.
+        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+            end.go_on()
 
 
 _MOST_EXITS = 8
 """So many handlers of signals may call ``sys.exit`` while an object ends."""
 
+_MOST_INTERRUPTS = 2
+"""So many Ctrl-C may come while an object ends: the first ends its waiting, the next leaves it."""
+
+
+class _End:
+    """The steps by which all objects end. It goes on from wherever a handler has interrupted it.
+
+    Args:
+        began_s: when the program began to end, by `time.monotonic`.
+    """
+
+    def __init__(self, began_s: float) -> None:
+        self._began_s = began_s
+        self._stages = deque(_STAGES)
+        # Of the first of these: the objects that are still to be asked, and to be waited for.
+        self._members: tuple[deque[EndsWithProgram], deque[EndsWithProgram]] | None = None
+        self._interrupts = 0
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all objects have ended."""
+        return not self._stages
+
+    def go_on(self) -> None:
+        """Do what is left, until it is done or a handler has raised."""
+        try:
+            self._do_steps()
+        except SystemExit:
+            self._was_interrupted(_MOST_EXITS)
+        except KeyboardInterrupt:
+            self._began_s = -math.inf
+            self._was_interrupted(_MOST_INTERRUPTS)
+
+    def _was_interrupted(self, most: int) -> None:
+        """Leave an object that has been interrupted so often in its step."""
+        self._interrupts += 1
+        if self._interrupts >= most and self._members is not None:
+            steps = self._members[0] or self._members[1]
+            if steps:
+                steps.popleft()
+            self._interrupts = 0
+
+    def _do_steps(self) -> None:
+        # Each is taken off only after it is done, so it may come twice.
+        while self._stages:
+            if self._members is None:
+                with _lock:
+                    members = list(_ending[self._stages[0]])
+                self._members = deque(members), deque(members)
+            to_ask, to_end = self._members
+            while to_ask:
+                _attempt(to_ask[0].ask_to_end, to_ask[0], "ended")
+                self._is_done(to_ask)
+            while to_end:
+                _attempt(functools.partial(to_end[0].end, self._began_s), to_end[0], "ended")
+                self._is_done(to_end)
+            self._members = None
+            self._stages.popleft()
+
+    def _is_done(self, steps: deque[EndsWithProgram]) -> None:
+        steps.popleft()
+        self._interrupts = 0
+
 
 def _attempt(step: Callable[[], object], member: object, what: str) -> None:
-    for _ in range(_MOST_EXITS):
-        try:
-            step()
-        except SystemExit:
-            # From the handler of a further signal. The program ends already, as that wants; the
-            # object goes on from where it was.
-            continue
-        except Exception:
-            # The others still have to be ended, or disowned.
-            logger.exception("%r could not be %s", member, what)
-        return
+    try:
+        step()
+    except Exception:
+        # The others still have to be ended, or disowned.
+        logger.exception("%r could not be %s", member, what)
 
 
 _signals: set[signal.Signals] | set[int] = set()

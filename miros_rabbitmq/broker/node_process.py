@@ -15,10 +15,10 @@ from __future__ import annotations
 
 import contextlib
 import enum
+import math
 import os
 import re
 import secrets
-import shutil
 import signal
 import socket
 import subprocess
@@ -35,6 +35,9 @@ KILL_TIMEOUT_S = 10.0
 
 LOOK_S = 0.2
 """How soon we notice that a booting node has died, or is no longer wanted."""
+
+SLOW_AFTER_S = 10.0
+"""After so long, somebody who waits for a boot wants to know what for."""
 
 _PORTS = range(10_000, 32_768)
 """Below the ports that Linux gives to outgoing connections, so that no connection takes the port
@@ -115,7 +118,7 @@ class NodeProcess:
         try:
             reader, self._pipe = os.pipe()
         except BaseException:
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove_folder()
             raise
         try:
             self._watchdog = subprocess.Popen(
@@ -128,7 +131,7 @@ class NodeProcess:
             )
         except BaseException:
             self._close_pipe()
-            shutil.rmtree(self.folder, ignore_errors=True)
+            self._remove_folder()
             raise
         finally:
             os.close(reader)
@@ -148,6 +151,7 @@ class NodeProcess:
         console: Path,
         deadline: float,
         is_unwanted: Callable[[], bool],
+        is_slow: Callable[[], None],
     ) -> Boot:
         """Run a node, and wait until it is ready. If it does not get ready, it may still run.
 
@@ -158,6 +162,7 @@ class NodeProcess:
             console: the file for its output.
             deadline: when it has to be ready at the latest, as ``time.monotonic`` says it.
             is_unwanted: returns True when there is no need to wait any longer.
+            is_slow: called once, if the node is not ready after `SLOW_AFTER_S`.
         """
         if self._pipe < 0 or is_unwanted():
             return Boot.STOPPED
@@ -173,6 +178,7 @@ class NodeProcess:
                 stdout=self._pipe,
                 start_new_session=True,
             )
+            slow_s = time.monotonic() + SLOW_AFTER_S
             while True:
                 news.settimeout(max(0.001, min(LOOK_S, deadline - time.monotonic())))
                 with contextlib.suppress(TimeoutError):
@@ -185,6 +191,9 @@ class NodeProcess:
                     return Boot.ENDED
                 if time.monotonic() >= deadline:
                     return Boot.LATE
+                if time.monotonic() >= slow_s:
+                    slow_s = math.inf
+                    is_slow()
 
     def signal(self, number: signal.Signals) -> None:
         """Send a signal to the node's processes, if it runs. From any thread; does not wait."""
@@ -222,6 +231,11 @@ class NodeProcess:
                 process.returncode = 0  # not a child of this process: nothing may wait for it
         self._node = None
         self._close_pipe()  # or the watchdog would wait for the end of this child, too
+
+    def _remove_folder(self) -> None:
+        """Remove the folder, which is empty; unlike `shutil.rmtree`, this needs no descriptor."""
+        with contextlib.suppress(OSError):  # the watchdog may be faster
+            self.folder.rmdir()
 
     def _reap(self, timeout: float) -> bool:
         """Wait for the node's process to end; False if it has not after ``timeout`` seconds."""

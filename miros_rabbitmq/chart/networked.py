@@ -45,6 +45,7 @@ from ..resources import naming_shortage
 from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
+from ..wording import a_value_of
 from . import overrides
 from .decoration import Decoration
 from .deferred import DeferredEvents
@@ -351,7 +352,7 @@ class NetworkedChart:
         if not callable(initial_state):
             raise MirosApiException(
                 "start_at takes a state, which is a state function or what to_method has returned, "
-                f"not a {type(initial_state).__name__}"
+                f"not {a_value_of(initial_state)}"
             )
         parts = self._miros_rabbitmq
         with parts.unstarted.starting(), parts.life.starting() as is_new:
@@ -553,8 +554,11 @@ def _end(chart: NetworkedChart) -> None:
     """Stop a chart, whatever its own method raises: what has failed does not live on."""
     try:
         _stop(chart)
-    except BaseException:
-        logger.exception("%s: its stop has raised", chart.name)
+    except BaseException as error:
+        # The handler of a signal that comes meanwhile may end the program: that is no error.
+        is_exit = isinstance(error, (SystemExit, KeyboardInterrupt))
+        level = logging.INFO if is_exit else logging.ERROR
+        logger.log(level, "%s: its stop has raised", chart.name, exc_info=not is_exit)
         NetworkedChart.stop(chart)
 
 

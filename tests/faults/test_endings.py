@@ -85,7 +85,7 @@ def test_what_a_frozen_broker_did_not_confirm_is_reported_with_its_count(
             system.talkers[0].send(100)
             began_s = time.monotonic()
             chart.stop()
-            assert time.monotonic() - began_s < scaled(4), "and not the 5 s of the default"
+            assert time.monotonic() - began_s < scaled(4.5), "and not the 5 s of the default"
         finally:
             system.brokers[1].resume()
         assert chart.nets.stats().mesh.dropped[DropReason.STOPPED] == 100
@@ -97,16 +97,16 @@ def test_what_a_frozen_broker_did_not_confirm_is_reported_with_its_count(
 def test_a_broker_that_never_came_is_not_waited_for_but_reported(
     broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    arguments = arguments_for(broker_a, key=KEY)
+    arguments = arguments_for(broker_a, key=KEY, limits=Limits(stop_timeout_s=60))
     nowhere = Address("127.0.0.99", 1)
     arguments["addresses"] = [str(broker_a.address), str(nowhere)]
     chart, _ = make_active_object("chart", **arguments)
     with running(chart):
         chart.transmit(Event(signal="NUMBER", payload=1))
-        assert chart.nets.flush(scaled(20))
+        assert chart.nets.flush(scaled(25))
         began_s = time.monotonic()
         chart.stop()
-        assert time.monotonic() - began_s < scaled(4), "and not the 5 s for those that come"
+        assert time.monotonic() - began_s < scaled(20), "and not the 60 s for those that come"
     (said,) = [one for one in caplog.messages if f"1 event was not confirmed by {nowhere}" in one]
     assert "as it is not connected: nothing listens" in said
     assert "flush" not in said
@@ -139,7 +139,7 @@ def test_a_chart_may_be_stopped_while_its_consumer_holds_messages_and_by_itself(
         def note(self, event: Event) -> None:
             super().note(event)
             entered.set()
-            gate.wait(scaled(20))
+            gate.wait(scaled(25))
             if event.payload == 0:
                 receiver.stop()  # in the chart's own thread
 
@@ -149,7 +149,7 @@ def test_a_chart_may_be_stopped_while_its_consumer_holds_messages_and_by_itself(
     with running(sender, receiver):
         for number in range(5_000):
             sender.transmit(Event(signal="NUMBER", payload=number))
-        assert entered.wait(scaled(20))
+        assert entered.wait(scaled(25))
         room = receiver.nets.settings.limits.fifo_remote_events
         wait_until(lambda: len(receiver.queue) >= room)
         gate.set()

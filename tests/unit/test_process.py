@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import math
 import os
 import signal
 import subprocess
@@ -20,6 +21,7 @@ from miros_rabbitmq import process
 from miros_rabbitmq.process import Stage
 
 from ..helpers import end_child, scaled
+from ..interrupting import Interruption
 
 ROOT = Path(__file__).parents[2]
 
@@ -125,6 +127,74 @@ def test_a_member_that_raises_does_not_keep_others_from_ending(
     assert len(notes) == 2 * len(Stage)
     errors = [record.getMessage() for record in caplog.records if record.levelno == logging.ERROR]
     assert errors == [f"<{stage.name}> could not be ended" for stage in Stage]
+
+
+class Impatient(Member):
+    """Is interrupted by the handler of a signal, so many times, while it ends."""
+
+    def __init__(self, notes: list[str], times: int, error: type[BaseException]) -> None:
+        super().__init__("impatient", notes)
+        self._left = times
+        self._error = error
+
+    def end(self, began_s: float) -> None:
+        super().end(began_s)
+        if self._left:
+            self._left -= 1
+            raise self._error
+
+
+def test_ctrl_c_while_a_program_ends_ends_the_waiting_of_all_that_follow(
+    register: Callable[[Member, Stage], Member],
+) -> None:
+    notes: list[str] = []
+    register(Impatient(notes, 1, KeyboardInterrupt), Stage.CHARTS)
+    others = [register(Member(stage.name, notes), stage) for stage in list(Stage)[1:]]
+    process.end_all()
+    assert notes[:3] == ["ask impatient", "end impatient", "end impatient"]
+    assert notes[3:] == [f"{do} {stage.name}" for stage in list(Stage)[1:] for do in ("ask", "end")]
+    assert all(other.began_s == -math.inf for other in others)
+
+
+@pytest.mark.parametrize(("error", "most"), [(KeyboardInterrupt, 2), (SystemExit, 8)])
+def test_a_member_that_is_interrupted_again_and_again_is_left(
+    register: Callable[[Member, Stage], Member], error: type[BaseException], most: int
+) -> None:
+    notes: list[str] = []
+    register(Impatient(notes, 100, error), Stage.CHARTS)
+    register(Member("next", notes), Stage.BROKERS)
+    process.end_all()
+    assert notes == ["ask impatient", *["end impatient"] * most, "ask next", "end next"]
+
+
+def test_ctrl_c_at_any_step_of_the_end_keeps_no_member_from_it(
+    register: Callable[[Member, Stage], Member], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    notes: list[str] = []
+    for stage in Stage:
+        register(Member(stage.name, notes), stage)
+    whole = {f"{do} {stage.name}" for stage in Stage for do in ("ask", "end")}
+    step, escaped = 0, 0
+    while True:
+        notes.clear()
+        # Python itself lets nothing come between the taking of a lock and the body of its `with`.
+        monkeypatch.setattr(process, "_lock", threading.RLock())
+        one = Interruption(step, interrupt)
+        try:
+            one.during(process.end_all)
+        except KeyboardInterrupt:
+            escaped += 1  # before the loop, and after it
+            assert set(notes) in (set(), whole)
+        else:
+            assert set(notes) == whole
+        if not one.has_come:
+            break
+        step += 1
+    assert step > 200
+    assert escaped < 70
 
 
 def test_a_member_that_stays_or_is_garbage_is_not_ended(
