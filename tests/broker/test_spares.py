@@ -127,10 +127,11 @@ def test_of_three_addresses_the_own_one_is_used_and_each_event_crosses_once(
         assert {peer.spare_of for peer in sender.nets.stats().peers} == {None, broker_a.address}
     assert heard.payloads("NUMBER") == list(range(200))
     warnings = [one.message for one in caplog.records if "same broker or cluster" in one.message]
-    assert len(warnings) == 1
-    assert f"{broker_a.address} and {first.address}, {second.address} lead" in warnings[0]
+    # One more if the second was found later than a second after the first, on a busy machine.
+    assert len(warnings) in (1, 2)
+    assert f"{broker_a.address} and {first.address}, {second.address} lead" in warnings[-1]
     assert [(problem.kind, problem.subject, problem.text) for problem in told] == [
-        (ProblemKind.SAME_BROKER, str(broker_a.address), warnings[0])
+        (ProblemKind.SAME_BROKER, str(broker_a.address), warning) for warning in warnings
     ]
     # The broker deletes them a moment after the end of their connection.
     wait_until(

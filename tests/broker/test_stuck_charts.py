@@ -18,7 +18,7 @@ from ..helpers import scaled, wait_until
 from .charts import arguments_for, make_active_object, make_factory, running
 
 KEY = Fernet.generate_key()
-STUCK_S = 2.0
+STUCK_S = 3.0
 LIMITS = Limits(stuck_after_s=STUCK_S)
 
 signals.append("HANG")

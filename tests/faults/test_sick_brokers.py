@@ -42,7 +42,7 @@ TRICKLE = 5
 FLOOR_S = 0.05
 """Below this, a latency says more of the machine than of us."""
 
-BUSY_FLOOR_S = 0.8
+BUSY_FLOOR_S = 1.5
 """The same in ``make test``, in which three lanes of tests share the machine: whoever waits for a
 sick broker waits for seconds."""
 
@@ -136,7 +136,7 @@ def check_latency(
     """As quick as without, by the median of the samples: single ones show the machine's work."""
     # Not the median of those without: what the machine does in the worst of them, it does in any.
     usual_s = max(one.p99_s for one in without)
-    assert statistics.median(one.p99_s for one in beside) < max(2 * usual_s, scaled(floor_s))
+    assert statistics.median(one.p99_s for one in beside) < max(3 * usual_s, scaled(floor_s))
 
 
 def show(without: Sequence[Sample], beside: Sequence[Sample]) -> None:
