@@ -15,6 +15,7 @@ from .traffic import KINDS
 
 COLOURS = {
     "raw": "#7f7f7f",
+    "floor": "#17becf",
     "chart": "#1f77b4",
     "aio": "#ff7f0e",
     "blocking": "#9467bd",

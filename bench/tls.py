@@ -65,5 +65,5 @@ _CAFILE = "RABBIT_TLS_CAFILE"
 
 
 def tls(stage: Stage, size: Size) -> Result:
-    """Round trips of charts and of raw pika, in turns, both over TLS."""
+    """Round trips of charts, of raw pika and of the floor, in turns, all over TLS."""
     return beside_raw_trips("tls", stage, size, at_most=1.25)

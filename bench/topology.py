@@ -25,13 +25,11 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 from cryptography.fernet import Fernet
 from miros import Event, return_status, signals, spy_on
 
 from miros_rabbitmq import LocalBroker, NetworkedActiveObject
-from miros_rabbitmq.broker import node_files, node_process
 
 EVENTS, PAUSE_S = 100, 0.1
 """What one node transmits: so few that each event is a message of its own."""
@@ -147,35 +145,17 @@ def _host(number: int) -> str:
 @contextlib.contextmanager
 def brokers_of(topology: str, count: int) -> Iterator[list[LocalBroker]]:
     """Run the brokers of a topology."""
-    control_port = 0
-
-    def free_port(host: str, **keywords: Any) -> int:
-        return control_port if keywords and control_port else plain_free_port(host, **keywords)
-
-    plain_free_port = node_process.free_port
+    first = LocalBroker(_host(0), user="robot", password=PASSWORD)
+    alone: dict[str, Any] = {"user": "robot", "password": PASSWORD}
+    of_another = {"joins": first} if topology == "cluster" else alone
+    others = [LocalBroker(_host(number), **of_another) for number in range(1, count)]
     with contextlib.ExitStack() as stack:
-        brokers = [
-            LocalBroker(_host(number), user="robot", password=PASSWORD) for number in range(count)
-        ]
-        if topology == "cluster":
-            # Nodes of a cluster find each other at one port, and have one cookie.
-            control_port = plain_free_port(brokers[0].host)
-            drawn = secrets.token_hex(16)
-            cookie = mock.Mock(wraps=secrets, token_hex=lambda _: drawn)
-            stack.enter_context(mock.patch.object(node_files, "secrets", cookie))
-            stack.enter_context(
-                mock.patch("miros_rabbitmq.broker.local_broker.free_port", free_port)
-            )
-        for broker in brokers:
+        for broker in (first, *others):
             stack.callback(broker.stop)
+        first.start(BOOT_S)
         with ThreadPoolExecutor(2) as pool:
-            list(pool.map(lambda broker: broker.start(BOOT_S), brokers))
-        if topology == "cluster":
-            for other in brokers[1:]:
-                other.ctl("stop_app", timeout=BOOT_S)
-                other.ctl("join_cluster", f"{brokers[0].name}@{brokers[0].host}", timeout=BOOT_S)
-                other.ctl("start_app", timeout=BOOT_S)
-        yield brokers
+            list(pool.map(lambda broker: broker.start(BOOT_S), others))
+        yield [first, *others]
 
 
 class Watched:
@@ -320,8 +300,12 @@ BROKER_MIB, CONNECTION_MIB = 112.0, 0.27
 IDLE_BYTES = 32.0
 """What a connection carries in a second, in both directions, while nobody transmits."""
 
+CLUSTER_BYTES = 16.5
+"""In a cluster of three besides, for each pair of nodes: a chart announces itself to its two spares
+twice a minute, and what reaches one node of a cluster reaches the charts at all."""
 
-def reckon(nodes: int, brokers: int) -> Costs:
+
+def reckon(nodes: int, brokers: int, *, cluster: bool = False) -> Costs:
     """What a topology costs.
 
     Each node has a connection to each broker, and another to its own, from which it hears. With as
@@ -330,16 +314,18 @@ def reckon(nodes: int, brokers: int) -> Costs:
     Args:
         nodes: how many nodes, one to a host.
         brokers: how many brokers, each with the same number of nodes.
+        cluster: whether they are one: then each event goes to one of them.
     """
     hearing = nodes / brokers
     connections = nodes * brokers + nodes
     each = nodes + hearing
+    taken = hearing if cluster else nodes
     return Costs(
         connections,
         round(each),
         BROKER_MIB + CONNECTION_MIB * each,
-        round(nodes + nodes * hearing),
-        IDLE_BYTES * connections,
+        round(taken + nodes * hearing),
+        IDLE_BYTES * connections + (CLUSTER_BYTES * nodes**2 if cluster else 0),
     )
 
 

@@ -10,6 +10,7 @@ from .stage import Stage, roles
 
 KINDS = {
     "raw": "raw pika",
+    "floor": "floor",
     "chart": "charts",
     "aio": "aio-pika",
     "blocking": "pika BlockingConnection",
@@ -19,14 +20,16 @@ KINDS = {
 
 TRIPS = {
     "raw": ("raw.raw_echo", "raw.raw_ping"),
+    "floor": ("floor.floor_echo", "floor.floor_ping"),
     "chart": ("charts.chart_echo", "charts.chart_ping"),
     "aio": ("others.aio_echo", "others.aio_ping"),
     "blocking": ("others.blocking_echo", "others.blocking_ping"),
 }
 """The role that answers, and the role that asks."""
 
-COMPARED = ("raw", "chart")
-"""The peers whose ratio has a target; the others make fewer trips."""
+COMPARED = ("raw", "floor", "chart")
+"""The peers that a target compares, and what no package of this kind can go below; the others make
+fewer trips."""
 
 SENDERS = {
     "raw": ("raw.raw_send", "raw.raw_receive", 1.0),
@@ -58,19 +61,7 @@ def round_trip(stage: Stage, size: Size) -> Result:
                 for kind, times in taken.items():
                     trips = BLOCK_TRIPS if kind in COMPARED else BLOCK_TRIPS // 2
                     times += ask[kind](WARM_TRIPS + trips)["times"][WARM_TRIPS:]
-    median = {kind: middle(times) * 1e3 for kind, times in taken.items()}
-    p99 = {kind: percentile_99(times) * 1e3 for kind, times in taken.items()}
-    figures = [
-        figure
-        for kind in TRIPS
-        for figure in (
-            _beside_raw("round_trip", f"{KINDS[kind]}, median", median, kind, "ms", at_most=1.15),
-            _beside_raw(
-                "round_trip", f"{KINDS[kind]}, 99th percentile", p99, kind, "ms", at_most=1.3
-            ),
-        )
-    ]
-    return Result(figures, {"median_ms": median, "p99_ms": p99})
+    return _trips("round_trip", taken, at_most=1.15)
 
 
 DENSE_S = 0.001
@@ -85,7 +76,7 @@ def dense(stage: Stage, size: Size) -> Result:
 def beside_raw_trips(
     part: str, stage: Stage, size: Size, *, at_most: float, **arguments: Any
 ) -> Result:
-    """Round trips of charts and of raw pika, in turns.
+    """Round trips of charts, of raw pika and of the floor, in turns.
 
     Args:
         part: the measurement.
@@ -105,26 +96,34 @@ def beside_raw_trips(
             for _number in range(max(1, size.trips // BLOCK_TRIPS)):
                 for kind, times in taken.items():
                     times += ask[kind](WARM_TRIPS + BLOCK_TRIPS)["times"][WARM_TRIPS:]
+    return _trips(part, taken, at_most=at_most)
+
+
+def _trips(part: str, taken: dict[str, list[float]], *, at_most: float) -> Result:
+    """Figures of round trips in seconds, beside raw pika; those of charts beside the floor, too."""
     median = {kind: middle(times) * 1e3 for kind, times in taken.items()}
     p99 = {kind: percentile_99(times) * 1e3 for kind, times in taken.items()}
-    figures = []
-    for kind in COMPARED:
-        name = KINDS[kind]
-        figures += [
-            _beside_raw(part, f"{name}, median", median, kind, "ms", at_most=at_most),
-            _beside_raw(part, f"{name}, 99th percentile", p99, kind, "ms", at_most=1.3),
-        ]
-    return Result(figures)
+    both = (("median", median, at_most), ("99th percentile", p99, 1.3))
+    figures = [
+        _beside_raw(part, f"{KINDS[kind]}, {what}", values, kind, "ms", at_most=most)
+        for kind in taken
+        for what, values, most in both
+    ]
+    figures += [
+        judged(part, f"charts beside the floor, {what}", values["chart"], "ms", to=values["floor"])
+        for what, values, _ in both
+    ]
+    return Result(figures, {"median_ms": median, "p99_ms": p99})
 
 
 def throughput(stage: Stage, size: Size) -> Result:
     """From one process to another through one broker, and miros without any; in turns, too."""
-    rates: dict[str, list[float]] = {kind: [] for kind in KINDS}
+    rates: dict[str, list[float]] = {kind: [] for kind in (*SENDERS, "alone")}
     for _ in range(size.runs):
         with contextlib.ExitStack() as all_kinds:
             pairs = {}
             for kind, (sender, receiver, _part) in SENDERS.items():
-                key = {} if kind in COMPARED else {"key": f"ping.{kind}"}
+                key = {} if kind in ("raw", "chart") else {"key": f"ping.{kind}"}
                 parts = (receiver, stage.at(1, **key)), (sender, stage.at(0, **key))
                 pairs[kind] = all_kinds.enter_context(roles(*parts))
             (alone,) = all_kinds.enter_context(roles(("alone.miros_alone", {})))
@@ -140,7 +139,7 @@ def throughput(stage: Stage, size: Size) -> Result:
     rate = {kind: middle(taken) for kind, taken in rates.items()}
     figures = [
         _beside_raw("throughput", KINDS[kind], rate, kind, "events/s", at_least=2.5)
-        for kind in KINDS
+        for kind in rate
     ]
     return Result(figures, {"events_per_s": rate})
 

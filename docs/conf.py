@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import importlib
 import inspect
 import re
 import sys
@@ -13,6 +14,7 @@ from sphinx.directives.code import LiteralInclude
 from sphinx.domains.python._object import PyObject
 from sphinx.ext.napoleon import Config
 from sphinx.ext.napoleon.docstring import GoogleDocstring
+from sphinx.pycode import ModuleAnalyzer
 
 import miros_rabbitmq
 
@@ -24,7 +26,7 @@ project_copyright = f"2026, {author}"
 release = miros_rabbitmq.__version__
 version = ".".join(release.split(".")[:2])
 
-extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "diagram"]
+extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "diagram", "looks"]
 
 # In docstrings, `name` is a name of this package; it must exist.
 default_role = "py:obj"
@@ -49,10 +51,13 @@ html_theme = "furo"
 html_title = f"miros-rabbitmq {release}"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
+html_search_scorer = str(Path(__file__).parent / "_ext" / "scorer.js")
+html_favicon = "_static/favicon.svg"
 html_js_files = ["find_line.js"]
 html_show_sphinx = False
 html_copy_source = False
 html_show_sourcelink = False
+html_domain_indices = False  # it would name one module
 # Blocks without a language are what is typed into a shell, or what is printed.
 highlight_language = "none"
 pygments_style = "tango"
@@ -144,8 +149,14 @@ def _read(app: Any, what: str, name: str, _found: Any, _options: Any, lines: lis
     """Turn sections such as ``Args:`` into fields.
 
     Napoleon as an extension would also take what stands before a colon in the sentence of an
-    attribute for its type.
+    attribute for its type. And autodoc gives a constant the docstring of its class, as the root has
+    it from elsewhere.
     """
+    variable = name.rpartition(".")[2]
+    if what == "data" and variable in miros_rabbitmq._LATER:
+        home = importlib.import_module(f"miros_rabbitmq.{miros_rabbitmq._LATER[variable]}")
+        said = ModuleAnalyzer.for_module(home.__name__).find_attr_docs()
+        lines[:] = said.get(("", variable), lines)
     if what in ("class", "exception", "function", "method", "property"):
         lines[:] = _Sections("\n".join(lines), _SECTIONS, app, "function", name).lines()
 

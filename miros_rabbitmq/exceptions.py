@@ -113,7 +113,8 @@ class OutOfResources(MirosRabbitMQError, OSError):
 
     Args:
         message: what has run out, how much of it the process has, and what to do about it.
-        what: "file descriptors", "threads", "processes" or "memory".
+        what: "file descriptors", "threads", "processes" or "memory"; or "threads at exit", which
+            Python refuses to every program that is ending.
     """
 
     def __init__(self, message: str, what: str = "") -> None:

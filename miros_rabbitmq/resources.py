@@ -30,13 +30,17 @@ except ImportError:  # not on Windows
     resource = None  # type: ignore[assignment]
 
 FILES, THREADS, PROCESSES, MEMORY = "file descriptors", "threads", "processes", "memory"
-"""The values of `OutOfResources.what`."""
+ENDING = "threads at exit"
+"""The values of `OutOfResources.what`. The last one: nothing is short, but Python starts no thread
+any more, as the program is ending."""
 
 _NO_MEMORY = frozenset({errno.ENOMEM, errno.ENOBUFS})
 _NO_FILES = frozenset({errno.EMFILE, errno.ENFILE, 10024})  # the last is Windows's WSAEMFILE
 _NO_THREAD = "new thread"
 """A part of what Python says when it cannot start a thread, be it for a limit or at the end of the
 program. It raises a ``RuntimeError`` for that, as for much else."""
+_SHUTDOWN = "shutdown"
+"""A part of what it says at the end of the program."""
 
 RETRY_S = 1.0
 """The pause between two attempts to get what was not to be had."""
@@ -61,7 +65,9 @@ def shortage(error: BaseException, *, forks: bool = False) -> OutOfResources | N
     if number in _NO_FILES:
         return OutOfResources(_without_files(is_all=number == errno.ENFILE), FILES)
     if isinstance(error, RuntimeError) and _NO_THREAD in str(error):
-        return OutOfResources(_without_threads(str(error)), THREADS)
+        if _SHUTDOWN in str(error):
+            return OutOfResources(_ENDING, ENDING)
+        return OutOfResources(_without_threads(), THREADS)
     if forks and number == errno.EAGAIN:
         return OutOfResources(_without_processes(), PROCESSES)
     return None
@@ -131,9 +137,7 @@ def _without_files(*, is_all: bool) -> str:
 _ENDING = "no thread can be started any more, because the program is ending"
 
 
-def _without_threads(detail: str) -> str:
-    if "shutdown" in detail:
-        return _ENDING
+def _without_threads() -> str:
     return (
         f"no thread can be started: this process has {threading.active_count():,}. Let some of "
         "them end, or raise the limit: ulimit -u in a shell, TasksMax= in a systemd unit, "
@@ -190,8 +194,8 @@ class News:
 
     def level(self, short: OutOfResources) -> int:
         """The level at which to log it."""
-        if _ENDING in str(short):
-            return logging.DEBUG  # nothing is short, and nobody can do anything about it
+        if short.what == ENDING:
+            return logging.DEBUG  # nobody can do anything about it
         return logging.WARNING if self.is_news(short) else logging.INFO
 
     def forget(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import logging
 import os
 import secrets
 import signal
@@ -16,6 +17,7 @@ import pytest
 from miros_rabbitmq.broker.local_broker import LocalBroker
 from miros_rabbitmq.broker.node_files import find_rabbitmq
 from miros_rabbitmq.exceptions import LocalBrokerError
+from miros_rabbitmq.logs import write_all
 from miros_rabbitmq.said_before import said_before
 
 from .helpers import scaled, wait_until
@@ -62,6 +64,35 @@ def no_leaks(_multiprocessing_helper: None) -> Iterator[None]:
 def _nothing_said_before() -> None:
     """Have each test read whole texts: this process may have said them in another one."""
     said_before.forget()
+
+
+class SettledLog(pytest.LogCaptureFixture):  # type: ignore[misc]  # it is marked as final
+    """What was logged so far, with the lines that another thread has still to write.
+
+    Threads that must not wait have their lines written by another one (``miros_rabbitmq.logs``), so
+    that a test may look before they are there, or get lines from before a ``clear``.
+    """
+
+    @property
+    def records(self) -> list[logging.LogRecord]:
+        write_all(scaled(5))
+        return super().records
+
+    @property
+    def text(self) -> str:
+        write_all(scaled(5))
+        return super().text
+
+    def clear(self) -> None:
+        write_all(scaled(5))
+        super().clear()
+
+
+@pytest.fixture
+def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
+    """The log, settled."""
+    caplog.__class__ = SettledLog
+    return caplog
 
 
 @pytest.fixture(scope="session")

@@ -12,10 +12,17 @@ from typing import NoReturn, TypeVar
 
 import pika
 
+from miros_rabbitmq.discovery.probe import ProbeLimits
+
 T = TypeVar("T")
 
 TIME_SCALE = float(os.environ.get("MIROS_TEST_TIME_SCALE", "1"))
 """Multiplies every timeout of the tests; more than 1 on a slow or busy machine."""
+
+PATIENCE_S = 25.0
+"""The least time to wait for a condition, for moments in which other tests and brokers take all of
+the machine. Much is done again every half minute: what should be done at once must not pass for it.
+"""
 
 POLL_S = 0.005
 """Too short to be noticed, and long enough to leave the processor to what is waited for."""
@@ -33,22 +40,40 @@ def wait_until(
 
     Args:
         condition: looked at again and again; it should be quick.
-        timeout: how long to wait, in seconds before scaling; a condition that comes true soon costs
-            nothing of it, so it may be long.
+        timeout: how long to wait, in seconds before scaling, if that is longer than `PATIENCE_S`;
+            a condition that comes true soon costs nothing of it. It is no bound for what has to be
+            quick: a test measures that for itself.
         message: what was waited for, for the failure; a callable is asked at the time of failure.
 
     Raises:
         AssertionError: it did not become true in time.
     """
-    deadline = time.monotonic() + scaled(timeout)
+    longest_s = scaled(max(timeout, PATIENCE_S))
+    deadline = time.monotonic() + longest_s
     while not (value := condition()):
         if time.monotonic() >= deadline:
             text = message() if callable(message) else message
-            raise AssertionError(
-                f"not within {scaled(timeout):g} s: {text or getattr(condition, '__name__', '')}"
-            )
+            name = getattr(condition, "__name__", "")
+            raise AssertionError(f"not within {longest_s:g} s: {text or name}")
         time.sleep(POLL_S)
     return value
+
+
+def complaints(errors: str) -> str:
+    """What a program has written to its standard error, but for what is said on a busy machine.
+
+    Namely that a thread did not come to run for a second, that a `LocalBroker` takes its time, and,
+    where others of the program start late, that nobody listens.
+    """
+    lines = errors.splitlines(keepends=True)
+    of_a_busy_machine = (" stood still for ", "has been starting for", "body listens to what")
+    return "".join(line for line in lines if not any(text in line for text in of_a_busy_machine))
+
+
+PATIENT_PROBE = ProbeLimits(
+    connect_timeout_s=scaled(10), answer_timeout_s=scaled(10), probe_timeout_s=scaled(30)
+)
+"""For a probe of a broker that answers, on a machine that may be too busy for the usual seconds."""
 
 
 def processes_with(mark: str) -> list[str]:
@@ -61,12 +86,6 @@ def processes_with(mark: str) -> list[str]:
             ):
                 found.append((folder / "cmdline").read_text().replace("\0", " ")[:100])
     return found
-
-
-def without_slow_starts(said: str) -> str:
-    """What a program has said, without what each `LocalBroker` says if this machine is busy."""
-    lines = said.splitlines(keepends=True)
-    return "".join(line for line in lines if "has been starting for" not in line)
 
 
 class Poison(pika.BasicProperties):  # type: ignore[misc]  # pika has no type hints

@@ -22,12 +22,13 @@ unit_tests_on() {
     ".venv/py$1/bin/python" -m pytest -q tests/unit
 }
 
-# Everything that needs no RabbitMQ or little of it; it leaves one core to what does.
+# Everything that needs no RabbitMQ or little of it; it leaves one core to what does, and what is no
+# test gives way to the tests of all lanes.
 others() {
-    step lint "$BIN/ruff" check "$@"
-    step format "$BIN/ruff" format --check "$@"
-    step types "$BIN/mypy" "$@"
-    step site tools/docs.sh
+    step lint nice "$BIN/ruff" check "$@"
+    step format nice "$BIN/ruff" format --check "$@"
+    step types nice "$BIN/mypy" "$@"
+    step site nice tools/docs.sh
     # The oldest and the newest belong to the matrix.
     for version in $(versions | sed '1d;$d'); do
         [ "$version" = "$(main_version)" ] || step "Python $version" unit_tests_on "$version"

@@ -4,6 +4,7 @@
 
     .. diagram:: classes
        :alt: what it shows, for those who cannot see it; by default what the picture itself says
+       :narrow: the name of the picture that a phone shows in its place
 
        The caption.
 
@@ -38,17 +39,15 @@ class Diagram(SphinxDirective):
     required_arguments = 1
     option_spec: ClassVar[dict[str, Any]] = {
         "alt": directives.unchanged,
+        "narrow": directives.unchanged,
         "name": directives.unchanged,
     }
 
     def run(self) -> list[nodes.Node]:
         """Read the picture, and parse the caption."""
-        path = PICTURES / f"{self.arguments[0]}.svg"
-        if not path.is_file():
-            raise self.error(f"there is no picture {path.name}: make diagrams")
-        self.env.note_dependency(str(path))
-        svg = path.read_text(encoding="utf-8")
-        node = diagram(svg=svg, alt=self.options.get("alt", described(svg)), picture=path.name)
+        svg = self._picture(self.arguments[0])
+        narrow = self._picture(self.options["narrow"]) if "narrow" in self.options else ""
+        node = diagram(svg=svg, narrow=narrow, alt=self.options.get("alt", described(svg)))
         if not self.content:
             raise self.error("a diagram needs a caption")
         caption = nodes.paragraph()
@@ -57,6 +56,13 @@ class Diagram(SphinxDirective):
         node += caption
         self.add_name(node)
         return [node, *messages]
+
+    def _picture(self, name: str) -> str:
+        path = PICTURES / f"{name}.svg"
+        if not path.is_file():
+            raise self.error(f"there is no picture {path.name}: make diagrams")
+        self.env.note_dependency(str(path))
+        return path.read_text(encoding="utf-8")
 
 
 def described(svg: str) -> str:
@@ -79,13 +85,15 @@ def within_page(svg: str, alt: str) -> str:
 def visit_html(translator: Any, node: diagram) -> None:
     """Write the picture; the caption follows."""
     ids = f' id="{node["ids"][0]}"' if node["ids"] else ""
-    picture = within_page(node["svg"], node["alt"])
-    # A box that scrolls can be reached by the keyboard, too.
-    translator.body.append(
-        f'<figure class="diagram"{ids}>\n<div class="diagram-scroll" tabindex="0">\n'
-        f"{picture}</div>\n"
-        "<figcaption>\n"
-    )
+    translator.body.append(f'<figure class="diagram"{ids}>\n')
+    for form in ("svg", "narrow"):
+        if node[form]:
+            picture = within_page(node[form], node["alt"])
+            kind = "diagram-narrow" if form == "narrow" else "diagram-wide"
+            # A box that scrolls can be reached by the keyboard, too.
+            box = f'<div class="diagram-scroll {kind}" tabindex="0">'
+            translator.body.append(f"{box}\n{picture}</div>\n")
+    translator.body.append("<figcaption>\n")
 
 
 def depart_html(translator: Any, _: diagram) -> None:

@@ -13,6 +13,8 @@ What a state does at a signal is told in a few words: what it transmits, which t
 from __future__ import annotations
 
 import ast
+import re
+import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,7 +35,6 @@ class _Found:
 def charts_of(path: Path) -> dict[str, Statechart]:
     """Every statechart of a module, by a name: the class of the chart, in small letters."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
-    found = {**_flat_charts(tree), **_factories(tree)}
     started = set(_started(tree))
     if not started:
         # Another program of the same folder starts them.
@@ -42,6 +43,22 @@ def charts_of(path: Path) -> dict[str, Statechart]:
             text = other.read_text(encoding="utf-8")
             if imports in text and not other.name.startswith("test_"):
                 started |= set(_started(ast.parse(text)))
+    return _charts_in(tree, started)
+
+
+def charts_on(page: Path, program: str) -> dict[str, Statechart]:
+    """Every statechart of a whole program that a page shows, by a name."""
+    marked = (
+        rf"^\.\. whole program: {re.escape(program)}\n\n\.\. code-block:: python\n((?: +.*\n|\n)+)"
+    )
+    found = re.search(marked, page.read_text(encoding="utf-8"), re.MULTILINE)
+    assert found is not None, (page, program)
+    tree = ast.parse(textwrap.dedent(found[1]))
+    return _charts_in(tree, set(_started(tree)))
+
+
+def _charts_in(tree: ast.Module, started: set[str]) -> dict[str, Statechart]:
+    found = {**_flat_charts(tree), **_factories(tree)}
     return {name: _statechart(list(states.values()), started) for name, states in found.items()}
 
 

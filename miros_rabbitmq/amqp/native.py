@@ -158,7 +158,7 @@ class Deliveries:
 
         What is malformed, or is no such delivery, is left to others.
         """
-        while self._channel.is_open and data.startswith(self._begin, at):
+        while data.startswith(self._begin, at) and self._channel.is_open:
             try:
                 parsed = self._parse(data, at)
             except (struct.error, IndexError):
@@ -241,9 +241,9 @@ class Confirms:
         """Hand over the whole confirms that begin at a place; returns where they end."""
         size = _ACK.size + TAGGED.size
         while (
-            self._channel.is_open
-            and data.startswith(self._begin, at)
+            data.startswith(self._begin, at)
             and data.startswith(END, at + size - 1)
+            and self._channel.is_open
         ):
             tag, bits, _ = TAGGED.unpack_from(data, at + _ACK.size)
             multiple = bool(bits & _MULTIPLE)

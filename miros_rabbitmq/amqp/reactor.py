@@ -60,6 +60,10 @@ _LONG_ROUND_S = 1.0
 _STALE_S = 0.05
 """What arrived is read once more before timers run, if it was last read longer ago than this."""
 
+_TIMERS_S = 0.002
+"""After so long with timers, what has arrived comes first: the looks of a hundred links, which come
+together, would hold up an event for some 10 ms."""
+
 _WITHOUT_POLLER_S = 0.2
 """How often a reactor that could not get its descriptors tries again."""
 
@@ -453,9 +457,10 @@ class Reactor:
         if self._is_waiting and self._woken_round != number:
             waker = self._waker
             if waker is not None:
-                # Full, or closed: then it is awake.
-                with contextlib.suppress(OSError):
+                try:  # noqa: SIM105 - this is passed for many an event
                     waker.send(b"w")
+                except OSError:
+                    pass  # full, or closed: then it is awake
             self._woken_round = number
 
     def clock(self) -> float:
@@ -788,9 +793,10 @@ class Reactor:
         if lane is None:
             listener = self._listener
             with contextlib.suppress(OSError):
-                # Into the same bytes each time: this takes no memory, which may be short.
-                while listener is not None and listener.recv_into(_WAKES):
-                    pass
+                # Into the same bytes each time: this takes no memory, which may be short. If that
+                # is not all, the poller says so again.
+                if listener is not None:
+                    listener.recv_into(_WAKES)
         elif lane.is_open:
             self._busy_since_s = time.monotonic()
             self._busy_with = lane
@@ -805,15 +811,15 @@ class Reactor:
             self._note_time(lane)
 
     def _call_timers(self) -> None:
-        now_s = time.monotonic()
+        began_s = time.monotonic()
         timers = self._timers
-        while timers and timers[0][0] <= now_s:
+        while timers and timers[0][0] <= began_s:
             timer = heapq.heappop(timers)[2]
             if timer.callback is None:
                 self._cancelled -= 1
                 continue
             self._call(timer.lane, timer.run)
-            if self._is_stale:
+            if time.monotonic() - began_s > _TIMERS_S:
                 break  # the others follow at once, after a look at what has arrived
 
     def _drop_cancelled(self) -> None:

@@ -220,6 +220,8 @@ class Sender:
         self._lock = threading.RLock()
         self._is_locked_here = is_mine(self._lock)
         self._changed = threading.Condition(self._lock)
+        # How many threads wait for a change.
+        self._waiters = 0
         self._outbox = self.traffic.new_outbox(self._limits)
         self._schedule = Schedule(
             self._outbox,
@@ -482,8 +484,15 @@ class Sender:
         now_s = time.monotonic()
         if now_s >= deadline_s:
             return False
-        self._changed.wait(max(0.0, min(deadline_s, self._absent_at_s) - now_s))
+        self._wait_for_change(max(0.0, min(deadline_s, self._absent_at_s) - now_s))
         return True
+
+    def _wait_for_change(self, timeout_s: float) -> None:
+        self._waiters += 1
+        try:
+            self._changed.wait(timeout_s)
+        finally:
+            self._waiters -= 1
 
     def post_in_order(self, record: Record, deadline_s: float) -> bool:
         """Wait for room and post, with no post of another thread in between.
@@ -557,7 +566,7 @@ class Sender:
                     is_awaited = if_absent or self._is_first_attempt
                     if not is_awaited or deadline_s <= time.monotonic():
                         break
-                    self._changed.wait(deadline_s - time.monotonic())
+                    self._wait_for_change(deadline_s - time.monotonic())
                 elif not self._wait(deadline_s):
                     break
             return self._settled >= posted or not self._may_confirm
@@ -721,7 +730,7 @@ class Sender:
         if not schedule.is_ready or not schedule.is_due:
             return False
         try:
-            return self._send_next() and not self._outbox.depth
+            return self._send_next() and not self._outbox.waiting
         except BaseException:
             # Still in the lane: the reactor must not send anything behind half a message.
             self._publishing = None
@@ -766,6 +775,8 @@ class Sender:
         outbox = self._outbox
         with self._lock:
             self._schedule.take_in()
+            if self._schedule.is_at_rest:
+                return
         depth = outbox.depth
         everything = everything or self._beat_timer is None
         has_sent = False
@@ -774,6 +785,8 @@ class Sender:
             if not (everything or outbox.fills_message) or not self._send_next():
                 break
             has_sent = True
+            if not outbox.waiting:
+                break
         if has_sent or self._beat_timer is None:
             self._stop_beating()
             with self._lock:
@@ -991,8 +1004,9 @@ class Sender:
                 self._drops.note_refused(settled, f"{self.link.name}: {text}")
             else:
                 self._tally.confirmed += settled
-            self._changed.notify_all()
-        if self._outbox.depth:
+            if self._waiters:  # there are none for most confirms, and to notify takes a while
+                self._changed.notify_all()
+        if self._outbox.waiting:
             self._send()
 
     def _on_return(

@@ -225,12 +225,6 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         """Let pika's heartbeat count all bytes that arrive, even of frames kept from pika."""
         self._connection = connection
 
-    def count(self, data: bytes) -> None:
-        """Note what has arrived."""
-        if self.received < GREETING_BYTES:
-            self.greeting = (self.greeting + data)[:GREETING_BYTES]
-        self.received += len(data)
-
     def eof_received(self) -> bool:
         """Note that the peer sends nothing more; returns whether to keep the transport open."""
         return not self.is_muted and bool(self.inner.eof_received())
@@ -241,7 +235,9 @@ class Tap(nbio_interface.AbstractStreamProtocol):  # type: ignore[misc]  # pika 
         Raises:
             Misconduct: the peer must not send this. Whoever calls then ends the connection.
         """
-        self.count(data)
+        if self.received < GREETING_BYTES:
+            self.greeting = (self.greeting + data)[:GREETING_BYTES]
+        self.received += len(data)
         if self.is_muted:
             return
         try:

@@ -40,7 +40,7 @@ from ..urls import (
     require_text,
 )
 from ..wording import a_value_of
-from .node_files import NodeFiles, find_rabbitmq
+from .node_files import Founder, NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port, why_not_free
 
 logger: logging.Logger = logging.getLogger(__name__)
@@ -90,6 +90,10 @@ class LocalBroker:
         users: further users with the same rights, as a mapping of names to passwords.
         name: the part of the Erlang node name before the ``@``; random if it is None.
         config: further settings, by their names in ``rabbitmq.conf``.
+        joins: a node that runs when this one starts for the first time, and whose cluster this one
+            joins. Each node of a cluster has a loopback address of its own. The cluster has the
+            users and virtual hosts of its first node, so that ``user``, ``password``, ``vhosts``
+            and ``users`` are left out for the others.
 
     Raises:
         SettingsError: an argument has a value that cannot work.
@@ -106,12 +110,13 @@ class LocalBroker:
         users: Mapping[str, str] | None = None,
         name: str | None = None,
         config: Mapping[str, str] | None = None,
+        joins: LocalBroker | None = None,
     ) -> None:
         if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
             shown = repr(redact(host)) if isinstance(host, str) else a_value_of(host)
             raise SettingsError(f"host is an IPv4 address of this machine, not {shown}")
         if port is not None and (type(port) is not int or not 0 < port < 65536):
-            shown = repr(port) if isinstance(port, int) else f"{a_value_of(port)}"
+            shown = repr(port) if isinstance(port, int) else a_value_of(port)
             raise SettingsError(f"port is None or 1 to 65535, not {shown}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise SettingsError(f"name has letters, digits, '-' and '_' only, not {name!r}")
@@ -125,13 +130,23 @@ class LocalBroker:
             check_short_text("vhosts", vhost)
         for key, value in (config or {}).items():
             check_utf8("config", f"{key}{value}")
+        if joins is not None:
+            _check_first(joins, host)
+            if user != "miros" or password is not None or users or tuple(vhosts) != ("/",):
+                raise SettingsError(
+                    "a cluster has the users and virtual hosts of its first node: leave out user=, "
+                    "password=, users= and vhosts= with joins="
+                )
+            user, password = joins.user, joins.password
         self.host = host
-        self.user = user
+        self.user: str = user
         self.password: str = secrets.token_urlsafe(16) if password is None else password
         self.name: str = name or f"miros-{secrets.token_hex(4)}"
         self._vhosts = tuple(vhosts)
         self._users = {**(users or {}), self.user: self.password}
         self._config = dict(config or {})
+        self._joins = joins
+        self._has_joined = False  # whether the cluster may know a node of this name
         self._wanted_port = port
         self._port = port
         self._files: NodeFiles | None = None
@@ -198,8 +213,9 @@ class LocalBroker:
 
         Raises:
             LocalBrokerError: RabbitMQ is not installed (the message says what to install); the
-                node does not start (the message has the end of its log); or another thread has
-                called ``stop()`` or ``kill()`` meanwhile.
+                node does not start (the message has the end of its log); the node whose cluster
+                it is to join does not run, or does not answer; or another thread has called
+                ``stop()`` or ``kill()`` meanwhile.
             OutOfResources: this process has no file descriptor or memory left, or may start no
                 further process.
         """
@@ -214,9 +230,12 @@ class LocalBroker:
                 files, process = self._make_folder()
                 for attempts_left in reversed(range(_PORT_ATTEMPTS)):
                     if self._wanted_port is None and not files.has_booted:
-                        self._port = free_port(self.host)
+                        taken = files.founder.control_port if files.founder else 0
+                        self._port = free_port(self.host, other_than=taken)
                     outcome = self._boot(files, process, began_s, timeout)
                     if outcome is Boot.READY:
+                        if is_new and files.founder is not None:
+                            self._check_joined(files.founder)
                         took_s = time.monotonic() - began_s
                         logger.info("%s is ready after %.1f s", self._title, took_s)
                         self._warn_if_exposed()
@@ -381,8 +400,10 @@ class LocalBroker:
         """The node's folder and its watchdog; makes them if they do not exist."""
         if self._files is None or self._process is None:
             rabbitmq = find_rabbitmq()
+            founder = None if self._joins is None else self._admitted(self._joins)
             self._process = NodeProcess()
-            self._files = NodeFiles(self._process.folder, rabbitmq, self.name, self.host)
+            folder = self._process.folder
+            self._files = NodeFiles(folder, rabbitmq, self.name, self.host, founder)
             end_with_program(self, Stage.BROKERS)
         return self._files, self._process
 
@@ -405,7 +426,13 @@ class LocalBroker:
             )
 
         logger.info("%s is being started, which takes some seconds", self._title)
-        control_port = free_port(files.control_host, other_than=self.port)
+        # That of a cluster is the same for all its nodes, and stays.
+        if files.founder is not None:
+            control_port = files.founder.control_port
+        elif files.has_booted:
+            control_port = files.as_founder.control_port
+        else:
+            control_port = free_port(files.control_host, other_than=self.port)
         files.write(self.address, control_port, self._users, self._vhosts, self._config)
         outcome = process.boot(
             files.rabbitmq_server,
@@ -418,6 +445,35 @@ class LocalBroker:
         )
         files.has_booted |= outcome is Boot.READY
         return outcome
+
+    def _admitted(self, first: LocalBroker) -> Founder:
+        """What this node, which has no data, needs to join the cluster of another one.
+
+        Raises:
+            LocalBrokerError: the other one is not running.
+        """
+        files = first._files
+        if not first.is_running or files is None or not files.has_booted:
+            raise LocalBrokerError(
+                f"{self.name} cannot join {first.name}, which is not running: start that one first"
+            )
+        if self._has_joined:
+            # The cluster may still have the one that was stopped, and its queues.
+            with contextlib.suppress(LocalBrokerError):
+                first.ctl("forget_cluster_node", f"{self.name}@{self.host}")
+        self._has_joined = True
+        return files.as_founder
+
+    def _check_joined(self, founder: Founder) -> None:
+        """Check that this node is in the cluster: RabbitMQ starts alone if it cannot reach it.
+
+        Raises:
+            LocalBrokerError: it is not.
+        """
+        if founder.node_name not in self.ctl("cluster_status", "--formatter", "json"):
+            raise LocalBrokerError(
+                f"{self.name} did not reach {founder.node_name}, whose cluster it was to join"
+            )
 
     def _warn_if_exposed(self) -> None:
         """Say it if the node is not only for programs of this machine."""
@@ -471,3 +527,18 @@ class LocalBroker:
             self._process.end(grace)
         self._process = self._files = None
         stay(self, Stage.BROKERS)
+
+
+def _check_first(first: object, host: str) -> None:
+    """Check that a node on a host can join another one.
+
+    Raises:
+        SettingsError: it cannot.
+    """
+    if not isinstance(first, LocalBroker):
+        raise SettingsError(f"joins is a LocalBroker, not {type(first).__name__}")
+    if host == first.host or not (is_loopback(host) and is_loopback(first.host)):
+        raise SettingsError(
+            "nodes of a cluster are reached at the same control port, so each needs a loopback "
+            f"address of its own, such as 127.0.0.3: not {host} beside {first.host}"
+        )

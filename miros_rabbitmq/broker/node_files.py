@@ -16,6 +16,7 @@ import os
 import secrets
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from ..exceptions import LocalBrokerError
 from ..programs import find_program
@@ -63,6 +64,16 @@ def password_hash(password: str, salt: bytes) -> str:
     return base64.b64encode(salt + hashlib.sha256(salt + password.encode()).digest()).decode()
 
 
+class Founder(NamedTuple):
+    """What a node has to know of another one to join its cluster."""
+
+    node_name: str
+    cookie: str
+    """Erlang's shared secret: nodes talk to each other if they have the same."""
+    control_port: int
+    """Without epmd, a node looks for all others at the port where it is reached itself."""
+
+
 class NodeFiles:
     """The folder of one node, and the environment of the programs that work with it.
 
@@ -71,9 +82,12 @@ class NodeFiles:
         scripts: the folder of RabbitMQ's scripts, from ``find_rabbitmq``.
         name: the part of the node's name before the ``@``.
         host: the IPv4 address on which the node serves its clients.
+        founder: the node whose cluster this one joins at its first boot; None: it stays alone.
     """
 
-    def __init__(self, folder: Path, scripts: Path, name: str, host: str) -> None:
+    def __init__(
+        self, folder: Path, scripts: Path, name: str, host: str, founder: Founder | None = None
+    ) -> None:
         self.folder = folder
         self.has_booted = False
         self.log: Path = folder / "node.log"
@@ -91,6 +105,13 @@ class NodeFiles:
         self.control_host: str = host if is_loopback else "127.0.0.1"
         self._node_name = f"{name}@{self.control_host}"
         self._control_port = 0
+        self.founder: Founder | None = founder
+
+    @property
+    def as_founder(self) -> Founder:
+        """What others need to join this node, once it has booted."""
+        cookie = self._cookie.read_text(encoding="utf-8")
+        return Founder(self._node_name, cookie, self._control_port)
 
     def write(
         self,
@@ -119,11 +140,19 @@ class NodeFiles:
             "disk_free_limit.absolute": "1MB",
         }
         if not self.has_booted:
-            settings["load_definitions"] = os.fspath(self._definitions)
-            _write_private(self._definitions, _definitions(users, vhosts))
             self._link_programs()
+            if self.founder is None:
+                settings["load_definitions"] = os.fspath(self._definitions)
+                _write_private(self._definitions, _definitions(users, vhosts))
+        if self.founder is not None:
+            # RabbitMQ reads this only if it has no data. The cluster has users and virtual hosts.
+            formation = "cluster_formation"
+            settings[f"{formation}.peer_discovery_backend"] = "classic_config"
+            settings[f"{formation}.classic_config.nodes.1"] = self.founder.node_name
+            settings[f"{formation}.classic_config.nodes.2"] = self._node_name
         if not self._cookie.exists():
-            _write_private(self._cookie, secrets.token_hex(16))
+            cookie = secrets.token_hex(16) if self.founder is None else self.founder.cookie
+            _write_private(self._cookie, cookie)
         lines = [f"{key} = {value}\n" for key, value in {**settings, **config}.items()]
         _write_private(self._config, "".join(lines))
 

@@ -117,6 +117,11 @@ class ChartLife:
         return thread is not None and thread.is_alive()
 
     @property
+    def handles_events(self) -> bool:
+        """The chart's thread has begun, and has not noted its end. Cheap, as each event asks."""
+        return self.thread is not self._ended_thread
+
+    @property
     def is_starting(self) -> bool:
         """A start is under way."""
         return self._starter is not None
@@ -272,6 +277,7 @@ class ChartLife:
     def disown(self) -> None:
         """Forget starts and stops that are under way: in a forked child, they are the parent's."""
         self._changed = Condition()  # the thread that held the old one is not here
+        self._ended_thread = self.thread
         self._starter = None
         self._stops = set()
         self._end = None

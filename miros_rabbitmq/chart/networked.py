@@ -28,6 +28,7 @@ from ..failures import STOP, ErrorCallback, Failure
 from ..interruption import calls_out, do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import must_not_wait
+from ..nets.chart_side import ChartSide
 from ..nets.nets import MirosNets
 from ..nets.settings import (
     DEFAULT_LIMITS,
@@ -99,6 +100,7 @@ class ChartParts:
     """The parts that a networked chart has in addition to those of a chart of miros."""
 
     nets: MirosNets
+    limits: Limits
     fifo: ChartFifo
     life: ChartLife
     teller: RtcTeller
@@ -119,9 +121,9 @@ class ChartParts:
 
     def room_for_remote_events(self) -> int:
         """How many remote events fit into the FIFO now. Called in the consumers' thread."""
-        if not self.life.has_thread:
+        if not self.life.handles_events:
             return 0  # before the first state is entered, and after the end
-        limits = self.nets.settings.limits
+        limits = self.limits
         if self.fifo.large_bytes() >= limits.fifo_remote_bytes:
             return 0
         return limits.fifo_remote_events - len(self.fifo.deque)
@@ -252,16 +254,14 @@ class NetworkedChart:
         parent_init: Callable[..., None] = super().__init__
         parent_init(name=name)
         handling = Handling(self, lambda: self._miros_rabbitmq)
-        nets = MirosNets(
-            self,
+        side = ChartSide(
             room=lambda: self._miros_rabbitmq.room_for_remote_events(),
             busy=handling,
             stop=lambda: _end(self),
             # miros's own returns at once; a subclass's may do anything.
-            direct=type(self).post_fifo is ActiveObject.post_fifo,
-            **given,
-            **older,
+            is_direct=type(self).post_fifo is ActiveObject.post_fifo,
         )
+        nets = MirosNets(self, chart_side=side, **given, **older)
         fifo = ChartFifo(
             limits.fifo_events,
             name,
@@ -284,6 +284,7 @@ class NetworkedChart:
         stop = Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL)
         self._miros_rabbitmq = ChartParts(
             nets,
+            limits,
             fifo,
             ChartLife(name, may_run, lambda: fifo.append(stop), 2 * limits.stop_timeout_s),
             RtcTeller(nets),
@@ -459,7 +460,7 @@ class NetworkedChart:
                 them, was full: transmit less.
             NetworkStopped: the chart was not started, or was stopped.
         """
-        self.nets.transmit(event)
+        self._miros_rabbitmq.nets.transmit(event)
 
     def cancel_event(self, uuid: Any = None) -> None:
         """Cancel the timer that a post with a period has made, as miros does.
@@ -552,8 +553,11 @@ def _end(chart: NetworkedChart) -> None:
     """Stop a chart, whatever its own method raises: what has failed does not live on."""
     try:
         _stop(chart)
-    except BaseException:
-        logger.exception("%s: its stop has raised", chart.name)
+    except BaseException as error:
+        # The handler of a signal that comes meanwhile may end the program: that is no error.
+        is_exit = isinstance(error, (SystemExit, KeyboardInterrupt))
+        level = logging.INFO if is_exit else logging.ERROR
+        logger.log(level, "%s: its stop has raised", chart.name, exc_info=not is_exit)
         NetworkedChart.stop(chart)
 
 

@@ -100,7 +100,8 @@ class Outbox:
         self._most_body = sys.maxsize
         self._refused_keys: set[str] = set()
         self._has_learned = False
-        self._waiting: deque[Record] = deque()
+        self.waiting: deque[Record] = deque()
+        """Those that wait. For others to look at, not to change."""
         self._unconfirmed: OrderedDict[int, tuple[Record, ...]] = OrderedDict()
         self._next_tag = 1
         self._few_in_a_row = 2
@@ -122,7 +123,7 @@ class Outbox:
     @property
     def depth(self) -> int:
         """Records that wait to be sent."""
-        return len(self._waiting)
+        return len(self.waiting)
 
     @property
     def unconfirmed(self) -> int:
@@ -143,7 +144,7 @@ class Outbox:
     @property
     def is_empty(self) -> bool:
         """Nothing waits and everything sent is confirmed."""
-        return not self._waiting and not self._unconfirmed
+        return not self.waiting and not self._unconfirmed
 
     @property
     def is_calm(self) -> bool:
@@ -165,12 +166,12 @@ class Outbox:
     @property
     def room_in_message(self) -> int:
         """How many more small records may wait without filling a message."""
-        events = self._batch_events - len(self._waiting)
+        events = self._batch_events - len(self.waiting)
         return min(events, (self._message_bytes - self._bytes) // SMALL_RECORD) - 1
 
     def post_all(self, records: Sequence[Record]) -> None:
         """Put records behind the others; the caller has made sure that there is room for them."""
-        self._waiting.extend(records)
+        self.waiting.extend(records)
         self._bytes += _size(records)
         self._measure()
 
@@ -184,11 +185,11 @@ class Outbox:
             how many records were dropped.
         """
         dropped = 0
-        while self.is_full and self._waiting:
+        while self.is_full and self.waiting:
             self._drop_first()
             dropped += 1
             self._measure()
-        self._waiting.append(record)
+        self.waiting.append(record)
         self._bytes += len(record.data)
         self._measure()
         return dropped
@@ -200,7 +201,7 @@ class Outbox:
         """
         self._suspects = Suspects()
         self._set_window()
-        self._waiting.extendleft(reversed(records))
+        self.waiting.extendleft(reversed(records))
         self._bytes += _size(records)
         self._measure()
 
@@ -208,12 +209,12 @@ class Outbox:
     def held(self) -> list[Record]:
         """All records: those that are unconfirmed, if they would be sent again, then the others."""
         unconfirmed = self._unconfirmed.values() if self._resend else ()
-        return [record for records in (*unconfirmed, self._waiting) for record in records]
+        return [record for records in (*unconfirmed, self.waiting) for record in records]
 
     def hand_over(self) -> list[Record]:
         """Give all records away, as `held` has them. Confirms of these change nothing any more."""
         records = self.held
-        self._waiting.clear()
+        self.waiting.clear()
         self._bytes = 0
         if self._resend:
             self._unconfirmed.clear()
@@ -230,7 +231,7 @@ class Outbox:
 
         Records that the broker is known to refuse are `given_up` instead.
         """
-        waiting = self._waiting
+        waiting = self.waiting
         if not waiting or not self._has_window_still():
             return None
         if self._has_learned and self._is_refused(waiting[0]) and not self._give_up_refused():
@@ -276,11 +277,11 @@ class Outbox:
 
     def _give_up_refused(self) -> bool:
         """Give up what the broker is known to refuse; returns whether another may go now."""
-        while self._waiting and self._is_refused(self._waiting[0]):
+        while self.waiting and self._is_refused(self.waiting[0]):
             self.given_up.append(self._drop_first())
         self._set_window()
         self._measure()
-        return self.has_window and bool(self._waiting)
+        return self.has_window and bool(self.waiting)
 
     def _has_window_still(self) -> bool:
         """Whether one more message may go now: time has passed since the window was set."""
@@ -393,9 +394,9 @@ class Outbox:
         dropped = 0
         if self._resend:
             for records in reversed(self._unconfirmed.values()):
-                self._waiting.extendleft(reversed(records))
+                self.waiting.extendleft(reversed(records))
             # Counted anew, in case that an exception has come in the middle of `take`.
-            self._bytes = _size(self._waiting)
+            self._bytes = _size(self.waiting)
         else:
             dropped = self._unconfirmed_events
         self._unconfirmed.clear()
@@ -409,7 +410,7 @@ class Outbox:
 
     def _drop_first(self) -> Record:
         """Drop the first record that waits."""
-        record = self._waiting.popleft()
+        record = self.waiting.popleft()
         self._bytes -= len(record.data)
         if self._suspects.is_searching:
             self._suspects.note_dropped()
@@ -448,7 +449,7 @@ class Outbox:
             self._batch_bytes = max(self._batch_bytes // 2, self._least_batch_bytes)
 
     def _measure(self) -> None:
-        events, size = len(self._waiting), self._bytes
+        events, size = len(self.waiting), self._bytes
         self.fills_message = events >= self._batch_events or size >= self._message_bytes
         if self._resend:
             events += self._unconfirmed_events
@@ -459,10 +460,10 @@ class Outbox:
         """The number of records that count against the limits, and of their bytes."""
         if self._resend:
             return (
-                len(self._waiting) + self._unconfirmed_events,
+                len(self.waiting) + self._unconfirmed_events,
                 self._bytes + self._unconfirmed_bytes,
             )
-        return len(self._waiting), self._bytes
+        return len(self.waiting), self._bytes
 
     def _forget(self, records: Sequence[Record]) -> int:
         size = len(records[0].data) if len(records) == 1 else _size(records)

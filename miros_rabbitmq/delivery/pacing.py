@@ -114,6 +114,11 @@ class Tempo:
         self.current_s = max(self._fast_s, self._slow_s * math.exp(-drive * self._span))
         return self.current_s
 
+    def rest(self) -> None:
+        """Note that no further beat comes for now."""
+        self._last_beat_s = None
+        self.current_s = self._slow_s
+
     def _error(self, depth: int) -> float:
         """The logarithm of depth to set point, in units of that of the slow tempo to the fast."""
         if depth == 0:

@@ -180,7 +180,7 @@ class Schedule:
     def is_due(self) -> bool:
         """Something waits, and neither for a beat nor for a confirm that opens the window."""
         outbox = self._outbox
-        if not outbox.depth or not outbox.has_window:
+        if not outbox.waiting or not outbox.has_window:
             return False
         waits = self._beat_pending and not outbox.fills_message
         return not waits or (outbox.is_calm and not self._patient)
@@ -189,6 +189,11 @@ class Schedule:
     def is_looked_at(self) -> bool:
         """A thread is going to look: at a beat, when woken, or when a confirm opens the window."""
         return self._beat_pending or self.wake_pending or not self._outbox.has_window
+
+    @property
+    def is_at_rest(self) -> bool:
+        """Nothing waits, and no beat was to come."""
+        return not (self._beat_pending or self._outbox.waiting)
 
     def plan(self, depth: int, now_s: float) -> float | None:
         """Say when the next beat comes, after the outbox was looked at.
@@ -200,7 +205,6 @@ class Schedule:
         Returns:
             seconds until the next beat; `None` for no beat.
         """
-        tempo_s = self._tempo.beat(depth, now_s)
         outbox = self._outbox
         if not depth:
             outbox.note_silence()
@@ -208,6 +212,10 @@ class Schedule:
         # Patient traffic goes out at most once a beat.
         goes_on = outbox.depth > 0 or (depth > 0 if self._patient else not outbox.is_calm)
         self._beat_pending = goes_on and outbox.has_window
+        if not goes_on:
+            self._tempo.rest()
+            return None
+        tempo_s = self._tempo.beat(depth, now_s)
         return tempo_s if self._beat_pending else None
 
     def on_ready(self) -> None:

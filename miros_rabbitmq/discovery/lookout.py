@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import math
 import threading
 import time
 from collections import deque
@@ -38,6 +37,7 @@ from .own_name import OwnName
 from .peer_reports import PeerReports, Standing
 from .places import Kind
 from .roster import Peer, PeersChanged, PeerSource, Roster
+from .rounds import Rounds
 from .scout import RabbitScout
 from .search import Search
 from .subscriber import Own, Subscriber
@@ -52,11 +52,6 @@ LOOK_INTERVAL_S = 2.0
 """Seconds between two looks at the hosts file and at the connections: both are cheap, and a user
 who edits the file expects to see something happen."""
 
-FRESH_S = 10.0
-"""When a node has come, there is another round so long after the last, or at once if that is over.
-The node does not wait for it, and many charts that start one after the other need not search each
-for itself."""
-
 _LOOK_SHARE = 0.005
 """The look at the machine's addresses takes at most this share of a processor: a fraction of a
 millisecond for few interfaces, and some 50 ms for fifty, as a machine with many containers has."""
@@ -67,10 +62,6 @@ _LOOK_MAX_S = 10.0
 _LEFT_S = 120.0
 """How long others are told which address the own broker has left: they hear it within a second or
 two if they are there. Later, another machine may have got it."""
-
-_STARVED_S, _STARVED_MOST_S = 2.0, 60.0
-"""The first and the longest pause before another round, where descriptors, threads or memory were
-short in the last."""
 
 _MOST_HEARD = 1_024
 """The most announcements that wait while the roster is in use; the oldest go, and come again."""
@@ -129,13 +120,12 @@ class Lookout:
         if not search.rescan_interval_s:
             # Only another search could find again what was given up.
             limits = replace(limits, forget_after_s=0.0)
-        # Guards the roster, the brokers to probe and the subscribers. Notified when there is one to
-        # probe, or when the thread has to end.
+        # Guards the roster, the brokers to probe, the rounds and the subscribers. Notified when
+        # there is one to probe, or when the thread has to end.
         self._changed = Condition()
         self._roster = Roster(own_url.address, time.monotonic(), limits)
         self._is_to_ask = False
-        self._round_s: float | None = None  # when the last round began
-        self._wanted_s = math.inf  # when there has to be one for a node that has come since
+        self._rounds = Rounds(search.rescan_interval_s)
         self._is_gone = False  # whether this machine does not have the former own address any more
         # Announcements that came while another thread had the lock: the reactors that hear them
         # wait for nobody.
@@ -149,8 +139,6 @@ class Lookout:
         self._found: tuple[Address, ...] = ()
         self._moved_s = 0.0
         self._look_again_s = 0.0
-        # How long to wait for the next round, while something is short; 0 if nothing is.
-        self._starved_pause_s = 0.0
         # None if the own broker is announced as it is given.
         self._own_name = self._name_to_look_up(own_url.address)
 
@@ -212,9 +200,8 @@ class Lookout:
         with self._changed.lock:
             if subscriber not in self._subscribers:
                 self._subscribers = (*self._subscribers, subscriber)
-            if self._round_s is not None:
-                self._wanted_s = min(self._wanted_s, self._round_s + FRESH_S)
-                self._changed.notify_all()
+            self._rounds.join()
+            self._changed.notify_all()
             subscriber.show(self._members(), self._own_now())
 
     def unsubscribe(self, subscriber: Subscriber) -> bool:
@@ -346,19 +333,18 @@ class Lookout:
     # The thread.
 
     def _run(self) -> None:
-        stop = self._stop
-        interval_s = self._search.rescan_interval_s or math.inf
-        next_round_s = time.monotonic()
+        stop, rounds = self._stop, self._rounds
         self._guard(self._trust_cache)
         while not stop.is_set():
+            has_moved = self._guard(self._follow_own)
             now_s = time.monotonic()
-            # There may be other hosts at the new place.
-            if self._guard(self._follow_own):
-                next_round_s = now_s
-            if now_s >= min(next_round_s, self._wanted_s):
-                next_round_s = now_s + interval_s
-                with self._changed.lock:
-                    self._round_s, self._wanted_s = now_s, math.inf
+            with self._changed.lock:
+                if has_moved:  # there may be other hosts at the new place
+                    rounds.hasten(now_s)
+                is_due = rounds.is_due(now_s)
+                if is_due:
+                    rounds.begin(now_s)
+            if is_due:
                 self._guard(lambda: self._vetting.note_networks(self.lan.networks()))
                 if self._guard(self._round):
                     self._note_end_of_shortage()
@@ -366,12 +352,10 @@ class Lookout:
             else:
                 self._guard(self._glance)
             self._guard(self._keep_up)
-            if self._starved_pause_s:
-                next_round_s = min(next_round_s, now_s + self._starved_pause_s)
             with self._changed.lock:
                 self._changed.wait_for(
-                    lambda: self._is_to_ask or stop.is_set() or time.monotonic() >= self._wanted_s,
-                    min(LOOK_INTERVAL_S, max(0.0, next_round_s - time.monotonic())),
+                    lambda: self._is_to_ask or stop.is_set() or rounds.is_wanted(time.monotonic()),
+                    min(LOOK_INTERVAL_S, rounds.wait_s(time.monotonic())),
                 )
         self._first_round.set()
 
@@ -390,16 +374,17 @@ class Lookout:
 
     def _note_shortage(self, short: OutOfResources) -> None:
         """Have the search tried again before its time; log it once, until a round succeeds."""
-        if not self._starved_pause_s:
+        with self._changed.lock:
+            is_first = self._rounds.starve(time.monotonic())
+        if is_first:
             text = "%s: brokers cannot be looked for, trying again: %s"
             logger.log(news.level(short), text, self._name, short)
-        longest_s = self._search.rescan_interval_s or _STARVED_MOST_S
-        self._starved_pause_s = min(longest_s, 2 * self._starved_pause_s or _STARVED_S)
 
     def _note_end_of_shortage(self) -> None:
-        if self._starved_pause_s:
+        with self._changed.lock:
+            was_short = self._rounds.recover()
+        if was_short:
             logger.info("%s: brokers can be looked for again", self._name)
-        self._starved_pause_s = 0.0
 
     def _follow_own(self) -> bool:
         """Notice that this machine's address has changed; tells whether it has."""
@@ -486,14 +471,17 @@ class Lookout:
         with self._changed.lock:
             self._roster.see(connected, now_s)
             change = self._roster.forget(now_s)
-        self._show(change)
-        evidence = self._gathered.evidence()
+        if change:
+            self._show(change)
+        evidence, places = self._gathered.evidence(), self._places()
         with self._changed.lock:
-            self._roster.use_places(self._places())
+            self._roster.use_places(places)
             change = self._roster.look(evidence, now_s)
+            left_out = {kind: self._roster.left_out(kind) for kind in Kind}
+            crowded_out = self._roster.crowded_out
         self._show(change)
-        self._show()
-        self._say_who_is_left_out()
+        self._reports.left_out(left_out, places)
+        self._reports.crowded_out(crowded_out, self._search.limits.most_announced)
 
     def _places(self) -> dict[Kind, int]:
         """How many places there are now for brokers that the user does not name."""
@@ -501,13 +489,6 @@ class Lookout:
         return allotment.places(
             {Kind.FOUND: limits.most_found, Kind.ANNOUNCED: limits.most_announced}
         )
-
-    def _say_who_is_left_out(self) -> None:
-        with self._changed.lock:
-            left_out = {kind: self._roster.left_out(kind) for kind in Kind}
-            crowded_out = self._roster.crowded_out
-        self._reports.left_out(left_out, self._places())
-        self._reports.crowded_out(crowded_out, self._search.limits.most_announced)
 
     def _sweep(self) -> None:
         try:

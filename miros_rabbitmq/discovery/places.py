@@ -152,6 +152,8 @@ class Places:
 
     def waiting(self, kind: Kind) -> tuple[Address, ...]:
         """Those of a kind that work, but have no place."""
+        if not self._claims:  # as where the user names all brokers; asked every two seconds
+            return ()
         return tuple(
             address
             for address, claim in self._claims.items()
@@ -227,6 +229,8 @@ class Places:
             now_s: the present time.
             spare_of: the spares, and the address that is used in place of each.
         """
+        if not self._claims:
+            return Turn()
         removed = self._surplus_spares(now_s, spare_of or {})
         for address, claim in list(self._claims.items()):
             if claim.is_orphan(now_s):

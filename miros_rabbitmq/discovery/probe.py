@@ -60,6 +60,8 @@ _REFUSED = frozenset({errno.ECONNREFUSED, 10061})  # the second is Windows's WSA
 _TIMED_OUT = frozenset({errno.ETIMEDOUT, 10060})
 _UNREACHABLE = frozenset({errno.EHOSTUNREACH, errno.ENETUNREACH, errno.EHOSTDOWN, 10051, 10065})
 
+_HUNG_UP = "it hung up right after the handshake"
+"""In TLS 1.3 a client learns only after the handshake that it was refused."""
 
 MayConnect = Callable[[Address, str], bool]
 """Tells whether a host may be connected to at an IP address. Called in the thread of the round."""
@@ -250,8 +252,12 @@ async def _probe(
         if not error.partial:
             detail = "it hung up without a word"
             if tls is not None:
-                # In TLS 1.3 a client learns only after the handshake that it was refused.
-                outcome, detail = ProbeOutcome.TLS_FAILED, "it hung up right after the handshake"
+                outcome, detail = ProbeOutcome.TLS_FAILED, _HUNG_UP
+    except ConnectionError as error:
+        outcome, detail = ProbeOutcome.CLOSED, _reason(error)
+        if tls is not None:
+            # What it said is lost if it closes before it has read our first bytes.
+            outcome, detail = ProbeOutcome.TLS_FAILED, _HUNG_UP
     except Exception as error:  # one candidate must not end the round for the others
         short = shortage(error)
         if short is not None:

@@ -51,6 +51,9 @@ class BrokerGroups:
     def join(self, address: Address, other: Address) -> bool:
         """Put the group of an address into that of another, whose used one stays used.
 
+        Unless another than this address is used in the first group, and comes before that one by
+        rank: then the address only shows that two that are in use lead to the same.
+
         Returns:
             whether they were two groups before.
         """
@@ -58,6 +61,8 @@ class BrokerGroups:
         group = self._of(address)
         if group is into:
             return False
+        if group.used != address and self._rank(group.used) < self._rank(into.used):
+            into.used = group.used
         into.members |= group.members
         for member in group.members:
             self._groups[member] = into

@@ -444,7 +444,7 @@ class Node:
         Raises:
             NetworkStopped: they cannot; the message says why.
         """
-        if self.is_running:  # never in a forked child
+        if self.phase is Phase.RUNNING:  # never in a forked child
             return
         if not self._is_ours():
             raise NetworkStopped(

@@ -6,7 +6,8 @@ Notices are numbered on their own, and never reach a chart. A node tells
   events (see `companion`);
 - its own broker that this chart listens there (see `neighbours`); what it hears from neighbours
   decides whether the sender to the own broker makes haste. Charts of one process know of each other
-  without that (see `residents`);
+  without that (see `residents`), and one announcement speaks for all of them that listen to the
+  same;
 - each broker the last numbers of its events (see `tails`);
 - all brokers whose clock differs, so that its events are rejected here: only the epoch of that
   sender is known, and it hears notices at its own broker, whichever that is;
@@ -60,9 +61,10 @@ _UNHURRIED_A_SECOND = 10
 """Of many charts of a process that start together, only about so many announce themselves in a
 second: each announcement goes to all charts at the broker."""
 
-_REPEATING_A_SECOND = 1
-"""The same of charts that listen to what another of their process listens to: what they announce is
-known already, except to a chart that has the same name."""
+_TURN = 0.2
+"""A chart looks earlier by up to this share of the time, at random, whether to announce itself
+again, unless it is the one that has spoken last: so charts, of which one speaks for all, take
+turns."""
 
 _MINUTE_S = 60.0
 
@@ -150,7 +152,8 @@ class Notices:
         on_notice: Callable[[Notice, bytes], object] | None,
         report: Report = report_to_nobody,
     ) -> None:
-        self._name = name
+        self.name: str = name
+        """The node's."""
         self._seal = seal
         self._tx_key = tx_key
         self._announce_s = announce_s
@@ -158,8 +161,10 @@ class Notices:
         self._notice = notice
         self._on_notice = on_notice
         self._report = report
-        self.rx_key = rx_key
+        self.rx_key: str = rx_key
         """The pattern that the owner listens to; empty to leave that open."""
+        self.announced_at: Hashable = None
+        """The place where it was announced since it listens; `None` if it was at none."""
         self._place = place
         self._neighbours = Neighbours(announce_s, tx_key, rx_key, random.random)
         self._has_heard_others = False
@@ -176,8 +181,8 @@ class Notices:
         # The sender to the own broker, once there is one, and whether this node can hear answers.
         self._own: Sender | None = None
         self._is_hearing = False
-        # Whether it was announced to its neighbours since it can, or is about to be.
-        self._is_announced = False
+        # Whether it has begun to announce itself to its neighbours since it can.
+        self._has_begun = False
         self._set_timer: TimerSetter | None = None
         self._will_answer = False
 
@@ -225,7 +230,10 @@ class Notices:
             return  # `on_connected` follows when it is connected again
         if not path.will_announce:
             path.will_announce = True
-            sender.link.call_later(self._announce_s, lambda: self._announce_again(sender, path))
+            delay_s = self._announce_s
+            if sender is self._own and self._neighbours.are_told_lately(time.monotonic()):
+                delay_s *= random.uniform(1.0 - _TURN, 1.0)
+            sender.link.call_later(delay_s, lambda: self._announce_again(sender, path))
         path.companion.note_told(self._posts.transmitted, time.monotonic())
         self._tell(sender)
         self.look(sender)
@@ -258,25 +266,31 @@ class Notices:
         own = self._own
         if own is None or not own.is_connected or not self._is_hearing:
             return
-        if not self._is_announced:
-            self._is_announced = True
+        if not self._has_begun:
+            self._has_begun = True
             residing = len(residents.beside(self))
-            if residing:
-                least_s, most_s = _UNHURRIED_S
-                is_news = residents.is_first_of_its_key(self)
-                rate = _UNHURRIED_A_SECOND if is_news else _REPEATING_A_SECOND
-                delay_s = random.uniform(least_s, max(most_s, residing / rate))
-                own.link.call_later(delay_s, lambda: self._announce_to(own, asks=False))
-            else:
+            if not residing:
                 self._announce_to(own, asks=True)
+            elif not residents.speak_for(self):
+                least_s, most_s = _UNHURRIED_S
+                delay_s = random.uniform(least_s, max(most_s, residing / _UNHURRIED_A_SECOND))
+                own.link.call_later(delay_s, self._announce_news)
         elif not self._neighbours.are_told_lately(time.monotonic()):
             self._announce_to(own, asks=self._has_to_ask)
+
+    def _announce_news(self) -> None:
+        """Announce this node, unless another of its process has meanwhile spoken for it."""
+        own = self._own
+        if own is not None and self._is_hearing and not residents.speak_for(self):
+            self._announce_to(own, asks=False)
 
     @property
     def _has_to_ask(self) -> bool:
         return not self._has_residents and self._neighbours.has_to_ask(time.monotonic())
 
     def _announce_to(self, own: Sender, *, asks: bool) -> None:
+        if own.is_connected:
+            self.announced_at = self.place
         self._send(own, self._neighbours.announcement(asks=asks), LISTENER_KEY)
         for other in residents.beside(self):
             other.note_told()  # now: it may be about to do the same
@@ -347,6 +361,7 @@ class Notices:
         if is_hearing == self._is_hearing:
             return
         self._is_hearing = is_hearing
+        self.announced_at = None
         if not is_hearing:
             residents.leave(self)
             return
@@ -356,7 +371,7 @@ class Notices:
             own.link.call_soon(self._announce_anew)
 
     def _announce_anew(self) -> None:
-        self._is_announced = False
+        self._has_begun = False
         self._tell_neighbours()
 
     def announce_to_neighbours(self) -> None:
@@ -439,11 +454,11 @@ class Notices:
             else f"its clock is {by} behind theirs, or its events were under way for so long"
         )
         text = (
-            f"{self._name}: others reject this node's events: {how}: set the clocks, or raise "
+            f"{self.name}: others reject this node's events: {how}: set the clocks, or raise "
             "max_age_s"
         )
         logger.warning("%s", text)
-        self._report(DeliveryProblem(ProblemKind.CLOCK, self._name, text, MESH))
+        self._report(DeliveryProblem(ProblemKind.CLOCK, self.name, text, MESH))
 
     def _hear_trouble(self, notice: Notice) -> None:
         trouble = told_trouble(notice)
@@ -468,13 +483,13 @@ class Notices:
         else:
             what = f"it has taken no events for {trouble.seconds:,} s; {trouble.depth:,}"
         text = f"{chart} {what} wait for it"
-        logger.warning("%s: %s", self._name, text)
+        logger.warning("%s: %s", self.name, text)
         self._report(DeliveryProblem(kind, trouble.chart, text, MESH))
 
     def _hear_end_of_trouble(self, chart: str, text: str) -> None:
         kinds = [kind for kind, name in self._troubled if name == chart]
         if kinds:
-            logger.warning("%s: %s", self._name, text)
+            logger.warning("%s: %s", self.name, text)
         for kind in kinds:
             del self._troubled[kind, chart]
             self._report(DeliveryProblem(kind, chart, text, MESH, is_over=True))

@@ -5,7 +5,6 @@ Any thread may call everything here, with any lock: nothing waits.
 
 from __future__ import annotations
 
-import itertools
 import weakref
 from collections.abc import Hashable
 from typing import Protocol
@@ -16,12 +15,18 @@ from ..process import Stage, disown_in_child
 class Resident(Protocol):
     """A chart that listens."""
 
+    name: str
+    """The chart's."""
     rx_key: str
     """The pattern that it listens to; empty to leave that open."""
 
     @property
     def place(self) -> Hashable:
         """The broker where it listens, and what else tells who understands whom there."""
+
+    @property
+    def announced_at(self) -> Hashable:
+        """The place where it was announced since it listens; `None` if it was at none."""
 
     def note_neighbour(self) -> object:
         """Note that another one begins to listen at the same place."""
@@ -66,11 +71,15 @@ class Residents:
             if other is not None and other is not one and other.place == place
         ]
 
-    def is_first_of_its_key(self, one: Resident) -> bool:
-        """Tell whether nobody who came before listens to the same pattern at its place."""
-        before = set(itertools.takewhile(lambda key: key != id(one), list(self._all)))
-        return all(
-            id(other) not in before or other.rx_key != one.rx_key for other in self.beside(one)
+    def speak_for(self, one: Resident) -> bool:
+        """Tell whether another has announced at its place what it would announce.
+
+        That is its pattern, and its name if another has the same: each then hears of the other.
+        """
+        others, place = self.beside(one), one.place
+        return all(other.name != one.name for other in others) and any(
+            other.rx_key == one.rx_key and other.announced_at == place is not None
+            for other in others
         )
 
     def disown(self) -> None:

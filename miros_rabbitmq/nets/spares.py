@@ -5,7 +5,9 @@ its IP, or all nodes of a cluster are named. A new connection of the mesh is loo
 anything is sent on it (``vet`` of `Sender`), and compared with each of the others (`marker`). The
 address that was there first is used, unless the new one comes before it by rank and was never
 connected before. The rank: the node's own broker, then those that the user has named, then the
-others, each in the order in which they were added.
+others, each in the order in which they were added. Of two that connect at about the same time, one
+that may have to yield to the other sends nothing before they are compared: else both would send
+what has waited.
 
 A spare keeps its connection. When the used one is absent, the first spare that is connected takes
 over, and the former one is a spare when it is back. What follows for senders is done by
@@ -122,6 +124,7 @@ class Spares:
         self._groups = BrokerGroups(self._rank)
         # The present connection of each address, or the last one.
         self._connections: dict[Address, _Connection] = {}
+        self._under_way: dict[_Connection, _Vetting] = {}
         self._warned: set[Address] = set()
         self._warn_timer: Timer | None = None
         self._look_timer: Timer | None = None
@@ -230,14 +233,23 @@ class Spares:
         others = [other for other in others if not other.is_silent]
         vetting.pending = set(others)
         vetting.timer = lane.call_later(_VET_S, lambda: self._give_up_waiting(vetting))
+        self._under_way[one] = vetting
         for other in others:
+            if other in self._under_way and self._may_replace(vetting, other):
+                self._under_way[other].pending.add(one)
             self._compare(vetting, other)
         if not vetting.pending:
             self._end(vetting)
 
+    def _may_replace(self, vetting: _Vetting, other: _Connection) -> bool:
+        """Whether a new connection is used in place of another, if they lead to the same."""
+        return vetting.is_first and self._rank(vetting.one.address) < self._rank(other.address)
+
     def _give_up_waiting(self, vetting: _Vetting) -> None:
+        self._under_way.pop(vetting.one, None)
         for one in (vetting.one, *vetting.pending):
-            one.is_late = not one.marker.has_answered
+            if one not in self._under_way:  # it began later, and still has time
+                one.is_late = not one.marker.has_answered
         self._end(vetting)
 
     def _compare(self, vetting: _Vetting, other: _Connection) -> None:
@@ -269,6 +281,11 @@ class Spares:
             self._apply(_nothing)
         elif verdict is Verdict.SAME or not vetting.pending:
             self._end(vetting)
+        waiting = self._under_way.get(other)
+        if waiting is not None and one in waiting.pending:
+            waiting.pending.discard(one)
+            if verdict is Verdict.SAME or not waiting.pending:
+                self._end(waiting)
 
     def _is_present(self, connection: _Connection) -> bool:
         return self._connections.get(connection.address) is connection
@@ -278,6 +295,7 @@ class Spares:
         if vetting.is_over:
             return
         vetting.is_over = True
+        self._under_way.pop(vetting.one, None)
         if vetting.timer is not None:
             vetting.timer.lane.cancel(vetting.timer)
         self._apply(lambda: self._prefer(vetting, vetting.proceed))

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from operator import attrgetter
 from typing import Any, NamedTuple
 
 from ..amqp.consumer import envelope_stats
@@ -191,6 +192,7 @@ class TopicNetwork:
         self._settings = settings
         self._name = name
         self._kind = Kind.on(spec.name)
+        self._fits = self._kind.fits
         # Numbers and encrypts what this start of the chart sends, and nothing else.
         self._sealer = Sealer(self.codec, spec.name, name)
         self._own_epochs = former_epochs | {self._sealer.epoch}
@@ -649,7 +651,7 @@ class TopicNetwork:
             NetworkStopped: the network takes nothing more.
         """
         key = self.spec.tx_key if routing_key is None else routing_key
-        if not self._kind.fits(body):
+        if not self._fits(body):
             raise PayloadRefused(
                 f"is {shape(body)}, and {self.spec.name} carries {self._kind.wanted}"
             )
@@ -673,7 +675,7 @@ class TopicNetwork:
                     if self._is_ending:
                         raise NetworkStopped(f"{self._name} was stopped")
                     senders = self._posted_to
-                    if has_waited_enough or all(sender.has_room for sender in senders):
+                    if has_waited_enough or all(map(_has_room, senders)):
                         record = self._sealer.commit(self._sealer.seal(self._kind, plain, key))
                         if record is None:
                             continue
@@ -705,7 +707,7 @@ class TopicNetwork:
         """Have a body sent by whoever has the lock; tells whether there is room for it."""
         if self._is_ending:
             raise NetworkStopped(f"{self._name} was stopped")
-        has_room = all(sender.has_room for sender in self._posted_to)
+        has_room = all(map(_has_room, self._posted_to))
         if not has_room or len(self._order.left) >= MOST_LEFT:
             return False
         self._order.leave(Left(self._sealer.seal(self._kind, plain, key)))
@@ -899,6 +901,10 @@ _SHARE_PATIENCE_S = 0.01
 
 _CUT_S = 1.0
 """How long a connection may take to end after it is cut: the reactor has others to serve, too."""
+
+
+_has_room = attrgetter("has_room")
+"""Of a sender; asked for each event, so without a function of ours."""
 
 
 def _described(sender: Sender) -> str:

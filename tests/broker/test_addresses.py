@@ -129,7 +129,7 @@ def test_a_broker_under_one_name_in_many_spellings_is_one_member_that_works(
         arguments = arguments_for(
             broker_a,
             key=KEY,
-            forget_after=1.0,
+            forget_after=2.0,
             rescan_interval=0.5,
             accept_unknown_peers=False,
             limits=Limits(announce_s=0.5),
@@ -138,18 +138,18 @@ def test_a_broker_under_one_name_in_many_spellings_is_one_member_that_works(
         chart, _ = make_active_object("chart", **arguments)
         other, heard = make_active_object("other", **arguments_for(broker_b, key=KEY))
         with running(other), running(chart, peers=1):
-            for number in range(20):  # for longer than forget_after
+            for number in range(30):  # for longer than forget_after
                 chart.transmit(Event(signal="NUMBER", payload=number))
                 (_, peer) = chart.nets.stats().peers
                 assert (peer.address, peer.state) == (Address("localhost", port), PeerState.PRESENT)
                 time.sleep(0.1)
-            heard.wait_for(20)
+            heard.wait_for(30)
             assert set(chart.nets.stats().mesh.brokers) == {
                 str(broker_a.address),
                 f"localhost:{port}",
             }
             assert chart.nets.flush(scaled(20))
-        assert heard.payloads("NUMBER") == list(range(20))
+        assert heard.payloads("NUMBER") == list(range(30))
 
 
 def test_a_scout_finds_a_row_by_any_spelling(broker_a: LocalBroker) -> None:

@@ -173,7 +173,7 @@ def test_a_wide_pattern_hears_every_routing_key_that_it_matches(broker_a: LocalB
     )
     with running(heya, other, listener):
         other.transmit(Event(signal="UNHEARD"))
-        assert other.nets.flush(5)
+        assert other.nets.flush(scaled(20))
         heya.transmit(Event(signal="HEARD"))
         record.wait_for(1)
         assert other.nets.stats().mesh.unrouted == 1

@@ -22,6 +22,7 @@ import pytest
 from miros import Event, return_status, signals, spy_on
 
 from miros_rabbitmq import (
+    AccessRefused,
     BackPressure,
     Failure,
     Limits,
@@ -416,6 +417,24 @@ def test_a_stop_of_a_subclass_that_raises_leaves_nothing(
         with pytest.raises(ValueError, match="it cannot do that"):
             chart.wait(scaled(10))
     assert_it_is_over(chart)
+
+
+def test_an_exit_in_the_middle_of_a_stop_is_no_error(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As when SIGTERM comes once more while a start that has failed is being undone."""
+
+    class Leaving(NetworkedActiveObject):
+        def stop(self) -> None:
+            sys.exit(7)
+
+    arguments = {**arguments_for(broker_a, key=KEY), "rabbit_password": "wrong"}
+    chart = Leaving("robot", **arguments)
+    chart.case = Case(refuse)
+    with pytest.raises(AccessRefused):
+        chart.start_at(outer)
+    assert_it_is_over(chart)
+    assert not [one for one in caplog.records if one.levelno >= logging.ERROR]
 
 
 class Picky(NetworkedActiveObject):

@@ -103,7 +103,7 @@ def test_impostors_alone_hold_up_no_event_and_get_no_more_places_than_there_are(
             slowest_s = max(slowest_s, time.monotonic() - began_s)
         witness.record.wait_for(count, 60)
         assert witness.record.payloads("NUMBER") == list(range(count))
-        assert slowest_s < scaled(3), "nobody waits for them"
+        assert slowest_s < scaled(4.5), "nobody waits for them"
         # Those that never confirm anything are no brokers that somebody could wait for.
         if manner in (Manner.MUTE, Manner.STAYS, Manner.TAKES, Manner.RETURNS):
             wait_until(lambda: chart.nets.flush(0.5), 30)
@@ -111,7 +111,7 @@ def test_impostors_alone_hold_up_no_event_and_get_no_more_places_than_there_are(
         peers = chart.nets.stats().peers
         if manner is not Manner.HANGS:
             assert sum(peer.state is PeerState.WAITING for peer in peers) >= len(HOSTS) - 8
-        said = [one for one in caplog.messages if "Limits.lan_peers" in one]
+        said = wait_until(lambda: [one for one in caplog.messages if "Limits.lan_peers" in one])
         assert len(said) == 1
         assert "16 brokers found on the LAN are left out" in said[0]
         assert "places for 8" in said[0]
@@ -142,7 +142,7 @@ def test_impostors_that_confirm_now_and_then_hold_up_nobody_either(
             chart.transmit(Event(signal="NUMBER", payload=number))
             slowest_s = max(slowest_s, time.monotonic() - began_s)
         witness.record.wait_for(count, 60)
-        assert slowest_s < 0.5 * PULSE_S
+        assert slowest_s < 0.9 * PULSE_S
         assert witness.record.payloads("NUMBER") == list(range(count))
 
 

@@ -97,7 +97,8 @@ def wait_for_lines(heard: list[str], count: int) -> None:
 
 def test_disabling_a_snoop_waits_for_no_broker(broker_factory: Any) -> None:
     broker = broker_factory("127.0.0.6")
-    chart, _ = make_active_object("calm", **arguments_for(broker, key=KEY))
+    limits = Limits(stop_timeout_s=60)
+    chart, _ = make_active_object("calm", **arguments_for(broker, key=KEY, limits=limits))
     chart.enable_snoop_trace()
     with running(chart):
         broker.pause()
@@ -105,7 +106,7 @@ def test_disabling_a_snoop_waits_for_no_broker(broker_factory: Any) -> None:
             began_s = time.monotonic()
             chart.disable_snoop_trace()
             chart.enable_snoop_spy()
-            assert time.monotonic() - began_s < scaled(3)
+            assert time.monotonic() - began_s < scaled(20)
         finally:
             broker.resume()
 

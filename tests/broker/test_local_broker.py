@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import random
@@ -15,6 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pika
 import pytest
@@ -148,6 +150,73 @@ def test_two_nodes_boot_at_once_and_data_survives_a_restart(
         broker.restart()
 
 
+def running_nodes(broker: LocalBroker) -> set[str]:
+    return set(json.loads(broker.ctl("cluster_status", "--formatter", "json"))["running_nodes"])
+
+
+def test_nodes_form_a_cluster_and_find_each_other_again(broker_factory: BrokerFactory) -> None:
+    first = broker_factory("127.0.0.4", user="anna", vhosts=("/", "house"))
+    second = broker_factory("127.0.0.9", joins=first)
+    both = {f"{broker.name}@{broker.host}" for broker in (first, second)}
+    assert running_nodes(first) == running_nodes(second) == both
+    # It is one broker: what the second one has, clients of the first one reach.
+    assert (second.user, second.password) == ("anna", first.password)
+    at_second = connect(second.url("house"))
+    at_second.channel().queue_declare("there", durable=True)
+    at_first = connect(first.url("house"))
+    at_first.channel().basic_publish("", "there", b"across")
+    wait_until(lambda: at_second.channel().basic_get("there", auto_ack=True)[2] == b"across")
+    for connection in (at_first, at_second):
+        connection.close()
+    assert "miros" not in second.ctl("list_users"), "it has brought no users of its own"
+
+    for broker in (second, first):
+        broker.kill()
+        broker.restart()
+        wait_until(lambda: running_nodes(first) == running_nodes(second) == both)
+    # A new, empty one takes the place of the one that was stopped.
+    second.stop()
+    second.start()
+    assert running_nodes(first) == both
+    connect(second.url("house")).close()
+
+
+def test_a_node_joins_none_that_does_not_run(rabbitmq_installed: None) -> None:
+    first = LocalBroker("127.0.0.4", name="one")
+    other = LocalBroker("127.0.0.9", name="two", joins=first)
+    with pytest.raises(LocalBrokerError, match="two cannot join one, which is not running"):
+        other.start()
+
+
+def test_a_node_does_not_stay_alone_if_it_cannot_reach_the_other_one(
+    broker_factory: BrokerFactory,
+) -> None:
+    first = broker_factory("127.0.0.4", name="one")
+    (first.log_path.parent / ".erlang.cookie").write_text("another one")
+    other = LocalBroker("127.0.0.9", name="two", joins=first)
+    with pytest.raises(LocalBrokerError, match=r"two did not reach one@127\.0\.0\.4, whose"):
+        other.start()
+    assert not other.is_running
+
+
+@pytest.mark.parametrize(
+    ("host", "arguments", "message"),
+    [
+        ("127.0.0.4", {}, "a loopback address of its own.*not 127.0.0.4 beside 127.0.0.4"),
+        ("192.0.2.1", {}, "not 192.0.2.1 beside 127.0.0.4"),
+        ("127.0.0.9", {"user": "anna"}, "leave out user="),
+        ("127.0.0.9", {"password": "secret"}, "leave out user=, password="),
+        ("127.0.0.9", {"users": {"anna": "secret"}}, "users="),
+        ("127.0.0.9", {"vhosts": ["house"]}, "vhosts="),
+        ("127.0.0.9", {"joins": "127.0.0.4"}, "joins is a LocalBroker, not str"),
+    ],
+)
+def test_what_cannot_join_is_refused(host: str, arguments: dict[str, object], message: str) -> None:
+    keywords: dict[str, Any] = {"joins": LocalBroker("127.0.0.4"), **arguments}
+    with pytest.raises(SettingsError, match=message):
+        LocalBroker(host, **keywords)
+
+
 def test_it_does_not_outlive_an_owner_that_was_killed() -> None:
     owner = subprocess.Popen(
         [sys.executable, "-c", OWNER], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -203,7 +272,9 @@ def test_ctrl_c_in_a_terminal_leaves_nothing_behind(moment: str, presses: int) -
                 time.sleep(draw.uniform(0, 0.3))
             program.read_until(None)
             assert program.process.wait(scaled(30)) == -signal.SIGINT
-        assert program.output.replace("^C", "").rstrip().endswith("KeyboardInterrupt")
+        # The second is how Python ends that is interrupted while it prints the traceback.
+        ends = ("KeyboardInterrupt", "lost sys.stderr")
+        assert program.output.replace("^C", "").rstrip().endswith(ends if presses > 1 else ends[0])
         assert "Exception ignored" not in program.output
         # The program may end a moment before the watchdog, if it was hurried.
         wait_until(lambda: not os.listdir(folder), 15, "the folder of the node goes")
@@ -222,7 +293,7 @@ def test_a_boot_in_another_thread_is_ended_at_once(end: Callable[[LocalBroker], 
         took = time.monotonic() - started
         with pytest.raises(LocalBrokerError, match="was stopped while it booted"):
             booting.result(ANSWER_S)
-    assert took < scaled(2)
+    assert took < scaled(4)
     assert not broker.is_running
     assert not folder.exists()
     # This ends only that boot: the next one may take its time.

@@ -27,7 +27,7 @@ from miros_rabbitmq import (
 from miros_rabbitmq.discovery.probe import probe_one
 from miros_rabbitmq.logs import write_all
 
-from ..helpers import scaled, wait_until
+from ..helpers import PATIENT_PROBE, scaled, wait_until
 from .charts import arguments_for, listening, make_active_object, running
 
 KEY = Fernet.generate_key()
@@ -157,7 +157,7 @@ def test_a_mistake_is_told_with_what_mends_it(
         assert "firewall" not in words
         if mistake.is_probed:
             with pytest.raises(BrokerError) as seen:
-                probe_one(chart.this_url())
+                probe_one(chart.this_url(), limits=PATIENT_PROBE)
             assert str(seen.value) == words
         run_remedy(node, words)
         if mistake.is_final:

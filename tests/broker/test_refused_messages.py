@@ -8,7 +8,6 @@ import itertools
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
-from statistics import median
 from typing import Any
 
 import pika
@@ -25,6 +24,7 @@ from miros_rabbitmq import (
     LocalBroker,
     NetworkedActiveObject,
     PikaTopicPublisher,
+    PublisherStats,
     SessionState,
     SimplePikaTopicPublisher,
 )
@@ -96,7 +96,7 @@ def test_an_event_that_the_broker_refuses_is_counted_and_what_is_behind_it_arriv
         numbered(sender, range(20, 23), padding=150_000)
         numbered(sender, range(23, 24))
         record.wait_for(20, 10)
-        assert refused_by(sender) == 4
+        wait_until(lambda: refused_by(sender) == 4)
         assert caplog.text.count("connected") == connections
         assert sender.nets.flush(scaled(20))
         assert receiver.nets.stats().mesh.gaps == 4
@@ -140,7 +140,7 @@ def test_one_of_two_brokers_that_refuses_makes_no_transmit_wait_or_raise(
         heard_far.wait_for(297, 20)
         assert heard_numbers(heard_near) == list(range(300))
         assert heard_numbers(heard_far) == [n for n in range(300) if n % 100 != 50]
-        assert slowest_s < scaled(3)
+        assert slowest_s < scaled(6)
         by_broker = sender.nets.stats().mesh.brokers
         assert by_broker[str(narrow.address)].drops[DropReason.REFUSED] == 3
         assert DropReason.REFUSED not in by_broker[str(broker_a.address)].drops
@@ -327,45 +327,44 @@ class Clogged:
         self._connection.close()
 
 
-def median_latency_s(
+def one_by_one(
     sender: NetworkedActiveObject, record: Any, numbers: Iterator[int], count: int
-) -> float:
-    latencies = []
-    for _ in range(count):
-        before = len(record.heard)
-        began_s = time.monotonic()
-        number = next(numbers)
+) -> None:
+    """Send so many, each when the one before was heard."""
+    for number in itertools.islice(numbers, count):
         numbered(sender, range(number, number + 1))
-        wait_until(lambda: len(record.heard) > before, 10)  # noqa: B023 - it is called here
-        latencies.append(time.monotonic() - began_s)
-    return median(latencies)
+        record.wait_for(number + 1)
 
 
 def test_a_queue_that_refuses_everything_delays_and_costs_no_event_of_the_others(
     broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """An event is delayed if it is sent again after a pause, or waits for one that is."""
     limits = Limits(nack_attempts=3)
     sender, _ = make_active_object("sender", **arguments_for(broker_a, key=KEY, limits=limits))
     receiver, record = make_active_object("receiver", **arguments_for(broker_a, key=KEY))
     numbers = itertools.count()
+
+    def stats() -> PublisherStats:
+        return sender.nets.stats().mesh.brokers[str(broker_a.address)]
+
     with running(sender, receiver):
-        before_s = median_latency_s(sender, record, numbers, 200)
         clogged = Clogged(broker_a)
         try:
-            first = next(numbers)
-            numbered(sender, range(first, first + 1))  # which it takes
-            first_s = median_latency_s(sender, record, numbers, 10)
+            one_by_one(sender, record, numbers, 10)  # it takes the first message, and no other
             wait_until(lambda: refused_by(sender) > 0, 10)
-            during_s = median_latency_s(sender, record, numbers, 200)
+            assert sender.nets.flush(scaled(20))
+            before = stats()
+            one_by_one(sender, record, numbers, 100)
+            assert sender.nets.flush(scaled(20))
         finally:
             clogged.close()
-        assert sender.nets.flush(scaled(20))
-        assert refused_by(sender) >= 190
-        assert heard_numbers(record) == list(range(next(numbers)))
+        after = stats()
+        assert after.sent - before.sent == 100, "none is sent again"
+        assert after.connection == before.connection
+        assert refused_by(sender) >= 109
+        assert heard_numbers(record) == list(range(110))
         assert receiver.nets.stats().mesh.gaps == 0
-        assert first_s < scaled(1)
-        # To be sent again after a pause takes 0.1 s and more.
-        assert during_s < 5 * before_s + scaled(0.02)
     assert len(warnings_of(caplog, "basic.nack")) == 1
     assert not warnings_of(caplog, "trying again")
 

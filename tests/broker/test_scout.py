@@ -35,7 +35,7 @@ from miros_rabbitmq.exceptions import (
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
 
 from ..amqp import HEARTBEAT, method, start_with
-from ..helpers import scaled, wait_until
+from ..helpers import PATIENT_PROBE, scaled, wait_until
 from .fakes import Fakes, closed_port
 
 HOST = "127.0.0.4"
@@ -100,7 +100,7 @@ def fakes() -> Iterator[Fakes]:
         yield running
 
 
-def ask(address: Address, limits: ProbeLimits = QUICK) -> ProbeResult:
+def ask(address: Address, limits: ProbeLimits = PATIENT_PROBE) -> ProbeResult:
     (result,) = probe_all([address], Login("robot", PASSWORD), limits=limits)
     return result
 
@@ -114,7 +114,7 @@ def written_since(log: Path, length: int) -> str:
 
 def test_a_probe_of_a_working_broker_closes_its_connection_politely(broker: LocalBroker) -> None:
     length = len(broker.log_path.read_text(encoding="utf-8", errors="replace"))
-    result = probe_one(broker.url("factory floor"))
+    result = probe_one(broker.url("factory floor"), limits=PATIENT_PROBE)
     assert result.outcome is ProbeOutcome.CONNECTED
     assert re.fullmatch(r"RabbitMQ \d+\.\d+\.\d+.*", result.detail)
     wait_until(lambda: "closing AMQP connection" in written_since(broker.log_path, length))
@@ -141,7 +141,7 @@ def test_two_brokers_are_found_and_told_apart(broker: LocalBroker, broker_b: Loc
         assert scout.urls == [scout.this.url, *scout.other.urls]
         assert scout.report[nobody].outcome is ProbeOutcome.REFUSED
         for url in scout.urls:
-            probe_one(url)
+            probe_one(url, limits=PATIENT_PROBE)
     finally:
         broker_b.ctl("delete_user", broker.user)
 
@@ -171,7 +171,7 @@ def test_a_broker_that_refuses_says_why_at_once(
 ) -> None:
     started = time.monotonic()
     with pytest.raises(error) as caught:
-        probe_one(url(broker))
+        probe_one(url(broker), limits=PATIENT_PROBE)
     assert time.monotonic() - started < scaled(5)
     assert str(broker.address) in str(caught.value)
     assert "rabbitmqctl" in str(caught.value)
@@ -182,14 +182,14 @@ def test_a_broker_that_refuses_says_why_at_once(
 def test_a_vhost_without_permission_counts_as_missing(broker: LocalBroker) -> None:
     broker.ctl("add_user", "stranger", stdin=PASSWORD)
     with pytest.raises(VhostNotFound, match="set_permissions -p / stranger"):
-        probe_one(amqp_url("stranger", PASSWORD, broker.address))
+        probe_one(amqp_url("stranger", PASSWORD, broker.address), limits=PATIENT_PROBE)
 
 
 def test_a_vhost_at_its_connection_limit_is_not_a_wrong_setting(broker: LocalBroker) -> None:
     broker.ctl("set_vhost_limits", "-p", "factory floor", '{"max-connections": 0}')
     try:
         with pytest.raises(ClosedByBroker, match="clear_vhost_limits -p 'factory floor'"):
-            probe_one(broker.url("factory floor"))
+            probe_one(broker.url("factory floor"), limits=PATIENT_PROBE)
     finally:
         broker.ctl("clear_vhost_limits", "-p", "factory floor")
 
@@ -198,7 +198,7 @@ def test_a_broker_in_memory_alarm_still_counts_as_working(broker: LocalBroker) -
     broker.ctl("set_vm_memory_high_watermark", "0.000001")
     try:
         assert "memory" in broker.ctl("eval", "rabbit_alarm:get_alarms().")
-        assert probe_one(broker.url()).connected
+        assert probe_one(broker.url(), limits=PATIENT_PROBE).connected
     finally:
         broker.ctl("set_vm_memory_high_watermark", "0.4")
 
@@ -210,7 +210,7 @@ def test_a_paused_broker_times_out_and_a_resumed_one_works(broker: LocalBroker) 
             probe_one(broker.url(), limits=QUICK)
     finally:
         broker.resume()
-    assert probe_one(broker.url()).connected
+    assert probe_one(broker.url(), limits=PATIENT_PROBE).connected
 
 
 # ---- TLS
@@ -235,7 +235,7 @@ def test_a_broker_is_reached_over_tls(
     (url,) = scout.urls
     assert url == scout.this.url
     assert url.startswith("amqps://")
-    assert probe_one(url, tls=trusting).connected
+    assert probe_one(url, tls=trusting, limits=PATIENT_PROBE).connected
 
 
 def test_a_certificate_that_is_not_trusted_gets_no_password(
@@ -243,16 +243,16 @@ def test_a_certificate_that_is_not_trusted_gets_no_password(
 ) -> None:
     url = amqp_url(broker.user, broker.password, tls_address, tls=True)
     with pytest.raises(BrokerUnreachable, match="certificate"):
-        probe_one(url)
+        probe_one(url, limits=PATIENT_PROBE)
 
 
 def test_tls_to_a_port_without_it_and_the_other_way_round_are_reported(
     broker: LocalBroker, tls_address: Address, trusting: ssl.SSLContext
 ) -> None:
     login = Login(broker.user, broker.password)
-    (result,) = probe_all([broker.address], login, tls=trusting)
+    (result,) = probe_all([broker.address], login, tls=trusting, limits=PATIENT_PROBE)
     assert result.outcome is ProbeOutcome.TLS_FAILED
-    (result,) = probe_all([tls_address], login)
+    (result,) = probe_all([tls_address], login, limits=PATIENT_PROBE)
     assert result.outcome is ProbeOutcome.TLS_FAILED
     assert "give tls=" in result.detail
 
@@ -275,7 +275,7 @@ def test_a_closed_port_is_refused(fakes: Fakes) -> None:
 
 
 def test_a_silent_host_times_out_after_its_timeout(fakes: Fakes) -> None:
-    result = ask(fakes.silent())
+    result = ask(fakes.silent(), QUICK)
     assert result.outcome is ProbeOutcome.TIMED_OUT
     assert 0.25 < result.duration_s < scaled(3)
 
@@ -313,7 +313,7 @@ def test_what_is_not_rabbitmq_is_called_so_and_gets_no_credentials(
 
 def test_a_start_that_ends_too_soon_is_not_waited_for_longer_than_its_timeout(fakes: Fakes) -> None:
     half = start_with()[:40]
-    assert ask(fakes.sending(half)).outcome is ProbeOutcome.TIMED_OUT
+    assert ask(fakes.sending(half), QUICK).outcome is ProbeOutcome.TIMED_OUT
     assert ask(fakes.sending(half, hang_up=True)).outcome is ProbeOutcome.NOT_RABBITMQ
     assert PASSWORD.encode() not in fakes.received
 
@@ -414,7 +414,7 @@ def test_no_more_connections_are_open_at_once_than_allowed(fakes: Fakes) -> None
 
 def test_a_scout_may_be_used_in_a_thread_that_runs_an_event_loop(broker: LocalBroker) -> None:
     async def within() -> bool:
-        return probe_one(broker.url()).connected
+        return probe_one(broker.url(), limits=PATIENT_PROBE).connected
 
     assert asyncio.run(within())
 
@@ -511,4 +511,4 @@ def test_a_name_server_that_does_not_answer_holds_up_nobody(
 def test_a_broker_that_was_killed_is_refused(broker: LocalBroker) -> None:
     broker.kill()
     with pytest.raises(BrokerUnreachable, match="nothing listens"):
-        probe_one(broker.url())
+        probe_one(broker.url(), limits=PATIENT_PROBE)

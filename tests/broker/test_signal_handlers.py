@@ -253,11 +253,12 @@ def test_a_standalone_publisher_takes_a_post_in_the_middle_of_a_post(
 PROGRAM = """
 import os, signal, sys
 from miros import Event, return_status
-from miros_rabbitmq import NetworkedActiveObject
+from miros_rabbitmq import Limits, NetworkedActiveObject
 
 host, port, user, password, key, folder = sys.argv[1:]
 chart = NetworkedActiveObject(
-    "program", user, password, key, rabbit_host=host, rabbit_port=int(port), addresses=[]
+    "program", user, password, key, rabbit_host=host, rabbit_port=int(port), addresses=[],
+    limits=Limits(stop_timeout_s=20),  # for all that was transmitted, on a busy machine
 )
 signal.signal(signal.SIGTERM, lambda *_: (chart.stop(), sys.exit(0)))
 

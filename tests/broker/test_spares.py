@@ -204,7 +204,7 @@ def test_a_spare_takes_over_and_stays_in_use(
     harm: Callable[[FaultProxy, Any], object],
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    limits = Limits(heartbeat_s=2, absent_after_s=0.5)
+    limits = Limits(heartbeat_s=2, absent_after_s=2)
     sender, receiver, heard = sender_and_receiver(broker_b, broker_a, first, second, limits=limits)
     with running(receiver), running(sender, peers=2):
         used, spare = used_and_spare(sender, first, second)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -22,7 +24,7 @@ from miros_rabbitmq.broker.node_process import free_port
 from miros_rabbitmq.discovery.probe import probe_one
 from miros_rabbitmq.urls import Address, AmqpUrl, amqp_url
 
-from ..helpers import wait_until
+from ..helpers import PATIENT_PROBE, wait_until
 from .certificates import Pair, make
 from .charts import make_active_object, running
 from .fakes import Fakes
@@ -91,8 +93,7 @@ def shown(node: Node) -> Iterator[Node]:
 
 def fault_of(url: AmqpUrl, context: ssl.SSLContext | None) -> BrokerUnreachable:
     """The fault of a connection that cannot be made; the scout has to agree that it cannot."""
-    with pytest.raises(BrokerUnreachable):
-        probe_one(url, tls=context)
+    assert probed(url, context)
     publisher = SimplePikaTopicPublisher(url, "miros.mesh", "k", tls=context)
     publisher.start_thread()
     try:
@@ -165,7 +166,33 @@ def test_plain_tcp_to_a_tls_port_fails_clearly_and_the_other_way_round(node: Nod
     wrapped = amqp_url(broker.user, broker.password, broker.address, tls=True)
     assert "TLS" in str(fault_of(wrapped, node.context()))
     with pytest.raises(BrokerUnreachable, match="give tls="):
-        probe_one(plain)
+        probe_one(plain, limits=PATIENT_PROBE)
+
+
+def test_a_refusal_that_is_lost_is_taken_for_what_it_is(node: Node, tmp_path: Path) -> None:
+    """As of a broker that closes the connection before it has read what came meanwhile."""
+    make("server", "127.0.0.9", by=node.authority).write(tmp_path / "s.pem", tmp_path / "s.key")
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(tmp_path / "s.pem", tmp_path / "s.key")
+    fakes = Fakes()
+    with fakes.running():
+
+        async def reset(reader: Any, writer: Any) -> None:
+            await reader.read(1)
+            at_once = struct.pack("ii", 1, 0)
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, at_once)
+            writer.transport.abort()
+
+        url = amqp_url("user", "password", fakes.listen(reset, tls=server), tls=True)
+        for said in (str(fault_of(url, node.context())), probed(url, node.context())):
+            assert "it hung up right after the handshake" in said
+
+
+def probed(url: AmqpUrl, context: ssl.SSLContext | None) -> str:
+    """What the scout says of a broker that cannot be reached."""
+    with pytest.raises(BrokerUnreachable) as caught:
+        probe_one(url, tls=context, limits=PATIENT_PROBE)
+    return str(caught.value)
 
 
 def test_an_impostor_without_the_authoritys_certificate_is_sent_nothing(

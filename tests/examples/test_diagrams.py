@@ -18,7 +18,7 @@ import pytest
 from cryptography.fernet import Fernet
 
 import miros_rabbitmq
-from docs.diagrams import canvas, imports, language, pictures, statechart
+from docs.diagrams import canvas, imports, language, pictures, sources, statechart
 from docs.diagrams.drawings import DRAWINGS, classes, examples, hosts, house, inside, wire
 from miros_rabbitmq.amqp.link_state import LIFE, SessionState
 from miros_rabbitmq.exceptions import RejectReason
@@ -53,6 +53,7 @@ def test_every_picture_is_shown_on_a_page() -> None:
     text = "".join(page.read_text(encoding="utf-8") for page in pages)
     shown = set(re.findall(r"\.\. diagram:: (\w+)\n", text))
     shown |= set(re.findall(r"docs/pictures/(\w+)\.svg", text))
+    shown |= set(re.findall(r"^   :narrow: (\w+)$", text, re.MULTILINE))
     assert shown <= set(DRAWINGS)
     # The page on examples shows their statecharts when it has them.
     assert {name for name in set(DRAWINGS) - shown if not name.startswith("chart_")} == set()
@@ -407,6 +408,18 @@ def test_flat_states_do_what_the_picture_says(path: Path, chart: statechart.Stat
     # Conditions on what the chart remembers may hide some.
     assert went <= drawn
     assert went or not drawn
+
+
+def test_the_callbacks_on_the_page_make_the_chart_of_the_picture_too() -> None:
+    flat, callbacks = (
+        sources.charts_on(ROOT / "docs" / "kinds.rst", program)["heater"]
+        for program in ("flat.py", "callbacks.py")
+    )
+    assert len(flat.states) == 4
+    assert len(flat.transitions) == 4
+    assert set(flat.transitions) == set(callbacks.transitions)
+    assert set(flat.states) <= set(callbacks.states), "the other chart of that program has one, too"
+    assert set(flat.starts) == {"off", "heats"}
 
 
 NETWORK: dict[str, Any] = {

@@ -14,7 +14,7 @@ from cryptography.fernet import Fernet
 
 from miros_rabbitmq import LocalBroker
 
-from ..helpers import processes_with, scaled, wait_until, without_slow_starts
+from ..helpers import complaints, processes_with, scaled, wait_until
 from .terminal import on_terminal
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -42,7 +42,7 @@ def run(command: list[str], environment: dict[str, str]) -> str:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert without_slow_starts(done.stderr) == ""
+    assert complaints(done.stderr) == ""
     return done.stdout
 
 

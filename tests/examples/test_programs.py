@@ -15,7 +15,7 @@ from typing import IO
 
 import pytest
 
-from ..helpers import scaled
+from ..helpers import complaints, scaled
 from .documents import Block, programs_of
 from .terminal import OnTerminal, on_terminal
 
@@ -80,9 +80,9 @@ def test_a_program_in_a_file_prints_what_its_page_says_and_nothing_else(
         timeout=scaled(60),
         check=False,
     )
-    assert (done.returncode, done.stdout, done.stderr) == (0, block.printed, "")
+    assert (done.returncode, done.stdout, complaints(done.stderr)) == (0, block.printed, "")
     if "LocalBroker" not in block.code:
-        assert time.monotonic() - begun_s < scaled(5)
+        assert time.monotonic() - begun_s < scaled(15)
 
 
 def paste(terminal: OnTerminal, code: str) -> None:
@@ -173,8 +173,8 @@ def test_lamp_and_switch_in_two_files_show_the_same_trace_and_end_on_ctrl_c(
             )
         for process in (switch, lamp):
             process.send_signal(signal.SIGINT)
-            _, complaints = process.communicate(timeout=scaled(30))
-            assert (process.returncode, complaints) == (0, "")
+            _, errors = process.communicate(timeout=scaled(30))
+            assert (process.returncode, complaints(errors)) == (0, "")
     assert not list((tmp_path / "tmp").iterdir())
     assert (tmp_path / "mesh.key").stat().st_mode & 0o077 == 0
 

@@ -17,7 +17,7 @@ from cryptography.fernet import Fernet
 
 from miros_rabbitmq import LocalBroker, NetworkedActiveObject
 
-from ..helpers import scaled, wait_until, without_slow_starts
+from ..helpers import complaints, scaled, wait_until
 from .documents import ROOT, blocks_of, other_blocks_of, programs_of
 
 PAGE = "docs/reflection.rst"
@@ -54,7 +54,7 @@ def test_the_watched_lamp_prints_what_the_page_says(tmp_path: Path) -> None:
         timeout=scaled(60),
         check=False,
     )
-    assert (done.returncode, without_slow_starts(done.stderr)) == (0, "")
+    assert (done.returncode, complaints(done.stderr)) == (0, "")
     assert TIME.sub("", done.stdout).split() == TIME.sub("", shown("python watched.py")).split()
 
 

@@ -25,6 +25,7 @@ from miros_rabbitmq.discovery.probe import probe_one
 from miros_rabbitmq.urls import Address, amqp_url
 
 from ..broker.charts import make_active_object, running
+from ..helpers import PATIENT_PROBE
 from .documents import ROOT, other_blocks_of
 
 pytestmark = pytest.mark.usefixtures("rabbitmq_installed")
@@ -89,7 +90,7 @@ class Node(NamedTuple):
 
     def probe(self, context: ssl.SSLContext) -> None:
         url = amqp_url(self.broker.user, self.broker.password, self.address, tls=True)
-        probe_one(url, tls=context)
+        probe_one(url, tls=context, limits=PATIENT_PROBE)
 
 
 CERTIFIED = {"RABBIT_TLS_CERTFILE": "robot.pem", "RABBIT_TLS_KEYFILE": "robot.key"}

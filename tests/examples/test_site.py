@@ -7,6 +7,7 @@ tests use no network; where links may lead is written down here.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -179,6 +180,42 @@ def test_the_site_can_be_searched(site: Path) -> None:
     index = (site / "searchindex.js").read_text(encoding="utf-8")
     for word in ("quick_start", "routing", "rabbit_host"):
         assert word in index
+
+
+QUESTIONS = {
+    "firewall": "installation", "password": "security", "nobody listens": "troubleshooting",
+    "windows": "installation", "key rotation": "recipes_keys", "change key": "recipes_keys",
+    "asyncio": "recipes_programs", "log file": "recipes_programs", "docker": "deployment",
+    "lost events": "troubleshooting", "tls": "security", "pytest": "testing", "json": "recipes",
+}  # fmt: skip
+"""What readers look for, and the page that answers."""
+
+
+def test_the_search_finds_the_answer_to_usual_questions_first(site: Path) -> None:
+    text = (site / "searchindex.js").read_text(encoding="utf-8")
+    index = json.loads(text[len("Search.setIndex(") : text.rindex(")")])
+    for question, page in QUESTIONS.items():
+        # What has a mark of its own (``.. index:: ! firewall``) comes before what has the words.
+        places = index["indexentries"][question]
+        assert [(index["docnames"][at], is_main) for at, _, is_main in places] == [(page, True)]
+
+
+def test_each_page_says_what_it_is_about(pages: list[Page]) -> None:
+    said = {}
+    for page in pages:
+        text = page.path.read_text(encoding="utf-8")
+        found = re.findall(r'<meta name="description" content="([^"]*)">', text)
+        assert len(found) == (page.path.stem not in ("genindex", "search")), page.path.name
+        said[page.path] = "".join(found)
+        assert not found or 20 < len(found[0]) <= 220, (page.path.name, found)
+        assert not found or f'<meta property="og:description" content="{found[0]}">' in text
+    assert len(set(said.values())) >= len(said) - 1
+
+
+def test_long_names_may_break_where_a_part_of_them_ends(site: Path) -> None:
+    text = (site / "security.html").read_text(encoding="utf-8")
+    assert "tests/<wbr>unit/<wbr>test_<wbr>small_<wbr>file.<wbr>py" in text
+    assert "rabbit_host" in text, "a short name stays whole"
 
 
 def test_nothing_of_the_machine_that_built_the_site_is_in_it(site: Path) -> None:

@@ -12,6 +12,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from cryptography.fernet import Fernet
+from miros import Event, return_status, spy_on
+
+from miros_rabbitmq import LocalBroker, NetworkedActiveObject
 
 from ..helpers import scaled
 from .documents import ROOT, blocks_of, other_blocks_of, programs_of
@@ -67,6 +71,30 @@ def test_wait_until_returns_when_it_is_true_and_fails_when_it_stays_false() -> N
     assert len(looks) == 2
     with pytest.raises(AssertionError, match="in time"):
         names["wait_until"](lambda: False, timeout=0.0)
+
+
+@spy_on
+def listening(chart: Any, e: Event) -> Any:
+    """The state of a chart that only listens, as on the page."""
+    chart.temp.fun = chart.top
+    return return_status.SUPER
+
+
+@pytest.mark.usefixtures("rabbitmq_installed")
+def test_a_chart_goes_on_when_a_node_of_its_cluster_is_killed() -> None:
+    code = pieces("joins=first")
+    for number in (2, 3, 4):  # of its own: others may run the tests, too
+        code = code.replace(f"127.0.0.{number}", f"127.{os.getpid() % 200 + 20}.9.{number}")
+    names: dict[str, Any] = {
+        "KEY": Fernet.generate_key(),
+        "TIMEOUT_S": scaled(30),
+        "LocalBroker": LocalBroker,
+        "NetworkedActiveObject": NetworkedActiveObject,
+        "listening": listening,
+    }
+    exec(code, names)  # noqa: S102
+    assert not names["third"].is_running
+    assert names["fan"].failure is None
 
 
 def test_the_group_of_a_worker_is_a_mark(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,11 +18,9 @@ LIMITS = Limits(heartbeat_s=2, absent_after_s=1.0)
 
 
 @pytest.fixture
-def cluster(
-    rabbitmq_installed: None, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[list[LocalBroker]]:
+def cluster(rabbitmq_installed: None) -> Iterator[list[LocalBroker]]:
     hosts = ["127.0.0.41", "127.0.0.42", "127.0.0.43"]
-    with running_cluster(hosts, secrets.token_urlsafe(), monkeypatch) as brokers:
+    with running_cluster(hosts, secrets.token_urlsafe()) as brokers:
         yield brokers
 
 

@@ -85,7 +85,7 @@ def test_what_a_frozen_broker_did_not_confirm_is_reported_with_its_count(
             system.talkers[0].send(100)
             began_s = time.monotonic()
             chart.stop()
-            assert time.monotonic() - began_s < scaled(4), "and not the 5 s of the default"
+            assert time.monotonic() - began_s < scaled(4.5), "and not the 5 s of the default"
         finally:
             system.brokers[1].resume()
         assert chart.nets.stats().mesh.dropped[DropReason.STOPPED] == 100
@@ -97,7 +97,7 @@ def test_what_a_frozen_broker_did_not_confirm_is_reported_with_its_count(
 def test_a_broker_that_never_came_is_not_waited_for_but_reported(
     broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    arguments = arguments_for(broker_a, key=KEY)
+    arguments = arguments_for(broker_a, key=KEY, limits=Limits(stop_timeout_s=60))
     nowhere = Address("127.0.0.99", 1)
     arguments["addresses"] = [str(broker_a.address), str(nowhere)]
     chart, _ = make_active_object("chart", **arguments)
@@ -106,7 +106,7 @@ def test_a_broker_that_never_came_is_not_waited_for_but_reported(
         assert chart.nets.flush(scaled(20))
         began_s = time.monotonic()
         chart.stop()
-        assert time.monotonic() - began_s < scaled(4), "and not the 5 s for those that come"
+        assert time.monotonic() - began_s < scaled(20), "and not the 60 s for those that come"
     (said,) = [one for one in caplog.messages if f"1 event was not confirmed by {nowhere}" in one]
     assert "as it is not connected: nothing listens" in said
     assert "flush" not in said

@@ -221,8 +221,8 @@ def test_forty_bad_brokers_are_not_felt_by_ten_good_ones(
         assert threads("miros consumers") == ["miros consumers"]
         assert len(threads("miros-rabbitmq-resolve")) <= len(bad.nameless)
         # A thread that waits for a bad broker waits for a second, or for ever.
-        assert among.p99_s < 3 * alone.p99_s + scaled(0.4)
-        assert among.transmit_s < 3 * alone.transmit_s + scaled(0.4)
+        assert among.p99_s < 3 * alone.p99_s + scaled(0.8)
+        assert among.transmit_s < 3 * alone.transmit_s + scaled(0.8)
         wait_until(lambda: {senders[one].stats().confirmed for one in good} == {600})
         began_s = time.monotonic()
         sender.stop()

@@ -207,7 +207,7 @@ def test_delay_and_jitter_are_as_told_and_bytes_stay_in_order(
     sender.join()
     delays = [came - sent for sent, came in zip(sent_s, came_s, strict=True)]
     assert min(delays) > 0.095
-    assert 0.12 < statistics.median(delays) < 0.2 + scaled(0.2)
+    assert 0.12 < statistics.median(delays) < 0.2 + scaled(1)
     assert max(delays) - min(delays) > 0.03
 
 

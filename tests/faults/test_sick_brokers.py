@@ -42,12 +42,16 @@ TRICKLE = 5
 FLOOR_S = 0.05
 """Below this, a latency says more of the machine than of us."""
 
-BUSY_FLOOR_S = 0.3
+BUSY_FLOOR_S = 0.8
 """The same in ``make test``, in which three lanes of tests share the machine: whoever waits for a
 sick broker waits for seconds."""
 
 USUAL = Limits(backlog_events=5_000)
 """The defaults, but for a backlog that is full a little sooner."""
+
+LIMITS = {10.0: QUICK, 0.0: replace(QUICK, backlog_events=4_000)}
+"""By the time that ``transmit`` may wait. Without one, a full backlog is refused at once: it has to
+hold what comes until the broker is found sick, however late a busy machine looks."""
 
 REAL = [pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -97,7 +101,7 @@ def isolates(
                 noticed_s = time.perf_counter()
                 wait_s = stream.slowest_s(began_s, noticed_s)
                 print(f"noticed after {noticed_s - began_s:.2f} s; longest wait {wait_s:.2f} s")
-                assert wait_s < limits.slow_after_s + scaled(3)
+                assert wait_s < limits.slow_after_s + scaled(6)
                 if sickness.conditions and rate != TRICKLE:
                     # From then on each event costs an old one there.
                     dropped = system.dropped(sick)
@@ -193,7 +197,9 @@ ENDS = ("keeps up again", "takes events again")
 
 @pytest.mark.parametrize("timeout_s", [10.0, 0.0], ids=["waiting", "not waiting"])
 def test_a_thin_link_is_not_felt_by_the_others(trio: Trio, timeout_s: float) -> None:
-    with fleet(trio, relayed=[SICK], transmit_timeout=timeout_s) as system:
+    with fleet(
+        trio, relayed=[SICK], limits=LIMITS[timeout_s], transmit_timeout=timeout_s
+    ) as system:
         isolates(system, ThinLink(system.proxies[SICK], 32_000), 1_000)
 
 
@@ -226,7 +232,7 @@ def test_a_thin_link_is_not_felt_by_the_others_at_the_usual_limits(
 
 @pytest.mark.parametrize("timeout_s", [10.0, 0.0], ids=["waiting", "not waiting"])
 def test_an_alarm_at_one_broker_is_not_felt_by_the_others(trio: Trio, timeout_s: float) -> None:
-    with fleet(trio, transmit_timeout=timeout_s) as system:
+    with fleet(trio, limits=LIMITS[timeout_s], transmit_timeout=timeout_s) as system:
         isolates(system, Alarm(trio[SICK]), 1_000)
 
 
@@ -279,7 +285,7 @@ def test_an_event_that_one_broker_refuses_stands_before_no_other(
         for count in range(300):
             stream.send(b"x" * 150_000 if count in (50, 51, 200) else None)
         assert stream.refused == 0
-        assert stream.slowest_s(0, time.perf_counter()) < scaled(3)
+        assert stream.slowest_s(0, time.perf_counter()) < scaled(6)
         accounts = system.close_books(timeout=20)
         for one in range(sick):
             assert accounts[one].is_clean, system.describe()

@@ -146,7 +146,8 @@ def test_with_a_fresh_cache_a_chart_connects_at_once_and_verifies_it_in_the_back
     town: Town, start_node: StartNode, tmp_path: Path
 ) -> None:
     first = start_node(town.here, "here")
-    assert first.started()["took"] > 1.2, "the sweep"
+    with_sweep_s = first.started()["took"]
+    assert with_sweep_s > 1.2
     first.wait_for_peers(town.at(2))
     first.stop()
     cache = tmp_path / "here" / CACHE_FILE_NAME
@@ -155,7 +156,7 @@ def test_with_a_fresh_cache_a_chart_connects_at_once_and_verifies_it_in_the_back
     cache.write_text(json.dumps(content))
 
     again = start_node(town.here, "here")
-    assert again.started()["took"] < scaled(1.0)
+    assert again.started()["took"] < max(scaled(1.0), with_sweep_s - 0.3)
     assert town.at(2) in again.peers()
     again.wait_for_peers(town.at(2))
     again.do("wait_for_source", town.at(2), "LAN")

@@ -13,6 +13,7 @@ import pytest
 
 from miros_rabbitmq.exceptions import MirosRabbitMQError, OutOfResources
 from miros_rabbitmq.resources import (
+    ENDING,
     FILES,
     MEMORY,
     PROCESSES,
@@ -42,7 +43,7 @@ NO_THREAD = RuntimeError("can't start new thread")
         (OSError(errno.ENOBUFS, ""), MEMORY, "MemoryMax="),
         (MemoryError(), MEMORY, "MemoryMax="),
         (NO_THREAD, THREADS, "TasksMax="),
-        (RuntimeError("can't create new thread at interpreter shutdown"), THREADS, "is ending"),
+        (RuntimeError("can't create new thread at interpreter shutdown"), ENDING, "is ending"),
     ],
 )
 def test_each_shortage_is_worded_with_its_remedy(error: Exception, what: str, remedy: str) -> None:

@@ -50,7 +50,10 @@ def test_a_unit_test_cannot_connect() -> None:
         connection.connect(("127.0.0.1", 9))
 
 
-def test_waiting_returns_what_it_waited_for_or_says_what_it_was() -> None:
+def test_waiting_returns_what_it_waited_for_or_says_what_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     assert wait_until(lambda: 7) == 7
+    monkeypatch.setattr("tests.helpers.PATIENCE_S", 0.0)
     with pytest.raises(AssertionError, match="pigs fly"):
         wait_until(lambda: False, timeout=0.01, message="pigs fly")

@@ -1,4 +1,4 @@
-"""The statecharts of all programs in ``examples/``, read from their sources."""
+"""The statecharts of all programs in ``examples/`` and of some on pages, read from the sources."""
 
 from __future__ import annotations
 
@@ -10,6 +10,10 @@ from .. import sources, statechart
 from ..canvas import Canvas
 
 EXAMPLES = Path(__file__).parents[3] / "examples"
+DOCS = Path(__file__).parents[2]
+
+ON_PAGES = {"chart_kinds_heater": ("kinds", "flat.py", "heater")}
+"""Pictures of charts whose source is on a page: the page, the program, the chart."""
 
 
 def charts() -> Iterator[tuple[str, Path, str, statechart.Statechart]]:
@@ -21,8 +25,7 @@ def charts() -> Iterator[tuple[str, Path, str, statechart.Statechart]]:
             yield f"chart_{short}", path, name, chart
 
 
-def _draw(path: Path, name: str, chart: statechart.Statechart) -> Canvas:
-    program = f"examples/{path.relative_to(EXAMPLES).as_posix()}"
+def _draw(program: str, name: str, chart: statechart.Statechart) -> Canvas:
     says = [
         f"{state.name}{f' in {state.parent}' if state.parent else ''}" for state in chart.states
     ]
@@ -33,6 +36,13 @@ def _draw(path: Path, name: str, chart: statechart.Statechart) -> Canvas:
     return statechart.draw(chart, f"The statechart {name} of {program}", text)
 
 
-DRAWINGS: dict[str, Callable[[], Canvas]] = {
-    picture: partial(_draw, path, name, chart) for picture, path, name, chart in charts()
-}
+def _drawings() -> Iterator[tuple[str, Callable[[], Canvas]]]:
+    for picture, path, name, chart in charts():
+        program = f"examples/{path.relative_to(EXAMPLES).as_posix()}"
+        yield picture, partial(_draw, program, name, chart)
+    for picture, (page, program, name) in ON_PAGES.items():
+        chart = sources.charts_on(DOCS / f"{page}.rst", program)[name]
+        yield picture, partial(_draw, f"{program} in docs/{page}.rst", name, chart)
+
+
+DRAWINGS: dict[str, Callable[[], Canvas]] = dict(_drawings())

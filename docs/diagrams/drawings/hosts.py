@@ -69,6 +69,55 @@ def overview() -> Canvas:
     return canvas
 
 
+def overview_narrow() -> Canvas:
+    """The same for a phone: the hosts below each other."""
+    canvas = Canvas(
+        356,
+        584,
+        "Charts on three hosts, for a narrow page",
+        "Three hosts, each with a RabbitMQ broker of its own. The chart control on the first host "
+        "transmits an event to all three brokers; each broker hands it to the charts of its host. "
+        "A chart on the third host shows the state transitions of all charts in its terminal.",
+    )
+    names = (("control box", "192.168.1.71"), ("pole", "192.168.1.72"), ("desk", "192.168.1.73"))
+    charts = (("control", "cars"), ("people",), ("watcher",))
+    high, gap, rail = 128.0, 14.0, 10.0
+    tops = [6 + number * (high + gap) for number in range(3)]
+    for y, (name, address) in zip(tops, names, strict=True):
+        _host(canvas, 22, y, 330, high, name, address)
+    # The mesh: from one chart to all brokers.
+    below, broker = 110.0, 281.0
+    for y in tops:
+        start = [(74.0, tops[0] + 84), (74.0, tops[0] + below)]
+        if y != tops[0]:
+            start += [(rail, tops[0] + below), (rail, y + below)]
+        canvas.line([*start, (broker, y + below), (broker, y + 92)], "mesh", "thick")
+    canvas.circle(74, tops[0] + below, 4, "mesh")
+    canvas.text(86, tops[0] + below - 8, "transmit(STOP)", "s b c-mesh over")
+    # The trace goes to one terminal.
+    top = tops[2] + high + 38
+    canvas.line([(74, tops[2] + 84), (74, top)], "snoop", "dash")
+    canvas.text(86, top - 14, "the trace of all charts", "s b c-snoop halo")
+    for y, here in zip(tops, charts, strict=True):
+        right = 36.0
+        for chart in here:
+            canvas.card(right, y + 38, 76, 46, "chart", [chart, "chart"])
+            right += 84
+        # From each broker to a chart of its host.
+        canvas.line([(218, y + 61), (right - 8, y + 61)], "mesh")
+        canvas.broker(218, y + 34, 126, 56, ["RabbitMQ", "this host's"])
+    for y in tops[1:]:
+        canvas.text(164, y + 56, "queue", "q over", at="middle")
+    canvas.box(4, top, 348, 108, "snoop", r=10)
+    for number in range(3):
+        canvas.circle(22 + 16 * number, top + 17, 4.5, "line")
+    canvas.text(200, top + 21, "one terminal, at the desk", "q", at="middle")
+    canvas.line([(4, top + 33), (352, top + 33)], "snoop", "thin", arrow=False)
+    lines = [line[line.index("] [", 8) + 2 :] for line in TRACE]
+    canvas.lines_of_text(20, top + 54, lines, "m", pitch=20)
+    return canvas
+
+
 def two_machines() -> Canvas:
     """The lamp and the switch of the quick start; narrow enough for a phone."""
     canvas = Canvas(
@@ -216,6 +265,7 @@ def slow_broker() -> Canvas:
 
 DRAWINGS: dict[str, Callable[[], Canvas]] = {
     "overview": overview,
+    "overview_narrow": overview_narrow,
     "two_machines": two_machines,
     "three_networks": three_networks,
     "three_hosts": three_hosts,

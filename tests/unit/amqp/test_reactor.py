@@ -735,6 +735,30 @@ def test_what_has_arrived_is_read_between_a_timer_that_took_long_and_the_next(
     assert order == ["data", "timer"]
 
 
+def test_what_arrives_while_many_timers_are_due_waits_for_few_of_them(polled: Rig) -> None:
+    """Such as the looks after all links of a process with a hundred charts."""
+    lane, busy = polled.lane(), polled.lane("busy")
+    order: list[str] = []
+    with pair() as (near, far):
+        polled.call(lane, lambda: lane.watch(near.fileno(), READ, read_once(near, order)))
+
+        def work() -> None:
+            if not order:
+                far.send(b"x")
+            order.append("timer")
+            began_s = time.monotonic()
+            while time.monotonic() - began_s < 0.001:
+                pass
+
+        def plan() -> None:
+            for _ in range(50):
+                busy.call_later(0.0, work)
+
+        polled.call(busy, plan)
+        wait_until(lambda: len(order) == 51)
+    assert order.index("data") <= 4
+
+
 def test_what_has_arrived_is_read_before_timers_after_the_program_was_stopped() -> None:
     """A poller that is paused for longer than its wait only says that time is up."""
     watched = Watched()

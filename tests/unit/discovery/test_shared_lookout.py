@@ -19,6 +19,7 @@ import pytest
 
 from miros_rabbitmq.discovery import lan as lan_module
 from miros_rabbitmq.discovery import lookout as lookout_module
+from miros_rabbitmq.discovery import rounds as rounds_module
 from miros_rabbitmq.discovery import scout as scout_module
 from miros_rabbitmq.discovery.interfaces import Interfaces, interface_of
 from miros_rabbitmq.discovery.lan import LocalAreaNetwork
@@ -206,7 +207,7 @@ def test_a_node_that_comes_long_after_a_search_has_another_soon_and_does_not_wai
     probes.outcomes[TWO] = ProbeOutcome.ACCESS_REFUSED
     first.start()
     second.start()
-    monkeypatch.setattr(lookout_module, "FRESH_S", 0.0)
+    monkeypatch.setattr(rounds_module, "FRESH_S", 0.0)
     asked = len(probes.asked)
     third.start()
     assert third.node.members == [ONE]
@@ -219,7 +220,7 @@ def test_a_node_that_comes_soon_after_a_search_has_another_a_little_later(
 ) -> None:
     """What works since the last round would be unknown to it for long, or for ever."""
     search = replace(SEARCH, rescan_interval_s=interval_s)
-    monkeypatch.setattr(lookout_module, "FRESH_S", 1.0)
+    monkeypatch.setattr(rounds_module, "FRESH_S", 1.0)
     first, second, third = made(search), made(search), made(search)
     probes.outcomes[ONE] = ProbeOutcome.ACCESS_REFUSED
     began_s = time.monotonic()

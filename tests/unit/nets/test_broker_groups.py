@@ -72,3 +72,13 @@ def test_a_spare_that_leaves_changes_nothing_for_the_others(groups: BrokerGroups
     groups.leave(B, [B, C])
     assert groups.spare_of == {C: A}
     assert groups.mates(B) == frozenset()
+
+
+def test_who_brings_another_that_is_used_and_ranks_higher_has_that_one_used(
+    groups: BrokerGroups,
+) -> None:
+    groups.join(D, A)
+    groups.join(D, C)
+    assert groups.spare_of == {C: A, D: A}
+    groups.join(A, B)
+    assert groups.spare_of == {A: B, C: B, D: B}, "it joins itself"

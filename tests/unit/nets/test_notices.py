@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import cast
 
 import pytest
@@ -22,6 +22,7 @@ from miros_rabbitmq.wire.notice import (
     WrongClock,
     announce_broker,
     announce_listener,
+    announced_pattern,
     tell_clock,
     tell_numbers,
     tell_trouble,
@@ -46,6 +47,7 @@ class FakeSender:
         self.wakes = 0
         self.told: list[tuple[str, bytes]] = []
         self.later: list[Callable[[], object]] = []
+        self.delays_s: list[float] = []
         self.soon: list[tuple[float, Callable[[], object]]] = []
 
     def wake(self) -> None:
@@ -55,7 +57,8 @@ class FakeSender:
         callback()
 
     def call_later(self, delay_s: float, callback: Callable[[], object]) -> None:
-        if delay_s == 30.0:
+        if delay_s >= 24.0:
+            self.delays_s.append(delay_s)
             self.later.append(callback)
         else:
             self.soon.append((delay_s, callback))
@@ -90,11 +93,16 @@ class Node:
     """The notices of a node, and what is around them."""
 
     def __init__(
-        self, notice: Notice | None = None, place: object = None, rx_key: str = ""
+        self,
+        notice: Notice | None = None,
+        place: object = None,
+        rx_key: str = "",
+        name: str = "this",
     ) -> None:
         place = object() if place is None else place
         codec = Codec(Fernet.generate_key())
-        self._sealer = Sealer(codec, MESH, "this")
+        self._name = name
+        self._sealer = Sealer(codec, MESH, name)
         self._opener = Opener(codec, MESH, most_records=1)
         self.is_forked = False
         self.own, self.other = FakeSender(), FakeSender()
@@ -102,7 +110,7 @@ class Node:
         self.posts = FakePosts(self.own, self.other)
         self.problems: list[DeliveryProblem] = []
         self.notices = Notices(
-            "this",
+            name,
             self._seal,
             TX_KEY,
             rx_key,
@@ -138,7 +146,7 @@ class Node:
             header, (plain,) = self._opener.open(message, key)
             assert header.purpose == Purpose.NOTICES
             content = unpack(plain)
-            assert content.sender == "this"
+            assert content.sender == self._name
             said.append((key, Notice(content.kind, content.body)))
         return said
 
@@ -236,43 +244,110 @@ def test_neighbours_are_told_again_only_if_no_other_has_told_them_lately(
     assert node.said(node.own)[1:] == [(LISTENER_KEY, ASKS)], "before the last one is forgotten"
 
 
-def test_charts_of_one_process_know_of_each_other_without_asking() -> None:
+@pytest.fixture
+def crowd() -> Iterator[list[Node]]:
+    """Charts of one process; those that a test puts here cease to listen after it."""
+    crowd: list[Node] = []
+    yield crowd
+    for node in crowd:
+        node.notices.on_hearing(is_hearing=False)
+
+
+def test_charts_of_one_process_know_of_each_other_without_notices(crowd: list[Node]) -> None:
     elder, stranger = Node(place="here"), Node(place="elsewhere")
-    for node in (elder, stranger):
+    crowd += [elder, stranger]
+    for node in crowd:
         node.notices.on_hearing(is_hearing=True)
         node.own.soon.pop()[1]()
         assert node.own.patient
-        node.own.told.clear()
-    newcomer = Node(place="here")
+    newcomer = Node(place="here", name="newcomer")
     newcomer.notices.on_hearing(is_hearing=True)
-    assert (elder.own.patient, elder.own.wakes, elder.own.told) == (False, 1, [])
+    assert (elder.own.patient, elder.own.wakes) == (False, 1)
     assert stranger.own.patient
-    assert newcomer.own.told == []
+    assert (newcomer.own.told, newcomer.own.soon) == ([], []), "the elder has spoken for it"
     assert elder.notices.knows_others
     assert newcomer.notices.knows_others
     assert elder.notices.neighbours_listen()
-    ((delay_s, announce),) = newcomer.own.soon
-    assert 0 < delay_s <= 2
-    announce()
-    assert newcomer.said(newcomer.own) == [(LISTENER_KEY, ANSWERS)]
-    elder.notices.announce_again()
-    assert elder.own.told == [], "all are told already"
     newcomer.notices.on_hearing(is_hearing=False)
     assert not elder.notices.knows_others
     assert not elder.notices.neighbours_listen()
-    elder.notices.on_hearing(is_hearing=False)
-    stranger.notices.on_hearing(is_hearing=False)
 
 
-def test_of_many_charts_of_a_process_those_with_news_announce_themselves_first() -> None:
-    alike = [Node(place="crowd") for _ in range(100)]
-    others = [Node(place="crowd", rx_key=f"key.{number}") for number in range(100)]
-    for node in alike + others:
+def test_of_many_charts_of_a_process_one_for_each_pattern_announces_itself(
+    crowd: list[Node],
+) -> None:
+    keys = ["one.key"] * 50 + [f"key.{number}" for number in range(100)] + ["key.7"] * 50
+    crowd += [Node(place="crowd", rx_key=key, name=f"{at}") for at, key in enumerate(keys)]
+    for node in crowd:
         node.notices.on_hearing(is_hearing=True)
-    for node in alike + others:
-        node.notices.on_hearing(is_hearing=False)
-    assert max(delay_s for node in others for delay_s, _ in node.own.soon) <= 20
-    assert 20 < max(delay_s for node in alike[50:] for delay_s, _ in node.own.soon) < 100
+    first, *others = crowd
+    assert first.said(first.own) == [
+        (LISTENER_KEY, announce_listener(asks=True, pattern="one.key", key=TX_KEY))
+    ]
+    timers = [timer for node in others for timer in node.own.soon]
+    assert 5 < max(delay_s for delay_s, _ in timers) <= 20
+    for _, announce in timers:
+        announce()
+    told = [node.said(node.own) for node in others]
+    assert sum(map(len, told)) == 100
+    patterns = {announced_pattern(notice) for ((_, notice),) in filter(None, told)}
+    assert patterns == {f"key.{number}" for number in range(100)}
+
+
+def test_another_is_announced_when_the_one_that_spoke_for_it_has_gone_first(
+    crowd: list[Node],
+) -> None:
+    crowd += [Node(place="here", rx_key=key, name=key) for key in ("a.key", "b.key")]
+    crowd.append(Node(place="here", rx_key="b.key", name="another"))
+    for node in crowd:
+        node.notices.on_hearing(is_hearing=True)
+    (_, first), (_, second) = (node.own.soon.pop() for node in crowd[1:])
+    crowd[1].notices.on_hearing(is_hearing=False)
+    first()
+    second()
+    assert [len(node.own.told) for node in crowd] == [1, 0, 1]
+
+
+def test_two_charts_of_a_process_with_one_name_hear_of_each_other(crowd: list[Node]) -> None:
+    crowd += [Node(place="here"), Node(place="here")]
+    for node in crowd:
+        node.notices.on_hearing(is_hearing=True)
+    crowd[1].own.soon.pop()[1]()
+    assert crowd[1].said(crowd[1].own) == [(LISTENER_KEY, ANSWERS)]
+
+
+def test_charts_that_hear_each_other_again_announce_themselves_again(crowd: list[Node]) -> None:
+    """The broker was started anew, and maybe all others at it."""
+    crowd += [Node(place="here", name=name) for name in ("one", "two")]
+    for times in (1, 2):
+        for node in crowd:
+            node.notices.on_hearing(is_hearing=True)
+        assert [len(node.own.told) for node in crowd] == [times, 0]
+        for node in crowd:
+            node.notices.on_hearing(is_hearing=False)
+
+
+def test_charts_of_a_process_take_turns_to_announce_themselves(
+    crowd: list[Node], now_s: list[float]
+) -> None:
+    """A silent chart of another process then learns of one that has its name."""
+    crowd += [Node(place="here", name=f"{number}") for number in range(5)]
+    due: list[tuple[float, int]] = []
+    for at, node in enumerate(crowd):
+        node.notices.on_hearing(is_hearing=True)
+        node.connect(node.own)
+        due.append((now_s[0] + node.own.delays_s[-1], at))
+    began_s = now_s[0]
+    while now_s[0] - began_s < 3000:
+        due.sort()
+        now_s[0], at = due.pop(0)
+        node = crowd[at]
+        node.own.later.pop()()
+        due.append((now_s[0] + node.own.delays_s[-1], at))
+        assert 24 <= node.own.delays_s[-1] <= 30
+    told = [len(node.own.told) for node in crowd]
+    assert min(told) > 1
+    assert 3000 / 31 < sum(told) < 3000 / 25, "one in announce_s, however many they are"
 
 
 def test_a_node_asks_now_and_then_who_listens_to_what_it_sends(now_s: list[float]) -> None:

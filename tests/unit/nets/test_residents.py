@@ -11,8 +11,10 @@ from miros_rabbitmq.nets.residents import Residents
 class One:
     """Stands in for a chart that listens."""
 
-    def __init__(self, place: Hashable, rx_key: str = "#") -> None:
+    def __init__(self, place: Hashable, rx_key: str = "#", name: str = "") -> None:
+        self.name = name or str(id(self))
         self.place = place
+        self.announced_at: Hashable = None
         self.rx_key = rx_key
         self.noted = 0
 
@@ -68,13 +70,36 @@ def test_a_forked_child_has_none_of_its_parents() -> None:
     assert residents.beside(b) == []
 
 
-def test_the_first_who_listens_to_a_pattern_at_a_place_is_known() -> None:
+def test_one_that_has_announced_itself_speaks_for_those_who_listen_to_the_same_there() -> None:
     residents = Residents()
-    elsewhere = One("there")
-    first, second, other = One("here"), One("here"), One("here", "other.key")
-    for one in (elsewhere, first, second, other):
+    first, second, _, elsewhere = all_of_them = (
+        One("here"),
+        One("here"),
+        One("here", "other.key"),
+        One("there"),
+    )
+    for one in all_of_them:
         residents.enter(one)
-    firsts = [residents.is_first_of_its_key(one) for one in (elsewhere, first, second, other)]
-    assert firsts == [True, True, False, True]
-    residents.leave(first)
-    assert residents.is_first_of_its_key(second)
+    assert not any(map(residents.speak_for, all_of_them))
+    first.announced_at = "here"
+    assert [one for one in all_of_them if residents.speak_for(one)] == [second]
+    elsewhere.place = "here"
+    assert residents.speak_for(elsewhere)
+    first.place = second.place = "there"
+    assert not residents.speak_for(second), "it was announced here"
+    assert not residents.speak_for(elsewhere)
+
+
+def test_nobody_speaks_for_one_whose_name_another_has_nor_for_one_without_a_place() -> None:
+    residents = Residents()
+    first, twin, nowhere, lost = (
+        One("here", name="twin"),
+        One("here", name="twin"),
+        One(None),
+        One(None),
+    )
+    for one in (first, twin, nowhere, lost):
+        residents.enter(one)
+    first.announced_at = "here"
+    assert not residents.speak_for(twin)
+    assert not residents.speak_for(nowhere)

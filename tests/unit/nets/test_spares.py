@@ -241,6 +241,81 @@ def test_a_new_one_that_ranks_higher_is_used(world: World) -> None:
     assert world.spares.spare_of == {B: OWN, C: OWN, D: OWN}
 
 
+def test_one_that_ranks_higher_is_waited_for_if_it_connects_at_the_same_time(
+    world: World,
+) -> None:
+    """Otherwise both would send what has waited."""
+    connected(world, OWN)
+    world.add(B, C, D)
+    for address in (C, B, D):
+        world.connect(address)
+    world.answer(C, OWN, Verdict.OTHER)
+    assert world.proceeded == [OWN]
+    world.answer(B, C, Verdict.SAME)
+    assert world.proceeded == [OWN, B, C], "and D, which ranks lower, is not waited for"
+    assert world.shared[-1] == world.spares.spare_of == {C: B}
+    world.answer(D, C, Verdict.OTHER)
+    world.answer(D, B, Verdict.OTHER)
+    world.answer(D, OWN, Verdict.OTHER)
+    assert world.proceeded == [OWN, B, C, D]
+
+
+def test_two_that_connect_at_the_same_time_and_lead_to_different_brokers_wait_for_no_more(
+    world: World,
+) -> None:
+    connected(world, OWN)
+    world.add(B, C)
+    world.connect(C)
+    world.connect(B)
+    world.answer(C, OWN, Verdict.OTHER)
+    world.answer(B, C, Verdict.OTHER)
+    assert world.proceeded == [OWN, C]
+    world.answer(B, OWN, Verdict.OTHER)
+    assert world.proceeded == [OWN, C, B]
+    assert world.spares.spare_of == {}
+
+
+def test_one_that_never_answers_holds_up_nobody_for_longer_than_their_own_time(
+    world: World,
+) -> None:
+    """And it has its own time, too, before nobody waits for it any more."""
+    world.silent = {B}
+    connected(world, OWN)
+    world.add(B, C, D)
+    world.connect(C)
+    world.put_forward(2.0)
+    world.connect(B)
+    world.answer(C, OWN, Verdict.OTHER)
+    world.put_forward(0.99)
+    assert world.proceeded == [OWN]
+    world.put_forward(0.01)
+    assert world.proceeded == [OWN, C]
+    world.asked.clear()
+    world.connect(D)
+    assert set(world.asked) == {(D, OWN), (D, B), (D, C)}, "it is not given up yet"
+    world.put_forward(2.0)
+    assert world.proceeded == [OWN, C, B]
+
+
+@pytest.mark.parametrize("first", [OWN, B])
+def test_of_two_that_a_third_one_shows_to_be_the_same_the_one_that_ranks_higher_is_used(
+    world: World, first: Address
+) -> None:
+    """Their own comparison takes longer than a connection waits for it."""
+    world.add(OWN, B, C)
+    world.connect(OWN)
+    world.connect(B)
+    world.put_forward(3.0)
+    assert world.proceeded == [OWN, B]
+    world.connect(C)
+    for other in (first, OWN if first == B else B):
+        world.answer(C, other, Verdict.SAME)
+    assert world.spares.spare_of == {B: OWN, C: OWN}
+    world.answer(B, OWN, Verdict.SAME)
+    world.put_forward(10.0)
+    assert world.spares.spare_of == {B: OWN, C: OWN}
+
+
 def test_one_that_is_late_and_ranks_higher_is_used(world: World) -> None:
     world.add(OWN, B)
     world.connect(B)

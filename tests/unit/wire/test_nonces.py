@@ -306,7 +306,7 @@ def test_a_publisher_that_is_used_alone_is_interrupted_at_any_step(
         opener = Opener(Codec(KEY), "exchange", 1)
         got = [
             unpack(opener.open(join(each.heading.prefix, [each.data]), "key").contents[0]).sequence
-            for each in one._sender._outbox._waiting
+            for each in one._sender._outbox.waiting
         ]
         if posts and called:
             assert sorted(got) == [1, 2, 3]
