@@ -60,12 +60,6 @@ def no_leaks(_multiprocessing_helper: None) -> Iterator[None]:
         pytest.fail("the test left behind: " + ", ".join(leaks), pytrace=False)
 
 
-@pytest.fixture(autouse=True)
-def _nothing_said_before() -> None:
-    """Have each test read whole texts: this process may have said them in another one."""
-    said_before.forget()
-
-
 class SettledLog(pytest.LogCaptureFixture):  # type: ignore[misc]  # it is marked as final
     """What was logged so far, with the lines that another thread has still to write.
 
@@ -93,6 +87,12 @@ def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The log, settled."""
     caplog.__class__ = SettledLog
     return caplog
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_before() -> None:
+    """Have each test read whole texts: this process may have said them in another one."""
+    said_before.forget()
 
 
 @pytest.fixture(scope="session")

@@ -1,8 +1,9 @@
 """What pages look like beyond the theme: tables, long names, and what a link to a page shows.
 
-- A table with two columns of which the second has sentences becomes a list on a phone
-  (``stacked``). Columns of numbers are set right (``number``), and cells of tables of figures do
-  not break. Bold words that the row above begins with, too, are said once.
+- A table of sentences becomes a list on a phone (``stacked``): each row an item, its first cell the
+  head, and with more than two columns (``labelled``), each cell says what its column has. Columns
+  of numbers are set right (``number``), and cells of tables of figures do not break. Bold words
+  that the row above begins with, too, are said once.
 - A long name in ``code`` may break after a dot, a slash or an underscore, and nowhere else. The
   ending of a file's name stays with it.
 - Each page says in its head what it is about: its first paragraph, for search engines and for
@@ -57,15 +58,36 @@ def _classify(table: nodes.table, heads: list[list[Any]], body: list[list[Any]])
     texts = [[cell.astext() for cell in column] for column in columns]
     classes = set(table["classes"])
     mean = sum(map(len, texts[-1])) / len(texts[-1])
-    if width == 2 and mean >= SENTENCE and not classes & {"stacked", "sentences"}:
-        table["classes"].append("stacked")
+    if width == 2 and mean >= SENTENCE:
+        classes.add("stacked")
     if width > 2 and all(len(text) <= FIGURE for column in texts[1:] for text in column):
-        table["classes"].append("figures")
+        classes.add("figures")
+    elif width > 2 and heads and "defaults" not in classes:
+        classes |= {"stacked", "labelled"}
+        for row in body:
+            for cell, head in zip(row, heads[-1], strict=False):
+                cell["label"] = head.astext() if cell is not row[0] else ""
+                if not cell.astext().strip():
+                    cell["classes"].append("empty")
+    table["classes"] = sorted(classes)
     for at, column in enumerate(columns[1:], 1):
         written = [text for text in texts[at] if text]
         if written and all(_NUMBER.fullmatch(text) for text in written):
             for cell in [*column, *(row[at] for row in heads if len(row) > at)]:
                 cell["classes"].append("number")
+
+
+def _visit_entry(translator: HTML5Translator, node: nodes.entry) -> None:
+    start = len(translator.body)
+    HTML5Translator.visit_entry(translator, node)
+    if node.get("label"):
+        tag = translator.body[start]
+        label = f'data-label="{escape(node["label"])}"'
+        translator.body[start] = tag.replace("<td", f"<td {label}", 1)
+
+
+def _depart_entry(translator: HTML5Translator, node: nodes.entry) -> None:
+    HTML5Translator.depart_entry(translator, node)
 
 
 def _say_once(cells: list[Any]) -> None:
@@ -133,6 +155,7 @@ def shortened(text: str, most: int) -> str:
 def setup(app: Sphinx) -> dict[str, Any]:
     """What Sphinx calls."""
     app.add_post_transform(Tables)
+    app.add_node(nodes.entry, override=True, html=(_visit_entry, _depart_entry))
     app.add_node(nodes.literal, override=True, html=(_visit_literal, _depart_literal))
     app.connect("html-page-context", _describe)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

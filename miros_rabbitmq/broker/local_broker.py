@@ -536,7 +536,7 @@ def _check_first(first: object, host: str) -> None:
         SettingsError: it cannot.
     """
     if not isinstance(first, LocalBroker):
-        raise SettingsError(f"joins is a LocalBroker, not {type(first).__name__}")
+        raise SettingsError(f"joins is a LocalBroker, not {a_value_of(first)}")
     if host == first.host or not (is_loopback(host) and is_loopback(first.host)):
         raise SettingsError(
             "nodes of a cluster are reached at the same control port, so each needs a loopback "

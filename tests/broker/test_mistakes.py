@@ -253,10 +253,10 @@ def test_a_peer_that_refuses_a_link_is_told_once_for_all_networks(
             wait_until(lambda: away, 10)
             assert refusal.words in away[0].text
         run_remedy(mended, said)
-        assert chart.nets.wait_for_peers(1, scaled(20))
+        assert chart.nets.wait_for_peers(1, scaled(25))
         for stats in (lambda: chart.nets.stats().mesh, lambda: chart.nets.stats().snoop_trace):
             wait_until(lambda of=stats: _is_reached(mended, of()), 15)  # type: ignore[misc]
-        assert chart.nets.flush(scaled(10))
+        assert chart.nets.flush(scaled(25))
         wait_until(lambda: [one.is_over for one in away] == [False, True] * is_away, 10)
     assert PASSWORD not in caplog.text
 
@@ -276,7 +276,7 @@ def test_a_refusal_that_comes_again_after_it_was_mended_is_told_again(
         for _ in range(2):
             wait_until(lambda: words in "".join(said_of(mended, caplog)), 10)
             run_remedy(mended, said_of(mended, caplog)[-1])
-            assert chart.nets.wait_for_peers(1, scaled(20))
+            assert chart.nets.wait_for_peers(1, scaled(25))
             caplog.clear()
             mended.ctl(*command)
             mended.ctl("close_all_connections", "-p", "a b", "for the test")

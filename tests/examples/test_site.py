@@ -212,9 +212,33 @@ def test_each_page_says_what_it_is_about(pages: list[Page]) -> None:
     assert len(set(said.values())) >= len(said) - 1
 
 
+def table_of(site: Path, page: str, head: str) -> str:
+    tables = re.findall(r"<table.*?</table>", (site / page).read_text(encoding="utf-8"), re.DOTALL)
+    (found,) = (one for one in tables if head in one)
+    return str(found)
+
+
+def test_on_a_phone_sentences_are_a_list_and_figures_stay_a_table(site: Path) -> None:
+    two = table_of(site, "delivery.html", "what holds")
+    assert re.match(r'<table class="[^"]*\bstacked\b', two)
+    assert "data-label" not in two, "the second of two columns needs no label"
+    more = table_of(site, "kinds.html", "it handles a signal by")
+    assert re.match(r'<table class="[^"]*\blabelled stacked\b', more)
+    assert '<td data-label="NetworkedFactory"' in more
+    figures = table_of(site, "delivery.html", "the stranger floods")
+    assert "stacked" not in figures
+    assert re.search(r'<td class="[^"]*\bnumber\b[^>]*><p>13 / 266 ms', figures)
+
+
+def test_bold_words_of_a_table_are_said_once(site: Path) -> None:
+    text = table_of(site, "performance.html", "ratio")
+    assert text.count("<strong>Throughput</strong>") == 1
+    assert "<p>charts</p>" in text
+
+
 def test_long_names_may_break_where_a_part_of_them_ends(site: Path) -> None:
     text = (site / "security.html").read_text(encoding="utf-8")
-    assert "tests/<wbr>unit/<wbr>test_<wbr>small_<wbr>file.<wbr>py" in text
+    assert "tests/<wbr>unit/<wbr>test_<wbr>small_<wbr>file.py" in text
     assert "rabbit_host" in text, "a short name stays whole"
 
 
