@@ -3,9 +3,9 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 BIN := .venv/bin
-SOURCES = $(wildcard miros_rabbitmq tests examples tools bench docs setup.py)
+SOURCES = $(wildcard miros_rabbitmq tests examples tools bench docs)
 
-.PHONY: help setup demo fireflies test unit matrix trixie deployment faults soak fuzz bench diagrams docs lint types format clean
+.PHONY: help setup demo fireflies test unit matrix trixie deployment faults soak fuzz bench diagrams docs pictures lint types format clean
 
 help:  ## this list
 	@sed -n 's/^\([a-z]*\):.*## /  make \1\t/p' $(MAKEFILE_LIST) | expand -t 20
@@ -25,13 +25,13 @@ test: setup  ## lint, types and all tests; unit tests on every Python; short mat
 unit: setup  ## the tests that need no RabbitMQ
 	@$(BIN)/python -m pytest -q tests/unit
 
-matrix: setup  ## tests with the oldest dependencies and Python, and the newest (SHORT=1: fewer)
+matrix: setup  ## tests with the oldest dependencies and Python, the newest, and the system's (SHORT=1: fewer)
 	@tools/matrix.sh $(if $(SHORT),--short)
 
 trixie:  ## the broker tests in a Debian 13 that this makes, as root (TESTS=tests/faults: others)
 	@tools/trixie.sh $(TESTS)
 
-deployment: setup  ## examples/deployment on two machines that this makes, with systemd, as root
+deployment: setup  ## examples/deployment on a Debian 12 and 13 that this makes, over SSH, as root
 	@tools/deployment.sh
 
 fuzz: setup  ## ten minutes of atheris for each parser of foreign bytes (FUZZ_SECONDS=600)
@@ -53,6 +53,9 @@ diagrams: setup  ## draw the pictures of the documentation from docs/diagrams
 
 docs: setup  ## the site, in build/docs/index.html; warnings are errors
 	@tools/docs.sh
+
+pictures: docs  ## of every page of the site, wide and narrow, light and dark (PAGES="index delivery")
+	@$(BIN)/python tools/pictures.py $(PAGES)
 
 lint: setup  ## ruff: rules and format
 	@$(BIN)/ruff check $(SOURCES)

@@ -300,8 +300,12 @@ BROKER_MIB, CONNECTION_MIB = 112.0, 0.27
 IDLE_BYTES = 32.0
 """What a connection carries in a second, in both directions, while nobody transmits."""
 
+CLUSTER_BYTES = 16.5
+"""In a cluster of three besides, for each pair of nodes: a chart announces itself to its two spares
+twice a minute, and what reaches one node of a cluster reaches the charts at all."""
 
-def reckon(nodes: int, brokers: int) -> Costs:
+
+def reckon(nodes: int, brokers: int, *, cluster: bool = False) -> Costs:
     """What a topology costs.
 
     Each node has a connection to each broker, and another to its own, from which it hears. With as
@@ -310,16 +314,18 @@ def reckon(nodes: int, brokers: int) -> Costs:
     Args:
         nodes: how many nodes, one to a host.
         brokers: how many brokers, each with the same number of nodes.
+        cluster: whether they are one: then each event goes to one of them.
     """
     hearing = nodes / brokers
     connections = nodes * brokers + nodes
     each = nodes + hearing
+    taken = hearing if cluster else nodes
     return Costs(
         connections,
         round(each),
         BROKER_MIB + CONNECTION_MIB * each,
-        round(nodes + nodes * hearing),
-        IDLE_BYTES * connections,
+        round(taken + nodes * hearing),
+        IDLE_BYTES * connections + (CLUSTER_BYTES * nodes**2 if cluster else 0),
     )
 
 

@@ -1,4 +1,4 @@
-"""A serializer of one's own: dataclasses as JSON, checked before any chart sees them.
+"""A serializer of your own: dataclasses as JSON, checked before any chart sees them.
 
 It shows when to write one (programs in other languages read along, payloads have a form that is
 written down, a wrong value is to be stopped at the door), and what each half has to do:

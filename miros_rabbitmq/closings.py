@@ -57,18 +57,20 @@ _TABLE = (
     Closing(
         320,
         r"user '.*' (?:is|was) deleted",
-        "has no user {user!r} any more: correct rabbit_user, or on the broker run: {add_user}",
+        "has no user {user!r} any more: correct rabbit_user, or on the broker run as root: "
+        "{add_user}",
     ),
     Closing(
         320,
         "vhost '.*' is deleted",
-        "has no virtual host {vhost!r} any more: correct rabbit_vhost, or on the broker run: "
+        "has no virtual host {vhost!r} any more: correct rabbit_vhost, or on the broker run as "
+        "root: "
         "{add_vhost}",
     ),
     Closing(
         320,
         "vhost '.*' is down",
-        "has trouble with the virtual host {vhost!r}: on the broker run: {restart_vhost}",
+        "has trouble with the virtual host {vhost!r}: on the broker run as root: {restart_vhost}",
     ),
     Closing(
         320,
@@ -79,7 +81,8 @@ _TABLE = (
     Closing(
         403,
         "(?:[a-z]+ )?access to topic '(.*?)' in exchange '(.*?)'",
-        "does not let {user!r} use the routing key {0!r}: on the broker run: {topic_permissions} "
+        "does not let {user!r} use the routing key {0!r}: on the broker run as root: "
+        "{topic_permissions} "
         "(or write patterns that fit your routing keys and 'miros.listener'; "
         "{list_topic_permissions} shows those it has)",
         AccessRefused,
@@ -87,7 +90,7 @@ _TABLE = (
     Closing(
         403,
         "(?:[a-z]+ )?access to (?:exchange|queue) '(.*?)'",
-        "does not give {user!r} the permissions it needs ({text}): on the broker run: "
+        "does not give {user!r} the permissions it needs ({text}): on the broker run as root: "
         "{permissions} (that replaces those it has, which {list_permissions} shows)",
         AccessRefused,
     ),
@@ -106,7 +109,7 @@ _TABLE = (
     Closing(
         403,
         _ANYTHING,
-        "does not let {user!r} do what it needs ({text}): on the broker run: {permissions}",
+        "does not let {user!r} do what it needs ({text}): on the broker run as root: {permissions}",
         AccessRefused,
     ),
     Closing(
@@ -158,13 +161,13 @@ _TABLE = (
         406,
         "inequivalent arg '(.*?)' for queue '(.*?)'",
         "already has the queue {1!r}, declared with another {0} ({text}): name another queue, or "
-        "on the broker run, which loses what waits in it: {delete_queue}",
+        "on the broker run as root, which loses what waits in it: {delete_queue}",
     ),
     Closing(
         406,
         "inequivalent arg '(.*?)' for exchange '(.*?)'",
         "already has the exchange {1!r}, declared with another {0} ({text}): another program has "
-        "made it, or replaced ours. Give another rabbit_vhost, or on the broker run: "
+        "made it, or replaced ours. Give another rabbit_vhost, or on the broker run as root: "
         "{delete_exchange} (it is then declared anew)",
     ),
     Closing(
@@ -175,7 +178,8 @@ _TABLE = (
     Closing(
         406,
         r"cannot declare queue '(.*?)': queue limit in vhost '.*?' \((\d+)\)",
-        _QUEUES + "On the broker, raise max-queues with rabbitmqctl set_vhost_limits, or run: "
+        _QUEUES
+        + "On the broker, as root, raise max-queues with rabbitmqctl set_vhost_limits, or run: "
         "{clear_vhost_limits}",
     ),
     Closing(
@@ -194,13 +198,14 @@ _TABLE = (
     Closing(
         506,
         _ANYTHING,
-        "has run out of something ({text}): rabbitmq-diagnostics status shows it there",
+        "has run out of something ({text}): rabbitmq-diagnostics status, as root, shows it there",
     ),
     Closing(
         530,
         r"(?:connection refused for user '.*': )?user connection limit(?: \((\d+)\))?",
         "allows {user!r} only {connections}: a chart needs one for what it receives and one for "
-        "each broker that it sends to, and more for snoops. On the broker run: {clear_connections}",
+        "each broker that it sends to, and more for snoops. On the broker run as root: "
+        "{clear_connections}",
     ),
     Closing(
         530,
@@ -210,13 +215,13 @@ _TABLE = (
     Closing(
         530,
         r"access to vhost '.*' refused for user '.*': (?:vhost )?connection limit(?: \((\d+)\))",
-        "allows only {connections} to the virtual host {vhost!r}: on the broker, raise "
+        "allows only {connections} to the virtual host {vhost!r}: on the broker, as root, raise "
         "max-connections with rabbitmqctl set_vhost_limits, or run: {clear_vhost_limits}",
     ),
     Closing(
         530,
         "access to vhost '.*' refused for user '.*': vhost '.*' is down",
-        "has trouble with the virtual host {vhost!r}: on the broker run: {restart_vhost}",
+        "has trouble with the virtual host {vhost!r}: on the broker run as root: {restart_vhost}",
     ),
     Closing(
         530,
@@ -227,20 +232,20 @@ _TABLE = (
         530,
         "access to vhost '.*' refused for user '.*'$",
         "does not let {user!r} use the virtual host {vhost!r}: correct rabbit_vhost, or on the "
-        "broker run: {permissions}",
+        "broker run as root: {permissions}",
         VhostNotFound,
     ),
     Closing(
         530,
         "vhost .* not found$",
         "has no virtual host {vhost!r} for the user {user!r}: correct rabbit_vhost, or on the "
-        "broker run: {add_vhost}",
+        "broker run as root: {add_vhost}",
         VhostNotFound,
     ),
     Closing(
         530,
         "number of channels opened for user '.*' has reached",
-        "allows {user!r} no more channels ({text}): on the broker run: {clear_channels}",
+        "allows {user!r} no more channels ({text}): on the broker run as root: {clear_channels}",
     ),
     Closing(
         530,
@@ -318,7 +323,9 @@ def closed_by_broker(
     )
 
 
-_SEE_LOG = "see the log of RabbitMQ there (journalctl -u rabbitmq-server, or /var/log/rabbitmq)"
+_SEE_LOG = (
+    "see the log of RabbitMQ there (as root: journalctl -u rabbitmq-server, or /var/log/rabbitmq)"
+)
 
 
 def _fields(user: str, vhost: str, text: str, groups: list[str]) -> Iterator[tuple[str, str]]:

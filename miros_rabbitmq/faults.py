@@ -14,7 +14,9 @@ from .greeting import usual_use
 from .remedies import add_user, declare_exchange, rabbitmqctl, set_permissions
 from .urls import Address
 
-_SEE_LOG = "see the log of RabbitMQ there (journalctl -u rabbitmq-server, or /var/log/rabbitmq)"
+_SEE_LOG = (
+    "see the log of RabbitMQ there (as root: journalctl -u rabbitmq-server, or /var/log/rabbitmq)"
+)
 
 
 def unknown_host(address: Address, detail: str = "", *, is_unanswered: bool = False) -> UnknownHost:
@@ -41,9 +43,11 @@ def unknown_host(address: Address, detail: str = "", *, is_unanswered: bool = Fa
 def nothing_listens(address: Address) -> BrokerUnreachable:
     """The host answers, but no program listens on the port."""
     return BrokerUnreachable(
-        f"nothing listens at {address}: start RabbitMQ there (systemctl start rabbitmq-server), or "
-        "correct the host or the port; rabbitmq-diagnostics listeners shows, on the broker, where "
-        f"it listens{usual_use(address.port)}",
+        f"nothing listens at {address}: start RabbitMQ there (as root: systemctl start "
+        "rabbitmq-server), or "
+        "correct the host or the port; rabbitmq-diagnostics listeners, as root, shows on the "
+        "broker "
+        f"where it listens{usual_use(address.port)}",
         str(address),
     )
 
@@ -64,7 +68,7 @@ def silent(address: Address, detail: str = "") -> BrokerUnreachable:
     return BrokerUnreachable(
         f"a program accepts connections at {address} and does not answer{more}: on that machine, "
         f"see which it is (ss -ltnp 'sport = :{address.port}'); if it is RabbitMQ, it is stuck or "
-        "overloaded (rabbitmq-diagnostics status), otherwise correct the port"
+        "overloaded (as root: rabbitmq-diagnostics status), otherwise correct the port"
         f"{usual_use(address.port)}",
         str(address),
         has_answered=True,
@@ -75,8 +79,8 @@ def went_silent(address: Address, detail: str) -> BrokerUnreachable:
     """A connection that worked carries nothing any more."""
     return BrokerUnreachable(
         f"{address} has gone silent ({in_words(detail)}): its host is frozen, overloaded or "
-        f"off, or the network between is cut; check with ping {address.host}, and on the broker "
-        "with rabbitmq-diagnostics status. It is connected again as soon as it answers",
+        f"off, or the network between is cut; check with ping {address.host}, and on the broker, "
+        "as root, with rabbitmq-diagnostics status. It is connected again as soon as it answers",
         str(address),
     )
 
@@ -212,7 +216,7 @@ _TLS_REMEDIES = (
     (
         "in time|timed out|timeout",
         "is it the port of TLS, usually 5671? If so, RabbitMQ is overloaded or stuck there "
-        "(rabbitmq-diagnostics status)",
+        "(as root: rabbitmq-diagnostics status)",
     ),
 )
 """What to do about what OpenSSL says, as far as the words of its versions are known. The first that
@@ -247,13 +251,14 @@ def access_refused(address: Address, user: str, vhost: str) -> AccessRefused:
         return AccessRefused(
             f"{address} refuses the user 'guest', as RabbitMQ lets it in from the same machine "
             "only (loopback_users), or the password is wrong: make a user of your own, the same on "
-            "each broker, and give it as rabbit_user; on the broker run: "
+            "each broker, and give it as rabbit_user; on the broker run as root: "
             f"{add_user('robot', vhost)}",
             str(address),
         )
     return AccessRefused(
         f"{address} refuses the user {user!r} or its password: correct rabbit_user and "
-        f"rabbit_password. On the broker, {rabbitmqctl('authenticate_user', user)} tells whether a "
+        f"rabbit_password. On the broker, as root, {rabbitmqctl('authenticate_user', user)} tells "
+        "whether a "
         f"password is right, and {rabbitmqctl('change_password', user)} sets another; if there is "
         f"no such user, run: {add_user(user, vhost)}",
         str(address),
@@ -264,7 +269,7 @@ def no_exchange(address: Address, exchange: str, user: str, vhost: str) -> Acces
     """There is no exchange, and the user may not declare one."""
     return AccessRefused(
         f"{address} does not give {user!r} the permissions it needs: there is no exchange "
-        f"{in_words(exchange)!r}, and it may not declare it. On the broker run: "
+        f"{in_words(exchange)!r}, and it may not declare it. On the broker run as root: "
         f"{set_permissions(user, vhost, exchange)}; or, if the user is to declare queues only: "
         f"{declare_exchange(exchange, vhost)}",
         str(address),

@@ -125,7 +125,7 @@ def _without_files(*, is_all: bool) -> str:
     if is_all:
         return (
             "the whole machine has no file descriptor left: find out which program has so many "
-            "open (lsof), or raise the limit: sysctl fs.file-max"
+            "open (lsof), or raise the limit (as root: sysctl fs.file-max)"
         )
     limit = "all" if resource is None else f"all {resource.getrlimit(resource.RLIMIT_NOFILE)[0]:,}"
     return (

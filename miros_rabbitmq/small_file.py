@@ -157,7 +157,7 @@ def _require_trusted(path: Path, status: os.stat_result, handle: int | None = No
         trusted = "root" if own == _ROOT else f"user {own} or root"
         raise UnfitFile(
             f"it belongs to user {status.st_uid}, and this program uses only what {trusted} has "
-            f"written: chown {own} {_quoted(path)}"
+            f"written: as root run chown {own} {_quoted(path)}"
         )
     others = _other_writers(status, path if handle is None else handle)
     if others:

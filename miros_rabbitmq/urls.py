@@ -17,6 +17,7 @@ from urllib.parse import quote, unquote
 
 from .exceptions import SettingsError
 from .host_names import NotAHost, normal_host
+from .wording import a_value_of
 
 DEFAULT_PORT = 5672
 """The AMQP port that IANA assigned."""
@@ -105,7 +106,7 @@ class AmqpUrl(str):
     def __new__(cls, url: str = "") -> AmqpUrl:
         """See the class."""
         if not isinstance(url, str):  # it may hold a password, too
-            raise SettingsError(f"a {type(url).__name__} is not an AMQP URL, which is a text")
+            raise SettingsError(f"{a_value_of(url)} is not an AMQP URL, which is a text")
         return super().__new__(cls, url)
 
     def __repr__(self) -> str:
@@ -318,7 +319,7 @@ def require_text(name: str, value: object) -> None:
             be a password.
     """
     if not isinstance(value, str):
-        raise SettingsError(f"{name} must be a text, not a {type(value).__name__}")
+        raise SettingsError(f"{name} must be a text, not {a_value_of(value)}")
     if not value.strip():
         raise SettingsError(
             f"{name} must not be an empty text: give it one, or look where it comes from, such as "
@@ -338,7 +339,7 @@ def check_tls(tls: object) -> None:
     if tls is None:
         return
     if not isinstance(tls, ssl.SSLContext):
-        raise SettingsError(f"tls must be an ssl.SSLContext, not a {type(tls).__name__}")
+        raise SettingsError(f"tls must be an ssl.SSLContext, not {a_value_of(tls)}")
     if tls.protocol == ssl.PROTOCOL_TLS_SERVER:
         raise SettingsError(
             "tls is a context for servers, which verifies nobody (as ssl.Purpose.CLIENT_AUTH makes "

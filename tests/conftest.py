@@ -18,6 +18,7 @@ from miros_rabbitmq.broker.local_broker import LocalBroker
 from miros_rabbitmq.broker.node_files import find_rabbitmq
 from miros_rabbitmq.exceptions import LocalBrokerError
 from miros_rabbitmq.logs import write_all
+from miros_rabbitmq.said_before import said_before
 
 from .helpers import scaled, wait_until
 from .leaks import Holdings
@@ -86,6 +87,12 @@ def caplog(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
     """The log, settled."""
     caplog.__class__ = SettledLog
     return caplog
+
+
+@pytest.fixture(autouse=True)
+def _nothing_said_before() -> None:
+    """Have each test read whole texts: this process may have said them in another one."""
+    said_before.forget()
 
 
 @pytest.fixture(scope="session")

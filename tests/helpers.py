@@ -59,15 +59,15 @@ def wait_until(
     return value
 
 
-def complaints(errors: str) -> str:
-    """What a program has written to its standard error, but for what is said on a busy machine.
+BUSY = ("has been starting for", " stood still for ", "body listens to what")
+"""What is said on a busy machine: by a `LocalBroker`, by a thread that did not come to run, and by
+a chart whose listeners start late."""
 
-    Namely that a thread did not come to run for a second, that a `LocalBroker` takes its time, and,
-    where others of the program start late, that nobody listens.
-    """
-    lines = errors.splitlines(keepends=True)
-    of_a_busy_machine = (" stood still for ", "has been starting for", "body listens to what")
-    return "".join(line for line in lines if not any(text in line for text in of_a_busy_machine))
+
+def complaints(said: str) -> str:
+    """What a program has written to its standard error, without what `BUSY` has."""
+    lines = said.splitlines(keepends=True)
+    return "".join(line for line in lines if not any(text in line for text in BUSY))
 
 
 PATIENT_PROBE = ProbeLimits(

@@ -1,118 +1,152 @@
 #!/bin/sh
-# examples/deployment, tried for real: two machines with systemd, which Ansible sets up with a broker
-# and a robot each, and whose robots meet over TLS. Each machine is a container of systemd-nspawn with
-# a Debian 13, and its network is a cable to the other one. "--clean" removes what is kept.
+# examples/deployment, tried for real: Ansible sets up two machines over SSH, with a broker and a robot
+# each, and the robots meet over TLS. The machines are containers of systemd-nspawn that boot with
+# systemd, one a Debian 13 and the other a Debian 12. Ansible runs on this machine, and logs in there as
+# a user who may use sudo. "--clean" removes what is kept.
 #
-# What is tried on each machine, by tools/deployed.sh: the whole playbook; that a second run of it changes nothing; what
-# systemd thinks of the unit and the robot's state; that each robot hears the other one; that nobody
-# gets in without TLS or as guest; and that the robot ends within seconds and with the status 0.
+# What is tried: the whole playbook; that a second run of it changes nothing; and by tools/deployed.sh,
+# on each machine, what systemd thinks of the unit and the robot's state; that each robot hears the other
+# one; that nobody gets in without TLS or as guest; and that the robot ends within seconds and with the
+# status 0.
 #
-# Needs root, a Debian or a relative of it, and the package index. ROOT is kept for the next run.
+# Needs root, a Debian or a relative of it, and the package index. DEPLOYMENT_ROOT names the folder,
+# which is kept for the next run.
 
 set -eu
 cd "$(dirname "$0")/.."
 
-SUITE=trixie
-PACKAGES=ca-certificates,dbus,iproute2,openssl,python3,python3-venv,systemd-sysv
-ROOT=${DEPLOYMENT_ROOT:-/var/cache/miros-rabbitmq/deployment}
-COPY=root/deployment # in that folder: examples/deployment and a wheel
+BASE=${DEPLOYMENT_ROOT:-/var/cache/miros-rabbitmq/deployment}
+PACKAGES=ca-certificates,dbus,iproute2,openssh-server,openssl,python3,python3-venv,sudo,systemd-sysv
+COPY=root/deployment # in the folder of each machine: examples/deployment and a wheel
+RUN=$BASE/run
 NAME=deployment
+
+# The machines: a name, the last byte of an address, and a Debian.
+MACHINES="ada 71 trixie
+bob 72 bookworm"
+of() { printf '%s\n' "$MACHINES" | sed -n "s/^$1 \\([0-9]*\\) \\(.*\\)/\\$2/p"; }
+names() { printf '%s\n' "$MACHINES" | sed 's/ .*//'; }
+
+# Which Debian root.sh works on.
+use() {
+    export SUITE="$1"
+    ROOT=$BASE/$SUITE
+}
+use "${SUITE:-trixie}"
 . tools/root.sh
 
-# boot MACHINE: run it until its test has ended. It may fail to begin, and is tried again then.
+# boot MACHINE: run it until it is powered off. It may fail to begin, and is tried again then.
 boot() {
     for _ in 1 2 3; do
-        systemd-nspawn --quiet --boot --directory "$ROOT.run/$1/root" --machine "$1" --register=no \
+        systemd-nspawn --quiet --boot --directory "$RUN/$1/root" --machine "$1" --register=no \
             --keep-unit --network-namespace-path "/run/netns/$1" --resolv-conf=off \
             --link-journal=no || true
-        [ ! -e "$ROOT.run/$1/root/root/log" ] || return 0
+        [ ! -e "$RUN/$1/reached" ] || return 0
         sleep 1
     done
 }
 
-# The cable and the two machines belong to namespaces that end with this program.
+# on MACHINE COMMAND...: as root, over SSH.
+on() {
+    machine=$1
+    shift
+    ssh -F "$RUN/ssh" "10.77.0.$(of "$machine" 1)" sudo "$@"
+}
+
+# The network and the machines belong to namespaces that end with this program. This machine has an
+# address in that network, and no other one.
 if [ "${1-}" = --machines ]; then
     mount --make-rprivate /
     mount -t proc proc /proc # that of the namespace, which systemd-nspawn looks at
-    mount -t tmpfs tmpfs "$ROOT.run"
+    mount -t tmpfs tmpfs "$RUN"
     mkdir -p /run/netns
     mount -t tmpfs tmpfs /run/netns
-    ip link add ada type veth peer name bob
+    ip link set lo up
+    ip link add lan type bridge
+    ip address add 10.77.0.1/24 dev lan
+    ip link set lan up
+    ssh-keygen -q -t ed25519 -N "" -f "$RUN/key"
+    cat >"$RUN/ssh" <<SSH
+User admin
+IdentityFile $RUN/key
+BatchMode yes
+StrictHostKeyChecking accept-new
+UserKnownHostsFile $RUN/known_hosts
+LogLevel ERROR
+ConnectTimeout 5
+SSH
     running=
-    for machine in ada bob; do
-        [ $machine = ada ] && other=bob || other=ada
-        ip netns add $machine
-        ip link set $machine netns $machine
-        ip -n $machine link set lo up
-        ip -n $machine link set $machine up
-        ip -n $machine address add "$(sed -n "s/^$machine //p" "$ROOT/$COPY/addresses")/24" dev $machine
-        at=$ROOT.run/$machine
+    for machine in $(names); do
+        ip netns add "$machine"
+        ip link add "$machine" type veth peer name eth0 netns "$machine"
+        ip link set "$machine" master lan up
+        ip -n "$machine" link set lo up
+        ip -n "$machine" link set eth0 up
+        ip -n "$machine" address add "10.77.0.$(of "$machine" 1)/24" dev eth0
+        at=$RUN/$machine
         mkdir -p "$at/upper" "$at/work" "$at/root"
+        use "$(of "$machine" 2)"
         mount -t overlay overlay -o "lowerdir=$ROOT,upperdir=$at/upper,workdir=$at/work" "$at/root"
-        cat >"$at/root/etc/systemd/system/try.service" <<UNIT
-[Unit]
-After=multi-user.target
-SuccessAction=exit
-FailureAction=exit
-[Service]
-Type=oneshot
-ExecStart=/bin/sh /$COPY/deployed.sh $machine $other
-StandardOutput=file:/root/log
-StandardError=inherit
-TimeoutStartSec=600
-Environment=LC_ALL=C.UTF-8 HOME=/root
-UNIT
-        mkdir -p "$at/root/etc/systemd/system/default.target.wants"
-        ln -s ../try.service "$at/root/etc/systemd/system/default.target.wants/"
-        echo $machine >"$at/root/etc/hostname"
-        boot $machine >"$ROOT.$machine.console" 2>&1 </dev/null &
+        echo "$machine" >"$at/root/etc/hostname"
+        # As Debian's installer writes it, and debootstrap does not.
+        printf '127.0.0.1 localhost\n127.0.1.1 %s\n' "$machine" >"$at/root/etc/hosts"
+        echo 'admin ALL=(ALL) NOPASSWD: ALL' >"$at/root/etc/sudoers.d/admin"
+        chroot "$at/root" useradd --create-home --shell /bin/bash admin
+        install -D -m 600 -o "$(stat -c %u "$at/root/home/admin")" "$RUN/key.pub" \
+            "$at/root/home/admin/.ssh/authorized_keys"
+        chroot "$at/root" chown -R admin: /home/admin/.ssh
+        boot "$machine" >"$BASE/$machine.console" 2>&1 </dev/null &
         running="$running $!"
         # Two that begin at once are in each other's way.
-        for _ in $(seq 60); do [ ! -e "$at/root/root/log" ] || break; sleep 1; done
+        for _ in $(seq 90); do
+            ! on "$machine" touch /reached 2>/dev/null || { touch "$at/reached" && break; }
+            sleep 1
+        done
+        [ -e "$at/reached" ] || fail "$machine does not boot; its console: $BASE/$machine.console"
+    done
+    say "the playbook, over SSH"
+    bin=$PWD/.venv/bin
+    cd "$BASE/play"
+    play() {
+        "$bin/ansible-playbook" site.yml -e @test.yml --ssh-common-args "-F $RUN/ssh" && return
+        for machine in $(names); do
+            on "$machine" journalctl --no-pager -n 60 -u epmd -u rabbitmq-server -u robot
+        done
+        fail "the playbook failed"
+    }
+    play
+    say "the playbook once more: nothing may change"
+    play >"$RUN/second"
+    cat "$RUN/second"
+    [ "$(grep -c 'changed=0 .*unreachable=0 .*failed=0 ' "$RUN/second")" = 3 ]
+    for machine in $(names); do
+        on "$machine" sh "/$COPY/deployed.sh" "$machine" "$(names | grep -vx "$machine")"
+    done
+    for machine in $(names); do
+        on "$machine" sh "/$COPY/deployed.sh" "$machine" --end
+        on "$machine" systemctl poweroff || true # which ends the connection, too
     done
     # shellcheck disable=SC2086 # a list of words
-    wait $running || true # their logs say how it went
-    cat "$ROOT.run/ada/root/root/log" "$ROOT.run/bob/root/root/log"
-    for machine in ada bob; do
-        grep -q "^== $machine: passed" "$ROOT.run/$machine/root/root/log" ||
-            fail "failed on $machine; its console: $ROOT.$machine.console"
-    done
+    wait $running || true
+    say "passed"
     exit 0
 fi
 
-[ "${1-}" != --clean ] || { clean_root && exit; }
+suites() { printf '%s\n' "$MACHINES" | sed 's/.* //'; }
 
+if [ "${1-}" = --clean ]; then
+    for suite in $(suites); do use "$suite" && clean_root; done
+    rm -rf "$BASE/play" "$BASE/run" "$BASE"/*.console "$BASE"/*.log
+    rmdir "$BASE" 2>/dev/null || true
+    exit
+fi
+
+mkdir -p "$RUN"
 claim_root
-command -v systemd-nspawn >/dev/null || quietly nspawn env DEBIAN_FRONTEND=noninteractive \
-    apt-get install -y --no-install-recommends systemd-container
-make_root
-mkdir -p "$ROOT/$COPY" "$ROOT.run"
-rm -rf "${ROOT:?}/${COPY:?}"
-cp -R examples/deployment "$ROOT/$COPY"
-rm -rf "$ROOT/$COPY/secrets"
-cp tools/deployed.sh "$ROOT/$COPY/"
-# A wheel of these sources, built from a copy, as setuptools would take in what an earlier build left.
-sources=$ROOT.sources
-rm -rf "$sources"
-mkdir "$sources"
-cp -R pyproject.toml setup.py README.rst LICENSE miros_rabbitmq "$sources"
-quietly wheel .venv/bin/python -m pip wheel -q --no-deps --wheel-dir "$ROOT/$COPY" "$sources"
-rm -rf "$sources"
-printf 'ada 10.77.0.71\nbob 10.77.0.72\n' >"$ROOT/$COPY/addresses"
-cat >"$ROOT/$COPY/inventory.yml" <<'INVENTORY'
-robots:
-  hosts:
-    ada: {ansible_host: 10.77.0.71}
-    bob: {ansible_host: 10.77.0.72}
-  vars:
-    ansible_connection: local
-    ansible_python_interpreter: /usr/bin/python3
-INVENTORY
-cat >"$ROOT/$COPY/test.yml" <<VARIABLES
-robot_wheel: /$COPY/$(basename "$ROOT/$COPY"/*.whl)
-robot_max_age_s: "30"
-VARIABLES
-use_network_settings
+if ! command -v systemd-nspawn >/dev/null || ! command -v ssh >/dev/null; then
+    quietly tools env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-install-recommends openssh-client systemd-container
+fi
 quietly linters .venv/bin/python -m pip -q --disable-pip-version-check install -e '.[deployment]'
 (
     PATH=$PWD/.venv/bin:$PATH
@@ -121,16 +155,44 @@ quietly linters .venv/bin/python -m pip -q --disable-pip-version-check install -
     quietly yaml yamllint --strict .
     quietly docker hadolint Dockerfile
 )
-say "installing Ansible, and by it the packages, the package and the keys ..."
-# Here the index can be reached, and nothing is started; in the machines it is the other way round.
-# shellcheck disable=SC2016 # variables of the shell in there
-quietly install in_root "" sh -c '
-    set -e
-    update-ca-certificates >/dev/null 2>&1
-    printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d
-    chmod 755 /usr/sbin/policy-rc.d
-    [ -x /opt/ansible/bin/ansible-playbook ] || python3 -m venv /opt/ansible
-    /opt/ansible/bin/pip -q install ansible-core
-    /opt/ansible/bin/ansible-playbook site.yml --limit localhost,ada --tags install -e @test.yml
-    rm /usr/sbin/policy-rc.d'
+# What Ansible runs: a copy, as it makes secrets, with a wheel of these sources. That is built from a copy,
+# too, as setuptools would take in what an earlier build left.
+play=$BASE/play
+rm -rf "$play"
+cp -R examples/deployment "$play"
+rm -rf "$play/secrets"
+mkdir "$play/sources"
+cp -R pyproject.toml README.rst LICENSE miros_rabbitmq "$play/sources"
+quietly wheel .venv/bin/python -m pip wheel -q --no-deps --wheel-dir "$play" "$play/sources"
+rm -rf "$play/sources"
+{
+    printf 'robots:\n  vars: {ansible_python_interpreter: /usr/bin/python3}\n  hosts:\n'
+    printf '%s\n' "$MACHINES" | while read -r machine byte _; do
+        printf '    %s: {ansible_host: 10.77.0.%s}\n' "$machine" "$byte"
+    done
+} >"$play/inventory.yml"
+wheel=$(basename "$play"/*.whl)
+printf 'robot_wheel: "{{ playbook_dir }}/%s"\nrobot_max_age_s: "30"\n' "$wheel" >"$play/test.yml"
+cp tools/deployed.sh "$play/"
+for machine in $(names); do
+    use "$(of "$machine" 2)"
+    make_root
+    mkdir -p "$ROOT/$COPY"
+    rm -rf "${ROOT:?}/${COPY:?}"
+    cp -R "$play" "$ROOT/$COPY"
+    use_network_settings
+    say "$SUITE: Ansible installs the packages and the package ..."
+    # Here the index can be reached, and nothing is started; in the machines it is the other way round.
+    # shellcheck disable=SC2016 # variables of the shell in there
+    quietly install in_root "" sh -c '
+        set -e
+        update-ca-certificates >/dev/null 2>&1
+        printf "#!/bin/sh\nexit 101\n" >/usr/sbin/policy-rc.d
+        chmod 755 /usr/sbin/policy-rc.d
+        [ -x /opt/ansible/bin/ansible-playbook ] || python3 -m venv /opt/ansible
+        /opt/ansible/bin/pip -q install ansible-core
+        /opt/ansible/bin/ansible-playbook site.yml --limit "$1" --tags install --connection local \
+            -e @test.yml
+        rm /usr/sbin/policy-rc.d' sh "$machine"
+done
 unshare --mount --net --pid --fork --kill-child "$0" --machines

@@ -4,7 +4,7 @@
 # in .venv/fuzz/found, with the log of each target. Atheris lives in .venv/fuzz, and only there.
 
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 
 VENV=.venv/fuzz
 FOUND=$VENV/found
@@ -17,7 +17,8 @@ fi
 
 status=0
 mkdir -p "$FOUND"
-for target in ${*:-message records window unpickler json frames url arp hosts_file cache_file}; do
+[ $# -gt 0 ] || set -- message records window unpickler json frames url arp hosts_file cache_file
+for target in "$@"; do
     log=$FOUND/$target.log
     nice -n 10 "$VENV/bin/python" -m tests.fuzz.drive "$target" "$FOUND/$target" "$SECONDS_EACH" \
         >"$log" 2>&1

@@ -1,20 +1,21 @@
 #!/bin/sh
 # The tests on both ends of what pyproject.toml allows: the oldest releases of our dependencies on
-# the oldest Python of this machine, and the newest on the newest. And the wheel and the source
-# distribution of this checkout: they are built, checked, installed into empty environments, compared
-# with the files here, and tried; and the types that users see are complete. Run "make matrix", which
-# sets up.
+# the oldest Python of this machine, and the newest on the newest. And on the system's own Python, if
+# that is another patch release than the one that is tested for its version. And the wheel and the
+# source distribution of this checkout: they are built, checked, installed into empty environments,
+# compared with the files here, and tried; and the types that users see are complete. Run "make
+# matrix", which sets up.
 #
-# --short runs the unit tests and a few broker tests, and installs the wheel on the newest Python
-# only; tools/test.sh includes it. It leaves out the newest releases if .venv has the newest Python,
-# as tools/test.sh runs every test there.
+# --short runs the unit tests (on the system's own Python, those of messages only) and a few broker
+# tests, and installs the wheel on the newest Python only; tools/test.sh includes it. It leaves out the
+# newest releases if .venv has the newest Python, as tools/test.sh runs every test there.
 # MIROS_RABBITMQ_IO=plain is handed on, as any variable is.
 #
 # The oldest releases are the lower bounds in pyproject.toml. The newest are those of the day on
 # which the environment was made: remove .venv/matrix-newest to have it made anew.
 
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 . tools/steps.sh
 
 LOG=.venv/matrix.log
@@ -33,6 +34,7 @@ case ${1-} in
 esac
 
 BROKER_TESTS=tests/broker
+UNIT_TESTS=tests/unit
 ! $short || BROKER_TESTS="tests/broker/test_publisher_and_consumer.py tests/broker/test_charts.py"
 
 # The lines of our dependencies in pyproject.toml, and of each its name and lower bound for pip.
@@ -54,7 +56,7 @@ on() {
     end=$1
     step "$end" made "$@"
     case $failed in *" $end,"*) return ;; esac
-    step "$end, unit" ".venv/matrix-$end/bin/python" -m pytest -q tests/unit
+    step "$end, unit" ".venv/matrix-$end/bin/python" -m pytest -q "$UNIT_TESTS"
     # shellcheck disable=SC2086 # a list of files
     step "$end, broker" ".venv/matrix-$end/bin/python" -m pytest -q $BROKER_TESTS
 }
@@ -127,6 +129,11 @@ esac
 on oldest "$oldest" -e '.[unit]' $(oldest_releases)
 if ! $short || [ "$newest" != "$(main_version)" ]; then
     on newest "$newest" -e '.[unit]'
+fi
+system=$(system_version)
+if [ -n "$system" ]; then
+    ! $short || UNIT_TESTS=tests/unit/wire
+    on system "$system" -e '.[unit]'
 fi
 [ -z "$failed" ] || printf 'FAILED: %s\n' "${failed%,}"
 [ -z "$failed" ]

@@ -1,6 +1,7 @@
 """Takes pictures of every page of the built site: wide and narrow, light and dark.
 
-    make docs && .venv/bin/python tools/pictures.py [PAGE...]
+    make pictures
+    make pictures PAGES="index delivery"
 
 The pictures are in build/pictures; a page is cut into pieces that can be looked at. Look at them
 after a change of docs/_static, of a diagram or of a table. A page that is wider than its window, so

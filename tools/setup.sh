@@ -40,7 +40,7 @@ have_ip() {
 
 # What the environment was made from, and by which Python: if the stamp differs, make it anew.
 stamp() {
-    cat pyproject.toml setup.py tools/setup.sh | cksum
+    cat pyproject.toml tools/setup.sh | cksum
     printf '%s\n' "${PYTHON-}"
     "$VENV/bin/python" -V
 }
@@ -128,6 +128,7 @@ if may_install && ! have_ip; then
 fi
 
 if [ -x "$VENV/bin/python" ] && [ "$("$VENV/bin/python" -V 2>&1)" != "$("$python" -V)" ]; then
+    # shellcheck disable=SC2115 # VENV is never empty
     rm -rf "$VENV/bin" "$VENV/lib" "$VENV/lib64" "$VENV/include" "$VENV/pyvenv.cfg"
 fi
 say "making .venv with Python $version and what the package needs ..."

@@ -22,8 +22,28 @@ main_version() {
     .venv/bin/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'
 }
 
-# The interpreter of a version, on PATH, among those of pyenv or in .venv; nothing if there is none.
+# full_version INTERPRETER: such as 3.11.2; nothing if it cannot make environments.
+full_version() {
+    "$1" -c 'import ensurepip, sys, venv; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null
+}
+
+SYSTEM_PYTHON=/usr/bin/python3
+
+# The version of the system's own Python, such as 3.11.2, if it is another one than interpreter finds for
+# 3.11. Debian's may have bugs that a later release of the same Python has not.
+system_version() {
+    own=$(full_version "$SYSTEM_PYTHON") || return 0
+    case $own in 3.1[0-3].*) ;; *) return 0 ;; esac
+    [ "$own" = "$(full_version "$(interpreter "${own%.*}")")" ] || printf '%s\n' "$own"
+}
+
+# The interpreter of a version, on PATH, among those of pyenv or in .venv, or the system's own, if its
+# whole version is named; nothing if there is none.
 interpreter() {
+    if [ "$1" = "$(full_version "$SYSTEM_PYTHON")" ]; then
+        echo "$SYSTEM_PYTHON"
+        return
+    fi
     for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}"/versions/"$1".*/bin/"python$1" \
         ".venv/bin/python$1"; do
         if "$candidate" -c 'import ensurepip, venv' 2>/dev/null; then
@@ -45,7 +65,7 @@ versions() {
 environment() {
     venv=$1 python=$2
     shift 2
-    want=$(cat pyproject.toml setup.py | cksum; "$python" -V; printf '%s\n' "$@")
+    want=$(cksum <pyproject.toml; "$python" -V; printf '%s\n' "$@")
     if [ "$want" = "$(cat "$venv/setup.stamp" 2>/dev/null)" ]; then
         return
     fi

@@ -7,7 +7,7 @@
 # Arguments: what lint and types look at. Run "make test", which sets up.
 
 set -u
-cd "$(dirname "$0")/.."
+cd "$(dirname "$0")/.." || exit
 . tools/steps.sh
 
 BIN=.venv/bin

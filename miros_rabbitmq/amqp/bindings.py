@@ -68,7 +68,7 @@ class Bindings:
             raise MessageRejected(
                 RejectReason.MISROUTED,
                 "it came by a header CC or BCC, or by a binding that is not ours, or the exchange "
-                "is not of the type topic (rabbitmqctl list_exchanges name type)",
+                "is not of the type topic (as root: rabbitmqctl list_exchanges name type)",
             )
 
     def are_for_events(self, routing_key: str) -> bool:

@@ -18,6 +18,7 @@ from ..exceptions import MessageRejected, RejectReason
 from ..limits import Limits
 from ..logs import RelayedLogger
 from ..problems import ProblemKind, Report, report_to_nobody
+from ..said_before import said_before
 from ..wire.age import AgeCheck
 from ..wire.codec import Codec
 from ..wire.envelope import MOST_LINE_BYTES, Envelope, Kind, Purpose
@@ -47,7 +48,6 @@ _NOTICE_BOUNDS = Bounds(most_ranges=8)
 """What is remembered of each sender of notices. Each broker gets some of them, so a receiver sees
 gaps all the time; and a notice that is repeated does little harm."""
 
-OTHER_KEY_HERE = "a node at this broker has another key, and neither hears the other"
 """How a warning says so."""
 
 _MOST_OTHER_KEYS = 4
@@ -283,7 +283,11 @@ class EnvelopeTaker:
         if error.key_id in self._other_keys or len(self._other_keys) >= _MOST_OTHER_KEYS:
             return
         self._other_keys.add(error.key_id)
-        logger.warning("%s: %s: %s", self._log.name, OTHER_KEY_HERE, error)
+        text = said_before.once(error.about, error.of_node, "")
+        if text:
+            logger.warning("%s: %s", self._log.name, text)
+        else:  # another chart or network of this process has said it
+            logger.info("%s: %s", self._log.name, error.brief)
 
     # The records in it. Each is judged on its own.
 

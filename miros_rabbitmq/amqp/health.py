@@ -17,6 +17,7 @@ from ..exceptions import BrokerError, OutOfResources
 from ..limits import Limits
 from ..logs import RelayedLogger
 from ..resources import news
+from ..said_before import said_before
 from .line_pace import LinePace
 
 logger: RelayedLogger = RelayedLogger(__name__)
@@ -200,6 +201,8 @@ class Reporting(NamedTuple):
     """For the loss of an established connection, and for its return."""
     answers: Answers | None = None
     """Whom to ask before an answer is said that other links may have got, too."""
+    origin: str = ""
+    """How the broker's address became known, if the user may not know it."""
 
 
 WARNINGS = Reporting()
@@ -233,6 +236,7 @@ class Outages:
         self._is_reported = False
         self._is_starved = False
         self._said: set[str] = set()
+        self._host = ""
 
     def fail(self, fault: BrokerError) -> None:
         """Note that a connection was lost, or did not come about."""
@@ -258,9 +262,14 @@ class Outages:
             # Nobody else reports what this process lacks, whichever of its connections it is.
             level = news.level(short)
             self._is_starved = True
+        self._host = fault.host
         says_so = " again" in text or " anew" in text
         going_on = "" if says_so else "; trying again"
-        logger.log(level, "%s: %s%s", self._name, text, going_on)
+        if level >= logging.WARNING:
+            text = said_before.fault(fault)
+        origin = self._reporting.origin
+        whence = f" ({fault.host} is {origin})" if origin else ""
+        logger.log(level, "%s: %s%s%s", self._name, text, going_on, whence)
         if is_news:
             self._said.add(said)
         self._is_reported = True
@@ -276,6 +285,7 @@ class Outages:
             details: its name at the broker, and the like: there, it does not say whose it is.
         """
         if self._is_reported:
+            said_before.over(self._host)
             level = max(self._level, logging.WARNING) if self.end() else self._level
             if not self._is_loud:
                 level = min(level, logging.INFO)

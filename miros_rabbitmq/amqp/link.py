@@ -163,6 +163,8 @@ class Link:
         self._connection: pika.SelectConnection | None = None
         self._services: Services | None = None
         self._wire: Wire | None = None
+        # Sends a heartbeat; `None` if pika does that.
+        self._send_heartbeat: Callable[[], object] | None = None
         self._channel: pika.channel.Channel | None = None
         self._retry_timer: Timer | None = None
         self._look_timer: Timer | None = None
@@ -601,6 +603,9 @@ class Link:
         self.fault = None
         _attempts.succeed(self.endpoint.url, self)
         services.read_by(self._wire.open(connection, tap))
+        self._send_heartbeat = self._wire.take_heartbeats(
+            connection, look_interval_s(self.endpoint.limits)
+        )
         self._blockage.forget()
         self._health.watchdog.ask(self._reactor.clock())
         self._look_later()
@@ -658,6 +663,8 @@ class Link:
         if self.state is SessionState.READY and not watchdog.is_waiting and channel is not None:
             watchdog.ask(now_s)
             self._user.probe(channel)
+        elif self._send_heartbeat is not None and connection.is_open:
+            self._send_heartbeat()  # the broker is to hear something all the same
 
     def _on_channel_closed(self, channel: pika.channel.Channel, error: Exception) -> None:
         if channel is not self._channel:
@@ -722,7 +729,7 @@ class Link:
     def _drop_connection(self) -> None:
         """Forget the connection, and close its socket."""
         services, self._services = self._services, None
-        self._connection = self._channel = self._wire = None
+        self._connection = self._channel = self._wire = self._send_heartbeat = None
         self.connection_name = ""
         if services is not None:
             services.abort()
@@ -880,6 +887,7 @@ class Link:
         """
         self._make_lock()  # a thread that held the old lock does not exist here
         self._lane = self._connection = self._channel = self._services = self._wire = None
+        self._send_heartbeat = None
         self.connection_name = ""
         self._retry_timer = self._look_timer = self._cut_timer = None
         if self.state is not SessionState.NEW:

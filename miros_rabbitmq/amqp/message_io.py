@@ -91,6 +91,20 @@ class Wire(Protocol):
             and without it, pika reads.
         """
 
+    def take_heartbeats(
+        self, connection: pika.SelectConnection, interval_s: float
+    ) -> Callable[[], object] | None:
+        """Have pika send no heartbeats any more, if the caller sends something often enough.
+
+        Args:
+            connection: pika's, which is open.
+            interval_s: the most seconds from one time that the caller sends something to the next.
+
+        Returns:
+            what sends a heartbeat, for when the caller has nothing else to send; `None` if pika
+            goes on to send them.
+        """
+
     def publishing(
         self,
         channel: pika.channel.Channel,

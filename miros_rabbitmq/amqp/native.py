@@ -6,9 +6,10 @@ more than its encryption. Here the parts that all messages of a channel share ar
 most frequent frames are recognized by their first bytes. All other frames are left to pika, in
 order.
 
-The private parts: ``_transport`` of a connection, and ``_sock``, ``_state``, ``_STATE_ACTIVE``,
-``_initiate_abort``, ``_MAX_RECV_BYTES`` and ``_MAX_CONSUME_BYTES`` of a transport. `misfit` checks
-them.
+The private parts: ``_transport``, ``_heartbeat_checker`` and ``_adapter_remove_timeout`` of a
+connection; ``_sock``, ``_state``, ``_STATE_ACTIVE``, ``_initiate_abort``, ``_MAX_RECV_BYTES`` and
+``_MAX_CONSUME_BYTES`` of a transport; ``_send_interval`` and ``_send_timer`` of what sends and
+checks heartbeats. `misfit` checks them.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import pika.adapters.base_connection
 import pika.adapters.utils.io_services_utils
 import pika.channel
 import pika.frame
+import pika.heartbeat
 import pika.spec
 
 from .conduct import MOST_BODY, most_parts
@@ -74,6 +76,21 @@ class NativeWire:
             return None
         transport._MAX_CONSUME_BYTES = 1
         return _reader(transport, tap)
+
+    def take_heartbeats(
+        self, connection: pika.SelectConnection, interval_s: float
+    ) -> Callable[[], object] | None:
+        """Stop pika's timer for heartbeats, each of which would go out beside a request of ours.
+
+        pika goes on to check that something comes.
+        """
+        checker = connection._heartbeat_checker
+        if checker is None or checker._send_timer is None or checker._send_interval < interval_s:
+            return None
+        connection._adapter_remove_timeout(checker._send_timer)
+        checker._send_timer = None
+        frame = pika.frame.Heartbeat().marshal()
+        return lambda: write(connection, frame)
 
     def publishing(
         self,
@@ -344,6 +361,7 @@ def misfit() -> str:
 
 def _missing_part() -> str:
     base = pika.adapters.base_connection.BaseConnection
+    checker = pika.heartbeat.HeartbeatChecker
     transport = pika.adapters.utils.io_services_utils._AsyncTransportBase
     for where, names in (
         (base._proto_connection_made.__code__.co_names, ("_transport",)),
@@ -360,6 +378,10 @@ def _missing_part() -> str:
             ),
         ),
         (transport.__init__.__code__.co_names, ("_state",)),
+        (base._remove_heartbeat.__code__.co_names, ("_heartbeat_checker",)),
+        (dir(base), ("_adapter_remove_timeout",)),
+        (checker.__init__.__code__.co_names, ("_send_interval", "_send_timer")),
+        (checker.stop.__code__.co_names, ("_send_timer",)),
     ):
         for name in names:
             if name not in where:

@@ -28,6 +28,9 @@ class PlainWire:
         """Remember the tap, which knows how many bytes wait. pika reads."""
         self._tap = tap
 
+    def take_heartbeats(self, connection: pika.SelectConnection, interval_s: float) -> None:
+        """Leave the heartbeats to pika."""
+
     def publishing(
         self,
         channel: pika.channel.Channel,

@@ -18,6 +18,7 @@ from ..urls import check_short_text
 from ..wire.codec import Codec
 from ..wire.envelope import MOST_NAME, Kind, shape
 from ..wire.sealer import Heading, Left, Record, Sealer
+from ..wording import a_value_of
 from .link import Role
 from .sender import PublisherStats, Sender, Traffic
 from .standalone import OwnThread, Standalone, check_codec, endpoint_of
@@ -390,6 +391,6 @@ def bytes_of(message: Message) -> bytes:
     except ValueError as error:  # half of a surrogate pair, or a view that was released
         raise PayloadRefused(f"the message cannot be turned into bytes: {error}") from error
     raise PayloadRefused(
-        f"a message is bytes or text, not a {type(message).__name__}: encode it first, or use a "
+        f"a message is bytes or text, not {a_value_of(message)}: encode it first, or use a "
         "PikaTopicPublisher, which takes any value"
     )

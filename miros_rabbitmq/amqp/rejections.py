@@ -6,6 +6,8 @@ from collections import Counter, OrderedDict
 
 from ..exceptions import MessageRejected, RejectReason
 from ..problems import ProblemKind
+from ..said_before import said_before
+from ..wire.opener import UnknownKey
 from .paced_log import PacedLog
 
 _ONCE = frozenset({RejectReason.OTHER_FORMAT})
@@ -32,17 +34,25 @@ class Rejections:
             sender: the name of its sender; empty if nothing of it is authentic.
         """
         self.counts[error.reason] += 1
-        text = f"rejected {what}: {error}"
         about = error.reason, error.cause
         if error.reason in _ONCE:
-            self._log.say_once(ProblemKind.REJECTED, about, sender, text, events=1)
+            self._log.say_once(ProblemKind.REJECTED, about, sender, _told(what, error), events=1)
             return
 
         def words(events: int, _whom: str, _is_more: bool) -> str:
             more = f" (and {events - 1:,} more like it since the last such warning)"
-            return text + more * (events > 1)
+            return _told(what, error) + more * (events > 1)
 
         self._log.say(ProblemKind.REJECTED, (*about, sender), sender, words)
+
+
+def _told(what: str, error: MessageRejected) -> str:
+    """Words a line; what to do about another key is said once."""
+    text = f"rejected {what}: {error}"
+    if not isinstance(error, UnknownKey):
+        return text
+    brief = f"rejected {what}: {error.reason.value}: {error.brief}"
+    return said_before.once(error.about, text, brief)
 
 
 _MOST_REMEMBERED = 256

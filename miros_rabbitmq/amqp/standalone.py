@@ -18,6 +18,7 @@ from ..process import Stage, end_with_program, stay
 from ..tls import tls_from_environment
 from ..urls import Address, AmqpUrl, check_tls
 from ..wire.codec import Codec
+from ..wording import a_value_of
 from ..worker import Worker
 from .io_choice import check_io_choice
 from .link import Link
@@ -265,6 +266,6 @@ def check_codec(codec: object) -> None:
     """
     if not isinstance(codec, Codec):
         raise MirosApiException(
-            f"codec is a {type(codec).__name__}: make a miros_rabbitmq.Codec of the key, as in "
+            f"codec is {a_value_of(codec)}: make a miros_rabbitmq.Codec of the key, as in "
             "codec=Codec(key)"
         )

@@ -39,6 +39,7 @@ from ..urls import (
     redact,
     require_text,
 )
+from ..wording import a_value_of
 from .node_files import Founder, NodeFiles, find_rabbitmq
 from .node_process import Boot, NodeProcess, free_port, why_not_free
 
@@ -112,10 +113,10 @@ class LocalBroker:
         joins: LocalBroker | None = None,
     ) -> None:
         if not isinstance(host, str) or not isinstance(ip_of(host), IPv4Address):
-            shown = repr(redact(host)) if isinstance(host, str) else type(host).__name__
+            shown = repr(redact(host)) if isinstance(host, str) else a_value_of(host)
             raise SettingsError(f"host is an IPv4 address of this machine, not {shown}")
         if port is not None and (type(port) is not int or not 0 < port < 65536):
-            shown = repr(port) if isinstance(port, int) else f"a {type(port).__name__}"
+            shown = repr(port) if isinstance(port, int) else a_value_of(port)
             raise SettingsError(f"port is None or 1 to 65535, not {shown}")
         if name is not None and not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise SettingsError(f"name has letters, digits, '-' and '_' only, not {name!r}")
@@ -535,7 +536,7 @@ def _check_first(first: object, host: str) -> None:
         SettingsError: it cannot.
     """
     if not isinstance(first, LocalBroker):
-        raise SettingsError(f"joins is a LocalBroker, not {type(first).__name__}")
+        raise SettingsError(f"joins is a LocalBroker, not {a_value_of(first)}")
     if host == first.host or not (is_loopback(host) and is_loopback(first.host)):
         raise SettingsError(
             "nodes of a cluster are reached at the same control port, so each needs a loopback "

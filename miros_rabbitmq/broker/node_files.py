@@ -53,7 +53,7 @@ def find_rabbitmq() -> Path:
         if os.access(folder / "rabbitmq-server", os.X_OK):
             return (folder / "rabbitmq-server").resolve().parent
     raise LocalBrokerError(
-        "rabbitmq-server is not installed, or not on PATH. On Debian or Ubuntu: "
+        "rabbitmq-server is not installed, or not on PATH. On Debian or Ubuntu, as root: "
         "'apt-get install rabbitmq-server'; elsewhere see https://www.rabbitmq.com/docs/download. "
         "The service that comes with it does not have to run."
     )

@@ -24,6 +24,7 @@ from .. import process
 from ..exceptions import MirosApiException
 from ..nets.large_event import LargeEvent
 from ..problems import DeliveryProblem, ProblemKind, Report, report_to_nobody
+from ..wording import a_value_of
 
 logger: logging.Logger = logging.getLogger(__name__)
 
@@ -132,7 +133,7 @@ class ChartFifo(LockingDeque):  # type: ignore[misc]  # miros has no type hints
     def _put(self, item: Any, put: Callable[[Any], None]) -> None:
         if not hasattr(item, "signal"):  # the chart's thread would find it, and end
             raise MirosApiException(
-                f"post_fifo and post_lifo take a miros Event, not a {type(item).__name__}"
+                f"post_fifo and post_lifo take a miros Event, not {a_value_of(item)}"
             )
         lock = self._lock
         try:

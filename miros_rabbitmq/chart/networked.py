@@ -45,6 +45,7 @@ from ..resources import naming_shortage
 from ..urls import AmqpUrl
 from ..wire.codec import Deserializer, Serializer
 from ..wire.keys import Keys
+from ..wording import a_value_of
 from . import overrides
 from .decoration import Decoration
 from .deferred import DeferredEvents
@@ -351,7 +352,7 @@ class NetworkedChart:
         if not callable(initial_state):
             raise MirosApiException(
                 "start_at takes a state, which is a state function or what to_method has returned, "
-                f"not a {type(initial_state).__name__}"
+                f"not {a_value_of(initial_state)}"
             )
         parts = self._miros_rabbitmq
         with parts.unstarted.starting(), parts.life.starting() as is_new:

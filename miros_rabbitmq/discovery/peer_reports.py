@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from ..exceptions import BrokerError, SettingsError
 from ..logs import RelayedLogger
+from ..said_before import said_before
 from ..urls import Address
 from .outcome import ProbeOutcome, ProbeResult
 from .places import Kind
@@ -168,18 +169,22 @@ class PeerReports:
         who = self._who(row.address)
         if row.connected:
             self._answers.forget(who)
+            said_before.over(str(row.address))
+        how = "" if source is None else f" ({source.value})"
         # The node itself warns about its own broker, when it starts.
         is_named = source is not None and source.by_user and not standing.is_own
         if error is not None and is_named:
             is_news = not error.has_answered or self._answers.claim(error, who)
             level = logging.WARNING if is_news else logging.INFO
-            logger.log(level, "%s: %s", self._name, error)
+            text = said_before.fault(error) if is_news else str(error)
+            logger.log(level, "%s: the broker at %s%s: %s", self._name, row.address, how, text)
         elif error is not None and is_heard and not standing.is_member:
             self._gets_none(row.address, error, who)  # of a member, its publishers tell
         elif row.outcome.nothing_there:
             logger.debug("%s: %s: %s", self._name, row.address, row.outcome.value)
         else:
-            logger.info("%s: %s: %s", self._name, row.address, row.outcome.value)
+            text = "%s: the broker at %s%s: %s"
+            logger.info(text, self._name, row.address, how, row.outcome.value)
 
     def forget(self, known: Collection[Address]) -> None:
         """Forget what was said of brokers that are not known any more: others announce new ones."""
@@ -191,7 +196,9 @@ class PeerReports:
         if error.has_answered:
             self._answers.claim(error, who)
         text = "%s: %s: its own broker is %s, and %s"
-        logger.log(self._level_of_useless(), text, self._name, GETS_NONE, address, error)
+        level = self._level_of_useless()
+        why = said_before.fault(error) if level >= logging.WARNING else error
+        logger.log(level, text, self._name, GETS_NONE, address, why)
 
     def _level_of_useless(self) -> int:
         """At which level to tell of an announced broker: a warning for a few in a minute."""

@@ -81,7 +81,7 @@ class Echo:
         text = (
             f"{address} returns what {self._name} transmits, although the chart's own queue is "
             f"bound for it: the exchange {exchange!r} is not of the type topic ({shows} tells). On "
-            f"the broker run: {delete_exchange(exchange, vhost)}; "
+            f"the broker run as root: {delete_exchange(exchange, vhost)}; "
             f"{declare_exchange(exchange, vhost)}"
         )
         logger.warning("%s: %s", exchange, text)

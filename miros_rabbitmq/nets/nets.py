@@ -26,6 +26,7 @@ from ..urls import AmqpUrl, check_utf8
 from ..wire.codec import Deserializer, Serializer
 from ..wire.envelope import Envelope
 from ..wire.keys import Keys
+from ..wording import a_value_of
 from . import registry
 from .chart_watch import Busy
 from .failing import Failures
@@ -237,7 +238,7 @@ class MirosNets:
             OutOfResources: no memory is left.
         """
         if not isinstance(event, Event):
-            raise MirosApiException(f"transmit takes a miros Event, not a {type(event).__name__}")
+            raise MirosApiException(f"transmit takes a miros Event, not {a_value_of(event)}")
         self.node.check_running()
         name = event.signal_name
         try:

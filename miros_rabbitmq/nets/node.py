@@ -25,7 +25,7 @@ from ..answers import Answers
 from ..condition import Condition
 from ..discovery.membership import Membership
 from ..discovery.places import Evidence
-from ..discovery.roster import PeersChanged, RosterLimits
+from ..discovery.roster import PeersChanged, PeerSource, RosterLimits
 from ..discovery.search import Login, Search
 from ..exceptions import (
     AccessRefused,
@@ -40,6 +40,7 @@ from ..logs import must_not_wait, write_all
 from ..problems import DeliveryProblem, ProblemKind
 from ..process import Stage, disown_in_child, end_with_program, stay
 from ..resources import naming_shortage
+from ..said_before import said_before
 from ..urls import Address, AmqpUrl
 from ..wire.envelope import MESH, Envelope
 from ..wire.notice import (
@@ -251,7 +252,7 @@ class Node:
                 "%s runs without its broker at %s, and goes on trying to connect: %s",
                 self.name,
                 link.address,
-                fault or "it has not answered yet",
+                "it has not answered yet" if fault is None else said_before.fault(fault),
             )
         for other in (other for network in (mesh, *snoops) for other in network.own_links):
             fault = None if other.is_connected else _fault_of(other)
@@ -259,7 +260,7 @@ class Node:
                 continue
             if self._answers.claim(fault, other.name):
                 text = "%s runs without the %s, and goes on trying to connect: %s"
-                logger.warning(text, self.name, other.name, fault)
+                logger.warning(text, self.name, other.name, said_before.fault(fault))
 
     def _open(self, own_url: AmqpUrl) -> Link:
         """Open the networks, and begin to look for others; returns the consumer's link.
@@ -597,9 +598,11 @@ class Node:
             if self.phase is not Phase.RUNNING:
                 return
             self._members = [*self._members, url]
-            by_user = self._is_by_user(url)
+            source = self._source_of(url)
+            by_user = source is not None and source.by_user
             self._spares.add(url.address, by_user=by_user)
-            self.mesh.add_broker(url, is_stranger=not by_user)
+            origin = "" if source is None else source.value
+            self.mesh.add_broker(url, is_stranger=not by_user, origin=origin)
             if self.membership.is_announced(url.address):
                 self.mesh.vouch(url.address)
             for snoop in self.snoops:
@@ -620,7 +623,8 @@ class Node:
 
     def _move_broker(self, before: AmqpUrl, url: AmqpUrl) -> None:
         """Publish to a broker at another address, as it says that it has left the former one."""
-        by_user = self._is_by_user(url)
+        source = self._source_of(url)
+        by_user = source is not None and source.by_user
         with self.lifecycle.lock:
             if self.phase is not Phase.RUNNING:
                 return
@@ -636,9 +640,10 @@ class Node:
             wait_for_end()
         self._notice_change()
 
-    def _is_by_user(self, url: AmqpUrl) -> bool:
+    def _source_of(self, url: AmqpUrl) -> PeerSource | None:
+        """How a broker became known; `None` if it is not any more."""
         peers = self.membership.peers()
-        return any(peer.source.by_user and peer.address == url.address for peer in peers)
+        return next((peer.source for peer in peers if peer.address == url.address), None)
 
     def _move_own(self, url: AmqpUrl, *, is_gone: bool) -> None:
         """Reach the own broker at another address, as this machine's has changed."""
@@ -726,7 +731,7 @@ class Node:
                     at,
                     ": call nets.flush() before stop() to wait for longer"
                     if fault is None
-                    else f", as it is not connected: {fault}",
+                    else f", as it is not connected: {said_before.fault(fault)}",
                 )
                 self.problems.report(
                     DeliveryProblem(

@@ -41,6 +41,7 @@ from ..urls import (
     require_text,
 )
 from ..wire.keys import Keys, check_keys
+from ..wording import a_value_of
 
 if TYPE_CHECKING:
     from miros import Event
@@ -279,7 +280,7 @@ class Settings:
                 # A text such as "no" or "false" would mean True.
                 raise SettingsError(f"{name} must be True or False, not {value!r}")
         if not isinstance(self.limits, Limits):
-            raise SettingsError(f"limits must be a Limits(...), not a {type(self.limits).__name__}")
+            raise SettingsError(f"limits must be a Limits(...), not {a_value_of(self.limits)}")
 
     def url(self, address: Address) -> AmqpUrl:
         """The URL of the broker at an address, with this node's user, password and vhost."""

@@ -392,20 +392,21 @@ class TopicNetwork:
     def _name_of_taker(self, url: AmqpUrl) -> str:
         return f"{self.spec.name} consumer of {self._name} at {url.address}"
 
-    def _role(self, name: str, *, in_passing: bool) -> Role:
+    def _role(self, name: str, *, in_passing: bool, origin: str = "") -> Role:
         reporting = _IN_PASSING if in_passing else _LOSSES
-        return Role(name, reporting._replace(answers=self._hooks.answers))
+        return Role(name, reporting._replace(answers=self._hooks.answers, origin=origin))
 
     def _endpoint(self, url: AmqpUrl) -> Endpoint:
         return Endpoint(url, self._settings.limits, self._settings.tls)
 
-    def add_broker(self, url: AmqpUrl, *, is_stranger: bool = False) -> None:
+    def add_broker(self, url: AmqpUrl, *, is_stranger: bool = False, origin: str = "") -> None:
         """Begin to publish to a broker; does nothing if there is a sender to it already.
 
         Args:
             url: the broker's.
             is_stranger: nobody has named it, so nobody waits for it before it has confirmed
                 something and `vouch` was called.
+            origin: how its address became known, for the log.
         """
         with self._order.turn():
             if url.address in self._senders:
@@ -423,7 +424,9 @@ class TopicNetwork:
             sender = Sender(
                 self._endpoint(url),
                 self._role(
-                    f"{spec.name} publisher of {self._name}", in_passing=spec.lossy or is_own
+                    f"{spec.name} publisher of {self._name}",
+                    in_passing=spec.lossy or is_own,
+                    origin=origin,
                 ),
                 traffic,
                 self._reactors.tx,

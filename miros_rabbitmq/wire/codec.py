@@ -13,6 +13,7 @@ from typing import Any
 from ..exceptions import MessageRejected, PayloadRefused, RejectReason, SettingsError
 from ..interruption import calls_out
 from ..resources import shortage
+from ..wording import a_value_of
 from .keyring import KeyRing
 from .keys import Keys
 from .pickling import ClassRefused, OpcodeRefused, RestrictedPickle
@@ -99,8 +100,8 @@ class Codec:
                 raise short from error
             raise PayloadRefused(f"cannot be serialized: {error}") from error
         if not isinstance(plain, bytes):
-            made = type(plain).__name__
-            raise PayloadRefused(f"cannot be serialized: the serializer made a {made}, not bytes")
+            made = a_value_of(plain)
+            raise PayloadRefused(f"cannot be serialized: the serializer made {made}, not bytes")
         return plain
 
     def deserialize(self, plain: bytes) -> Any:

@@ -9,6 +9,8 @@ import enum
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+from ..wording import a_value_of
+
 MESH = "miros.mesh"
 SNOOP_TRACE = "miros.snoop.trace"
 SNOOP_SPY = "miros.snoop.spy"
@@ -82,8 +84,8 @@ def shape(body: Any) -> str:
     if isinstance(body, (tuple, list)):
         if not body:
             return f"an empty {type(body).__name__}"
-        return f"a {type(body).__name__} of {', '.join(type(item).__name__ for item in body)}"
-    return f"a {type(body).__name__}"
+        return f"{a_value_of(body)} of {', '.join(type(item).__name__ for item in body)}"
+    return f"{a_value_of(body)}"
 
 
 _KINDS = {MESH: Kind.EVENT, SNOOP_TRACE: Kind.LINE, SNOOP_SPY: Kind.LINE}

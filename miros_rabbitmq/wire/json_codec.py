@@ -21,6 +21,7 @@ import re
 import sys
 from typing import Any, NoReturn
 
+from ..wording import a_value_of
 from .opcodes import HALF_PAIR_REFUSED
 
 MAX_DEPTH = 100
@@ -144,7 +145,7 @@ def _check(value: Any, levels: int) -> None:
     if isinstance(value, dict):
         for key in value:
             if type(key) is not str:
-                raise TypeError(f"a key is a {type(key).__name__}, which JSON would turn into text")
+                raise TypeError(f"a key is {a_value_of(key)}, which JSON would turn into text")
         inner: Any = value.values()
     elif isinstance(value, (list, tuple)):
         inner = value

@@ -39,14 +39,22 @@ class UnknownKey(MessageRejected):
     def __init__(
         self, key_id: bytes, ours: Sequence[str], network: str = "", epoch: bytes = b""
     ) -> None:
+        keys = f"another key (id {key_id.hex()}; ours: {', '.join(ours)})"
+        remedy = (
+            f"Give both programs the same {_ARGUMENTS.get(network, 'keys')}, or another virtual "
+            "host to each system; the sender's log has at INFO: "
+            f"{start_words(epoch, key_id.hex())}"
+        )
         super().__init__(
-            RejectReason.NOT_AUTHENTIC,
-            f"its sender has another key (id {key_id.hex()}; ours: {', '.join(ours)}). Give both "
-            f"programs the same {_ARGUMENTS.get(network, 'keys')}, or another virtual host to each "
-            f"system; the sender's log has at INFO: {start_words(epoch, key_id.hex())}",
-            "unknown key",
+            RejectReason.NOT_AUTHENTIC, f"its sender has {keys}. {remedy}", "unknown key"
         )
         self.key_id = key_id
+        self.brief = f"its sender, as {epoch.hex()[:8]}, has {keys}, as said before"
+        """Takes the place of the message if the remedy was said before."""
+        self.of_node = f"a node at this broker has {keys}, and neither hears the other. {remedy}"
+        """What to say before any event of it is rejected."""
+        self.about = "key", key_id, *ours
+        """What the remedy is about."""
 
 
 _ARGUMENTS = {

@@ -98,7 +98,7 @@ def arguments_for(
         "rabbit_host": own.host,
         "rabbit_port": own.port,
         "addresses": [str(broker.address) for broker in (own, *others)],
-        "start_timeout": scaled(5),
+        "start_timeout": scaled(15),
         **extras,
     }
 
@@ -111,5 +111,5 @@ def running(*charts: Chart, state: Any = listening, peers: int = 0) -> Iterator[
             stack.callback(chart.stop)
             chart.start_at(getattr(chart, "first_state", state))
         for chart in charts:
-            assert chart.nets.wait_for_peers(peers, scaled(20))
+            assert chart.nets.wait_for_peers(peers, scaled(25))
         yield

@@ -52,6 +52,7 @@ class FalseBroker:
         self.published = 0
         self.received: list[Any] = []
         """All methods that clients have sent."""
+        self._logins: list[tuple[bytes, bytes]] = []
         self._fakes = fakes
         self._after = after
         self._attack = attack
@@ -59,9 +60,9 @@ class FalseBroker:
         self._writers: set[asyncio.StreamWriter] = set()
         self.address: Address = fakes.listen(self._serve, tls=tls)
 
-    def passwords(self) -> list[bytes]:
-        """What clients have sent to log in."""
-        return [one.response for one in self.received if isinstance(one, spec.Connection.StartOk)]
+    def passwords(self, start: bytes | None = None) -> list[bytes]:
+        """What clients have sent to log in; only those that got this ``Start`` if one is given."""
+        return [login for login, got in list(self._logins) if start in (None, got)]
 
     def hang_up(self) -> None:
         """Close all connections."""
@@ -72,7 +73,8 @@ class FalseBroker:
         self.connections += 1
         self._fakes.received += await reader.readexactly(_GREETING_BYTES)
         self._writers.add(writer)
-        writer.write(self.start)
+        start = self.start
+        writer.write(start)
         tag = ""
         while True:
             whole = await read_frame(reader)
@@ -82,6 +84,8 @@ class FalseBroker:
                 continue
             what, channel = frame.method, frame.channel_number
             self.received.append(what)
+            if isinstance(what, spec.Connection.StartOk):
+                self._logins.append((what.response, start))
             if isinstance(what, spec.Basic.Consume):
                 tag = what.consumer_tag
             if self._after is not spec.Basic.Publish or type(what) is not spec.Basic.Publish:

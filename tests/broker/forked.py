@@ -26,14 +26,14 @@ def say(chart: Chart, signal: str, numbers: range) -> None:
     """Have a chart send numbers."""
     for number in numbers:
         chart.transmit(Event(signal=signal, payload=number))
-    assert chart.nets.flush(scaled(10))
+    assert chart.nets.flush(scaled(25))
 
 
 def post(publisher: PikaTopicPublisher, signal: str, numbers: range) -> None:
     """Have a publisher send numbers."""
     for number in numbers:
         publisher.post_fifo((signal, number))
-    assert publisher.flush(scaled(10))
+    assert publisher.flush(scaled(25))
 
 
 def in_child(parent: Chart, publisher: PikaTopicPublisher, arguments: dict[str, Any]) -> int:
@@ -47,7 +47,7 @@ def in_child(parent: Chart, publisher: PikaTopicPublisher, arguments: dict[str, 
     chart, _ = make_active_object("child", **arguments)
     with running(chart):
         publisher.start_thread()
-        assert publisher.wait_until_ready(scaled(20))
+        assert publisher.wait_until_ready(scaled(25))
         say(chart, "CHILD", range(COUNT))
         post(publisher, "CHILDS_PUBLISHER", range(COUNT))
         assert publisher.stop_thread()

@@ -25,7 +25,7 @@ def main(name: str, count: int) -> None:
         for number in range(count):
             chart.transmit(Event(signal="NUMBER", payload=number))
         record.wait_for(count, 30)
-        assert chart.nets.flush(scaled(10))
+        assert chart.nets.flush(scaled(25))
         # A second copy of an event, or an event of the chart itself, would come with the rest.
         tell("done")
         sys.stdin.readline()

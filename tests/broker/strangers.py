@@ -35,12 +35,12 @@ def attacker(broker: LocalBroker, key: str, exchange: str = MESH) -> Iterator[Se
     publisher = SimplePikaTopicPublisher(broker.url(), exchange, key)
     publisher.start_thread()
     try:
-        assert publisher.wait_until_ready(scaled(20))
+        assert publisher.wait_until_ready(scaled(25))
 
         def send(*bodies: bytes) -> None:
             for body in bodies:
                 publisher.post_fifo(body)
-            assert publisher.flush(scaled(20))
+            assert publisher.flush(scaled(25))
 
         yield send
     finally:
@@ -54,7 +54,7 @@ def tap(broker: LocalBroker, exchange: str = MESH, key: str = "#") -> Iterator[l
     consumer = SimplePikaTopicConsumer(broker.url(), exchange, key, on_message=seen.append)
     consumer.start_thread()
     try:
-        assert consumer.wait_until_ready(scaled(20))
+        assert consumer.wait_until_ready(scaled(25))
         yield seen
     finally:
         assert consumer.stop_thread()

@@ -108,7 +108,7 @@ def test_publisher_and_consumer_take_urls_with_ipv6_addresses(
     for one in (consumer, publisher):
         one.start_thread()
     try:
-        assert consumer.wait_until_ready(scaled(20))
+        assert consumer.wait_until_ready(scaled(25))
         publisher.post_fifo(b"hello")
         wait_until(lambda: [one.body for one in taken] == [b"hello"])
         assert publisher.address == consumer.address == sixth.address
@@ -148,7 +148,7 @@ def test_a_broker_under_one_name_in_many_spellings_is_one_member_that_works(
                 str(broker_a.address),
                 f"localhost:{port}",
             }
-            assert chart.nets.flush(scaled(20))
+            assert chart.nets.flush(scaled(25))
         assert heard.payloads("NUMBER") == list(range(30))
 
 

@@ -44,7 +44,7 @@ def transmit(chart: Chart, signal: str, numbers: range) -> None:
     """Send each in a message of its own, as far as that may be."""
     for number in numbers:
         chart.transmit(Event(signal=signal, payload=number))
-    assert chart.nets.flush(scaled(10))
+    assert chart.nets.flush(scaled(25))
 
 
 def events_in(seen: list[Delivery], routing_key: str) -> list[bytes]:
@@ -492,7 +492,7 @@ def test_nodes_of_other_formats_are_told_apart_and_said_once(
         send(*[older, newer] * 2_000, Forger(KEY, "formats").message(("OURS", 1)))
         heard.wait_for(1)
         assert rejected(chart) == {RejectReason.OTHER_FORMAT: 4_000}
-        assert write_all(scaled(20))
+        assert write_all(scaled(25))
     for which in (
         "older version of miros-rabbitmq: upgrade the node that sends it",
         "upgrade this",

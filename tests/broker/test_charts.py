@@ -84,7 +84,7 @@ def test_charts_at_one_broker_know_of_each_other_and_a_lone_one_sends_without_ha
     )
     with running(first, stranger):
         first.transmit(Event(signal="TO_NOBODY"))
-        assert first.nets.flush(scaled(20))
+        assert first.nets.flush(scaled(25))
         wait_until(lambda: is_patient(first) and is_patient(stranger))
         with running(second):
             wait_until(lambda: not is_patient(first) and not is_patient(second))
@@ -173,7 +173,7 @@ def test_a_wide_pattern_hears_every_routing_key_that_it_matches(broker_a: LocalB
     )
     with running(heya, other, listener):
         other.transmit(Event(signal="UNHEARD"))
-        assert other.nets.flush(scaled(20))
+        assert other.nets.flush(scaled(25))
         heya.transmit(Event(signal="HEARD"))
         record.wait_for(1)
         assert other.nets.stats().mesh.unrouted == 1
@@ -190,13 +190,13 @@ def test_different_keys_do_not_understand_each_other(
     with running(one, stranger):
         for _ in range(3):
             stranger.transmit(Event(signal="LET_ME_IN"))
-            assert stranger.nets.flush(scaled(20))  # so that each is a message of its own
+            assert stranger.nets.flush(scaled(25))  # so that each is a message of its own
         reasons = wait_until(lambda: one.nets.stats().mesh.rejected)
         wait_until(lambda: one.nets.stats().mesh.rejected[RejectReason.NOT_AUTHENTIC] == 3)
         assert set(reasons) == {RejectReason.NOT_AUTHENTIC}
     assert not heard_by_one.heard
     assert not heard_by_stranger.heard
-    assert write_all(scaled(20))
+    assert write_all(scaled(25))
     warnings = [text for text in caplog.messages if "not authenticated by a key of ours" in text]
     # Two notices of the stranger's may come besides: its start, and what its last number was.
     assert 2 <= len(warnings) <= 4, "one in a while, not one for each message; the rest at the end"
@@ -256,7 +256,7 @@ def test_a_chart_stops_from_its_own_thread_and_twice(broker_a: LocalBroker) -> N
 
     with running(chart, state=living):
         chart.post_fifo(Event(signal=signals.DIE))
-        assert stopped.wait(scaled(20))
+        assert stopped.wait(scaled(25))
 
 
 # miros's own features: the same chart with and without a network.

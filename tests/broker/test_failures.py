@@ -132,7 +132,7 @@ def make(
 
 
 def entries(caplog: pytest.LogCaptureFixture, text: str = "has raised") -> list[logging.LogRecord]:
-    assert write_all(scaled(20))
+    assert write_all(scaled(25))
     return [one for one in caplog.records if text in one.getMessage()]
 
 
@@ -168,7 +168,7 @@ def test_a_handler_that_raises_ends_its_chart_visibly(
         queue = chart.nets.stats().mesh.queue
         chart.post_fifo(Event(signal=signal_name))
         with pytest.raises(error) as caught:
-            chart.wait(scaled(10))
+            chart.wait(scaled(25))
         assert chart.failure is caught.value
         assert_it_is_over(chart)
         assert queue not in broker_a.ctl("list_queues", "name").split(), "others see it go"
@@ -194,7 +194,7 @@ def test_a_failure_is_raised_anew_each_time_and_forgotten_at_the_next_start(
     depths = []
     for _ in range(3):
         with pytest.raises(ValueError, match="it cannot do that") as caught:
-            chart.wait(scaled(10))
+            chart.wait(scaled(25))
         depths.append(len(caught.traceback))
     assert len(set(depths)) == 1, "the traceback does not grow"
     with pytest.raises(NetworkStopped, match="was stopped, as the program raised ValueError"):
@@ -243,7 +243,7 @@ def test_a_callback_that_raises_ends_the_chart_or_is_called_again(
         wait_until(has_called)
         if on_error == "stop":
             with pytest.raises(ValueError, match="it cannot do that"):
-                chart.wait(scaled(10))
+                chart.wait(scaled(25))
             assert_it_is_over(chart)
         else:
             assert chart.nets.is_running
@@ -349,7 +349,7 @@ def test_a_function_decides_in_the_thread_of_the_chart(broker_a: LocalBroker) ->
     for _ in range(5):
         chart.post_fifo(Event(signal=signals.GO))
     with pytest.raises(SystemExit) as caught:
-        chart.wait(scaled(10))
+        chart.wait(scaled(25))
     assert caught.value.code == 7
     assert len(asked) == 3
     assert {where for _, where in asked} == {thread}
@@ -364,7 +364,7 @@ def test_a_factory_fails_like_an_active_object(broker_a: LocalBroker) -> None:
     chart.start_at(chart.first_state)
     chart.post_fifo(Event(signal=signals.GO))
     with pytest.raises(AttributeError):
-        chart.wait(scaled(10))
+        chart.wait(scaled(25))
     assert_it_is_over(chart)
 
 
@@ -374,7 +374,7 @@ def test_a_handler_may_stop_its_own_chart_and_that_is_no_failure(
     chart = make(broker_a, lambda chart: chart.stop())
     chart.start_at(outer)
     chart.post_fifo(Event(signal=signals.GO))
-    assert chart.wait(scaled(10))
+    assert chart.wait(scaled(25))
     assert chart.failure is None
     chart.thread.join(scaled(20))
     assert_it_is_over(chart)
@@ -387,7 +387,7 @@ def test_a_chart_that_miros_ends_closes_its_networks(
     chart = make(broker_a, refuse)
     chart.start_at(outer)
     chart.queue.append(Event(signal=signals.STOP_ACTIVE_OBJECT_SIGNAL))
-    assert chart.wait(scaled(10))
+    assert chart.wait(scaled(25))
     assert_it_is_over(chart)
     assert len(entries(caplog, "was ended by miros itself")) == 1
 
@@ -404,7 +404,7 @@ def test_a_stop_of_a_subclass_that_raises_leaves_nothing(
     chart.start_at(outer)
     chart.post_fifo(Event(signal=signals.GO))
     with pytest.raises(ValueError, match="it cannot do that"):
-        chart.wait(scaled(10))
+        chart.wait(scaled(25))
     assert_it_is_over(chart)
     assert len(entries(caplog, "its stop has raised")) == 1
 
@@ -415,7 +415,7 @@ def test_a_stop_of_a_subclass_that_raises_leaves_nothing(
     with running(sender):
         sender.transmit(Event(signal="NUMBER"))
         with pytest.raises(ValueError, match="it cannot do that"):
-            chart.wait(scaled(10))
+            chart.wait(scaled(25))
     assert_it_is_over(chart)
 
 
@@ -454,7 +454,7 @@ def test_a_post_of_a_timer_that_raises_ends_the_chart(
     chart.start_at(outer)
     chart.post_fifo(Event(signal="TICK"), times=0, period=0.01)
     with pytest.raises(ValueError, match="it cannot do that"):
-        chart.wait(scaled(10))
+        chart.wait(scaled(25))
     assert_it_is_over(chart)
     assert entries(caplog)[0].getMessage().startswith("robot: post_fifo has raised ValueError")
 
@@ -474,7 +474,7 @@ def test_a_callback_for_live_lines_that_raises_ends_its_chart_and_no_other(
         chart.start_at(outer)
         if on_error == "stop":
             with pytest.raises(ValueError, match="it cannot do that"):
-                chart.wait(scaled(10))
+                chart.wait(scaled(25))
             assert_it_is_over(chart)
         else:
             wait_until(lambda: entries(caplog))
@@ -504,7 +504,7 @@ def test_a_handler_and_a_callback_that_raise_at_once_do_not_wait_for_each_other(
         chart.start_at(outer)
         sender.transmit(Event(signal="NUMBER"))
         with pytest.raises(ValueError, match="it cannot do that"):
-            chart.wait(scaled(20))
+            chart.wait(scaled(25))
     assert_it_is_over(chart)
 
 
@@ -541,7 +541,7 @@ def test_a_chart_that_on_error_itself_stops_has_failed(broker_a: LocalBroker) ->
         chart.start_at(outer)
         sender.transmit(Event(signal="NUMBER"))
         with pytest.raises(ValueError, match="it cannot do that"):
-            chart.wait(scaled(10))
+            chart.wait(scaled(25))
         wait_until(lambda: chart.failure is not None)
     assert_it_is_over(chart)
 
@@ -625,7 +625,7 @@ def test_a_program_that_waits_ends_with_a_status_that_a_service_manager_knows(
         assert process.stdout.readline() == "started\n"
         if how == "signal":
             process.send_signal(signal.SIGTERM)
-        out, err = process.communicate(timeout=scaled(20))
+        out, err = process.communicate(timeout=scaled(25))
     finally:
         process.kill()
     assert process.returncode == status, err

@@ -122,7 +122,7 @@ def test_no_impostor_writes_into_a_log_or_a_fault(
         def look() -> bool:
             chart.transmit(Event(signal="BEAT"))
             shown.append(str(chart.nets.stats()))
-            write_all(scaled(5))
+            write_all(scaled(25))
             return any(WORD in line for line in log.messages)
 
         wait_until(look, 20, "the impostor's text in the log")
@@ -186,6 +186,6 @@ def test_no_holder_of_the_key_writes_into_a_log_or_onto_a_terminal(
                 20,
                 "what was forged",
             )
-    write_all(scaled(5))
+    write_all(scaled(25))
     check([*log.messages, terminal.getvalue(), *(one.text for one in problems)], broker_a.password)
     assert "\nWARNING" not in terminal.getvalue()

@@ -254,7 +254,7 @@ def test_a_stolen_robot_that_announces_ten_thousand_hosts_keeps_no_honest_one_ou
                 messages.append(thief.message(body, number + 1, kind=kind))
             send(*messages)
         with running(speaker, peers=1):
-            assert listener.nets.wait_for_peers(1, scaled(20))
+            assert listener.nets.wait_for_peers(1, scaled(25))
             known = listener.nets.stats().peers
             assert [one.source for one in known] == [PeerSource.OWN, PeerSource.HEARD]
             assert known[1].address == other.address

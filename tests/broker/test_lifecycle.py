@@ -196,7 +196,7 @@ def test_nodes_that_end_with_the_program_share_one_time_for_callbacks_that_do_no
         for nets in nodes[:2]:
             nets.transmit(Event(signal=signals.NEWS))
         for _ in nodes:
-            assert entered.acquire(timeout=scaled(10))
+            assert entered.acquire(timeout=scaled(25))
         began_s = time.monotonic()
         for nets in nodes:
             nets.node.ask_to_end()
@@ -253,7 +253,7 @@ def test_a_second_ctrl_c_ends_a_program_that_waits_for_its_broker_at_once(
                 program.process.wait(scaled(2))
             program.press(b"\x03")
             program.read_until(None)
-            assert program.process.wait(scaled(20)) == -signal.SIGINT
+            assert program.process.wait(scaled(25)) == -signal.SIGINT
         finally:
             broker.resume()
     said = program.output.partition("KeyboardInterrupt")[2]
@@ -276,6 +276,6 @@ def test_ctrl_c_while_a_chart_starts_ends_the_program_with_its_traceback_alone(
         time.sleep(random.Random(moment).uniform(0, 0.1))
         program.press(b"\x03")
         program.read_until(None)
-        assert program.process.wait(scaled(20)) == -signal.SIGINT
+        assert program.process.wait(scaled(25)) == -signal.SIGINT
     assert program.output.count("Traceback (most recent call last)") == 1, program.output
     assert program.output.rstrip().endswith("KeyboardInterrupt")

@@ -241,7 +241,7 @@ def test_it_ends_with_a_program_that_forgets_to_stop_it() -> None:
         assert owner.stdout is not None
         _, process, folder = owner.stdout.readline().split()
         owner.stdin.close()  # which ends the program
-        assert owner.wait(scaled(15)) == 0
+        assert owner.wait(scaled(25)) == 0
         assert not is_alive(int(process))
         assert not Path(folder).exists()
 

@@ -79,7 +79,7 @@ def test_a_deserializer_that_hangs_holds_up_no_other_chart(
     sender, _ = make_active_object("sender", **network)
     with running(hanging), running(other), running(sender):
         sender.transmit(Event(signal="NUMBER", payload=1))
-        assert hangs.wait(scaled(20))
+        assert hangs.wait(scaled(25))
         sender.transmit(Event(signal="NUMBER", payload=2))
         wait_until(lambda: record.payloads("NUMBER") == [1, 2])
         gate.set()
@@ -107,7 +107,7 @@ def test_a_chart_that_takes_nothing_holds_up_no_other_chart(
     count = 2 * full.nets.settings.limits.fifo_remote_events
     with running(full, state=hanging_in_a_handler), running(other), running(sender):
         sender.transmit(Event(signal="HANG"))
-        assert full.hangs.wait(scaled(20))
+        assert full.hangs.wait(scaled(25))
         for number in range(count):
             sender.transmit(Event(signal="NUMBER", payload=number))
         wait_until(lambda: record.payloads("NUMBER") == list(range(count)), 20)

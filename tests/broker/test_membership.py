@@ -87,9 +87,9 @@ def test_a_broker_that_is_gone_for_too_long_is_given_up_counted_and_found_again(
         finally:
             fragile.restart()
         wait_until(lambda: changes[-1] == PeersChanged(added=(gone,)), 10)
-        assert chart.nets.wait_for_peers(1, scaled(20))
+        assert chart.nets.wait_for_peers(1, scaled(25))
         chart.transmit(Event(signal="NUMBER", payload=7))
-        assert chart.nets.flush(scaled(20))
+        assert chart.nets.flush(scaled(25))
         mesh = chart.nets.stats().mesh
     assert mesh.confirmed == 7 + 2, "7 and 1 by the own broker, 1 by the other"
     assert mesh.dropped[DropReason.FORGOTTEN] == 7
@@ -121,7 +121,7 @@ def test_running_publishers_are_not_disturbed_by_further_rounds(
             sent += 1
             time.sleep(0.001)
         heard.wait_for(sent)
-        assert one.nets.flush(scaled(20))
+        assert one.nets.flush(scaled(25))
         after = {at: id(publisher) for at, publisher in one.nets.node.mesh.senders.items()}
         stats = one.nets.stats().mesh
     assert before == after
@@ -138,7 +138,7 @@ def test_a_node_that_announces_its_broker_is_found_and_the_announcement_is_no_ev
         "speaker", **arguments_for(broker_b, broker_a, key=KEY)
     )
     with running(listener), running(speaker, peers=1):
-        assert listener.nets.wait_for_peers(1, scaled(20))
+        assert listener.nets.wait_for_peers(1, scaled(25))
         assert sources(listener)[broker_b.address] is PeerSource.HEARD
         assert sources(speaker)[broker_a.address] is PeerSource.NAMED
         listener.transmit(Event(signal="HELLO"))
@@ -146,7 +146,7 @@ def test_a_node_that_announces_its_broker_is_found_and_the_announcement_is_no_ev
         speaker.transmit(Event(signal="HELLO"))
         heard_by_listener.wait_for(1)
         for chart in (listener, speaker):
-            assert chart.nets.flush(scaled(20))
+            assert chart.nets.flush(scaled(25))
             mesh = chart.nets.stats().mesh
             assert (mesh.transmitted, mesh.received, mesh.gaps, mesh.duplicates) == (1, 1, 0, 0)
             assert mesh.confirmed == mesh.sent == 2
@@ -162,7 +162,7 @@ def test_a_node_that_starts_to_listen_later_hears_it_at_the_next_announcement(
     )
     listener, _ = make_active_object("listener", **arguments_for(broker_a, key=KEY))
     with running(speaker, peers=1), running(listener):
-        assert listener.nets.wait_for_peers(1, scaled(20))
+        assert listener.nets.wait_for_peers(1, scaled(25))
 
 
 @pytest.mark.parametrize("joins", ["as the second", "again"])
@@ -215,7 +215,7 @@ def test_an_announced_broker_is_ignored_if_unwanted_or_of_another_key(
     witness, _ = make_active_object("witness", **arguments_for(broker_a, key=key))
     with running(listener, witness), running(speaker, peers=1):
         # The witness has accepted the announcement, so the listener has had the same message.
-        assert witness.nets.wait_for_peers(1, scaled(20))
+        assert witness.nets.wait_for_peers(1, scaled(25))
         wait_until(lambda: listener.nets.stats().mesh.rejected or why == "not wanted")
         assert list(sources(listener)) == [broker_a.address]
     assert heard.heard == []
@@ -228,7 +228,7 @@ def test_the_hosts_file_adds_to_addresses_and_is_read_when_it_changes(
     chart, _ = make_active_object("chart", **arguments_for(broker_a, key=KEY))
     with running(chart):
         hosts.write_text(json.dumps({"hosts": [str(broker_b.address)]}))
-        assert chart.nets.wait_for_peers(1, scaled(20))
+        assert chart.nets.wait_for_peers(1, scaled(25))
         assert sources(chart)[broker_b.address] is PeerSource.HOSTS_FILE
         hosts.write_text('{"hosts": [\n oops]}')
         wait_until(lambda: "line 2, column 2" in caplog.text)
@@ -248,7 +248,7 @@ def test_a_fifo_in_place_of_the_hosts_file_holds_up_neither_start_nor_search_nor
         assert f"{hosts} cannot be used, it is a FIFO: put a file in its place" in caplog.text
         hosts.unlink()
         hosts.write_text(json.dumps({"hosts": [str(broker_b.address)]}))
-        assert chart.nets.wait_for_peers(1, scaled(20))
+        assert chart.nets.wait_for_peers(1, scaled(25))
         hosts.unlink()
         hosts.symlink_to("/dev/zero")
         wait_until(lambda: "it is a link, which may lead anywhere" in caplog.text)
@@ -289,7 +289,7 @@ def test_charts_of_a_process_share_a_search_and_none_waits_for_the_callback_of_a
             assert sources(one)[broker_b.address] is PeerSource.NAMED
         charts["slow"].stop()
         charts[names[1]].transmit(Event(signal="NUMBER"))
-        assert charts[names[1]].nets.flush(scaled(20))
+        assert charts[names[1]].nets.flush(scaled(25))
         may_return.set()
     wait_until(
         lambda: not [one for one in threading.enumerate() if one.name.startswith("miros discovery")]

@@ -253,10 +253,10 @@ def test_a_peer_that_refuses_a_link_is_told_once_for_all_networks(
             wait_until(lambda: away, 10)
             assert refusal.words in away[0].text
         run_remedy(mended, said)
-        assert chart.nets.wait_for_peers(1, scaled(20))
+        assert chart.nets.wait_for_peers(1, scaled(25))
         for stats in (lambda: chart.nets.stats().mesh, lambda: chart.nets.stats().snoop_trace):
             wait_until(lambda of=stats: _is_reached(mended, of()), 15)  # type: ignore[misc]
-        assert chart.nets.flush(scaled(10))
+        assert chart.nets.flush(scaled(25))
         wait_until(lambda: [one.is_over for one in away] == [False, True] * is_away, 10)
     assert PASSWORD not in caplog.text
 
@@ -276,7 +276,7 @@ def test_a_refusal_that_comes_again_after_it_was_mended_is_told_again(
         for _ in range(2):
             wait_until(lambda: words in "".join(said_of(mended, caplog)), 10)
             run_remedy(mended, said_of(mended, caplog)[-1])
-            assert chart.nets.wait_for_peers(1, scaled(20))
+            assert chart.nets.wait_for_peers(1, scaled(25))
             caplog.clear()
             mended.ctl(*command)
             mended.ctl("close_all_connections", "-p", "a b", "for the test")
@@ -362,7 +362,10 @@ def test_a_right_to_send_by_a_routing_key_is_missing(
     try:
         chart.start_at(listening)
         chart.transmit(Event(signal="HELLO"))
-        said = "use the routing key 'of.mine': on the broker run: rabbitmqctl set_topic_permissions"
+        said = (
+            "use the routing key 'of.mine': on the broker run as root: "
+            "rabbitmqctl set_topic_permissions"
+        )
         wait_until(lambda: said in caplog.text, 10)
     finally:
         chart.stop()
@@ -401,6 +404,35 @@ def test_the_command_that_adds_a_user_reads_the_password_from_standard_input(
     mended.ctl("delete_user", "another")
 
 
+def test_charts_of_a_process_say_once_what_to_do_about_another_key(
+    broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "miros_rabbitmq")
+    limits = Limits(announce_s=1.0)
+    ours, another = Fernet.generate_key(), Fernet.generate_key()
+    keys = {"one": ours, "two": ours, "three": ours, "stranger": another}
+    charts = {
+        name: make_active_object(name, **arguments_for(broker_a, key=key, limits=limits))[0]
+        for name, key in keys.items()
+    }
+    hearing = [name for name, key in keys.items() if key == ours]
+    with running(*charts.values()):
+        charts["stranger"].transmit(Event(signal="UNREAD"))
+        wait_until(lambda: all(charts[name].nets.stats().mesh.rejected for name in hearing), 15)
+        said = [
+            (one.levelno, one.getMessage())
+            for one in caplog.records
+            if any(f"consumer of {name} at" in one.getMessage() for name in hearing)
+            and "has another key" in one.getMessage()
+        ]
+    with_remedy = [text for _, text in said if "the same mesh_encryption_key" in text]
+    assert len(with_remedy) == 1
+    assert len(said) >= len(hearing)
+    assert all(text.endswith(", as said before") for _, text in said if text not in with_remedy)
+    rejected = [text for level, text in said if "rejected a message" in text]
+    assert len(rejected) == len(hearing), "each chart says what it has lost"
+
+
 def test_both_sides_say_that_their_keys_differ_before_any_event(
     broker_a: LocalBroker, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -432,13 +464,13 @@ def test_both_sides_say_that_their_keys_differ_before_any_event(
                 ),
                 15,
             )
-        # An event that cannot be read names its sender in the same way.
+        # An event that cannot be read names its sender in the same way, and not the remedy again.
         charts["one"].transmit(Event(signal="UNREAD"))
         (start,) = said("miros.mesh of one: as ")
-        wait_until(
-            lambda: said(
-                "miros.mesh consumer of other", "rejected a message", start.partition(": ")[2]
-            ),
-            10,
+        sender = start.partition(": ")[2].partition(",")[0]
+        (rejected,) = wait_until(
+            lambda: said("miros.mesh consumer of other", "rejected a message"), 10
         )
+        assert f"its sender, {sender}, has another key" in rejected
+        assert rejected.endswith(", as said before")
         assert not charts["other"].record.heard

@@ -58,14 +58,14 @@ def test_what_a_deaf_queue_has_missed_is_counted_and_said_though_nothing_comes_a
     with running(chart), running(sender, peers=0 if is_neighbour else 1), amqp(there) as channel:
         transmit(sender, range(10))
         heard.wait_for(10)
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         if not heard_before:  # a routing key of which it only knows what the sender tells
             transmit_by(sender, "deaf.two", range(10))
             heard.wait_for(20)
         queue = queue_bound_with(there, "deaf.*")
         channel.queue_unbind(queue, MESH, "deaf.*")
         transmit(sender, range(10, 60))
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         channel.queue_bind(queue, MESH, "deaf.*")
         wait_until(
             lambda: chart.nets.stats().mesh.gaps == 50,
@@ -122,7 +122,7 @@ def test_a_sender_tells_a_broker_only_of_events_that_this_broker_has_settled(
                     for chart in (near, far)
                     if chart.nets.stats().mesh.gaps
                 ]
-            assert sender.nets.flush(scaled(20))
+            assert sender.nets.flush(scaled(25))
             for chart, heard in ((near, near_heard), (far, far_heard)):
                 heard.wait_for(sent, 30)
                 assert heard.payloads("NUMBER") == list(range(sent))
@@ -153,12 +153,12 @@ def test_a_sender_whose_clock_differs_is_told_by_those_who_reject_its_events(
 
         def is_told() -> bool:
             sender.transmit(Event(signal="HELLO"))
-            assert write_all(scaled(20))
+            assert write_all(scaled(25))
             return text in caplog.text
 
         wait_until(is_told, 20)
         transmit(sender, range(100))
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         wait_until(lambda: sum(one.report().rejected.values()) > 100)
         lines = [line for line in caplog.messages if "others reject this node's events" in line]
         assert len(lines) == 1, "at most once a minute"
@@ -217,7 +217,7 @@ def test_by_two_ways_to_one_broker_events_come_once_in_order_or_are_counted(
                 transmit(sender, range(sent, sent + count))
                 sent += count
                 time.sleep(chance.random() * 0.1)
-            assert sender.nets.flush(scaled(20))
+            assert sender.nets.flush(scaled(25))
             wait_until(
                 lambda: chart.nets.stats().mesh.received + chart.nets.stats().mesh.gaps == sent,
                 20,

@@ -74,7 +74,7 @@ def test_each_chart_misses_nothing_of_the_routing_keys_that_it_listens_to(
         send(sender, range(2_000))
         for number in range(2_000, 2_030):
             send(sender, [number])
-            assert sender.nets.flush(scaled(20))
+            assert sender.nets.flush(scaled(25))
         for rx, which in patterns.items():
             chart, record = heard[rx]
             expected = of_key(range(2_030), *which)
@@ -106,7 +106,7 @@ def test_a_publisher_alone_numbers_each_of_its_routing_keys(broker_a: LocalBroke
     for session in sessions:
         session.start_thread()
     try:
-        assert all(session.wait_until_ready(scaled(20)) for session in sessions)
+        assert all(session.wait_until_ready(scaled(25)) for session in sessions)
         threads = [threading.Thread(target=post, args=(n,)) for n in range(4)]
         for one in threads:
             one.start()
@@ -240,7 +240,7 @@ def test_what_an_absent_broker_is_spared_is_a_gap_there_and_nowhere_else(
     with behind_a_proxy(broker_a, broker_b, limits) as (proxy, sender, listeners):
         send(sender, range(30))
         check_all(listeners, 30)
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         proxy.silence(*Direction)
         proxy.cut()
         far = next(
@@ -282,7 +282,7 @@ def test_a_forked_child_is_another_sender_and_both_are_heard(broker_a: LocalBrok
     )
     consumer.start_thread()
     try:
-        assert consumer.wait_until_ready(scaled(20))
+        assert consumer.wait_until_ready(scaled(25))
         with tap(broker_a, key="forks") as seen:
             done = subprocess.run(
                 [sys.executable, "-m", "tests.broker.forked"],
@@ -327,7 +327,7 @@ def test_a_snoop_that_is_off_and_on_again_begins_anew_and_its_lines_go_on(
     )
     consumer.start_thread()
     with running(watcher, sender), tap(broker_a, SNOOP_SPY) as seen:
-        assert consumer.wait_until_ready(scaled(20))
+        assert consumer.wait_until_ready(scaled(25))
         mesh = sender.nets.node.mesh
         for time in range(3):
             sender.nets.enable_snoop_spy()

@@ -57,7 +57,7 @@ def test_a_broker_that_is_down_at_the_start_and_comes_later_joins(
             far.transmit(Event(signal="OUT_BEFORE"))
             heard_by_near.wait_for(1)
             fragile.restart()
-            assert near.nets.wait_for_peers(1, scaled(10))
+            assert near.nets.wait_for_peers(1, scaled(25))
             wait_until(lambda: far.nets.stats().mesh.consumer is SessionState.READY, 10)
             near.transmit(Event(signal="IN"))
             far.transmit(Event(signal="OUT"))
@@ -92,7 +92,7 @@ def test_every_event_arrives_once_and_in_order_although_a_broker_is_killed_meanw
         record.wait_for(1500, 20)
         assert record.payloads("NUMBER") == list(range(1500))
         assert receiver.nets.stats().mesh.gaps == 0
-        assert sender.nets.flush(scaled(10))
+        assert sender.nets.flush(scaled(25))
         # It is not enough to be connected again: events have to be consumed again.
         sender.transmit(Event(signal="AFTER"))
         wait_until(lambda: record.heard[-1] == ("AFTER", None))
@@ -185,7 +185,7 @@ def test_who_is_refused_an_exchange_keeps_nobody_else_away_from_the_broker(
 
         taken = publisher("test.taken")
         refused = [publisher(f"amq.refused.{number}") for number in range(4)]
-        assert taken.wait_until_ready(scaled(20))
+        assert taken.wait_until_ready(scaled(25))
         wait_until(lambda: all(one.state is SessionState.REFUSED for one in refused))
         proxy.slow_down(delay_s=0.05)  # so that somebody is connecting at any moment
         for _ in range(5):

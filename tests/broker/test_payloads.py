@@ -58,7 +58,7 @@ def test_what_transmit_takes_arrives_and_what_it_refuses_reaches_no_receiver(
             for refused in REFUSED:
                 with pytest.raises(PayloadRefused, match="the event X cannot be serialized"):
                     sender.transmit(Event(signal="X", payload=[refused]))
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         heard.wait_for(len(ARRIVING))
         stats = receiver.nets.stats().mesh
     assert heard.payloads("X") == ARRIVING

@@ -104,11 +104,11 @@ def test_drops_of_a_fifo_are_told_and_the_chart_may_be_started_again(
             def hold(event: Event) -> None:
                 note(event)  # noqa: B023  # called before the next start
                 handling.set()  # noqa: B023
-                assert go_on.wait(scaled(10))  # noqa: B023
+                assert go_on.wait(scaled(25))  # noqa: B023
 
             heard.note = hold  # type: ignore[method-assign]
             chart.post_fifo(Event(signal="HOLD"))
-            assert handling.wait(scaled(20))
+            assert handling.wait(scaled(25))
             for number in range(8):
                 chart.post_fifo(Event(signal="NUMBER", payload=number))
             wait_until(lambda: told)

@@ -134,7 +134,7 @@ def queues(broker: LocalBroker) -> set[str]:
 
 def said(caplog: pytest.LogCaptureFixture, text: str) -> list[str]:
     """The warnings about the chart that contain a text."""
-    assert write_all(scaled(20))
+    assert write_all(scaled(25))
     warnings = [one.getMessage() for one in caplog.records if one.levelno >= logging.WARNING]
     return [warning for warning in warnings if text in warning and NAME in warning]
 
@@ -194,7 +194,7 @@ def test_the_log_says_which_names_a_chart_has(
             )
             seen += [mesh.queue, mesh.consumer_connection, publisher.connection]
         assert mesh.queue not in queues(broker_a), "a stop deletes it"
-    assert write_all(scaled(20))
+    assert write_all(scaled(25))
     assert len(set(seen)) == 6, "each start has names of its own"
     for queue, consumer, publisher_name in (seen[:3], seen[3:]):
         line = f"miros.mesh consumer of {NAME} at {broker_a.address}: connected as {consumer}"
@@ -335,7 +335,7 @@ def test_a_named_queue_that_another_has_for_itself_is_no_matter_of_permissions(
             assert isinstance(fault, QueueTaken)
             assert "another program consumes" in str(fault)
             connection.close()
-            assert consumer.wait_until_ready(scaled(20))
+            assert consumer.wait_until_ready(scaled(25))
             assert consumer.stats().queue == "test.held"
             assert consumer.stats().connection.startswith("miros-")
         finally:

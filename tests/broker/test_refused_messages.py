@@ -98,7 +98,7 @@ def test_an_event_that_the_broker_refuses_is_counted_and_what_is_behind_it_arriv
         record.wait_for(20, 10)
         wait_until(lambda: refused_by(sender) == 4)
         assert caplog.text.count("connected") == connections
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         assert receiver.nets.stats().mesh.gaps == 4
     said = warnings_of(caplog, "sender")
     assert len([one for one in said if "Meanwhile it gets what it takes" in one]) == 1
@@ -117,7 +117,7 @@ def test_small_events_arrive_although_their_batches_would_exceed_what_the_broker
         record.wait_for(5_000, 20)
         assert heard_numbers(record) == list(range(5_000))
         assert refused_by(sender) == 0
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
 
 
 def test_one_of_two_brokers_that_refuses_makes_no_transmit_wait_or_raise(
@@ -170,7 +170,7 @@ def test_a_publisher_without_a_chart_gives_up_what_is_refused_too(narrow: LocalB
             for size in [10] * 50 + [70_000] + [10] * 50:
                 publisher.post_fifo(b"x" * size)
             publisher.start_thread()
-            assert publisher.wait_until_ready(scaled(10))
+            assert publisher.wait_until_ready(scaled(25))
             wait_until(lambda: publisher.is_flushed, 10)  # noqa: B023 - it is called here
             stats = publisher.stats()
             assert stats.confirmed == 100
@@ -182,10 +182,10 @@ def test_a_snoop_that_is_refused_holds_up_no_other(narrow: LocalBroker) -> None:
         publisher = SimplePikaTopicPublisher(narrow.url(), "test.snoop", "key", lossy=True)
         stack.callback(publisher.stop_thread)
         publisher.start_thread()
-        assert publisher.wait_until_ready(scaled(10))
+        assert publisher.wait_until_ready(scaled(25))
         publisher.post_fifo(b"x" * 70_000)
         wait_until(lambda: publisher.stats().drops.get(DropReason.CONNECTION), 10)
-        assert publisher.wait_until_ready(scaled(10))
+        assert publisher.wait_until_ready(scaled(25))
         for size in (10, 70_000, 20):
             publisher.post_fifo(b"x" * size)
         wait_until(lambda: publisher.stats().confirmed == 2, 10)
@@ -211,7 +211,7 @@ def test_an_event_that_is_refused_without_a_reason_is_found_among_others(
             record.wait_for(len(expected), 60)
             assert heard_numbers(record) == expected
             wait_until(lambda: refused_by(sender) == 3, 30)
-            assert sender.nets.flush(scaled(10))
+            assert sender.nets.flush(scaled(25))
     said = warnings_of(caplog, "sender")
     assert len([one for one in said if "bit by bit" in one]) == 1
     assert not [one for one in said if "trying again" in one]
@@ -263,7 +263,7 @@ def test_a_message_at_which_a_broker_closes_the_connection_is_given_up_if_its_co
         publisher = SimplePikaTopicPublisher(url, "test.allergic", "key", limits=limits)
         stack.callback(publisher.stop_thread)
         publisher.start_thread()
-        assert publisher.wait_until_ready(scaled(10))
+        assert publisher.wait_until_ready(scaled(25))
         for number in range(20):
             publisher.post_fifo("the one" if number == 7 else f"number {number}")
         if is_given_up:
@@ -299,7 +299,7 @@ def test_a_routing_key_that_we_may_not_use_holds_up_no_other(
                 publisher.post_fifo(("NUMBER", (number, "")), routing_key=key)
             record.wait_for(90, 20)
             assert heard_numbers(record) == [n for n in range(100) if n % 10 != 5]
-            assert publisher.flush(scaled(20))
+            assert publisher.flush(scaled(25))
             assert publisher.stats().drops[DropReason.REFUSED] == 10
             at = str(narrow.address)
             wait_until(lambda: receiver.nets.stats().mesh.brokers[at].state is SessionState.READY)
@@ -353,10 +353,10 @@ def test_a_queue_that_refuses_everything_delays_and_costs_no_event_of_the_others
         try:
             one_by_one(sender, record, numbers, 10)  # it takes the first message, and no other
             wait_until(lambda: refused_by(sender) > 0, 10)
-            assert sender.nets.flush(scaled(20))
+            assert sender.nets.flush(scaled(25))
             before = stats()
             one_by_one(sender, record, numbers, 100)
-            assert sender.nets.flush(scaled(20))
+            assert sender.nets.flush(scaled(25))
         finally:
             clogged.close()
         after = stats()
@@ -384,5 +384,5 @@ def test_one_nack_is_repaired_by_sending_again(
         numbered(sender, range(2, 500))
         record.wait_for(500)
         assert heard_numbers(record) == list(range(500))
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         assert receiver.nets.stats().mesh.gaps == 0

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from cryptography.fernet import Fernet
@@ -16,6 +18,7 @@ from ..helpers import wait_until
 from .charts import arguments_for, make_active_object, running
 
 KEY = Fernet.generate_key()
+PAGE = Path(__file__).parents[2] / "docs" / "topology.rst"
 
 START = """
     [code:add_pathz(Path) || Path <- filelib:wildcard("{plugins}")], application:load({name}),
@@ -23,6 +26,15 @@ START = """
 """
 """Starts a plugin of a node that runs, as ``rabbitmq-plugins enable`` does. A private node has none
 of the plugins in its own folder."""
+
+
+def link_patterns() -> list[str]:
+    """What the page lets the user of a federation's link configure, write and read."""
+    command = re.search(
+        r"set_permissions -p / carrier \\\s+'(.+)' '(.+)' '(.+)'", PAGE.read_text(encoding="utf-8")
+    )
+    assert command is not None
+    return list(command.groups())
 
 
 @pytest.fixture(params=["federation", "shovel"])
@@ -36,7 +48,10 @@ def relay(request: pytest.FixtureRequest, broker_a: LocalBroker) -> Iterator[Loc
         far.ctl("eval", START.format(plugins=f"{installed}/plugins/*/ebin", name=name))
         source = str(broker_a.url())
         if request.param == "federation":
-            upstream = json.dumps({"uri": source})
+            if "carrier" not in broker_a.ctl("list_users"):
+                broker_a.ctl("add_user", "carrier", stdin="c4rry\n")
+            broker_a.ctl("set_permissions", "-p", "/", "carrier", *link_patterns())
+            upstream = json.dumps({"uri": f"amqp://carrier:c4rry@{broker_a.address}"})
             policy = json.dumps({"federation-upstream-set": "all"})
             far.ctl("set_parameter", "federation-upstream", "near", upstream)
             far.ctl("set_policy", "--apply-to", "exchanges", "relay", r"^miros\.mesh$", policy)

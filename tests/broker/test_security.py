@@ -172,7 +172,7 @@ def test_a_captured_message_is_taken_once(broker_a: LocalBroker) -> None:
     with running(sender, chart), tap(broker_a) as seen, attacker(broker_a, "replay") as send:
         for number in range(3):
             sender.transmit(Event(signal="ONCE", payload=number))
-            sender.nets.flush(scaled(20))
+            sender.nets.flush(scaled(25))
         heard.wait_for(3)
         wait_until(lambda: sum(one.routing_key == "replay" for one in seen) >= 3)
         captured = [one.body for one in seen if one.routing_key == "replay"][-3:]
@@ -519,7 +519,7 @@ def test_the_recommended_permissions_let_everything_work_and_nothing_else(
             one.transmit(Event(signal="ALLOWED", payload=1))
             heard.wait_for(1)
             wait_until(lambda: any("ALLOWED" in line for line in lines))
-            assert one.nets.flush(scaled(20))
+            assert one.nets.flush(scaled(25))
         url = amqp_url(user, password, broker_a.address)
         foreign = SimplePikaTopicPublisher(url, "another.system", "k")
         foreign.start_thread()

@@ -116,7 +116,7 @@ def test_a_handler_at_any_step_neither_hangs_nor_loses_nor_reorders(
             step += stride
         assert step > 50
         assert longest_s < scaled(5)  # nobody has waited for a time limit
-        assert chart.nets.flush(scaled(10))
+        assert chart.nets.flush(scaled(25))
         wait_until(lambda: set(sent.ended) <= set(record.payloads("N")), 10)
         sent.check(record.payloads("N"))
 
@@ -209,7 +209,7 @@ def test_exceptions_out_of_a_handler_leave_nothing_broken(broker_a: LocalBroker)
                             can[name]()
                 except Interrupt:
                     continue
-            assert chart.nets.flush(scaled(20))
+            assert chart.nets.flush(scaled(25))
             sent.one()
             wait_until(lambda: set(sent.ended) <= set(record.payloads("N")), 20)
             sent.check(record.payloads("N"))
@@ -231,7 +231,7 @@ def test_a_standalone_publisher_takes_a_post_in_the_middle_of_a_post(
     publisher = PikaTopicPublisher(url, "signals.test", "key", name="publisher", **keywords)
     for one in (consumer, publisher):
         one.start_thread()
-        assert one.wait_until_ready(scaled(10))
+        assert one.wait_until_ready(scaled(25))
     sent = Sent(publisher.post_fifo)
     try:
         step = 0
@@ -242,7 +242,7 @@ def test_a_standalone_publisher_takes_a_post_in_the_middle_of_a_post(
                 break
             step += 1
         assert step > 50
-        assert publisher.flush(scaled(10))
+        assert publisher.flush(scaled(25))
         wait_until(lambda: set(sent.ended) <= {each.body for each in heard}, 10)
         sent.check([each.body for each in heard])
     finally:

@@ -112,7 +112,7 @@ def test_of_three_addresses_the_own_one_is_used_and_each_event_crosses_once(
         sender.enable_snoop_spy_no_color()
         talk(sender, 200)
         heard.wait_for(200)
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         mesh = sender.nets.stats().mesh
         assert stats_of(sender, broker_a).sent == mesh.sent == mesh.transmitted == 200
         assert stats_of(sender, broker_a).spare_of == ""
@@ -147,9 +147,9 @@ def test_events_from_before_the_first_connection_cross_once_too(
     with running(receiver), running(sender):
         wait_until(lambda: len(sender.nets.stats().mesh.brokers) == 3)
         talk(sender, 100)  # into backlogs
-        assert sender.nets.wait_for_peers(2, scaled(10))
+        assert sender.nets.wait_for_peers(2, scaled(25))
         heard.wait_for(100)
-        assert sender.nets.flush(scaled(20))
+        assert sender.nets.flush(scaled(25))
         sent = [stats_of(sender, proxy).sent for proxy in (first, second)]
         assert sorted(sent) == [0, 100]
         assert receiver.nets.stats().mesh.duplicates == 0
@@ -167,10 +167,10 @@ def test_two_brokers_of_the_same_name_stay_two(
         receiver, heard = make_active_object("receiver", **arguments_for(broker_b, key=KEY))
         sender, _ = make_active_object("sender", **arguments_for(broker_a, broker_b, key=KEY))
         with running(sender, receiver):
-            assert sender.nets.wait_for_peers(1, scaled(20))
+            assert sender.nets.wait_for_peers(1, scaled(25))
             talk(sender, 50)
             heard.wait_for(50)
-            assert sender.nets.flush(scaled(20))
+            assert sender.nets.flush(scaled(25))
             assert stats_of(sender, broker_a).sent == stats_of(sender, broker_b).sent == 50
             assert not {one.spare_of for one in sender.nets.stats().mesh.brokers.values()} - {""}
     finally:
@@ -217,13 +217,13 @@ def test_a_spare_takes_over_and_stays_in_use(
             used.heal()
             used.lead_to(broker_a.address)
             wait_until(lambda: stats_of(sender, used).connection, 20)
-            assert sender.nets.wait_for_peers(2, scaled(20))
+            assert sender.nets.wait_for_peers(2, scaled(25))
             talker.go_on()
             before = stats_of(sender, used).sent
             talker.go_on()
         assert stats_of(sender, used).spare_of == str(spare.address), "it does not flap"
         assert stats_of(sender, used).sent == before
-        assert sender.nets.flush(scaled(10))
+        assert sender.nets.flush(scaled(25))
         heard.wait_for(talker.sent)
         assert not any(sender.nets.stats().mesh.dropped.values())
         assert receiver.nets.stats().mesh.gaps == 0
@@ -244,8 +244,8 @@ def test_when_a_cut_is_short_nothing_changes(
                 connections = proxy.connections
                 proxy.cut()
                 wait_until(lambda: proxy.connections > connections, 10)  # noqa: B023
-                assert sender.nets.wait_for_peers(2, scaled(10))
-        assert sender.nets.flush(scaled(20))
+                assert sender.nets.wait_for_peers(2, scaled(25))
+        assert sender.nets.flush(scaled(25))
         heard.wait_for(talker.sent)
         assert used_and_spare(sender, first, second) == (used, spare)
         assert stats_of(sender, spare).sent == 0
@@ -275,7 +275,7 @@ def test_a_broker_that_was_replaced_behind_an_address_is_judged_anew(
                     lambda: stats_of(sender, spare).spare_of or stats_of(sender, used).spare_of, 10
                 )
                 talker.go_on()
-            assert sender.nets.flush(scaled(20))
+            assert sender.nets.flush(scaled(25))
             heard.wait_for(talker.sent)
             assert there.nets.stats().mesh.gaps == 0
     assert heard.payloads("NUMBER") == list(range(talker.sent))
@@ -320,7 +320,7 @@ def test_a_broker_that_does_not_answer_holds_up_the_others_for_a_moment_only(
                 began_s = time.monotonic()
                 first.heal()
                 first.cut()
-                assert sender.nets.wait_for_peers(2, scaled(15))
+                assert sender.nets.wait_for_peers(2, scaled(25))
                 talk(sender, 10)
                 wait_until(lambda: stats_of(sender, first).confirmed == 10, 10)
                 assert time.monotonic() - began_s < scaled(15)
@@ -345,7 +345,7 @@ def test_users_with_the_least_rights_may_have_spares_and_with_less_all_goes_on(
         with running(sender, peers=1):
             assert stats_of(sender, first).spare_of == (str(broker_a.address) * has_spares)
             talk(sender, 10)
-            assert sender.nets.flush(scaled(20))
+            assert sender.nets.flush(scaled(25))
             assert stats_of(sender, broker_a).confirmed == 10
             assert stats_of(sender, first).confirmed == (0 if has_spares else 10)
     finally:

@@ -70,7 +70,7 @@ def from_another_thread(act: Callable[[], object]) -> None:
 def wait_for_end(chart: NetworkedActiveObject) -> None:
     """Wait until nothing of a chart runs; the leak check counts the threads of its timers."""
     wait_until(lambda: not chart.nets.is_running)
-    chart.thread.join(scaled(10))
+    chart.thread.join(scaled(25))
     assert not chart.thread.is_alive()
     assert not chart.posted_events_queue
 
@@ -132,7 +132,7 @@ def test_a_stop_ends_a_thread_that_its_starter_has_not_noted_yet(
     def start_and_linger(thread: threading.Thread) -> None:
         start(thread)
         if thread.name == chart.name:
-            assert is_asked.wait(scaled(10))
+            assert is_asked.wait(scaled(25))
 
     def handle_late() -> bool:
         if not is_asked.is_set():
@@ -157,7 +157,7 @@ def test_a_stop_that_takes_its_time_leaves_no_timer(
 
     def stop_late() -> None:
         if threading.current_thread() is stopper:
-            assert has_started.wait(scaled(10))
+            assert has_started.wait(scaled(25))
         stop_networks()
 
     def begin_to_stop(_chart: Any) -> None:

@@ -54,7 +54,7 @@ def waiting_for_it(chart: Any, e: Event) -> Any:
 
 
 def lines(caplog: pytest.LogCaptureFixture, *words: str) -> list[str]:
-    write_all(scaled(20))
+    write_all(scaled(25))
     texts = [record.getMessage() for record in caplog.records]
     return [text for text in texts if all(word in text for word in words)]
 
@@ -76,9 +76,9 @@ def flooded(
 ) -> str:
     """Make a chart hang, send it more than its FIFO takes, and return what is said of it."""
     sender.transmit(Event(signal="HANG"))
-    assert hanging.entered.wait(scaled(10))
+    assert hanging.entered.wait(scaled(25))
     transmit_numbers(sender, 400)
-    assert sender.nets.flush(scaled(10))
+    assert sender.nets.flush(scaled(25))
     line = wait_for_line(caplog, "has been in its handler")
     (stuck,) = chart.nets.stats().stuck
     assert (stuck.name, stuck.signal, stuck.state) == (chart.name, "HANG", chart.state_name)
@@ -165,7 +165,7 @@ def test_a_callback_that_hangs_while_each_message_has_one_event_lets_the_queue_b
     with running(chart, sender):
         for _ in range(32 + 80):
             sender.transmit(Event(signal="LARGE", payload=bytes(10_000)))
-            assert sender.nets.flush(scaled(10))
+            assert sender.nets.flush(scaled(25))
         wait_for_line(caplog, "of at most 977 KiB", "wait in the queue of hanger")
         wait_for_line(caplog, "sender: another node says of 'hanger': its queue is nearly full")
         hanging.may_return.set()
@@ -208,7 +208,7 @@ def test_a_chart_without_a_broker_that_hangs_while_its_own_process_posts_says_so
         posts.start()
         wait_for_line(caplog, "hanger has been in its handler", "20 events wait for it")
         hanging.may_return.set()
-        posts.join(scaled(10))
+        posts.join(scaled(25))
         wait_for_line(caplog, "hanger gets on again")
 
 
@@ -232,12 +232,12 @@ def test_a_chart_that_does_not_enter_its_first_state_says_so(
     with running(sender), chart:
         start = threading.Thread(target=lambda: chart.start_at(slow_to_enter))
         start.start()
-        assert hanging.entered.wait(scaled(10))
+        assert hanging.entered.wait(scaled(25))
         transmit_numbers(sender, 3)
         line = wait_for_line(caplog, "hanger has been in its handler")
         assert "at its start: it has not entered its first state yet" in line
         hanging.may_return.set()
-        start.join(scaled(10))
+        start.join(scaled(25))
         wait_for_line(caplog, "hanger gets on again")
 
 
@@ -306,12 +306,12 @@ def test_a_queue_that_fills_up_is_said_before_the_broker_drops_anything(
     size = 40_000
     with running(chart, sender):
         sender.transmit(Event(signal="HANG"))
-        assert hanging.entered.wait(scaled(10))
+        assert hanging.entered.wait(scaled(25))
         sent = 1
         # What the FIFO takes (8 MiB), what is held, and then what makes the queue nearly full.
         for _ in range(8 * 1024 * 1024 // size + 32 + 42):
             sender.transmit(Event(signal="LARGE", payload=bytes(size)))
-            assert sender.nets.flush(scaled(10))  # so that each is a message of its own
+            assert sender.nets.flush(scaled(25))  # so that each is a message of its own
             sent += 1
         line = wait_for_line(caplog, "of at most 1,953 KiB", "wait in the queue of hanger")
         assert "then the broker drops the oldest" in line

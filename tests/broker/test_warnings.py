@@ -56,7 +56,7 @@ def test_two_charts_of_one_name_are_said_once(
         wait_until(lambda: len(told) == 2, 20)
         for chart in charts:
             chart.transmit(Event(signal="X"))
-            assert chart.nets.flush(scaled(20))
+            assert chart.nets.flush(scaled(25))
     assert [(one.kind, one.subject) for one in told] == [(ProblemKind.SAME_NAME, "a twin")] * 2
     assert len(about(caplog, "another chart of this name")) == 1
 
@@ -71,7 +71,7 @@ def test_a_chart_that_is_started_again_has_no_namesake(
             for _ in range(2):
                 with running(again):
                     again.transmit(Event(signal="X"))
-                    assert again.nets.flush(scaled(20))
+                    assert again.nets.flush(scaled(25))
     assert not warnings_of(caplog)
 
 

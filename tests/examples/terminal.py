@@ -51,7 +51,7 @@ class OnTerminal:
     def close(self) -> None:
         os.close(self._ours)
         with suppress(subprocess.TimeoutExpired):
-            self.process.wait(scaled(15))
+            self.process.wait(scaled(25))
         self.process.kill()
         self.process.wait()
 

@@ -90,7 +90,7 @@ def test_the_demo_is_in_colour_on_a_terminal_and_ends_on_ctrl_c(
         assert "[\x1b[34mcontrol\x1b[0m] e->SWITCH_ON()" in demo.output
         demo.press(b"\x03")
         demo.read_until(None)
-        assert demo.process.wait(scaled(15)) == 130
+        assert demo.process.wait(scaled(25)) == 130
     assert "Traceback" not in demo.output
     assert_nothing_is_left(tmp_path)
 
@@ -104,7 +104,7 @@ def test_the_demo_is_plain_with_no_color_and_ends_on_sigterm(
         assert "\x1b" not in demo.output
         demo.process.terminate()
         demo.read_until(None)
-        assert demo.process.wait(scaled(15)) == 128 + signal.SIGTERM
+        assert demo.process.wait(scaled(25)) == 128 + signal.SIGTERM
     assert "Traceback" not in demo.output
     assert_nothing_is_left(tmp_path)
 

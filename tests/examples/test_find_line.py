@@ -71,9 +71,11 @@ def test_each_line_finds_its_entry() -> None:
 def test_a_line_of_two_parts_finds_both() -> None:
     line = (
         "walker runs without its broker at 10.0.0.9:5672, and goes on trying to connect: nothing "
-        "listens at 10.0.0.9:5672: start RabbitMQ there (systemctl start rabbitmq-server), or "
-        "correct the host or the port; rabbitmq-diagnostics listeners shows, on the broker, where "
-        "it listens"
+        "listens at 10.0.0.9:5672: start RabbitMQ there (as root: systemctl start "
+        "rabbitmq-server), or "
+        "correct the host or the port; rabbitmq-diagnostics listeners, as root, shows on the "
+        "broker "
+        "where it listens"
     )
     numbers = ask("FindLine.best(data.line, data.entries)", {"line": line, "entries": ENTRIES})
     found = [ENTRIES[number] for number in numbers]

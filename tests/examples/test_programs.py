@@ -95,7 +95,7 @@ def paste(terminal: OnTerminal, code: str) -> None:
 def leave(terminal: OnTerminal) -> None:
     terminal.press(b"\nexit()\n")
     terminal.read_until(None)
-    assert terminal.process.wait(scaled(15)) == 0
+    assert terminal.process.wait(scaled(25)) == 0
 
 
 @pytest.mark.parametrize("block", THAT_END.values(), ids=THAT_END)

@@ -37,12 +37,12 @@ def test_the_python_in_the_page_runs(as_if_there: dict[str, Any]) -> None:
 
 
 def test_the_reckoned_table_is_what_the_formula_gives() -> None:
-    kinds = ("for each host", "one", "ten")
+    kinds = {"for each host": 0, "one": 1, "a cluster": 3, "ten": 10}
     table = [row for row in rows(7) if row[1] in kinds]
-    assert len(table) == 15
+    assert len(table) == 20
     for nodes, kind, connections, of_one, memory, messages, idle in table:
         count = int(number(nodes))
-        costs = reckon(count, {"one": 1, "ten": 10}.get(kind, count))
+        costs = reckon(count, kinds[kind] or count, cluster=kind == "a cluster")
         assert number(connections) == costs.connections
         assert number(of_one) == costs.broker_connections
         mib = number(memory) * (1024 if "GiB" in memory else 1)
@@ -53,11 +53,17 @@ def test_the_reckoned_table_is_what_the_formula_gives() -> None:
 
 def test_the_formula_fits_what_was_measured() -> None:
     """What it says of connections is exact; of memory and of the traffic at rest it is near."""
-    table = rows(7, until="\nA cluster of three:\n")
-    assert len(table) >= 7
-    for nodes, connections, of_one, idle, _, memory, _ in table:
+    one_or_own = rows(7, until="\nA cluster of three:\n")
+    assert len(one_or_own) >= 9
+    measured = [row for row in rows(7, until="\nWhat follows from it") if row not in one_or_own]
+    assert len(measured) >= 4
+    for row in one_or_own + measured:
+        nodes, connections, of_one, idle, _, memory, _ = row
         count = int(number(nodes))
-        kinds = [reckon(count, brokers) for brokers in (1, count)]
+        if row in one_or_own:
+            kinds = [reckon(count, brokers) for brokers in (1, count)]
+        else:
+            kinds = [reckon(count, 3, cluster=True)]
         fits = [kind for kind in kinds if kind.connections == number(connections)]
         assert fits
         assert number(of_one) == fits[0].broker_connections

@@ -238,14 +238,14 @@ class Fleet:
                 for chart in near:
                     chart.start_at(listening)
                 for chart in near:
-                    assert chart.nets.wait_for_peers(len(self.brokers) - 1, scaled(10))
+                    assert chart.nets.wait_for_peers(len(self.brokers) - 1, scaled(25))
                 for proxy in self.proxies.values():
                     proxy.spare_present()
                 for chart in (*self.receivers, self.sender):
                     if chart not in near:
                         chart.start_at(listening)
                 for chart in (*self.receivers, self.sender):
-                    assert chart.nets.wait_for_peers(len(self.brokers) - 1, scaled(10))
+                    assert chart.nets.wait_for_peers(len(self.brokers) - 1, scaled(25))
                 yield self
         finally:
             logger.removeHandler(self.lines)
@@ -280,7 +280,7 @@ class Fleet:
 
     def said_of(self, number: int, text: str) -> list[str]:
         """The warnings of the sender about a broker that contain a text."""
-        write_all(scaled(20))
+        write_all(scaled(25))
         subject = f"of {SENDER} at {self.addresses[number]}"
         return [line for line in self.lines.texts if subject in line and text in line]
 

@@ -66,7 +66,7 @@ def main(role: str, count: int) -> None:
     chart, _ = make_active_object(role, **arguments)
     chart.record = Working()
     chart.start_at(listening)
-    assert chart.nets.wait_for_peers(1, scaled(10))
+    assert chart.nets.wait_for_peers(1, scaled(25))
     before_mib = memory_mib("VmRSS")
     print("ready", flush=True)
     sys.stdin.readline()

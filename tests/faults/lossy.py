@@ -43,7 +43,7 @@ def near(key: str, password: str, near_host: str, far_host: str) -> None:
             more_addresses=[far_address],
         ) as system,
     ):
-        assert system.sender.nets.wait_for_peers(2, scaled(20))
+        assert system.sender.nets.wait_for_peers(2, scaled(25))
 
         def publisher() -> Any:
             return system.sender.nets.stats().mesh.brokers[far_address]

@@ -82,7 +82,7 @@ def main(rate: float, progress: str) -> None:
 
     with open(progress, "r+b") as file, mmap.mmap(file.fileno(), _BYTES) as accepted, chart:
         chart.start_at(listening)
-        assert chart.nets.wait_for_peers(len(arguments["addresses"]) - 1, scaled(10))
+        assert chart.nets.wait_for_peers(len(arguments["addresses"]) - 1, scaled(25))
         threading.Thread(target=wait_for_a_line, daemon=True).start()
         number = refused = 0
         slowest_s = 0.0
@@ -101,7 +101,7 @@ def main(rate: float, progress: str) -> None:
             if rate != FLAT_OUT:
                 due_s = max(due_s, began_s - 0.05) + 1 / rate
                 asked.wait(max(0.0, due_s - time.perf_counter()))
-        flushed = chart.nets.flush(scaled(20))
+        flushed = chart.nets.flush(scaled(25))
         mesh = chart.nets.stats().mesh
         report = {
             "accepted": number,

@@ -184,7 +184,7 @@ def starts_after_all(chart: NetworkedActiveObject) -> None:
     with contextlib.redirect_stdout(None):
         chart.start_at(listening)
         chart.transmit(Event(signal="NUMBER", payload=2))
-        assert chart.nets.flush(scaled(10)), chart.nets.stats()
+        assert chart.nets.flush(scaled(25)), chart.nets.stats()
         chart.stop()
 
 
@@ -400,7 +400,7 @@ def main(name: str) -> None:
             outcome = f"{type(error).__name__}: {error}"
             has_failed = True
         took_s = time.monotonic() - began_s
-        write_all(scaled(20))
+        write_all(scaled(25))
         gc.collect()
         check_holdings(before)
         print(f"{what} {count}: {outcome[:90]} ({took_s:.1f} s)", *LINES, sep="\n    ", flush=True)

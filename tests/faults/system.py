@@ -161,7 +161,7 @@ class System:
                     stack.callback(chart.stop)
                     chart.start_at(listening)
                 for chart in self.charts:
-                    assert chart.nets.wait_for_peers(len(self.proxies) - 1, scaled(10))
+                    assert chart.nets.wait_for_peers(len(self.proxies) - 1, scaled(25))
                 if talking:
                     for talker in self.talkers:
                         stack.callback(talker.stop)
@@ -225,7 +225,7 @@ class System:
 
     def flush(self) -> None:
         """Wait until every broker has confirmed everything, and so is connected."""
-        assert all(chart.nets.flush(scaled(20)) for chart in self.charts), self.describe()
+        assert all(chart.nets.flush(scaled(25)) for chart in self.charts), self.describe()
 
     def describe(self) -> str:
         """The ledger, and where each chart stands."""

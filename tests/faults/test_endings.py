@@ -103,7 +103,7 @@ def test_a_broker_that_never_came_is_not_waited_for_but_reported(
     chart, _ = make_active_object("chart", **arguments)
     with running(chart):
         chart.transmit(Event(signal="NUMBER", payload=1))
-        assert chart.nets.flush(scaled(20))
+        assert chart.nets.flush(scaled(25))
         began_s = time.monotonic()
         chart.stop()
         assert time.monotonic() - began_s < scaled(20), "and not the 60 s for those that come"
@@ -139,7 +139,7 @@ def test_a_chart_may_be_stopped_while_its_consumer_holds_messages_and_by_itself(
         def note(self, event: Event) -> None:
             super().note(event)
             entered.set()
-            gate.wait(scaled(20))
+            gate.wait(scaled(25))
             if event.payload == 0:
                 receiver.stop()  # in the chart's own thread
 
@@ -149,7 +149,7 @@ def test_a_chart_may_be_stopped_while_its_consumer_holds_messages_and_by_itself(
     with running(sender, receiver):
         for number in range(5_000):
             sender.transmit(Event(signal="NUMBER", payload=number))
-        assert entered.wait(scaled(20))
+        assert entered.wait(scaled(25))
         room = receiver.nets.settings.limits.fifo_remote_events
         wait_until(lambda: len(receiver.queue) >= room)
         gate.set()

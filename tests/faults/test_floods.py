@@ -204,10 +204,10 @@ def test_a_chart_that_waits_in_transmit_still_has_its_events_taken_from_the_brok
                 for number in range(40):
                     source.transmit(Event(signal="SOURCE", payload=number))
                 wait_until(lambda: source.nets.stats().mesh.brokers[own].unconfirmed == 0)
-                assert waiting.wait(scaled(20))
+                assert waiting.wait(scaled(25))
                 wait_until(lambda: refused, 10)
             finally:
                 system.brokers[1].resume()
             record.wait_for(40)
             assert record.payloads("SOURCE") == list(range(40))
-            assert relay.nets.flush(scaled(10))
+            assert relay.nets.flush(scaled(25))

@@ -32,7 +32,7 @@ def relayed() -> Iterator[tuple[FaultProxy, Accept]]:
     """A relay to a listening socket, and how to get a connection there."""
     with ExitStack() as stack:
         server = stack.enter_context(socket.create_server((HOST, 0)))
-        server.settimeout(scaled(5))
+        server.settimeout(scaled(30))
         name = server.getsockname()
         proxy = stack.enter_context(FaultProxy(HOST, Address(name[0], name[1])))
 
@@ -88,6 +88,11 @@ def rate(end: socket.socket, seconds: float) -> float:
     return count / took_s
 
 
+def is_about(found: float, bytes_a_second: float) -> bool:
+    """Whether a link has its rate: never more, and less only as far as the machine is busy."""
+    return 0.4 * bytes_a_second < found < 1.15 * bytes_a_second
+
+
 @contextmanager
 def flooding(end: socket.socket) -> Iterator[None]:
     """Write without end, from a thread."""
@@ -116,9 +121,9 @@ def test_a_thin_link_has_its_rate(
     proxy.slow_down(bytes_a_second=bytes_a_second)
     with flooding(node):
         found = rate(broker, 1.5)
-        assert 0.8 * bytes_a_second < found < 1.1 * bytes_a_second
+        assert is_about(found, bytes_a_second)
         proxy.heal()
-        assert rate(broker, 0.5) > min(5 * bytes_a_second, 2_000_000)
+        assert rate(broker, 0.5) > min(5 * bytes_a_second, 1_400_000)
 
 
 def test_each_direction_has_the_rate_for_itself_and_connections_share_it() -> None:
@@ -137,9 +142,9 @@ def test_each_direction_has_the_rate_for_itself_and_connections_share_it() -> No
                 one.start()
             for one in threads:
                 one.join()
-        assert found["a"] + found["b"] == pytest.approx(20_000, rel=0.15)
-        assert found["a"] == pytest.approx(found["b"], rel=0.2)
-        assert found["back"] == pytest.approx(60_000, rel=0.15)
+        assert is_about(found["a"] + found["b"], 20_000)
+        assert 0.5 < found["a"] / found["b"] < 2
+        assert is_about(found["back"], 60_000)
 
 
 def test_two_relays_share_the_bucket_of_an_uplink() -> None:
@@ -153,7 +158,7 @@ def test_two_relays_share_the_bucket_of_an_uplink() -> None:
             second.start()
             found.append(rate(a[1], 1.5))
             second.join()
-        assert sum(found) == pytest.approx(40_000, rel=0.15)
+        assert is_about(sum(found), 40_000)
 
 
 @pytest.mark.parametrize("buffer_bytes", [None, 4096], ids=["kernel's buffer", "4 kB buffer"])
@@ -217,7 +222,7 @@ def test_a_link_with_delay_is_not_thin(
     proxy, node, broker = ends
     proxy.slow_down(delay_s=0.02)
     with flooding(node):
-        assert rate(broker, 1.0) > 500_000
+        assert rate(broker, 1.0) > 200_000
 
 
 def test_loss_stalls_the_stream_and_loses_no_byte(
@@ -246,7 +251,7 @@ def test_a_paused_link_lets_nothing_pass_and_loses_nothing(
     with pytest.raises(TimeoutError):
         broker.recv(1)
     proxy.heal()
-    broker.settimeout(scaled(5))
+    broker.settimeout(scaled(30))
     assert read(broker, 5) == b"later"
 
 

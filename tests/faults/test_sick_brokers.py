@@ -363,7 +363,7 @@ def test_a_full_queue_loses_its_oldest_which_its_receiver_counts(trio: Trio) -> 
         with stream.running():
             wait_until(lambda: system.ledger.accepted(SENDER) > 5_000, 30)
         assert stream.refused == 0
-        assert system.sender.nets.flush(scaled(20))
+        assert system.sender.nets.flush(scaled(25))
         system.wait_for_delivery([0, 1])
         system.heard[SICK].gate.set()
         stream.send()  # a gap shows by what comes after it

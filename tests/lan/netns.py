@@ -83,7 +83,7 @@ class Namespace:
             if process.poll() is None:
                 process.terminate()
                 try:
-                    process.wait(scaled(15))
+                    process.wait(scaled(25))
                 except subprocess.TimeoutExpired:
                     process.kill()
                     process.wait()

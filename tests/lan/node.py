@@ -86,7 +86,7 @@ class Node:
             self._process.stdin.close()  # which ends it
             self._process.stdin = None
         try:
-            _, complaints = self._process.communicate(timeout=scaled(15))
+            _, complaints = self._process.communicate(timeout=scaled(25))
         except subprocess.TimeoutExpired:
             self._process.kill()
             raise
@@ -244,7 +244,7 @@ class Commands:
         time.sleep(seconds)
 
     def flush(self) -> bool:
-        return self._chart.nets.flush(scaled(10))
+        return self._chart.nets.flush(scaled(25))
 
     def pose(self, place: str) -> None:
         """Announce another broker than the own one, as any holder of the key can."""

@@ -240,7 +240,7 @@ def test_brokers_are_found_among_strangers_tarpits_and_closed_ports(make_lan: Ma
         assert broker.stdin is not None
         broker.stdin.close()  # which ends it
     for broker in started[:2]:
-        broker.wait(scaled(20))
+        broker.wait(scaled(25))
 
 
 def ignores_broadcast_pings(machine: Namespace) -> bool:

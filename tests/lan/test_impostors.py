@@ -52,7 +52,7 @@ def besieged(rabbitmq_installed: None) -> Iterator[Siege]:
             assert broker.stdin is not None
             broker.stdin.close()  # which ends it
         for broker in brokers:
-            broker.wait(scaled(20))
+            broker.wait(scaled(25))
 
 
 @pytest.mark.parametrize("manner", ["MUTE", "TAKES"])
@@ -99,4 +99,4 @@ def test_two_honest_nodes_find_each_other_beside_one_that_answers_for_all(
             assert "brokers found on the LAN are left out" in said
     finally:
         impostors.terminate()
-        impostors.communicate(timeout=scaled(15))
+        impostors.communicate(timeout=scaled(25))

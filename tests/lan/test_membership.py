@@ -78,7 +78,7 @@ class Town:
             assert broker.stdin is not None
             broker.stdin.close()  # which ends it
         for broker in self._brokers:
-            broker.wait(scaled(20))
+            broker.wait(scaled(25))
 
 
 @pytest.fixture(scope="module")

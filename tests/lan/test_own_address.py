@@ -69,7 +69,7 @@ class Street:
             self._brokers.remove(broker)
             broker.stdin.close()  # which ends it
         for broker in brokers:
-            broker.wait(scaled(20))
+            broker.wait(scaled(25))
             broker.stdout.close()
             broker.stderr.close()
 
@@ -150,7 +150,7 @@ def test_an_address_that_changes_takes_the_own_broker_along(
     assert own["queue"] == queue
     assert own["publishers"] == [street.at(11), street.at(20)]
     assert [*here.peers()] == [street.at(11), street.at(20)]
-    there.wait_for_peers(street.at(11), timeout=scaled(10))
+    there.wait_for_peers(street.at(11), timeout=scaled(25))
     count = here.do("be_quiet")
     for node in (there, beside):
         assert node.do("wait_for_heard", "MEANWHILE", count) == list(range(count))

@@ -68,9 +68,9 @@ def lines_of_lamp(lan: Lan, folder: Path) -> list[str]:
     lamp = machines[0].start(changed("lamp.py"), folder=folder)
     assert lamp.stdout is not None
     lines = [lamp.stdout.readline()]
-    assert "[lamp] e->start_at() top->dark" in lines[0], lamp.communicate(timeout=scaled(10))
+    assert "[lamp] e->start_at() top->dark" in lines[0], lamp.communicate(timeout=scaled(25))
     machines[1].start(changed("switch.py"), folder=folder)
     while "e->TOGGLE()" not in lines[-1]:
         lines.append(lamp.stdout.readline())
-        assert lines[-1], lamp.communicate(timeout=scaled(10))
+        assert lines[-1], lamp.communicate(timeout=scaled(25))
     return lines

@@ -70,7 +70,7 @@ def output_of_base(lan: Lan, *, named: bool) -> str:
     assert (base.returncode, complaints) == (0, ""), printed
     for robot in robots:
         robot.terminate()
-        printed_there, complaints = robot.communicate(timeout=scaled(15))
+        printed_there, complaints = robot.communicate(timeout=scaled(25))
         assert robot.returncode == 0, complaints
         assert "[base] e->HERE() gathering->calm" in printed_there
     return printed

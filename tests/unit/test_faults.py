@@ -79,14 +79,15 @@ CASES: dict[str, tuple[BaseException, type[BrokerError], str]] = {
         at_handshake(amqp.ProbableAccessDeniedError(repr(NO_VHOST))),
         VhostNotFound,
         "has no virtual host 'crossing' for the user 'marvin': correct rabbit_vhost, or on the "
-        "broker run: rabbitmqctl add_vhost crossing; rabbitmqctl set_permissions -p crossing "
+        "broker run as root: rabbitmqctl add_vhost crossing; rabbitmqctl set_permissions -p "
+        "crossing "
         "marvin",
     ),
     "vhost not for this user": (
         at_handshake(amqp.ProbableAccessDeniedError(repr(VHOST_REFUSED))),
         VhostNotFound,
         "does not let 'marvin' use the virtual host 'crossing': correct rabbit_vhost, or on the "
-        "broker run: rabbitmqctl set_permissions -p crossing marvin",
+        "broker run as root: rabbitmqctl set_permissions -p crossing marvin",
     ),
     "no permission": (
         amqp.ChannelClosedByBroker(403, "ACCESS_REFUSED - configure access to exchange 'x'..."),
@@ -256,7 +257,7 @@ CLOSINGS: dict[str, tuple[int, str, str]] = {
         406,
         "PRECONDITION_FAILED - inequivalent arg 'type' for exchange 'miros.mesh' in vhost '/': "
         "received 'topic' but current is 'fanout'",
-        "on the broker run: rabbitmqctl eval 'rabbit_exchange:delete(rabbit_misc:r("
+        "on the broker run as root: rabbitmqctl eval 'rabbit_exchange:delete(rabbit_misc:r("
         '<<"crossing">>, exchange, <<"miros.mesh">>), false, <<"rabbitmqctl">>).\' (it is',
     ),
     "another queue of the name": (

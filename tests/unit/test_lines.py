@@ -128,7 +128,7 @@ TOLD: list[tuple[str, Callable[[], object]]] = [
         "limits: fifo_remote_events must not be above fifo_events",
         lambda: Limits(fifo_events=1, fifo_remote_events=2),
     ),
-    ("rabbit_user must be a text, not a int", lambda: Settings(odd(7), "rabbit", KEY)),
+    ("rabbit_user must be a text, not an int", lambda: Settings(odd(7), "rabbit", KEY)),
     (
         "mesh_encryption_key is an empty list: give at least one key",
         lambda: Settings("robot", "rabbit", []),
@@ -241,7 +241,7 @@ TOLD: list[tuple[str, Callable[[], object]]] = [
         ),
     ),
     (
-        "On the broker, raise max-queues with rabbitmqctl set_vhost_limits",
+        "On the broker, as root, raise max-queues with rabbitmqctl set_vhost_limits",
         closed(
             406,
             "PRECONDITION_FAILED - cannot declare queue 'q': queue limit in vhost '/' (2)",
@@ -295,9 +295,9 @@ TOLD: list[tuple[str, Callable[[], object]]] = [
     ("send a list of it", dumps({}.keys())),
     ("NaN is not a number in JSON", lambda: json_deserializer(b"NaN")),
     ("a number is beyond the range of a float", lambda: json_deserializer(b"1e999")),
-    ("a key is a int, which JSON would turn into text", lambda: json_serializer({1: 2})),
+    ("a key is an int, which JSON would turn into text", lambda: json_serializer({1: 2})),
     (
-        "cannot be serialized: the serializer made a int, not bytes",
+        "cannot be serialized: the serializer made an int, not bytes",
         lambda: WireCodec(KEY, serializer=odd(lambda _: 7), deserializer=bytes).serialize(1),
     ),
     # What comes in.

@@ -345,7 +345,7 @@ def test_a_program_of_another_user_reads_what_root_wrote_but_not_what_third_ones
         read_small_file(path, MOST)
     assert str(caught.value) == (
         f"it belongs to user {STRANGER + 1}, and this program uses only what user {STRANGER} or "
-        f"root has written: chown {STRANGER} {path}"
+        f"root has written: as root run chown {STRANGER} {path}"
     )
 
 

@@ -6,11 +6,13 @@ import logging
 
 import pytest
 
+from miros_rabbitmq import faults
 from miros_rabbitmq.amqp.health import WARNINGS, Backoff, Outages, Reporting, Watchdog
 from miros_rabbitmq.answers import Answers
 from miros_rabbitmq.exceptions import AccessRefused, BrokerUnreachable, ClosedByBroker, QueueTaken
 from miros_rabbitmq.limits import Limits
 from miros_rabbitmq.logs import write_all
+from miros_rabbitmq.urls import Address
 
 LIMITS = Limits(reconnect_min_s=0.1, reconnect_max_s=5.0, refused_retry_s=30.0)
 
@@ -220,3 +222,23 @@ def test_a_broker_that_comes_and_goes_fills_no_log(caplog: pytest.LogCaptureFixt
     warnings = messages(caplog, logging.WARNING)
     assert 40 <= len(warnings) <= 50, "five at once, and one a minute; each with its end"
     assert warnings[0] == "closed 0; trying again"
+
+
+def test_a_loss_says_where_the_address_comes_from_and_what_to_do_once_for_all_links(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    at = Address("10.0.0.9")
+    one = Outages("one", WARNINGS._replace(origin="named in the hosts file"))
+    other = Outages("other", WARNINGS)
+    one.fail(faults.nothing_listens(at))
+    other.fail(faults.nothing_listens(at))
+    first, second = messages(caplog, logging.WARNING)
+    assert first.startswith(f"one: {faults.nothing_listens(at)}")
+    assert first.endswith(f"; trying again ({at} is named in the hosts file)")
+    assert second == f"other: nothing listens at {at}, as said before; trying again"
+    other.succeed("miros-1")
+    messages(caplog, logging.WARNING)
+    other.fail(faults.nothing_listens(at))
+    (third,) = messages(caplog, logging.WARNING)
+    assert third == f"other: {faults.nothing_listens(at)}; trying again"

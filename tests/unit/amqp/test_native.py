@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import itertools
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pika
 import pika.channel
 import pika.connection
+import pika.heartbeat
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -221,6 +222,11 @@ def test_a_pika_that_lacks_one_of_the_parts_is_recognized(
 ) -> None:
     monkeypatch.delattr(pika.adapters.utils.io_services_utils._AsyncTransportBase, part)
     assert part in misfit()
+
+
+def test_a_pika_with_other_heartbeats_is_recognized(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pika.heartbeat.HeartbeatChecker, "stop", lambda _: None)
+    assert "_send_timer" in misfit()
 
 
 @pytest.mark.parametrize("kind", ["Method", "Header", "Body"])
@@ -583,3 +589,53 @@ def test_an_acknowledgement_has_the_bytes_of_pika(sockets: Any) -> None:
     channel = SimpleNamespace(channel_number=OURS, connection=over(Transport(ours)))
     Deliveries(channel, TAG, print).acknowledge(2**40)
     assert received(theirs) == ack(2**40, multiple=True)
+
+
+# Heartbeats.
+
+
+class Beating:
+    """A connection with what pika uses to send and check heartbeats, and its timers."""
+
+    def __init__(self, heartbeat_s: int) -> None:
+        self.timers: list[tuple[float, Callable[[], object]]] = []
+        self.bytes_received = self.bytes_sent = 0
+        self.written = b""
+        self._transport = self._sock = SimpleNamespace(
+            get_write_buffer_size=lambda: 0, send=self._take
+        )
+        self._transport._sock = self._sock
+        self._heartbeat_checker: Any = None
+        if heartbeat_s:
+            self._heartbeat_checker = pika.heartbeat.HeartbeatChecker(self, heartbeat_s)
+
+    def _take(self, data: bytes) -> int:
+        self.written += data
+        return len(data)
+
+    def _adapter_call_later(self, delay: float, callback: Callable[[], object]) -> Any:
+        self.timers.append((delay, callback))
+        return self.timers[-1]
+
+    def _adapter_remove_timeout(self, timer: Any) -> None:
+        self.timers.remove(timer)
+
+
+def test_where_we_send_often_enough_pika_only_checks_that_something_comes() -> None:
+    connection = Beating(10)
+    assert [delay for delay, _ in connection.timers] == [5.0, 15]
+    send = NativeWire().take_heartbeats(cast("pika.SelectConnection", connection), 5.0)
+    assert [delay for delay, _ in connection.timers] == [15]
+    assert send is not None
+    send()
+    assert connection.written == pika.frame.Heartbeat().marshal()
+    connection._heartbeat_checker.stop()
+    assert connection.timers == []
+
+
+@pytest.mark.parametrize("heartbeat_s", [0, 4])
+def test_a_broker_that_wants_more_heartbeats_or_none_is_left_to_pika(heartbeat_s: int) -> None:
+    connection = Beating(heartbeat_s)
+    before = list(connection.timers)
+    assert NativeWire().take_heartbeats(cast("pika.SelectConnection", connection), 5.0) is None
+    assert connection.timers == before

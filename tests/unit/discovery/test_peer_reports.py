@@ -57,6 +57,15 @@ def test_an_outcome_is_said_once_until_it_changes(
     assert len(warnings(caplog)) == 1
 
 
+@pytest.mark.parametrize("source", [PeerSource.NAMED, PeerSource.HOSTS_FILE])
+def test_a_line_says_where_the_address_comes_from(
+    reports: PeerReports, source: PeerSource, caplog: pytest.LogCaptureFixture
+) -> None:
+    reports.probed(row(ProbeOutcome.REFUSED), Standing(source))
+    (said,) = warnings(caplog)
+    assert said.startswith(f"fan: the broker at {AT} ({source.value}): nothing listens at {AT}: ")
+
+
 def test_it_is_said_again_of_a_broker_that_was_forgotten(
     reports: PeerReports, caplog: pytest.LogCaptureFixture
 ) -> None:
