@@ -44,7 +44,7 @@ faults: setup  ## 100 random faults and their ledger (FAULTS=100 SEED=1), and th
 soak: setup  ## charts that talk for an hour, with faults now and then (MINUTES=60)
 	@$(BIN)/python tools/soak.py --minutes $(or $(MINUTES),60)
 
-bench: setup  ## every figure of docs/performance.rst, 12 minutes (ONLY=round_trip,start: some)
+bench: setup  ## every figure of docs/performance.rst, 15 minutes (ONLY=round_trip,start: some)
 	@$(BIN)/python -m pip -q --disable-pip-version-check install -e '.[bench]'
 	@$(BIN)/python -m bench.run $(if $(ONLY),--only $(ONLY))
 

@@ -27,6 +27,7 @@ ORDER = (
     "sizes",
     "pid",
     "breakdown",
+    "counts",
 )
 """Measurements in the order of the pages."""
 

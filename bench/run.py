@@ -12,7 +12,20 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from . import breakdown, costs, isolation, many, plots, process, report, sizes, tempo, tls, traffic
+from . import (
+    breakdown,
+    costs,
+    counts,
+    isolation,
+    many,
+    plots,
+    process,
+    report,
+    sizes,
+    tempo,
+    tls,
+    traffic,
+)
 from .figure import Result, Size
 from .stage import ROOT, machine, open_stage, open_wide
 
@@ -26,6 +39,7 @@ PAIR: dict[str, Callable[[Any, Size], Result]] = {
     "trace": costs.trace,
     "pid": tempo.pid,
     "breakdown": breakdown.breakdown,
+    "counts": counts.counts,
     "sizes": sizes.sizes,
     "many": many.many,
     "fleet": many.fleet,

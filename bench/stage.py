@@ -66,6 +66,13 @@ class Role:
         self.tell(what)
         return self.hear()
 
+    def end(self) -> Any:
+        """Have it end, and wait for its last line."""
+        assert self.process.stdin is not None
+        self.process.stdin.close()
+        self.process.stdin = None
+        return self.hear()
+
 
 Part = tuple[str, dict[str, Any]]
 

@@ -32,7 +32,7 @@ extensions = ["sphinx.ext.autodoc", "sphinx_copybutton", "diagram", "looks"]
 default_role = "py:obj"
 nitpicky = True
 nitpick_ignore = [
-    ("py:class", "Busy"),  # of an argument that only this package gives
+    ("py:class", "ChartSide"),  # of an argument that only this package gives
     # Of attributes that are for this package alone.
     ("py:class", "miros_rabbitmq.nets.failing.Failures"),
     ("py:class", "miros_rabbitmq.nets.node.Node"),

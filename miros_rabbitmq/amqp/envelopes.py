@@ -476,7 +476,7 @@ def _missing(events: int, whom: str, is_more: bool) -> str:
     return (
         f"{_count(events, more)} of {whom} {'is' if events == 1 else 'are'} missing: the queue "
         "here was gone or full (its broker was reset, or was cut off for more than a minute), or "
-        "the sender has exceeded a limit; see docs/delivery.rst"
+        "the sender has exceeded a limit, of which its own log tells"
     )
 
 

@@ -28,6 +28,7 @@ from ..failures import STOP, ErrorCallback, Failure
 from ..interruption import calls_out, do_apart, has_interrupted, refuse
 from ..limits import Limits
 from ..logs import must_not_wait
+from ..nets.chart_side import ChartSide
 from ..nets.nets import MirosNets
 from ..nets.settings import (
     DEFAULT_LIMITS,
@@ -253,16 +254,14 @@ class NetworkedChart:
         parent_init: Callable[..., None] = super().__init__
         parent_init(name=name)
         handling = Handling(self, lambda: self._miros_rabbitmq)
-        nets = MirosNets(
-            self,
+        side = ChartSide(
             room=lambda: self._miros_rabbitmq.room_for_remote_events(),
             busy=handling,
             stop=lambda: _end(self),
             # miros's own returns at once; a subclass's may do anything.
-            direct=type(self).post_fifo is ActiveObject.post_fifo,
-            **given,
-            **older,
+            is_direct=type(self).post_fifo is ActiveObject.post_fifo,
         )
+        nets = MirosNets(self, chart_side=side, **given, **older)
         fifo = ChartFifo(
             limits.fifo_events,
             name,

@@ -28,6 +28,7 @@ from ..wire.envelope import Envelope
 from ..wire.keys import Keys
 from ..wording import a_value_of
 from . import registry
+from .chart_side import ANY_OBJECT, ChartSide
 from .chart_watch import Busy
 from .failing import Failures
 from .large_event import LargeEvent
@@ -64,12 +65,7 @@ class MirosNets:
         miros_object: has a text ``name`` and a method ``post_fifo(event)``, which is called with
             each event from the network unless ``on_mesh_rx`` is given.
         ...: see `Settings`.
-        room: returns how many events ``miros_object`` can take now. Default: any number.
-        busy: for this package only: shows what ``miros_object`` is doing, so that a handler that
-            does not return is said.
-        stop: stops ``miros_object`` after a callback has raised; see ``on_error``. Default: `stop`.
-        direct: whether its ``post_fifo`` returns at once while there is room. Then it is called in
-            the consumers' thread; otherwise in a thread of its own.
+        chart_side: for the two chart classes of this package only, which hand in themselves.
 
     Raises:
         MirosApiException: ``miros_object`` lacks a usable name or ``post_fifo``.
@@ -89,10 +85,7 @@ class MirosNets:
         snoop_spy_encryption_key: Keys | None = None,
         snoop_trace_encryption_key: Keys | None = None,
         *,
-        room: Callable[[], int] | None = None,
-        busy: Busy | None = None,
-        stop: Callable[[], object] | None = None,
-        direct: bool = False,
+        chart_side: ChartSide = ANY_OBJECT,
         rabbit_host: str | None = None,
         rabbit_port: int = PORT_OF_SCHEME,
         rabbit_vhost: str = "/",
@@ -129,7 +122,10 @@ class MirosNets:
         self._deliver = settings.on_mesh_rx or miros_object.post_fifo
         most_bytes = limits.fifo_remote_bytes
         self.failures: Failures = Failures(
-            name, settings.on_error, lambda text: self.snoops.remark(text), stop or self.stop
+            name,
+            settings.on_error,
+            lambda text: self.snoops.remark(text),
+            chart_side.stop or self.stop,
         )
         """Judges what the user's code raises. For this package only."""
         if settings.on_mesh_rx is not None:
@@ -137,12 +133,13 @@ class MirosNets:
             sink = WorkerSink(
                 f"on_mesh_rx of {name}", self._receive, most_bytes=most_bytes, on_raise=on_raise
             )
-        elif direct:
-            sink = DirectSink(f"events for {name}", self._receive, room)
+        elif chart_side.is_direct:
+            sink = DirectSink(f"events for {name}", self._receive, chart_side.room)
         else:
             on_raise = self.failures.of_callback("post_fifo")
+            room = chart_side.room
             sink = WorkerSink(f"post_fifo of {name}", self._receive, room, most_bytes, on_raise)
-        all_busy: list[Busy] = [] if busy is None else [busy]
+        all_busy: list[Busy] = [] if chart_side.busy is None else [chart_side.busy]
         if isinstance(sink, WorkerSink):
             all_busy.append(sink)
         events = Events(sink, self._admit, lambda: _dropped(miros_object), all_busy)

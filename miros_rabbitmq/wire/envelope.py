@@ -85,7 +85,7 @@ def shape(body: Any) -> str:
         if not body:
             return f"an empty {type(body).__name__}"
         return f"{a_value_of(body)} of {', '.join(type(item).__name__ for item in body)}"
-    return f"{a_value_of(body)}"
+    return a_value_of(body)
 
 
 _KINDS = {MESH: Kind.EVENT, SNOOP_TRACE: Kind.LINE, SNOOP_SPY: Kind.LINE}

@@ -83,6 +83,8 @@ def test_rabbitmqctl_answers_and_its_failures_are_errors(broker_a: LocalBroker) 
     assert broker_a.ctl("list_vhosts").split() == ["/"]
     with pytest.raises(LocalBrokerError, match=r"no_such_command.*not found"):
         broker_a.ctl("no_such_command")
+    with pytest.raises(LocalBrokerError, match=r"list_queues on .* gave no answer within 0\.01 s"):
+        broker_a.ctl("list_queues", timeout=0.01)
 
 
 def test_no_password_is_shown(broker_a: LocalBroker) -> None:
@@ -384,8 +386,9 @@ def test_what_is_secret_of_a_node_is_for_its_user_alone(broker_a: LocalBroker) -
 
 def test_a_node_that_cannot_start_shows_its_log() -> None:
     broker = LocalBroker("127.0.0.4", config={"no.such.setting": "1"})
-    with pytest.raises(LocalBrokerError, match=r"no\.such\.setting"):
+    with pytest.raises(LocalBrokerError, match=r"no\.such\.setting") as raised:
         broker.start()
+    assert "ended while it started; the end of its log:" in str(raised.value)
     assert not broker.is_running
 
 

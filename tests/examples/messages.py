@@ -134,11 +134,27 @@ def quoted() -> set[str]:
     return found
 
 
+_SHORTEST = 11
+"""What is no longer may stand in a test by chance."""
+
+_RUN = 4
+"""So many words in a row are a quotation, also where they stand between other words."""
+
+
 def is_quoted(text: Text, pieces: set[str]) -> bool:
     """Whether a test quotes a part of a text."""
     parts = [" ".join(part.split()) for part in text.words.split(_HOLE)]
+    runs = {
+        " ".join(words[at : at + _RUN])
+        for words in (part.split() for part in parts)
+        for at in range(len(words) - _RUN + 1)
+    }
+    is_long = sum(map(len, parts)) > _SHORTEST
     return any(
-        piece in part or (len(part) > 11 and part in piece) for part in parts for piece in pieces
+        (is_long and text.pattern.search(piece))  # all of it
+        or any(run in piece for run in runs)
+        or any(piece in part or (len(part) > _SHORTEST and part in piece) for part in parts)
+        for piece in pieces
     )
 
 

@@ -13,10 +13,11 @@ import io
 import math
 import socket
 import ssl
+import threading
 import types
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pika
 import pytest
@@ -41,6 +42,7 @@ from miros_rabbitmq.discovery.lan_cache import parse_cache
 from miros_rabbitmq.greeting import sounds_like, usual_use
 from miros_rabbitmq.host_names import normal_host
 from miros_rabbitmq.introduction import check_frame_max, check_start
+from miros_rabbitmq.nets.teller import Teller
 from miros_rabbitmq.resolve import look_up
 from miros_rabbitmq.resources import shortage
 from miros_rabbitmq.tls import tls_from_environment
@@ -54,7 +56,7 @@ from miros_rabbitmq.wire.payload_types import check_counter, check_decimal
 from miros_rabbitmq.wire.pickling import RestrictedPickle
 from miros_rabbitmq.wire.record import pack, unpack
 
-from ..helpers import wait_until
+from ..helpers import scaled, wait_until
 
 KEY = Fernet.generate_key()
 HERE = Address("192.168.1.71")
@@ -443,7 +445,9 @@ def test_a_callback_for_addresses_that_raises_is_logged(caplog: pytest.LogCaptur
 
 def test_what_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     age = AgeCheck(30.0, lambda: 1_000.0, lambda: 50.0)
-    assert "40 s old: it was delayed or replayed" in told(lambda: age.check(960_000))
+    assert "it was delayed or replayed, or the sender's clock is behind" in told(
+        lambda: age.check(960_000)
+    )
     age.begin()
     early = told(lambda: age.check(980_000))
     assert "before this node began to listen, where 7.5 s are granted" in early
@@ -459,6 +463,44 @@ def test_what_is_too_old_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_what_never_travels_is_named_in_words(value: object, words: str) -> None:
     assert words in told(dumps(value))
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "remedy"),
+    [
+        ("numpy", "ndarray", "its tolist(), and make an array of that again"),
+        ("pandas.core.generic", "NDFrame", "its to_dict()"),
+    ],
+)
+def test_of_an_array_or_a_table_its_plain_form_is_named(
+    module: str, name: str, remedy: str
+) -> None:
+    kind = type(name, (), {"__module__": module})
+    assert remedy in told(dumps(kind()))
+
+
+def test_lines_of_a_snoop_that_are_too_many_or_cannot_be_worded_are_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    teller = Teller("lamp")
+    gate = threading.Event()
+
+    class Telling(NamedTuple):
+        snoop: Any
+
+    class Slow:
+        def tell_now(self, _: object) -> None:
+            gate.wait(scaled(30))
+            raise ZeroDivisionError
+
+    for _ in range(20_000):
+        teller.put(odd(Telling(Slow())))
+    gate.set()
+    teller.stop(scaled(10))
+    said = caplog.messages
+    title = "miros snoop teller of lamp"
+    assert f"{title}: lines are dropped from now on, because there are too many" in said
+    assert f"{title}: a line could not be told" in said
 
 
 def test_the_attribute_that_holds_what_never_travels_is_named() -> None:

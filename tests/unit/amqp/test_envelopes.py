@@ -408,18 +408,24 @@ def test_each_record_is_judged_on_its_own() -> None:
     assert receiving.taker.gaps == 0, "what was rejected is not missing, too"
 
 
-def test_a_message_whose_records_are_all_rejected_is_rejected() -> None:
+def test_a_message_whose_records_are_all_rejected_is_rejected(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     receiving = Receiving()
     assert receiving.take(mixed(plain(1, 1, kind=77), plain(2, 2, kind=0))) is Outcome.REJECTED
     assert receiving.take(mixed(plain(1, 1), plain(2, 2))) is Outcome.HANDLED, "seen before"
     assert receiving.taker.duplicates == 2
+    assert "not laid out like one of ours: its kind is 77" in caplog.text
 
 
-def test_a_deserializer_that_calls_sys_exit_ends_nothing() -> None:
+def test_a_deserializer_that_calls_sys_exit_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     codec = Codec(KEY, serializer=lambda _: b"plain", deserializer=lambda _: sys.exit())
     receiving = Receiving(codec)
     assert receiving.take(FORGER.events(codec, (1, None))) is Outcome.REJECTED
     assert receiving.rejected == {RejectReason.NOT_DESERIALIZABLE: 1}
+    assert "refused by the deserializer: it has called sys.exit" in caplog.text
 
 
 def test_what_the_owner_does_not_admit_is_rejected_alone_and_is_not_missing() -> None:
@@ -435,11 +441,14 @@ def test_what_the_owner_does_not_admit_is_rejected_alone_and_is_not_missing() ->
 
 
 @pytest.mark.parametrize("body", [None, "line", ("ONE",), (7, None), {"S": 1, "T": 2}], ids=repr)
-def test_a_body_that_its_network_does_not_carry_is_rejected(body: Any) -> None:
+def test_a_body_that_its_network_does_not_carry_is_rejected(
+    body: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     receiving = Receiving(network=MESH)
     mesh = Forger(KEY, MESH)
     assert receiving.take(mesh.events(CODEC, (1, body))) is Outcome.REJECTED
     assert receiving.rejected == {RejectReason.MALFORMED: 1}
+    assert "the body does not belong on this network" in caplog.text
     assert receiving.take(mesh.events(CODEC, (2, ("SIGNAL", None)))) is Outcome.HANDLED
 
 
@@ -868,6 +877,14 @@ def test_a_network_without_notices_ignores_them() -> None:
     receiving = Receiving()
     assert receiving.take(notices(notice(1, 1))) is Outcome.HANDLED
     assert (receiving.bodies, receiving.rejected) == ([], {})
+
+
+def test_a_notice_for_which_the_owner_raises_ends_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    receiving = Receiving(on_notice=lambda *_: 1 / 0)
+    assert receiving.take(notices(notice(1, 1, b"good"))) is Outcome.HANDLED
+    assert "a notice could not be taken" in caplog.text
 
 
 def test_a_malformed_notice_is_rejected_alone() -> None:

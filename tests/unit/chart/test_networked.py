@@ -25,6 +25,7 @@ from miros_rabbitmq import (
     Settings,
 )
 from miros_rabbitmq.chart import networked
+from miros_rabbitmq.nets.chart_side import ChartSide
 from tests.helpers import scaled, wait_until
 
 ROOT = Path(__file__).parents[3]
@@ -206,9 +207,10 @@ def test_a_chart_has_room_for_events_while_it_has_a_thread_and_free_places(
 ) -> None:
     given: list[Callable[[], int]] = []
 
-    def make_nets(*arguments: Any, room: Callable[[], int], **keywords: Any) -> MirosNets:
-        given.append(room)
-        return MirosNets(*arguments, room=room, **keywords)
+    def make_nets(*arguments: Any, chart_side: ChartSide, **keywords: Any) -> MirosNets:
+        assert chart_side.room is not None
+        given.append(chart_side.room)
+        return MirosNets(*arguments, chart_side=chart_side, **keywords)
 
     monkeypatch.setattr(networked, "MirosNets", make_nets)
     chart = cls("chart", "user", "password", KEY, rabbit_host="127.0.0.2", addresses=[])

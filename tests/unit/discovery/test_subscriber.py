@@ -82,6 +82,18 @@ def test_an_own_broker_that_was_a_member_is_not_given_up(following: Following) -
     assert following.changes == [PeersChanged(added=(ONE, TWO))]
 
 
+def test_a_node_that_cannot_follow_a_change_follows_the_next(
+    following: Following, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(following.node, "added", lambda _: 1 / 0)
+        following.follow(ONE)
+    following.follow(ONE, TWO)
+    assert following.node.members == [TWO]
+    said = [one.getMessage() for one in caplog.records if one.levelno == logging.ERROR]
+    assert said == ["miros discovery of chart: the node could not follow a change"]
+
+
 def test_of_many_brokers_the_log_says_how_many(
     following: Following, caplog: pytest.LogCaptureFixture
 ) -> None:

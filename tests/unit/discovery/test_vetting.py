@@ -46,6 +46,8 @@ AT_LOOPBACK = Surroundings(Address("127.0.0.2"), frozenset({5672}))
 def test_a_private_address_and_a_neighbour_are_admitted(host: str) -> None:
     assert why_refused(Address(host), HERE) == ""
     assert why_refused(Address(host, 5673), HERE) == ""
+    at = Address(host, 5674)
+    assert why_refused(at, HERE) == "no broker is known to be at port 5674"
 
 
 @pytest.mark.parametrize(

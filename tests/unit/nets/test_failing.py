@@ -76,6 +76,35 @@ def test_a_function_decides(returned: Any, action: str, caplog: pytest.LogCaptur
     assert ("must return one of 'stop', 'continue', 'restart', or None" in caplog.text) == is_wrong
 
 
+def test_an_error_that_cannot_be_described_is_named_by_its_class(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def refuse(_: str) -> None:
+        raise KeyError  # such as a snoop that cannot show it
+
+    node = Node(CONTINUE)
+    node.failures = Failures("robot", CONTINUE, refuse, node.stop)
+    assert node.judge(ValueError()) == CONTINUE
+    assert "robot: a ValueError cannot be described: KeyError" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("action", "then"),
+    [
+        (STOP, "it stops"),
+        (CONTINUE, "it goes on with the next event"),
+        (RESTART, "it starts again from its initial state"),
+    ],
+)
+def test_the_line_ends_with_what_becomes_of_the_chart(
+    action: str, then: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    node = Node(action)
+    node.judge(ValueError())
+    (record,) = caplog.records
+    assert record.getMessage().endswith(f": {then}")
+
+
 def test_a_function_that_raises_stops_the_chart(caplog: pytest.LogCaptureFixture) -> None:
     def on_error(_: Failure) -> str:
         raise SystemExit

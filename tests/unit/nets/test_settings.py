@@ -143,7 +143,7 @@ def written(constructor: Callable[..., Any]) -> list[tuple[str, str, bool]]:
     [
         (NetworkedActiveObject, {"self", "name"}),
         (NetworkedFactory, {"self", "name"}),
-        (MirosNets, {"self", "miros_object", "room", "busy", "stop", "direct"}),
+        (MirosNets, {"self", "miros_object", "chart_side"}),
     ],
 )
 def test_the_source_of_each_constructor_spells_out_every_setting(cls: Any, own: set[str]) -> None:

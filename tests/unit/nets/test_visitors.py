@@ -16,6 +16,7 @@ from miros import ActiveObject, Event, return_status, signals, spy_on
 
 from miros_rabbitmq import MirosNets
 from miros_rabbitmq.nets import registry
+from miros_rabbitmq.nets.chart_side import ChartSide
 from miros_rabbitmq.nets.large_event import LargeEvent
 from miros_rabbitmq.nets.registry import event_of, visitors
 from miros_rabbitmq.nets.visitors import Visitors
@@ -204,7 +205,8 @@ class Chart:
 
 def test_any_number_of_made_up_names_shuts_out_no_honest_one_and_fills_nothing() -> None:
     chart = Chart()
-    nets = MirosNets(chart, "user", "password", KEY, addresses=["127.0.0.2"], direct=True)
+    side = ChartSide(is_direct=True)
+    nets = MirosNets(chart, "user", "password", KEY, addresses=["127.0.0.2"], chart_side=side)
     events = nets.node.events
 
     def receive(name: str, payload: Any = None) -> None:
