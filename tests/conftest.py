@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import inspect
 import logging
 import os
 import secrets
@@ -43,6 +44,12 @@ def _ctrl_c() -> None:
     """
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _patient_rabbitmqctl() -> None:
+    """It boots an Erlang of its own, which takes more than the usual minute on a busy machine."""
+    inspect.unwrap(LocalBroker.ctl).__kwdefaults__["timeout"] = scaled(200)
 
 
 @pytest.fixture(autouse=True)
