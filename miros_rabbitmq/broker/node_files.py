@@ -141,15 +141,9 @@ class NodeFiles:
         }
         if not self.has_booted:
             self._link_programs()
-            if self.founder is None:
+            if self.founder is None:  # a cluster has users and virtual hosts
                 settings["load_definitions"] = os.fspath(self._definitions)
                 _write_private(self._definitions, _definitions(users, vhosts))
-        if self.founder is not None:
-            # RabbitMQ reads this only if it has no data. The cluster has users and virtual hosts.
-            formation = "cluster_formation"
-            settings[f"{formation}.peer_discovery_backend"] = "classic_config"
-            settings[f"{formation}.classic_config.nodes.1"] = self.founder.node_name
-            settings[f"{formation}.classic_config.nodes.2"] = self._node_name
         if not self._cookie.exists():
             cookie = secrets.token_hex(16) if self.founder is None else self.founder.cookie
             _write_private(self._cookie, cookie)

@@ -156,6 +156,7 @@ def running_nodes(broker: LocalBroker) -> set[str]:
     return set(json.loads(broker.ctl("cluster_status", "--formatter", "json"))["running_nodes"])
 
 
+@pytest.mark.timeout(300)  # six starts and two joins
 def test_nodes_form_a_cluster_and_find_each_other_again(broker_factory: BrokerFactory) -> None:
     first = broker_factory("127.0.0.4", user="anna", vhosts=("/", "house"))
     second = broker_factory("127.0.0.9", joins=first)
@@ -196,7 +197,7 @@ def test_a_node_does_not_stay_alone_if_it_cannot_reach_the_other_one(
     first = broker_factory("127.0.0.4", name="one")
     (first.log_path.parent / ".erlang.cookie").write_text("another one")
     other = LocalBroker("127.0.0.9", name="two", joins=first)
-    with pytest.raises(LocalBrokerError, match=r"two did not reach one@127\.0\.0\.4, whose"):
+    with pytest.raises(LocalBrokerError, match="rabbitmqctl join_cluster on two failed"):
         other.start()
     assert not other.is_running
 
