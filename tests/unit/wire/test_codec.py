@@ -28,6 +28,7 @@ from miros_rabbitmq.wire.codec import Codec
 from miros_rabbitmq.wire.envelope import MESH, SNOOP_SPY, SNOOP_TRACE, Kind, shape
 from miros_rabbitmq.wire.opener import Opener
 from miros_rabbitmq.wire.record import unpack
+from miros_rabbitmq.wording import a_value_of
 from tests.wire import Peer
 
 KEY = base64.urlsafe_b64encode(bytes(range(32)))
@@ -347,7 +348,7 @@ def test_an_exception_of_a_deserializer_is_a_rejection() -> None:
 @pytest.mark.parametrize("made", [None, 7, bytearray(b"x"), memoryview(b"x"), ["x"]], ids=repr)
 def test_a_serializer_that_returns_something_other_than_bytes_is_refused(made: Any) -> None:
     one = codec(serializer=lambda _: made, deserializer=pickle.loads)
-    with pytest.raises(PayloadRefused, match=f"made a {type(made).__name__}, not bytes"):
+    with pytest.raises(PayloadRefused, match=f"made {a_value_of(made)}, not bytes"):
         one.serialize(("SIGNAL", None))
 
 
