@@ -51,7 +51,9 @@ class UnknownKey(MessageRejected):
         self.key_id: bytes = key_id
         self.brief: str = f"its sender, as {epoch.hex()[:8]}, has {keys}, as said before"
         """Takes the place of the message if the remedy was said before."""
-        self.of_node: str = f"a node at this broker has {keys}, and neither hears the other. {remedy}"
+        self.of_node: str = (
+            f"a node at this broker has {keys}, and neither hears the other. {remedy}"
+        )
         """What to say before any event of it is rejected."""
         self.about: tuple[Hashable, ...] = "key", key_id, *ours
         """What the remedy is about."""
