@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from docutils import nodes
 from sphinx.directives.code import LiteralInclude
 from sphinx.domains.python._object import PyObject
 from sphinx.ext.napoleon import Config
@@ -135,7 +136,12 @@ class _Source(LiteralInclude):
         language = _LANGUAGES.get(name.suffix) or _LANGUAGES.get(name.name)
         if language:
             self.options.setdefault("language", language)
-        return super().run()
+        found = super().run()
+        for block in (one for top in found for one in top.findall(nodes.literal_block)):
+            # A part of a file ends with the empty lines before the next part.
+            block.rawsource = block.astext().rstrip()
+            block[:] = [nodes.Text(block.rawsource)]
+        return found
 
 
 class _Sections(GoogleDocstring):

@@ -1,11 +1,11 @@
 """What pages look like beyond the theme: tables, long names, and what a link to a page shows.
 
 - A table of sentences becomes a list on a phone (``stacked``): each row an item, its first cell the
-  head, and with more than two columns (``labelled``), each cell says what its column has. Columns
-  of numbers are set right (``number``), and cells of tables of figures do not break. Bold words
-  that the row above begins with, too, are said once.
-- A long name in ``code`` may break after a dot, a slash or an underscore, and nowhere else. The
-  ending of a file's name stays with it.
+  head, and with more than two columns (``labelled``), each cell says what its column has; a head
+  that is a number says so, too. Columns of numbers are set right (``number``), and cells of tables
+  of figures do not break. Bold words that the row above begins with, too, are said once.
+- A long name in ``code`` may break after a dot, a slash or an underscore. The ending of a file's
+  name stays with it. A short one does not break, nor after a hyphen (``whole``).
 - Each page says in its head what it is about: its first paragraph, for search engines and for
   whoever shows a link to it.
 """
@@ -34,6 +34,7 @@ DESCRIPTION = 200
 """The longest description of a page, in characters."""
 
 _NUMBER = re.compile(r"[<>~-]?\d[\d,.]*(?: (?:to|/) \d[\d,.]*)*(?: ?[\w%µ/]+){0,4}")
+_COUNT = re.compile(r"\d[\d,.]*")
 _BREAK = re.compile(r"(?<=[\w)\]>])([._/=@:\\-]+)(?=[\w{(\[<\"']{4})")
 
 
@@ -60,21 +61,30 @@ def _classify(table: nodes.table, heads: list[list[Any]], body: list[list[Any]])
     mean = sum(map(len, texts[-1])) / len(texts[-1])
     if width == 2 and mean >= SENTENCE:
         classes.add("stacked")
+        _label(heads, body, columns=1)
     if width > 2 and all(len(text) <= FIGURE for column in texts[1:] for text in column):
         classes.add("figures")
     elif width > 2 and heads and "defaults" not in classes:
         classes |= {"stacked", "labelled"}
-        for row in body:
-            for cell, head in zip(row, heads[-1], strict=False):
-                cell["label"] = head.astext() if cell is not row[0] else ""
-                if not cell.astext().strip():
-                    cell["classes"].append("empty")
+        _label(heads, body, columns=width)
     table["classes"] = sorted(classes)
     for at, column in enumerate(columns[1:], 1):
         written = [text for text in texts[at] if text]
         if written and all(_NUMBER.fullmatch(text) for text in written):
             for cell in [*column, *(row[at] for row in heads if len(row) > at)]:
                 cell["classes"].append("number")
+
+
+def _label(heads: list[list[Any]], body: list[list[Any]], *, columns: int) -> None:
+    """Name the column in so many cells of each row; in the first, if there are numbers below it."""
+    if not heads:
+        return
+    has_numbers = any(_COUNT.fullmatch(row[0].astext()) for row in body)
+    for row in body:
+        for at, (cell, head) in enumerate(zip(row[:columns], heads[-1], strict=False)):
+            cell["label"] = head.astext() if at or has_numbers else ""
+            if columns > 1 and not cell.astext().strip():
+                cell["classes"].append("empty")
 
 
 def _visit_entry(translator: HTML5Translator, node: nodes.entry) -> None:
@@ -113,11 +123,14 @@ def _depart_literal(translator: HTML5Translator, node: nodes.literal) -> None:
     HTML5Translator.depart_literal(translator, node)
     start = node["looks_start"]
     text = "".join(translator.body[start:])
-    translator.body[start:] = [re.sub(r"(?<=>)[^<>]+(?=<)", _breakable, text)]
+    translator.body[start:] = [re.sub(r'(<span class="pre">)([^<>]+)(?=<)', _breakable, text)]
 
 
 def _breakable(word: re.Match[str]) -> str:
-    return word[0] if len(word[0]) < LONG_NAME else _BREAK.sub(r"\1<wbr>", word[0])
+    if len(word[2]) >= LONG_NAME:
+        return word[1] + _BREAK.sub(r"\1<wbr>", word[2])
+    # A browser would break it after a hyphen.
+    return word[0].replace('"pre"', '"pre whole"') if "-" in word[2] else word[0]
 
 
 def _describe(

@@ -225,6 +225,8 @@ def test_on_a_phone_sentences_are_a_list_and_figures_stay_a_table(site: Path) ->
     more = table_of(site, "kinds.html", "it handles a signal by")
     assert re.match(r'<table class="[^"]*\blabelled stacked\b', more)
     assert '<td data-label="NetworkedFactory"' in more
+    numbers = table_of(site, "wire_format.html", "padding up to")
+    assert '<td data-label="bytes"><p>1 to 16</p>' in numbers, "a number says of what it is"
     figures = table_of(site, "delivery.html", "the stranger floods")
     assert "stacked" not in figures
     assert re.search(r'<td class="[^"]*\bnumber\b[^>]*><p>13 / 266 ms', figures)
@@ -240,6 +242,8 @@ def test_long_names_may_break_where_a_part_of_them_ends(site: Path) -> None:
     text = (site / "security.html").read_text(encoding="utf-8")
     assert "tests/<wbr>unit/<wbr>test_<wbr>small_<wbr>file.py" in text
     assert "rabbit_host" in text, "a short name stays whole"
+    text = (site / "deployment.html").read_text(encoding="utf-8")
+    assert '<span class="pre whole">--ask-become-pass</span>' in text
 
 
 def test_nothing_of_the_machine_that_built_the_site_is_in_it(site: Path) -> None:

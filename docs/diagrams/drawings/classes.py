@@ -56,6 +56,15 @@ INHERITS = (
 )
 
 
+def _owned(canvas: Canvas, points: list[tuple[float, float]], times: str = "") -> None:
+    x, y = points[0]
+    canvas.line([(x, y + 14), *points[1:]], "line", arrow=False)
+    canvas.diamond(x, y)
+    if times:
+        end_x, end_y = points[-1]
+        canvas.text(end_x + 6, end_y - 6, times, "q halo")
+
+
 def classes() -> Canvas:
     """The class diagram."""
     canvas = Canvas(
@@ -69,13 +78,8 @@ def classes() -> Canvas:
         "which is one connection.",
     )
 
-    def owned(points: list[tuple[float, float]], times: str = "", beside: float = 6) -> None:
-        x, y = points[0]
-        canvas.line([(x, y + 14), *points[1:]], "line", arrow=False)
-        canvas.diamond(x, y)
-        if times:
-            end_x, end_y = points[-1]
-            canvas.text(end_x + beside, end_y - 6, times, "q halo")
+    def owned(points: list[tuple[float, float]], times: str = "") -> None:
+        _owned(canvas, points, times)
 
     left, right = 196.0, 540.0
     for x, base, name, note in (
@@ -129,6 +133,63 @@ def classes() -> Canvas:
         canvas.card(
             x - 96, row, 192, 68, "card", ["Link", "its states, its health;", "one AMQP connection"]
         )
+    canvas.diamond(24, 660)
+    canvas.text(38, 673, "owns", "s")
+    canvas.triangle(24, 694)
+    canvas.text(38, 706, "inherits from", "s")
+    return canvas
+
+
+def classes_narrow() -> Canvas:
+    """The same for a phone."""
+    wide = classes()
+    canvas = Canvas(430, 742, f"{wide.title}, for a narrow page", wide.says)
+    left, middle, right = 106.0, 215.0, 324.0
+    for x, base, name, note in (
+        (left, "ActiveObject", "NetworkedActiveObject", "flat state functions"),
+        (right, "Factory", "NetworkedFactory", "callbacks"),
+    ):
+        canvas.card(x - 76, 8, 152, 50, "card", [base, "of miros"])
+        canvas.line([(x, 66), (x, 96)], "line", arrow=False)
+        canvas.triangle(x, 58)
+        canvas.card(x - 92, 96, 184, 68, "chart", [name, note, "transmit, enable_snoop_…"])
+        _owned(canvas, [(x, 164), (x, 196), (middle, 196), (middle, 216)])
+    canvas.text(middle, 134, "or", "q", at="middle")
+    canvas.text(middle + 8, 190, "nets", "k halo")
+    canvas.card(middle - 116, 216, 232, 50, "card", ["MirosNets", "flush, wait_for_peers, stats"])
+    _owned(canvas, [(middle, 266), (middle, 300)])
+    canvas.card(middle - 100, 300, 200, 50, "card", ["Node", "start, stop, exit, fork"])
+    # What a node owns.
+    row = 404.0
+    owned = (
+        (4.0, 96.0, "broker", "", ["Membership", "which brokers", "there are"]),
+        (106.0, 88.0, "thread", "2", ["Reactor", "a thread,", "an I/O loop"]),
+        (200.0, 112.0, "mesh", "the mesh: 1", ["TopicNetwork", "an exchange", "on every broker"]),
+        (334.0, 92.0, "snoop", "", ["Snoops", "trace and spy,", "while enabled"]),
+    )
+    for x, w, kind, times, lines in owned:
+        at = x + w / 2
+        _owned(canvas, [(middle, 350), (middle, 378), (at, 378), (at, row)], times)
+        canvas.card(x, row, w, 68, kind, lines)
+    canvas.line([(334, row + 46), (323, row + 46)], "line", arrow=False)
+    canvas.line([(323, row + 46), (312, row + 46)], "line", "dash", arrow=False)
+    canvas.text(323, row + 86, "0..1 each", "q", at="middle")
+    # What a topic network owns.
+    row, network = 528.0, 256.0
+    for x, w, times, lines in (
+        (4.0, 88.0, "", ["Codec", "the keys,", "the serializer"]),
+        (98.0, 80.0, "", ["Sealer", "numbers,", "encrypts"]),
+        (184.0, 104.0, "one a broker", ["Sender", "owns an Outbox", "and a Schedule"]),
+        (294.0, 132.0, "1", ["Receiver", "owns a queue; hands", "on to EnvelopeTaker"]),
+    ):
+        at = x + w / 2
+        _owned(canvas, [(network, 472), (network, 504), (at, 504), (at, row)], times)
+        canvas.card(x, row, w, 68, "mesh", lines)
+    # Links.
+    row = 646.0
+    for at in (236.0, 360.0):
+        _owned(canvas, [(at, 596), (at, row)])
+        canvas.card(at - 56, row, 112, 68, "card", ["Link", "states, health;", "one connection"])
     canvas.diamond(24, 660)
     canvas.text(38, 673, "owns", "s")
     canvas.triangle(24, 694)
@@ -231,4 +292,8 @@ def link_states() -> Canvas:
     return statechart.draw(chart, "The states of a connection", f"Steps: {leads}.", least=230)
 
 
-DRAWINGS: dict[str, Callable[[], Canvas]] = {"classes": classes, "link_states": link_states}
+DRAWINGS: dict[str, Callable[[], Canvas]] = {
+    "classes": classes,
+    "classes_narrow": classes_narrow,
+    "link_states": link_states,
+}

@@ -197,6 +197,37 @@ def three_networks() -> Canvas:
     return canvas
 
 
+def three_networks_narrow() -> Canvas:
+    """The same for a phone."""
+    wide = three_networks()
+    canvas = Canvas(430, 588, f"{wide.title}, for a narrow page", wide.says)
+    for x, head in ((38.0, "sender"), (162.0, "brokers"), (378.0, "the others")):
+        canvas.text(x, 18, head, "q b", at="middle")
+    bands = (
+        ("mesh", "mesh", "miros.mesh", "fan.transmit(event)", "on from start_at to stop", ""),
+        ("snoop_trace", "snoop", "miros.snoop.trace", "fan changes state", "while enabled", "dash"),
+        ("snoop_spy", "snoop", "miros.snoop.spy", "fan does anything", "while enabled", "dot"),
+    )
+    for number, (name, kind, exchange, what, when, style) in enumerate(bands):
+        top = 28.0 + number * 186
+        canvas.box(2, top, 426, 178, "host", r=12)
+        canvas.text(12, top + 24, name, f"h c-{kind}")
+        canvas.text(110 if kind == "snoop" else 62, top + 24, when, "q")
+        canvas.text(418, top + 24, what, "k", at="end")
+        middle = top + 105
+        canvas.card(10, middle - 25, 58, 50, "chart", ["fan", "at .71"])
+        for row, (address, other) in enumerate((("71", "hob"), ("72", "tap"))):
+            y = top + 72 + row * 66
+            canvas.broker(92, y - 28, 140, 56, [exchange, f"exchange at .{address}"])
+            canvas.line([(68, middle), (80, middle), (80, y), (92, y)], kind, style)
+            canvas.queue(252, y - 15, 66, 30, kind, "queue")
+            canvas.line([(232, y), (252, y)], kind, style)
+            canvas.line([(318, y), (336, y)], kind, style)
+            where = "FIFO" if kind == "mesh" else "terminal"
+            canvas.card(336, y - 25, 84, 50, "chart", [other, f"{where}, .{address}"])
+    return canvas
+
+
 def three_hosts() -> Canvas:
     """Which connections there are between three hosts."""
     canvas = Canvas(
@@ -229,6 +260,37 @@ def three_hosts() -> Canvas:
     canvas.text(104, 380, "publishes: to every broker", "s")
     canvas.line([(390, 376), (426, 376)], "chart", "thick")
     canvas.text(434, 380, "consumes: at its own broker only", "s")
+    return canvas
+
+
+def three_hosts_narrow() -> Canvas:
+    """The same for a phone."""
+    above = three_hosts()
+    canvas = Canvas(430, 400, f"{above.title}, for a narrow page", above.says)
+    wide, gap = 138.0, 6.0
+    xs = [2 + number * (wide + gap) for number in range(3)]
+    names = ("fan", "tap", "lid")
+    for number, x in enumerate(xs):
+        canvas.box(x, 4, wide, 336, "host", r=12)
+        canvas.text(x + 12, 24, f"host {number + 1}", "b")
+        canvas.text(x + 12, 41, f"192.168.1.7{number + 1}", "k")
+    broker_y = 266.0
+    for number, x in enumerate(xs):
+        rail = 136.0 + 34 * number
+        start = x + 24
+        for other in xs:
+            at = other + 42 + 20 * number
+            canvas.line([(start, 102), (start, rail), (at, rail), (at, broker_y + 4)], "mesh")
+        canvas.circle(start, rail, 4, "mesh")
+        canvas.line([(x + 114, broker_y + 5), (x + 114, 104)], "chart", "thick")
+        canvas.text(start + 6, 122, "publishers", "q over")
+    for number, x in enumerate(xs):
+        canvas.card(x + 8, 52, wide - 16, 50, "chart", [names[number], "chart"])
+        canvas.broker(x + 6, broker_y, wide - 12, 60, ["RabbitMQ", "knows no other"])
+    canvas.line([(40, 360), (76, 360)], "mesh")
+    canvas.text(84, 364, "publishes: to every broker", "s")
+    canvas.line([(40, 384), (76, 384)], "chart", "thick")
+    canvas.text(84, 388, "consumes: at its own broker only", "s")
     return canvas
 
 
@@ -268,6 +330,8 @@ DRAWINGS: dict[str, Callable[[], Canvas]] = {
     "overview_narrow": overview_narrow,
     "two_machines": two_machines,
     "three_networks": three_networks,
+    "three_networks_narrow": three_networks_narrow,
     "three_hosts": three_hosts,
+    "three_hosts_narrow": three_hosts_narrow,
     "slow_broker": slow_broker,
 }
