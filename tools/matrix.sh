@@ -7,8 +7,9 @@
 # matrix", which sets up.
 #
 # --short runs the unit tests and a few broker tests (on the system's own Python, the unit tests of
-# messages only), and installs the wheel on the newest Python only; tools/test.sh includes it. It leaves out the
-# newest releases if .venv has the newest Python, as tools/test.sh runs every test there.
+# messages only), and installs the wheel on the newest Python only; tools/test.sh includes it. It
+# leaves out the newest releases if .venv has the newest Python, as tools/test.sh runs every test
+# there.
 # MIROS_RABBITMQ_IO=plain is handed on, as any variable is.
 #
 # The oldest releases are the lower bounds in pyproject.toml. The newest are those of the day on
