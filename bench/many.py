@@ -51,6 +51,13 @@ def many(stage: Stage, _: Size) -> Result:
             elif step == 100:
                 what = f"{step} charts in one process, p99 right after the last start"
                 figures.append(judged("many", what, cells[5], "ms", at_most=20))
+    with roles(("raw.raw_queues", stage.at(0))) as (role,):
+        first_s, *_, third_s = role.ask(STEPS[-1])["times"]
+    what = f"raw pika, a persistent message to {STEPS[-1]} new queues"
+    figures += [
+        judged("many", f"{what}, the first", first_s * 1e3, "ms"),
+        judged("many", f"{what}, the third", third_s * 1e3, "ms"),
+    ]
     return Result(figures, tables={"charts in one process, at one broker": rows})
 
 

@@ -25,7 +25,7 @@ import pika
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from miros import ActiveObject, Event, return_status, signals, spy_on
 
-from .raw import RawPika
+from .raw import PERSISTENT, RawPika
 from .talk import EXCHANGE, PAYLOAD, QUIET_S, asked, hear, play, say
 
 _KEY = bytes(32)
@@ -69,7 +69,7 @@ class Floor(RawPika):
             exchange=EXCHANGE, routing_key=self.out_key, mandatory=True
         )
         head = pika.frame.Method(number, publish).marshal()
-        head += pika.frame.Header(number, size, self._properties).marshal()
+        head += pika.frame.Header(number, size, PERSISTENT).marshal()
         frames = self._frames[size] = head, struct.pack(">BHI", pika.spec.FRAME_BODY, number, size)
         return frames
 

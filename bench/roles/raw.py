@@ -9,7 +9,9 @@ from typing import Any
 
 import pika
 
-from .talk import EXCHANGE, PAYLOAD, QUIET_S, hear, play, say
+from .talk import EXCHANGE, PAYLOAD, QUIET_S, asked, hear, play, say
+
+PERSISTENT = pika.BasicProperties(delivery_mode=2)
 
 
 class RawPika:
@@ -23,7 +25,6 @@ class RawPika:
         self.on_confirm: Callable[[int], None] = lambda _: None
         self.confirmed = 0
         self._missing = self._open = 2
-        self._properties = pika.BasicProperties(delivery_mode=2)
         self._out: Any = None
         outgoing = pika.SelectConnection(
             pika.URLParameters(out_url), on_open_callback=self._open_out
@@ -40,7 +41,7 @@ class RawPika:
 
     def publish(self, body: bytes) -> None:
         """One event, one message."""
-        self._out.basic_publish(EXCHANGE, self.out_key, body, self._properties, mandatory=True)
+        self._out.basic_publish(EXCHANGE, self.out_key, body, PERSISTENT, mandatory=True)
 
     def run(self) -> None:
         """Run until `stop`."""
@@ -212,6 +213,42 @@ def raw_receive(out_url: str, in_url: str, key: str = "ping", **_: Any) -> None:
     node.on_body = on_body
     node.on_ready = on_ready
     node.run()
+
+
+def raw_queues(in_url: str, **_: Any) -> None:
+    """Make new durable queues, as many as are asked for, and publish to all of them at once.
+
+    Tells how long each of a few messages took until the last consumer had it.
+    """
+    say("ready")
+    for count in asked():
+        connection = pika.BlockingConnection(pika.URLParameters(in_url))
+        channel = connection.channel()
+        channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
+        missing = 0
+
+        def on_message(channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
+            nonlocal missing
+            missing -= 1
+            channel.basic_ack(method.delivery_tag)
+
+        for number in range(count):
+            queue = f"bench.fan.{number}"
+            channel.queue_declare(queue, durable=True, arguments={"x-expires": 60_000})
+            channel.queue_bind(queue, EXCHANGE, "fan")
+            channel.basic_consume(queue, on_message)
+        times = []
+        for _number in range(3):
+            time.sleep(0.5)
+            missing, began = count, time.perf_counter()
+            channel.basic_publish(EXCHANGE, "fan", PAYLOAD.encode(), PERSISTENT)
+            while missing:
+                connection.process_data_events(5)
+            times.append(time.perf_counter() - began)
+        for number in range(count):
+            channel.queue_delete(f"bench.fan.{number}")
+        connection.close()
+        say({"times": times})
 
 
 if __name__ == "__main__":

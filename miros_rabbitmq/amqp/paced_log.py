@@ -36,6 +36,9 @@ _OTHERS = "further senders"
 Words = Callable[[int, str, bool], str]
 """Words a line: for how many events, of whom, and whether they are more of what was said before."""
 
+InLog = Callable[[str], str]
+"""What the log has of a text, where it has the rest already."""
+
 CallLater = Callable[[float, Callable[[], object]], object]
 """Calls something after so many seconds, in the thread that uses the log."""
 
@@ -43,7 +46,7 @@ CallLater = Callable[[float, Callable[[], object]], object]
 class _Subject:
     """What is known of one subject."""
 
-    __slots__ = ("name", "said_s", "unsaid", "was_said", "words")
+    __slots__ = ("in_log", "name", "said_s", "unsaid", "was_said", "words")
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -51,6 +54,7 @@ class _Subject:
         self.was_said = False
         self.unsaid = 0
         self.words: Words | None = None
+        self.in_log: InLog | None = None
 
 
 class PacedLog:
@@ -59,7 +63,7 @@ class PacedLog:
     Args:
         name: the receiver's.
         network: the exchange.
-        report: is told the same as the log.
+        report: is told the same as the log, and nothing of it is left out.
     """
 
     def __init__(self, name: str, network: str = "", report: Report = report_to_nobody) -> None:
@@ -78,7 +82,13 @@ class PacedLog:
         self._call_later = call_later
 
     def say(
-        self, kind: ProblemKind, about: Hashable, subject: str, words: Words, events: int = 1
+        self,
+        kind: ProblemKind,
+        about: Hashable,
+        subject: str,
+        words: Words,
+        events: int = 1,
+        in_log: InLog | None = None,
     ) -> None:
         """Say something, now or later, summed up with what was not said yet.
 
@@ -88,11 +98,12 @@ class PacedLog:
             subject: the sender's name; empty if it is not known.
             words: words the line.
             events: how many events it has cost.
+            in_log: says what the log has of the line; default: all of it.
         """
         now_s = time.monotonic()
         one = self._find(kind, about, subject, now_s)
         one.unsaid += events
-        one.words = words
+        one.words, one.in_log = words, in_log
         if not one.was_said or now_s - one.said_s >= INTERVAL_S:
             self._say(kind, one, now_s)
         elif now_s > self._timer_s + _LOST_AFTER_S:
@@ -167,8 +178,15 @@ class PacedLog:
         text = one.words(events, whom, one.was_said)
         one.was_said = True
         one.said_s = now_s
-        self._tell(kind, one.name, text, events)
+        self._tell(kind, one.name, text, events, one.in_log)
 
-    def _tell(self, kind: ProblemKind, subject: str, text: str, events: int) -> None:
-        logger.warning("%s: %s", self.name, text)
+    def _tell(
+        self,
+        kind: ProblemKind,
+        subject: str,
+        text: str,
+        events: int,
+        in_log: InLog | None = None,
+    ) -> None:
+        logger.warning("%s: %s", self.name, text if in_log is None else in_log(text))
         self._report(DeliveryProblem(kind, subject, f"{self.name}: {text}", self._network, events))

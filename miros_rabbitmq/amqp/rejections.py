@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
+from functools import partial
 
 from ..exceptions import MessageRejected, RejectReason
 from ..problems import ProblemKind
@@ -34,24 +35,22 @@ class Rejections:
             sender: the name of its sender; empty if nothing of it is authentic.
         """
         self.counts[error.reason] += 1
-        about = error.reason, error.cause
+        about, text = (error.reason, error.cause), f"rejected {what}: {error}"
         if error.reason in _ONCE:
-            self._log.say_once(ProblemKind.REJECTED, about, sender, _told(what, error), events=1)
+            self._log.say_once(ProblemKind.REJECTED, about, sender, text, events=1)
             return
 
         def words(events: int, _whom: str, _is_more: bool) -> str:
             more = f" (and {events - 1:,} more like it since the last such warning)"
-            return _told(what, error) + more * (events > 1)
+            return text + more * (events > 1)
 
-        self._log.say(ProblemKind.REJECTED, (*about, sender), sender, words)
+        in_log = partial(_in_log, error) if isinstance(error, UnknownKey) else None
+        self._log.say(ProblemKind.REJECTED, (*about, sender), sender, words, in_log=in_log)
 
 
-def _told(what: str, error: MessageRejected) -> str:
-    """Words a line; what to do about another key is said once."""
-    text = f"rejected {what}: {error}"
-    if not isinstance(error, UnknownKey):
-        return text
-    brief = f"rejected {what}: {error.reason.value}: {error.brief}"
+def _in_log(error: UnknownKey, text: str) -> str:
+    """What the log has of a text: what to do about another key is said once."""
+    brief = text.replace(str(error), f"{error.reason.value}: {error.brief}", 1)
     return said_before.once(error.about, text, brief)
 
 

@@ -36,6 +36,7 @@ class Rounds:
         # Nothing is short while this is 0.
         self._pause_s = 0.0
         self._pauses_since_s = 0.0
+        self._has_starved = False  # since the last round began
 
     def is_due(self, now_s: float) -> bool:
         """Tell whether it is time for a round; `begin` is then to be called."""
@@ -56,6 +57,7 @@ class Rounds:
         """Note that a round begins."""
         self._last_s = self._pauses_since_s = now_s
         self._next_s, self._wanted_s = now_s + self._interval_s, math.inf
+        self._has_starved = False
 
     def hasten(self, now_s: float) -> None:
         """Have a round now."""
@@ -69,10 +71,15 @@ class Rounds:
     def starve(self, now_s: float) -> bool:
         """Note that something was short: the next round comes soon, later and later.
 
+        What is short again before that round does not put it off.
+
         Returns:
             whether this is the first time since `recover`.
         """
+        if self._has_starved and self._pause_s:
+            return False
         is_first = not self._pause_s
+        self._has_starved = True
         self._pause_s = min(self._longest_pause_s, 2 * self._pause_s or _STARVED_S)
         self._pauses_since_s = now_s
         return is_first

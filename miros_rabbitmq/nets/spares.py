@@ -83,6 +83,8 @@ class _Vetting:
     is_first: bool
     """It is the first one to this address."""
     pending: set[_Connection] = field(default_factory=set)
+    same: set[_Connection] = field(default_factory=set)
+    """Those that lead to the same, and were not compared with all others either."""
     timer: Timer | None = None
     is_over: bool = False
     compared_again: set[_Connection] = field(default_factory=set)
@@ -275,30 +277,38 @@ class Spares:
                 if self._lane is not None:
                     self._lane.call_later(_COMPARE_AGAIN_S, lambda: self._compare(vetting, other))
         vetting.pending.discard(other)
-        if vetting.is_over and is_joined:
-            self._apply(lambda: self._prefer(vetting, _nothing))
-        elif vetting.is_over:
-            self._apply(_nothing)
-        elif verdict is Verdict.SAME or not vetting.pending:
-            self._end(vetting)
         waiting = self._under_way.get(other)
-        if waiting is not None and one in waiting.pending:
+        if waiting is not None:
             waiting.pending.discard(one)
-            if verdict is Verdict.SAME or not waiting.pending:
-                self._end(waiting)
+        is_same = verdict is Verdict.SAME
+        if is_same and waiting is not None and not vetting.is_over:
+            # Both may lead to where a third one does, which is in use.
+            vetting.same.add(other)
+            waiting.same.add(one)
+            is_same = False
+        if vetting.is_over:
+            self._apply(lambda: self._prefer(vetting, _nothing) if is_joined else _nothing())
+        elif is_same or not vetting.pending:
+            self._end(vetting)
+        if waiting is not None and (is_same or not waiting.pending):
+            self._end(waiting)
 
     def _is_present(self, connection: _Connection) -> bool:
         return self._connections.get(connection.address) is connection
 
     def _end(self, vetting: _Vetting) -> None:
-        """Let a connection be used; first have the networks follow what was found."""
-        if vetting.is_over:
-            return
-        vetting.is_over = True
-        self._under_way.pop(vetting.one, None)
-        if vetting.timer is not None:
-            vetting.timer.lane.cancel(vetting.timer)
-        self._apply(lambda: self._prefer(vetting, vetting.proceed))
+        """Let a connection be used, and with it those that were found to lead to the same; first
+        have the networks follow what was found."""
+        together = [] if vetting.is_over else [vetting]
+        for each in together:
+            each.is_over = True
+            self._under_way.pop(each.one, None)
+            if each.timer is not None:
+                each.timer.lane.cancel(each.timer)
+            together += [self._under_way.pop(one) for one in each.same & self._under_way.keys()]
+        # The one that is used from now on comes first, so that the others send nothing.
+        for each in sorted(together, key=lambda each: self._rank(each.one.address)):
+            self._apply(functools.partial(self._prefer, each, each.proceed))
 
     def _prefer(self, vetting: _Vetting, then: Callable[[], object]) -> None:
         """Use a new address instead of one that was connected before it, if its rank says so."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple, NoReturn
 
 from cryptography.exceptions import InvalidTag
@@ -48,12 +48,14 @@ class UnknownKey(MessageRejected):
         super().__init__(
             RejectReason.NOT_AUTHENTIC, f"its sender has {keys}. {remedy}", "unknown key"
         )
-        self.key_id = key_id
-        self.brief = f"its sender, as {epoch.hex()[:8]}, has {keys}, as said before"
+        self.key_id: bytes = key_id
+        self.brief: str = f"its sender, as {epoch.hex()[:8]}, has {keys}, as said before"
         """Takes the place of the message if the remedy was said before."""
-        self.of_node = f"a node at this broker has {keys}, and neither hears the other. {remedy}"
+        self.of_node: str = (
+            f"a node at this broker has {keys}, and neither hears the other. {remedy}"
+        )
         """What to say before any event of it is rejected."""
-        self.about = "key", key_id, *ours
+        self.about: tuple[Hashable, ...] = "key", key_id, *ours
         """What the remedy is about."""
 
 

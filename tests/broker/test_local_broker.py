@@ -211,7 +211,7 @@ def test_a_node_does_not_stay_alone_if_it_cannot_reach_the_other_one(
         ("127.0.0.9", {"password": "secret"}, "leave out user=, password="),
         ("127.0.0.9", {"users": {"anna": "secret"}}, "users="),
         ("127.0.0.9", {"vhosts": ["house"]}, "vhosts="),
-        ("127.0.0.9", {"joins": "127.0.0.4"}, "joins is a LocalBroker, not str"),
+        ("127.0.0.9", {"joins": "127.0.0.4"}, "joins is a LocalBroker, not a str"),
     ],
 )
 def test_what_cannot_join_is_refused(host: str, arguments: dict[str, object], message: str) -> None:

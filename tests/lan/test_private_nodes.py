@@ -31,5 +31,5 @@ def test_a_node_that_other_machines_may_reach_works_and_warns_of_them(make_lan: 
     assert answer["vhosts"] == ["/"]
     [(level, message)] = answer["log"]
     assert level == "WARNING"
-    assert f"listens on {lan.address(7)}:" in message
+    assert f" on {lan.address(7)}:" in message
     assert "127.0.0.0/8" in message

@@ -7,6 +7,9 @@ import pytest
 from miros_rabbitmq.amqp.paced_log import PacedLog
 from miros_rabbitmq.amqp.rejections import Rejections, Unread
 from miros_rabbitmq.exceptions import MessageRejected, RejectReason
+from miros_rabbitmq.problems import DeliveryProblem
+from miros_rabbitmq.wire.envelope import MESH
+from miros_rabbitmq.wire.opener import UnknownKey
 
 KEY = (b"epoch", "a.key")
 OTHER = (b"epoch", "another.key")
@@ -75,4 +78,22 @@ def test_rejections_are_summed_up_by_reason_and_sender(
     assert caplog.messages == [
         *(first.format(sender) for sender in "ab"),
         *(more.format(sender) for sender in "ab"),
+    ]
+
+
+def test_what_to_do_about_another_key_is_logged_once_and_in_every_problem(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Who shows problems to a user may show no log, and each chart has its own."""
+    error = UnknownKey(b"1234", ["abcd"], MESH, b"epoch")
+    told: list[DeliveryProblem] = []
+    for name in ("one", "other"):
+        rejections = Rejections(PacedLog(name, MESH, told.append))
+        rejections.count(error, "a message")
+    assert "the same mesh_encryption_key" in caplog.messages[0]
+    brief = "other: rejected a message: not authenticated by a key of ours: its sender, as "
+    assert caplog.messages[1].startswith(brief)
+    assert caplog.messages[1].endswith(", as said before")
+    assert [problem.text for problem in told] == [
+        f"{name}: rejected a message: {error}" for name in ("one", "other")
     ]

@@ -541,8 +541,7 @@ def test_a_new_address_of_this_machine_is_the_own_one_everywhere(
     membership = started(made(rabbit_host=None, on_change=changes.append))
     assert membership.own_url.address == OWN
     place.be_at(ONE.host)
-    wait_until(lambda: ONE in probes.asked, scaled(5))
-    assert node.own == [(ONE, True)]
+    wait_until(lambda: ONE in probes.asked and node.own == [(ONE, True)], scaled(5))
     assert membership.own_url == LOGIN.url(ONE, tls=False)
     assert membership.to_announce == ONE
     assert membership.left == (OWN,)

@@ -73,6 +73,23 @@ def test_where_something_is_short_rounds_come_later_and_later_until_one_succeeds
     assert rounds.wait_s(now_s) == (interval_s or math.inf)
 
 
+def test_what_is_short_again_before_the_next_round_does_not_put_it_off() -> None:
+    """Each look fails, too, where a round has: it comes every two seconds."""
+    rounds = Rounds(0.0)
+    rounds.begin(0.0)
+    assert rounds.starve(1.0)
+    for now_s in (1.0, 2.0, 2.9):
+        assert not rounds.starve(now_s)
+    assert rounds.wait_s(2.9) == pytest.approx(0.1)
+    rounds.begin(3.0)
+    assert not rounds.starve(3.0)
+    assert rounds.wait_s(3.0) == 4
+    rounds.begin(7.0)
+    assert rounds.recover()
+    assert rounds.starve(8.0), "and what is short later is news"
+    assert rounds.wait_s(8.0) == 2
+
+
 def test_a_round_that_fails_for_another_reason_does_not_end_a_shortage() -> None:
     rounds = Rounds(60.0)
     rounds.begin(0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -273,6 +274,47 @@ def test_two_that_connect_at_the_same_time_and_lead_to_different_brokers_wait_fo
     world.answer(B, OWN, Verdict.OTHER)
     assert world.proceeded == [OWN, C, B]
     assert world.spares.spare_of == {}
+
+
+def test_two_that_lead_to_the_same_wait_until_one_is_compared_with_what_is_in_use(
+    world: World,
+) -> None:
+    """As at each start with three nodes of a cluster: two of them would send what has waited."""
+    world.add(B, C, D)
+    world.connect(D)
+    assert world.proceeded == [D]
+    world.connect(C)
+    world.connect(B)
+    world.answer(B, C, Verdict.SAME)
+    assert world.proceeded == [D], "both may lead to the same as D, which is in use"
+    world.answer(C, D, Verdict.SAME)
+    assert world.proceeded == [D, B, C], "what holds for C holds for B, and the best comes first"
+    assert world.shared[-1] == world.spares.spare_of == {C: B, D: B}
+    world.answer(B, D, Verdict.SAME)
+    assert world.proceeded == [D, B, C]
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_no_two_send_to_the_same_broker_in_whatever_order_they_connect_and_are_compared(
+    world: World, seed: int
+) -> None:
+    chance = random.Random(seed)
+    addresses = [OWN, B, C, D][: chance.randint(2, 4)]
+    brokers = {address: chance.randint(0, 1) for address in addresses}
+    chance.shuffle(addresses)
+    world.add(*addresses)
+    to_connect = chance.sample(addresses, len(addresses))
+    while to_connect or world.asked:
+        if to_connect and (not world.asked or chance.random() < 0.5):
+            world.connect(to_connect.pop())
+        else:
+            one, other = chance.choice(list(world.asked))
+            is_same = brokers[one] == brokers[other]
+            world.answer(one, other, Verdict.SAME if is_same else Verdict.OTHER)
+        used = [brokers[one] for one in world.proceeded if one not in world.spares.spare_of]
+        assert len(used) == len(set(used))
+    assert sorted(world.proceeded) == sorted(addresses)
+    assert {brokers[one] for one in addresses} == set(used)
 
 
 def test_one_that_never_answers_holds_up_nobody_for_longer_than_their_own_time(
