@@ -295,33 +295,33 @@ def three_hosts_narrow() -> Canvas:
 
 
 def slow_broker() -> Canvas:
-    """A backlog for each broker, one of which is full."""
+    """A backlog for each broker, one of which is full; narrow enough for a phone."""
     canvas = Canvas(
-        640,
-        254,
+        430,
+        260,
         "One sick broker holds up no other",
         "A chart has a backlog for each of three brokers. Two are nearly empty. The third broker "
         "takes nothing: its backlog is full, and its oldest events are dropped and counted.",
     )
-    canvas.card(8, 98, 116, 54, "chart", ["fan", "transmit"])
+    canvas.card(4, 98, 88, 54, "chart", ["fan", "transmit"])
     rows: Sequence[tuple[str, str, int, str]] = (
         ("KEEPING_UP", "mesh", 1, "192.168.1.71"),
         ("KEEPING_UP", "mesh", 2, "192.168.1.72"),
-        ("STALLED", "no", 12, "192.168.1.73"),
+        ("STALLED", "no", 9, "192.168.1.73"),
     )
     for number, (condition, kind, full, address) in enumerate(rows):
         y = 14.0 + number * 82
         middle = y + 32
-        canvas.line([(124, 125), (150, 125), (150, middle), (190, middle)], "mesh")
-        canvas.box(190, y + 14, 212, 36, "card", r=4)
+        canvas.line([(92, 125), (108, 125), (108, middle), (126, middle)], "mesh")
+        canvas.box(126, y + 14, 156, 36, "card", r=4)
         for place in range(full):
-            canvas.box(384 - place * 16.5, y + 19, 12, 26, kind, r=2)
-        canvas.line([(402, middle), (470, middle)], kind, "dash" if kind == "no" else "")
+            canvas.box(264 - place * 16.5, y + 19, 12, 26, kind, r=2)
+        canvas.line([(282, middle), (314, middle)], kind, "dash" if kind == "no" else "")
         if kind == "no":
-            canvas.cross(436, middle)
-        canvas.text(192, y + 7, condition, f"k c-{kind}")
-        canvas.broker(470, y + 4, 162, 56, [address, "RabbitMQ"])
-    canvas.text(192, 246, "full: the oldest are dropped, and counted", "q c-no")
+            canvas.cross(296, middle)
+        canvas.text(128, y + 7, condition, f"k c-{kind}")
+        canvas.broker(314, y + 4, 112, 56, [address, "RabbitMQ"])
+    canvas.text(128, 252, "full: the oldest are dropped, and counted", "q c-no")
     return canvas
 
 

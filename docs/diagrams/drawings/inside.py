@@ -165,8 +165,45 @@ def threads() -> Canvas:
     return canvas
 
 
+def threads_narrow() -> Canvas:
+    """The same for a phone: the brokers are below the process."""
+    usual = threads()
+    canvas = Canvas(430, 560, f"{usual.title}, for a narrow page", usual.says)
+    canvas.box(2, 4, 426, 466, "host", r=12)
+    canvas.text(14, 26, "a process", "b")
+    canvas.box(8, 38, 414, 192, "chart", r=10, style="faint")
+    canvas.text(24, 60, "the chart fan", "b")
+    # The chart's thread writes, and leaves the rest.
+    canvas.line([(24, 100), (15, 100), (15, 522), (30, 522)], "mesh", "thick", r=10)
+    canvas.lines_of_text(168, 518, ("thick: fan's thread", "writes to one itself"), "s c-mesh")
+    canvas.line([(40, 126), (40, 330)], "mesh")
+    canvas.text(48, 318, "what is for the others", "s c-mesh")
+    canvas.line([(60, 402), (60, 496)], "mesh")
+    # Receiving.
+    canvas.line([(360, 496), (360, 318)], "mesh")
+    canvas.line([(200, 290), (108, 290), (108, 198)], "mesh", r=10)
+    canvas.line([(108, 166), (108, 126)], "mesh")
+    canvas.line([(304, 262), (304, 222)], "mesh", "dash")
+    canvas.text(312, 250, "or", "q")
+    canvas.queue(54, 166, 122, 32, "chart", "FIFO")
+    canvas.card(24, 76, 156, 50, "thread", ["fan's thread", "handlers, transmit"])
+    snoops = ["two for the snoops", "while one is enabled"]
+    canvas.card(200, 76, 210, 42, "thread", snoops, first="s b")
+    own = ["on_mesh_rx of fan", "and one for each of your callbacks"]
+    canvas.card(200, 166, 210, 56, "thread", own)
+    canvas.card(200, 262, 210, 56, "thread", ["miros consumers", "checks, decrypts, posts"])
+    writes = ["miros publishers", "writes to brokers,", "takes their confirms"]
+    canvas.card(24, 330, 160, 72, "thread", writes)
+    canvas.card(84, 412, 130, 48, "thread", ["miros discovery", "looks for brokers"], first="s b")
+    canvas.card(224, 412, 100, 48, "thread", ["miros log", "writes lines"], first="s b")
+    canvas.broker(30, 492, 130, 60, ["brokers", "all of them"])
+    canvas.broker(292, 492, 130, 60, ["broker", "this host's own"])
+    return canvas
+
+
 DRAWINGS: dict[str, Callable[[], Canvas]] = {
     "publisher": publisher,
     "publisher_narrow": publisher_narrow,
     "threads": threads,
+    "threads_narrow": threads_narrow,
 }
