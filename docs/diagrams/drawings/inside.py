@@ -68,6 +68,42 @@ def publisher() -> Canvas:
     return canvas
 
 
+def publisher_narrow() -> Canvas:
+    """The same for a phone, from the top down."""
+    usual = publisher()
+    canvas = Canvas(430, 484, f"{usual.title}, for a narrow page", usual.says)
+    middle = 235.0
+    canvas.card(170, 8, 130, 62, "chart", ["fan's thread", "transmit:", "encrypt, post"])
+    canvas.line([(middle, 70), (middle, 104)], "mesh")
+    # The FIFO, with its events.
+    canvas.box(147, 104, 176, 50, "card", r=4)
+    for place in range(7):
+        canvas.box(300 - place * 20, 110, 15, 38, "mesh", r=2)
+    canvas.line([(middle, 154), (middle, 250)], "mesh")
+    canvas.lines_of_text(middle + 8, 174, ("FIFO: 20,000", "events, 32 MiB"), "q halo")
+    canvas.card(160, 250, 150, 70, "mesh", ["AMQP message", "at most 512 events", "or 128 kB"])
+    canvas.line([(middle, 320), (middle, 372)], "mesh")
+    canvas.text(middle + 8, 350, "at most 32 unconfirmed", "q")
+    canvas.broker(166, 368, 138, 66, ["RabbitMQ", "exchange miros.mesh"])
+    # At the right: the short way. At the left: the confirm.
+    canvas.line([(300, 39), (420, 39), (420, 402), (304, 402)], "mesh", "thick", r=12)
+    words = ("while single", "messages keep", "up, each goes", "at once; to one", "from the chart")
+    canvas.lines_of_text(412, 64, words, "s c-mesh", at="end")
+    canvas.line([(166, 402), (8, 402), (8, 129), (147, 129)], "broker", "dash", r=12)
+    remark = "confirmed: forget it; connection lost: back to the head"
+    canvas.text(8, 466, remark, "s c-broker")
+    # The controller and the thread.
+    canvas.line([(165, 154), (165, 200), (142, 200)], "thread", "dash")
+    canvas.text(172, 196, "depth", "q")
+    canvas.card(20, 166, 122, 68, "card", ["PID", "half a message:", "256 events"])
+    canvas.line([(81, 234), (81, 264)], "thread", "dash")
+    canvas.text(89, 254, "tempo", "q")
+    sends = ["miros publishers", "sends what has", "collected, every", "1 to 5 ms"]
+    canvas.card(20, 264, 122, 84, "thread", sends)
+    canvas.line([(142, 290), (160, 290)], "thread")
+    return canvas
+
+
 THREADS = (
     "miros publishers",
     "miros consumers",
@@ -129,4 +165,8 @@ def threads() -> Canvas:
     return canvas
 
 
-DRAWINGS: dict[str, Callable[[], Canvas]] = {"publisher": publisher, "threads": threads}
+DRAWINGS: dict[str, Callable[[], Canvas]] = {
+    "publisher": publisher,
+    "publisher_narrow": publisher_narrow,
+    "threads": threads,
+}

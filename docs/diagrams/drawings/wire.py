@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..canvas import Canvas
 
@@ -155,6 +156,38 @@ def receiver() -> Canvas:
     return canvas
 
 
+def receiver_narrow() -> Canvas:
+    """The same for a phone: a colour says what is judged as a whole."""
+    pitch, top = 60.0, 84.0
+    bottom = top + pitch * len(CHECKS)
+    usual = receiver()
+    canvas = Canvas(430, bottom + 170, f"{usual.title}, for a narrow page", usual.says)
+    middle = 142.0
+    canvas.queue(62, 8, 160, 34, "mesh", "the chart's queue")
+    canvas.line([(middle, 42), (middle, top)], "mesh")
+    canvas.text(middle + 10, 68, "at most 32 messages ahead", "q")
+    for number, (name, what, why) in enumerate(CHECKS):
+        y = top + pitch * number
+        canvas.card(24, y, 236, 42, "card" if number < WHOLE else "mesh", [name, what])
+        canvas.line([(middle, y + 42), (middle, y + pitch)], "mesh")
+        skipped = all(one.endswith("skipped") for one in why)
+        canvas.line([(260, y + 21), (286, y + 21)], "line" if skipped else "no")
+        first = y + 25 - 7.5 * (len(why) - 1)
+        canvas.lines_of_text(294, first, why, "k" if skipped else "k c-no", pitch=15)
+    canvas.card(24, bottom, 236, 42, "thread", ["room?", "else it waits, and so does the queue"])
+    canvas.line([(middle, bottom + 42), (middle, bottom + 64)], "mesh")
+    last = ["the chart's FIFO, or on_mesh_rx", "in order, once"]
+    canvas.card(24, bottom + 64, 236, 42, "chart", last)
+    canvas.line([(24, bottom + 85), (8, bottom + 85), (8, 25), (62, 25)], "chart", "dash", r=10)
+    canvas.text(240, 30, "dashed: acknowledge", "s c-chart")
+    remarks = (
+        "green: of each event by itself; above that, of the whole message",
+        "no deserializer sees a byte that failed a check above it",
+    )
+    canvas.lines_of_text(24, bottom + 132, remarks, "q", pitch=18)
+    return canvas
+
+
 WHO = (
     ("on the LAN, with TLS", ("sees addresses, too",)),
     ("on the LAN, without TLS", ("reads the password, too",)),
@@ -175,19 +208,20 @@ MATRIX = (
 """``y`` yes, ``p`` in part, ``?`` if the snoops have no key of their own."""
 
 
-def keys() -> Canvas:
-    """Who can do what."""
-    left, column, row, top = 214.0, 86.0, 54.0, 118.0
+def keys(*, narrow: bool = False) -> Canvas:
+    """Who can do what. On a phone, the signs are below the names."""
+    left, column, row, top = (2.0, 71.0, 74.0, 118.0) if narrow else (214.0, 86.0, 54.0, 118.0)
+    wide, gap = (430.0, 1.0) if narrow else (736.0, 2.0)
     told = [
         f"{who}: {', '.join(can for can, sign in zip(CAN, signs, strict=True) if sign != '.')}"
         for (who, _), signs in zip(WHO, MATRIX, strict=True)
     ]
-    canvas = Canvas(
-        736, top + row * len(WHO) + 52, "Keys and who can do what", "; ".join(told) + "."
-    )
+    title = "Keys and who can do what" + (", for a narrow page" if narrow else "")
+    high = top + row * len(WHO) + (72 if narrow else 52)
+    canvas = Canvas(wide, high, title, "; ".join(told) + ".")
     for number in range(len(CAN)):
         x = left + column * number
-        canvas.box(x + 2, 8, column - 4, top - 20, "host", r=8)
+        canvas.box(x + gap, 8, column - 2 * gap, top - 20, "host", r=8)
         words = {
             0: ["see sizes", "and times of", "messages"],
             1: ["see", "exchanges,", "routing keys"],
@@ -201,12 +235,18 @@ def keys() -> Canvas:
     kinds = ("line", "line", "broker", "snoop", "mesh", "mesh")
     for line, ((who, more), signs) in enumerate(zip(WHO, MATRIX, strict=True)):
         y = top + row * line
-        canvas.box(8, y, 720, row - 8, "host" if line < 4 else "snoop" if line == 4 else "mesh")
-        canvas.text(22, y + (20 if more else 28), who, "b")
-        canvas.lines_of_text(22, y + 37, more, "q")
+        kind = "host" if line < 4 else "snoop" if line == 4 else "mesh"
+        if narrow:
+            canvas.box(2, y, wide - 4, row - 8, kind)
+            canvas.text(12, y + 20, who, "b")
+            canvas.lines_of_text(wide - 12, y + 20, more, "q", at="end")
+        else:
+            canvas.box(8, y, 720, row - 8, kind)
+            canvas.text(22, y + (20 if more else 28), who, "b")
+            canvas.lines_of_text(22, y + 37, more, "q")
         for number, sign in enumerate(signs):
             x = left + column * (number + 0.5)
-            middle = y + (row - 8) / 2
+            middle = y + (45 if narrow else (row - 8) / 2)
             if sign == "y":
                 canvas.circle(x, middle, 8, kinds[number])
             elif sign == ".":
@@ -216,21 +256,29 @@ def keys() -> Canvas:
                 if sign == "?":
                     canvas.text(x, middle + 4, "?", "n", at="middle")
     y = top + row * len(WHO) + 24
-    for x, sign, text in (
-        (30.0, "y", "can"),
-        (110.0, "p", "in part"),
-        (216.0, "?", "unless the snoops have keys of their own"),
+    unless = (30.0, y + 24) if narrow else (216.0, y)
+    for (x, below), sign, text in (
+        ((30.0, y), "y", "can"),
+        ((110.0, y), "p", "in part"),
+        (unless, "?", "unless the snoops have keys of their own"),
     ):
         if sign == "y":
-            canvas.circle(x, y, 8, "line")
+            canvas.circle(x, below, 8, "line")
         else:
-            canvas.circle(x, y, 7, "line", filled=False)
+            canvas.circle(x, below, 7, "line", filled=False)
             if sign == "?":
-                canvas.text(x, y + 4, "?", "n", at="middle")
-        canvas.text(x + 16, y + 4, text, "s")
-    canvas.line([(518, y), (528, y)], "line", "thin", arrow=False)
-    canvas.text(538, y + 4, "cannot", "s")
+                canvas.text(x, below + 4, "?", "n", at="middle")
+        canvas.text(x + 16, below + 4, text, "s")
+    x = 220 if narrow else 523
+    canvas.line([(x - 5, y), (x + 5, y)], "line", "thin", arrow=False)
+    canvas.text(x + 15, y + 4, "cannot", "s")
     return canvas
 
 
-DRAWINGS: dict[str, Callable[[], Canvas]] = {"message": message, "receiver": receiver, "keys": keys}
+DRAWINGS: dict[str, Callable[[], Canvas]] = {
+    "message": message,
+    "receiver": receiver,
+    "receiver_narrow": receiver_narrow,
+    "keys": keys,
+    "keys_narrow": partial(keys, narrow=True),
+}
