@@ -17,7 +17,6 @@ longer registered. Every function here may be called from any thread.
 from __future__ import annotations
 
 import atexit
-import contextlib
 import enum
 import functools
 import logging
@@ -117,13 +116,16 @@ def end_all() -> None:
     _has_begun_to_end = True
     end = _End(time.monotonic())
     while not end.is_over:
-        # Two signals at once: the second comes while the first is dealt with.
-        with contextlib.suppress(SystemExit, KeyboardInterrupt):
+        try:
             end.go_on()
+        except Exception:
+            raise
+        except BaseException:  # noqa: BLE001, S112 - a signal, while another one is dealt with
+            continue
 
 
 _MOST_EXITS = 8
-"""So many handlers of signals may call ``sys.exit`` while an object ends."""
+"""So many handlers of signals may call ``sys.exit``, or raise, while an object ends."""
 
 _MOST_INTERRUPTS = 2
 """So many Ctrl-C may come while an object ends: the first ends its waiting, the next leaves it."""
@@ -152,11 +154,14 @@ class _End:
         """Do what is left, until it is done or a handler has raised."""
         try:
             self._do_steps()
-        except SystemExit:
-            self._was_interrupted(_MOST_EXITS)
         except KeyboardInterrupt:
             self._began_s = -math.inf
             self._was_interrupted(_MOST_INTERRUPTS)
+        except BaseException as error:
+            # A SystemExit, or whatever else a handler has raised to end the program.
+            if isinstance(error, Exception) and not _is_of_handler(error):
+                raise
+            self._was_interrupted(_MOST_EXITS)
 
     def _was_interrupted(self, most: int) -> None:
         """Leave an object that has been interrupted so often in its step."""
@@ -192,9 +197,23 @@ class _End:
 def _attempt(step: Callable[[], object], member: object, what: str) -> None:
     try:
         step()
-    except Exception:
+    except Exception as error:
+        if _is_of_handler(error):
+            raise
         # The others still have to be ended, or disowned.
         logger.exception("%r could not be %s", member, what)
+
+
+def _is_of_handler(error: BaseException) -> bool:
+    """Whether the handler of a signal has raised an error, and not what it has interrupted."""
+    handlers = [signal.getsignal(number) for number in signal.valid_signals()]
+    codes = {getattr(handler, "__code__", None) for handler in handlers}
+    at = error.__traceback__
+    while at is not None:
+        if at.tb_frame.f_code in codes:
+            return True
+        at = at.tb_next
+    return False
 
 
 _signals: set[signal.Signals] | set[int] = set()

@@ -167,11 +167,46 @@ def test_a_member_that_is_interrupted_again_and_again_is_left(
     assert notes == ["ask impatient", *["end impatient"] * most, "ask next", "end next"]
 
 
-def test_ctrl_c_at_any_step_of_the_end_keeps_no_member_from_it(
-    register: Callable[[Member, Stage], Member], monkeypatch: pytest.MonkeyPatch
+class Quit(BaseException):
+    """What some programs raise in the handler of a signal, so that nothing catches it."""
+
+
+@pytest.mark.parametrize("error", [SystemExit, ValueError, Quit])
+def test_what_the_handler_of_a_signal_raises_keeps_no_member_from_its_end(
+    register: Callable[[Member, Stage], Member],
+    error: type[BaseException],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def on_signal(*_: object) -> None:
+        raise error
+
+    class Interrupted(Member):
+        def end(self, began_s: float) -> None:
+            super().end(began_s)
+            if self.notes.count(f"end {self.name}") == 1:
+                signal.raise_signal(signal.SIGUSR1)
+            self.notes.append("ended")
+
+    notes: list[str] = []
+    register(Interrupted("first", notes), Stage.NETWORKS)
+    register(Member("next", notes), Stage.BROKERS)
+    former = signal.signal(signal.SIGUSR1, on_signal)
+    try:
+        process.end_all()
+    finally:
+        signal.signal(signal.SIGUSR1, former)
+    assert notes == ["ask first", "end first", "end first", "ended", "ask next", "end next"]
+    assert not caplog.messages
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, Quit])
+def test_an_interruption_at_any_step_of_the_end_keeps_no_member_from_it(
+    register: Callable[[Member, Stage], Member],
+    monkeypatch: pytest.MonkeyPatch,
+    error: type[BaseException],
 ) -> None:
     def interrupt() -> None:
-        raise KeyboardInterrupt
+        raise error
 
     notes: list[str] = []
     for stage in Stage:
@@ -185,7 +220,7 @@ def test_ctrl_c_at_any_step_of_the_end_keeps_no_member_from_it(
         one = Interruption(step, interrupt)
         try:
             one.during(process.end_all)
-        except KeyboardInterrupt:
+        except error:
             escaped += 1  # before the loop, and after it
             assert set(notes) in (set(), whole)
         else:
