@@ -1,9 +1,9 @@
 #!/bin/sh
 # Everything that has to hold, in three lanes at once, as tests mostly wait for RabbitMQ: the broker
 # tests; all other tests; and lint, types, the site, the unit tests on every other Python from 3.10
-# to 3.13 that this machine has, the short matrix (tools/matrix.sh), and the broker tests on pika's
-# public interface alone (MIROS_RABBITMQ_IO=plain). The output comes lane by lane at the end, some 25
-# minutes later; pytest's closing lines end it.
+# to 3.13 that this machine has, and the short matrix (tools/matrix.sh). The first and the last lane
+# share the broker tests on pika's public interface alone (MIROS_RABBITMQ_IO=plain). The output comes
+# lane by lane at the end, some 25 minutes later; pytest's closing lines end it.
 # Arguments: what lint and types look at. Run "make test", which sets up.
 
 set -u
@@ -13,7 +13,7 @@ cd "$(dirname "$0")/.." || exit
 BIN=.venv/bin
 LOG=.venv/test.log        # of the present step of the others
 OTHERS=.venv/others.log   # what became of them
-TESTS=.venv/pytest-       # the tests on the main Python: broker, faults, plain I/O, and the rest
+TESTS=.venv/pytest-       # the tests on the main Python: broker, faults, plain0, plain1, and the rest
 failed=
 
 # unit_tests_on VERSION: with the newest releases of what the package needs.
@@ -51,28 +51,36 @@ rest() {
     [ -z "$failed" ]
 }
 
-# The broker tests once more, on pika's public interface alone; without what does not depend on how
-# messages are written and read, or tries both by itself.
+# plain 0|1: half of the broker tests once more, on pika's public interface alone; without what does
+# not depend on how messages are written and read, or tries both by itself.
 plain() {
-    MIROS_RABBITMQ_IO=plain tests plain tests/broker \
-        --ignore=tests/broker/test_local_broker.py --ignore=tests/broker/test_mistakes.py \
-        --ignore=tests/broker/test_rights.py --ignore=tests/broker/test_foreign_text.py \
-        --ignore=tests/broker/test_false_brokers.py --ignore=tests/broker/test_impostors.py
+    # shellcheck disable=SC2046 # a list of files
+    MIROS_RABBITMQ_IO=plain tests "plain$1" $(
+        printf '%s\n' tests/broker/test_*.py |
+            grep -v -e local_broker -e mistakes -e rights -e foreign_text -e false_brokers \
+                -e impostors |
+            awk "NR % 2 == $1"
+    )
 }
 
 echo "running lint, types and all tests; this takes about 25 minutes ..."
 {
     others "$@" >"$OTHERS" 2>&1
     status=$?
-    plain && [ "$status" = 0 ]
+    plain 0 && [ "$status" = 0 ]
 } &
 others=$!
 rest &
 rest=$!
 tests broker tests/broker || failed="$failed the broker tests,"
+plain 1 || failed="$failed plain I/O,"
 wait "$rest" || failed="$failed the other tests,"
 wait "$others" || failed="$failed lint, types, other Pythons or plain I/O,"
-cat "$OTHERS" "$TESTS"broker.log "$TESTS"rest.log "$TESTS"faults.log "$TESTS"plain.log
+set -- broker rest faults plain0 plain1
+for part; do logs="${logs-} $TESTS$part.log"; done
+# shellcheck disable=SC2086 # a list of files
+cat "$OTHERS" $logs
 [ -z "$failed" ] || printf 'FAILED: %s\n' "${failed%,}"
-tail -qn 1 "$TESTS"broker.log "$TESTS"rest.log "$TESTS"faults.log "$TESTS"plain.log
+# shellcheck disable=SC2086
+tail -qn 1 $logs
 [ -z "$failed" ]
