@@ -44,10 +44,8 @@ def nothing_listens(address: Address) -> BrokerUnreachable:
     """The host answers, but no program listens on the port."""
     return BrokerUnreachable(
         f"nothing listens at {address}: start RabbitMQ there (as root: systemctl start "
-        "rabbitmq-server), or "
-        "correct the host or the port; rabbitmq-diagnostics listeners, as root, shows on the "
-        "broker "
-        f"where it listens{usual_use(address.port)}",
+        "rabbitmq-server), or correct the host or the port; rabbitmq-diagnostics listeners, as "
+        f"root, shows on the broker where it listens{usual_use(address.port)}",
         str(address),
     )
 
@@ -258,9 +256,8 @@ def access_refused(address: Address, user: str, vhost: str) -> AccessRefused:
     return AccessRefused(
         f"{address} refuses the user {user!r} or its password: correct rabbit_user and "
         f"rabbit_password. On the broker, as root, {rabbitmqctl('authenticate_user', user)} tells "
-        "whether a "
-        f"password is right, and {rabbitmqctl('change_password', user)} sets another; if there is "
-        f"no such user, run: {add_user(user, vhost)}",
+        f"whether a password is right, and {rabbitmqctl('change_password', user)} sets another; if "
+        f"there is no such user, run: {add_user(user, vhost)}",
         str(address),
     )
 

@@ -6,38 +6,14 @@ import threading
 import time
 from typing import Any
 
-from miros import Event, return_status, signals, spy_on
+from miros import Event, signals
 
 from miros_rabbitmq import NetworkedActiveObject
 
 from .alone import counting
 from .hooks import Hooks
 from .talk import PAYLOAD, QUIET_S, asked, hear, play, say
-
-
-@spy_on
-def echoing(chart: Any, e: Event) -> Any:
-    """Answers each PING."""
-    if e.signal == signals.PING:
-        chart.transmit(Event(signal=signals.PONG, payload=e.payload))
-        return return_status.HANDLED
-    chart.temp.fun = chart.top
-    return return_status.SUPER
-
-
-@spy_on
-def pinging(chart: Any, e: Event) -> Any:
-    """Asks at each GO, and notes how long the answer took."""
-    if e.signal == signals.GO:
-        chart.began = time.perf_counter()
-        chart.transmit(Event(signal=signals.PING, payload=PAYLOAD))
-        return return_status.HANDLED
-    if e.signal == signals.PONG:
-        chart.times.append(time.perf_counter() - chart.began)
-        chart.answered.set()
-        return return_status.HANDLED
-    chart.temp.fun = chart.top
-    return return_status.SUPER
+from .trips import echoing, pinging, time_trips
 
 
 def make_chart(name: str, chart: dict[str, Any]) -> NetworkedActiveObject:
@@ -61,14 +37,7 @@ def chart_ping(chart: dict[str, Any], quiet_s: float = QUIET_S, **_: Any) -> Non
         node.start_at(pinging)
         node.nets.wait_for_peers(1, 5)
         say("ready")
-        for count in asked():
-            node.times = []
-            for _number in range(count):
-                node.answered.clear()
-                node.post_fifo(Event(signal=signals.GO))
-                assert node.answered.wait(5)
-                time.sleep(quiet_s)  # the silence is what is measured
-            say({"times": node.times})
+        time_trips(node, quiet_s)
 
 
 def chart_send(chart: dict[str, Any], pause_s: float = 0.0, hooked: bool = False, **_: Any) -> None:

@@ -18,15 +18,15 @@ import pickle
 import struct
 import sys
 import threading
-import time
 from typing import Any
 
 import pika
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from miros import ActiveObject, Event, return_status, signals, spy_on
+from miros import ActiveObject, Event
 
 from .raw import PERSISTENT, RawPika
-from .talk import EXCHANGE, PAYLOAD, QUIET_S, asked, hear, play, say
+from .talk import EXCHANGE, QUIET_S, hear, play, say
+from .trips import echoing, pinging, time_trips
 
 _KEY = bytes(32)
 
@@ -81,7 +81,7 @@ class Floor(RawPika):
         """Start a chart, and pika in a thread of its own; return the chart when both are ready."""
         ready = threading.Event()
         chart = self.chart = ActiveObject(name)
-        chart.node = self
+        chart.transmit = self.transmit
         chart.start_at(state)
         self.on_ready = ready.set
         threading.Thread(target=self.run, daemon=True).start()
@@ -92,31 +92,6 @@ class Floor(RawPika):
         """Stop the chart and pika."""
         self.chart.stop()
         self.loop.add_callback_threadsafe(self.stop)
-
-
-@spy_on
-def echoing(chart: Any, e: Event) -> Any:
-    """Answers each PING."""
-    if e.signal == signals.PING:
-        chart.node.transmit(Event(signal=signals.PONG, payload=e.payload))
-        return return_status.HANDLED
-    chart.temp.fun = chart.top
-    return return_status.SUPER
-
-
-@spy_on
-def pinging(chart: Any, e: Event) -> Any:
-    """Asks at each GO, and notes how long the answer took."""
-    if e.signal == signals.GO:
-        chart.began = time.perf_counter()
-        chart.node.transmit(Event(signal=signals.PING, payload=PAYLOAD))
-        return return_status.HANDLED
-    if e.signal == signals.PONG:
-        chart.times.append(time.perf_counter() - chart.began)
-        chart.answered.set()
-        return return_status.HANDLED
-    chart.temp.fun = chart.top
-    return return_status.SUPER
 
 
 def floor_echo(out_url: str, in_url: str, **_: Any) -> None:
@@ -134,14 +109,7 @@ def floor_ping(out_url: str, in_url: str, quiet_s: float = QUIET_S, **_: Any) ->
     chart = node.run_with("ping", pinging)
     chart.answered = threading.Event()
     say("ready")
-    for count in asked():
-        chart.times = []
-        for _number in range(count):
-            chart.answered.clear()
-            chart.post_fifo(Event(signal=signals.GO))
-            assert chart.answered.wait(5)
-            time.sleep(quiet_s)  # the silence is what is measured
-        say({"times": chart.times})
+    time_trips(chart, quiet_s)
     node.end()
 
 

@@ -48,8 +48,6 @@ _NOTICE_BOUNDS = Bounds(most_ranges=8)
 """What is remembered of each sender of notices. Each broker gets some of them, so a receiver sees
 gaps all the time; and a notice that is repeated does little harm."""
 
-"""How a warning says so."""
-
 _MOST_OTHER_KEYS = 4
 """Of so many keys of others is said that somebody uses them; anybody can make up more."""
 

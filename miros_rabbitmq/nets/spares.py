@@ -300,7 +300,7 @@ class Spares:
         """Let a connection be used, and with it those that were found to lead to the same; first
         have the networks follow what was found."""
         together = [] if vetting.is_over else [vetting]
-        for each in together:
+        for each in together:  # it grows meanwhile
             each.is_over = True
             self._under_way.pop(each.one, None)
             if each.timer is not None:
